@@ -1,0 +1,6 @@
+//! The samara daemon.
+
+/// Runs the command line.
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

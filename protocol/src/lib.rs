@@ -1,0 +1,18 @@
+//! The pure core of Samara.
+//!
+//! Everything here is a function of its arguments: keys, types, encodings, ledger rules, contract and
+//! proof maths, slab and head formats, and the state machines of hosts and recovery. There is no task,
+//! socket, file, clock or OS randomness in this crate; time and random bytes are arguments. The shells
+//! in `samara-renter` and `samara-node` feed it and carry out what it decides, and the simulator in
+//! `samara-tests` runs the very same code.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`encoding`] | the one canonical, bounded encoding of everything on wire and disk |
+//! | [`hash`], [`units`], [`signature`] | newtypes: digests and ids, amounts and times, keys and signatures |
+//! | [`keys`] | the twelve words and every key that grows from them |
+
+pub mod encoding;
+pub mod hash;
+pub mod signature;
+pub mod units;
