@@ -56,15 +56,6 @@ macro_rules! byte_id {
                 Ok(Self(bytes))
             }
         }
-
-        impl From<blake3::Hash> for $name
-        where
-            [u8; $len]: From<[u8; 32]>,
-        {
-            fn from(hash: blake3::Hash) -> Self {
-                Self((*hash.as_bytes()).into())
-            }
-        }
     };
 }
 pub(crate) use byte_id;
@@ -73,8 +64,10 @@ pub(crate) use byte_id;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a {what} is written with {digits} hex digits")]
 pub struct ParseIdError {
-    what: &'static str,
-    digits: usize,
+    /// Name of the id's type.
+    pub(crate) what: &'static str,
+    /// Hex digits it is written with.
+    pub(crate) digits: usize,
 }
 
 byte_id!(

@@ -11,8 +11,8 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::hash::byte_id;
 use crate::hash::ParseIdError;
+use crate::hash::byte_id;
 
 byte_id!(
     /// An Ed25519 public key. Any 32 bytes: a key that is not a point verifies nothing.
