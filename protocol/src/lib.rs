@@ -11,8 +11,21 @@
 //! | [`encoding`] | the one canonical, bounded encoding of everything on wire and disk |
 //! | [`hash`], [`units`], [`signature`] | newtypes: digests and ids, amounts and times, keys and signatures |
 //! | [`keys`] | the twelve words and every key that grows from them |
+//! | [`chain`] | headers, certificates, records, transactions, and what light nodes ask |
+//! | [`ledger`] | the rules by which blocks change the state, and proofs of the state |
+//! | [`contract`] | terms, revisions, vouchers |
+//! | [`sector`], [`slab`] | proofs over stored bytes; sealing and erasure coding of slabs |
+//! | [`host`] | what hosts announce and answer, and the rules by which they do |
+//! | [`journal`] | events, sealed heads, quorums |
+//! | [`recovery`] | the scan of the chain |
 
+pub mod chain;
+pub mod contract;
 pub mod encoding;
 pub mod hash;
+pub mod host;
+pub mod journal;
+pub mod ledger;
+pub mod sector;
 pub mod signature;
 pub mod units;

@@ -1,0 +1,29 @@
+//! What the journal says of a slab: enough to ask its hosts for the rest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::{Digest, SlabId};
+
+/// Number of a host in the renter's host table, which the journal itself fills
+/// (one event for each host); a host keeps its number through renewals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostIndex(pub u16);
+
+/// A slab as the journal knows it: about 55 bytes and one for each host.
+///
+/// The sector roots are in the sealed descriptor that each of the hosts files under the slab's tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlabRecord {
+    /// The slab's id; its key derives from it.
+    pub id: SlabId,
+    /// Data shards, k; at least 1.
+    pub data: u8,
+    /// Binary logarithm of the column length in bytes (10 to 22).
+    pub column: u8,
+    /// Binary logarithm of the frame length in bytes, at most `column`.
+    pub frame: u8,
+    /// Host of each shard, in shard order; its length is n.
+    pub hosts: Vec<HostIndex>,
+    /// Digest of the plain descriptor.
+    pub descriptor: Digest,
+}

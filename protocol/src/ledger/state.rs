@@ -1,0 +1,111 @@
+//! What the state holds: keys, values, and proofs that a value is (or is not) in it.
+//!
+//! The state is an ordered map from [`StateKey`] to encoded values, authenticated by a Jellyfish
+//! Merkle tree ([`jmt`]) whose root each header carries.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{ContractTerms, Revision};
+use crate::hash::BlockHash;
+use crate::signature::PublicKey;
+use crate::units::{Amount, ChainTime, Height};
+
+/// Name of a value in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StateKey {
+    /// An [`Account`].
+    Account(PublicKey),
+    /// A [`crate::host::HostAnnouncement`].
+    Host(PublicKey),
+    /// A [`Contract`].
+    Contract(PublicKey),
+    /// The [`Totals`].
+    Totals,
+    /// The validator set that decides the next block.
+    Validators,
+}
+
+/// An account: money and a counter against replays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Money that can be spent.
+    pub balance: Amount,
+    /// Transactions sent.
+    pub nonce: u64,
+}
+
+/// Sums that let anybody check that money is conserved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Allocated at genesis.
+    pub issued: Amount,
+    /// Balances of all accounts.
+    pub balances: Amount,
+    /// Locked in contracts: funds and collateral.
+    pub locked: Amount,
+    /// Fees and penalties, gone for good.
+    pub burned: Amount,
+}
+
+/// A contract on the ledger. Removed when it has ended and everything is paid out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contract {
+    /// What was agreed.
+    pub terms: ContractTerms,
+    /// Time of the block that formed it: the start of period 0.
+    pub started: ChainTime,
+    /// Height of that block.
+    pub formed: Height,
+    /// The highest revision the chain has seen.
+    pub revision: Revision,
+    /// Highest voucher total paid out.
+    pub redeemed: Amount,
+    /// What is left of the renter's funds.
+    pub funds: Amount,
+    /// What is left of the host's collateral.
+    pub collateral: Amount,
+    /// Index of the period that runs or is being proven.
+    pub period: u32,
+    /// Whether that period runs or is being proven.
+    pub phase: ContractPhase,
+    /// Periods proven.
+    pub proofs_kept: u32,
+    /// Periods missed.
+    pub proofs_missed: u32,
+}
+
+/// Where a contract is in its current period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContractPhase {
+    /// The period runs.
+    Running,
+    /// The period has ended; its proof is due.
+    Proving {
+        /// First block at or after the period's end.
+        opened: Height,
+        /// Hashes of that block and its followers, gathered until the challenge is fixed.
+        seeds: Vec<BlockHash>,
+    },
+}
+
+impl Contract {
+    /// Number of block hashes that are mixed into a period's challenge.
+    pub const SEEDS: usize = 3;
+
+    /// End of the current period.
+    #[must_use]
+    pub const fn period_end(&self) -> ChainTime {
+        let periods = self.period as u64 + 1;
+        ChainTime(self.started.0.saturating_add(self.terms.period.0.saturating_mul(periods)))
+    }
+
+    /// End of the last period.
+    #[must_use]
+    pub const fn ends(&self) -> ChainTime {
+        self.started.plus(self.terms.duration())
+    }
+}
+
+/// Proof that a key has a value, or has none, under a state root: an encoded [`jmt`] proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateProof(#[serde(with = "serde_bytes")] pub Vec<u8>);
