@@ -14,5 +14,6 @@
 
 pub mod encoding;
 pub mod hash;
+pub mod keys;
 pub mod signature;
 pub mod units;
