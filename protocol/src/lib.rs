@@ -26,6 +26,7 @@ pub mod hash;
 pub mod host;
 pub mod journal;
 pub mod ledger;
+pub mod recovery;
 pub mod sector;
 pub mod signature;
 pub mod units;
