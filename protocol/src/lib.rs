@@ -28,5 +28,6 @@ pub mod journal;
 pub mod ledger;
 pub mod recovery;
 pub mod sector;
+pub mod keys;
 pub mod signature;
 pub mod units;
