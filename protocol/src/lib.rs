@@ -27,6 +27,7 @@ pub mod host;
 pub mod journal;
 pub mod keys;
 pub mod ledger;
+pub mod recovery;
 pub mod sector;
 pub mod signature;
 pub mod units;
