@@ -29,24 +29,3 @@ pub struct StorageProof {}
 pub fn empty_data_root() -> Digest {
     Digest::ZERO
 }
-
-/// Why a proof is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProofError {
-    /// The path leads to another data root.
-    #[error("the path does not lead to the contract's data root")]
-    DataRoot,
-}
-
-/// Checks a storage proof. Until proofs exist, none holds.
-///
-/// # Errors
-/// [`ProofError`] always.
-pub fn verify_storage_proof(
-    _seed: &Digest,
-    _data_root: &Digest,
-    _total_size: u64,
-    _proof: &StorageProof,
-) -> Result<(), ProofError> {
-    Err(ProofError::DataRoot)
-}
