@@ -28,4 +28,5 @@ pub mod journal;
 pub mod ledger;
 pub mod sector;
 pub mod signature;
+pub mod slab;
 pub mod units;
