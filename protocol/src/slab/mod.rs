@@ -16,6 +16,9 @@ mod geometry;
 mod seal;
 mod sealer;
 
+#[cfg(test)]
+mod vectors;
+
 pub use descriptor::{
     DescriptorError, MAX_PLAIN_DESCRIPTOR, MAX_SEALED_DESCRIPTOR, ShardDescriptor, SlabDescriptor,
 };
