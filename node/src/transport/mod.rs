@@ -201,8 +201,10 @@ impl Transport {
         let buffers = BufferPool::new(config.pooled_buffers);
         let pools = Arc::new(Pools::default());
         let stop = CancellationToken::new();
-        let limits =
-            Limits { frame: config.frame_timeout, idle: config.idle_timeout * IDLE_FACTOR };
+        let limits = Limits {
+            frame: config.frame_timeout,
+            idle: config.idle_timeout.saturating_mul(IDLE_FACTOR),
+        };
         let inbound = Inbound::new(handler, buffers.clone(), limits, stop.clone());
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         let (peer_sender, peers) = watch::channel(BTreeSet::new());
@@ -376,7 +378,8 @@ impl Transport {
         Err(RequestError::Closed { peer, sent: false, source: None })
     }
 
-    /// Publishes a message to all subscribers of the topic.
+    /// Publishes a message to all other subscribers of the topic. One that was seen before counts
+    /// as published.
     ///
     /// # Errors
     /// If no connected peer subscribes, or the message is over [`MAX_GOSSIP`].
