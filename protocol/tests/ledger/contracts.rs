@@ -44,10 +44,13 @@ fn formation_locks_both_sides_and_leaves_a_record() {
     assert!(matches!(world.refused(again), TransactionError::ContractExists(_)));
 }
 
+/// Breaks one rule.
+type Change<T> = fn(&mut T);
+
 #[test]
 fn terms_have_bounds() {
     let mut world = World::new();
-    let cases: [(TermsError, fn(&mut ContractTerms)); 9] = [
+    let cases: [(TermsError, Change<ContractTerms>); 9] = [
         (TermsError::NoNonce, |t| t.nonce.0 = [0; 16]),
         (TermsError::NoTag, |t| t.tag.0 = [0; 16]),
         (TermsError::Periods(0), |t| t.periods = 0),

@@ -21,8 +21,9 @@ fn keys() -> Vec<StateKey> {
 fn every_key_is_proven_present_or_absent() {
     let world = World::with_contract(3);
     let root = world.state.root();
+    let reader: &dyn StateReader = &world.state;
     for key in keys() {
-        let proof = prove(&world.state, world.height(), &key).unwrap();
+        let proof = prove(reader, world.height(), &key).unwrap();
         assert!(proof.0.len() <= StateProof::MAX_BYTES);
         let value = world.state.value(&key).unwrap();
         verify_proof(&root, &key, value.as_deref(), &proof).unwrap();

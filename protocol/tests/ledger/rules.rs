@@ -19,9 +19,12 @@ use crate::world::{
     validator_set,
 };
 
+/// Breaks one rule.
+type Change<T> = fn(&mut T);
+
 #[test]
 fn genesis_documents_have_bounds() {
-    let cases: [(GenesisError, fn(&mut Genesis)); 7] = [
+    let cases: [(GenesisError, Change<Genesis>); 7] = [
         (GenesisError::Version(2), |g| g.version = 2),
         (GenesisError::Name(0), |g| g.name.clear()),
         (GenesisError::Name(65), |g| g.name = "x".repeat(65)),
