@@ -1,5 +1,7 @@
 //! The samara daemon.
 
+pub mod seed;
+
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS

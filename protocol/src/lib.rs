@@ -25,6 +25,7 @@ pub mod encoding;
 pub mod hash;
 pub mod host;
 pub mod journal;
+pub mod keys;
 pub mod ledger;
 pub mod sector;
 pub mod signature;
