@@ -29,4 +29,5 @@ pub mod keys;
 pub mod ledger;
 pub mod sector;
 pub mod signature;
+pub mod slab;
 pub mod units;
