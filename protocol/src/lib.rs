@@ -30,4 +30,5 @@ pub mod ledger;
 pub mod recovery;
 pub mod sector;
 pub mod signature;
+pub mod slab;
 pub mod units;

@@ -5,4 +5,6 @@
 //! task spawned but through [`world::Spawner`], no clock or random byte but the world's, no iteration
 //! over a `HashMap`.
 
+pub mod contract;
+pub mod transfer;
 pub mod world;
