@@ -10,6 +10,7 @@ macro_rules! error_codes {
             /// A stable word for programs, in snake case.
             #[must_use]
             pub fn code(&self) -> &'static str {
+                #[allow(unused_imports)] // Only for variants that forward to a foreign error.
                 use $crate::error::Coded as _;
                 match self { $($pattern => $code),+ }
             }

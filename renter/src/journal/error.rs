@@ -11,7 +11,9 @@ use crate::world::StoreError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// Neither started fresh nor recovered.
-    #[error("this node has neither started fresh nor recovered: it is not known what the words own")]
+    #[error(
+        "this node has neither started fresh nor recovered: it is not known what the words own"
+    )]
     NotStarted,
     /// Recovered without a quorum.
     #[error("this node is read-only: its recovery did not reach a quorum of hosts")]

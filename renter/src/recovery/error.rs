@@ -36,7 +36,9 @@ pub enum RecoveryError {
     #[error("no host has a head of these words: {}", .0.join("; "))]
     NoHead(Vec<String>),
     /// Another node claimed a higher epoch at the same time.
-    #[error("another node has claimed epoch {by} at the same time; start again if this one is to win")]
+    #[error(
+        "another node has claimed epoch {by} at the same time; start again if this one is to win"
+    )]
     Outrun {
         /// Its epoch.
         by: Epoch,

@@ -36,7 +36,9 @@ pub enum VaultError {
     #[error("there is no backup '{0}'")]
     NoBackup(String),
     /// A name that no vault may have.
-    #[error("'{0}' cannot name a vault: a name has 1 to 64 bytes, and no '/', ':' or control character")]
+    #[error(
+        "'{0}' cannot name a vault: a name has 1 to 64 bytes, and no '/', ':' or control character"
+    )]
     Name(String),
     /// A name or path that is taken.
     #[error("{0} exists already")]
