@@ -15,7 +15,7 @@ pub mod validators;
 
 pub use block::Block;
 pub use certificate::{Certificate, CertificateError, Vote, VoteKind};
-pub use genesis::{ChainParameters, Genesis};
+pub use genesis::{ChainParameters, Genesis, GenesisError};
 pub use header::Header;
 pub use record::RecoveryRecord;
 pub use transaction::{Action, Transaction, TransactionBody};
