@@ -1,5 +1,6 @@
 //! The samara daemon.
 
+pub mod chain;
 pub mod consensus;
 
 /// Runs the command line.
