@@ -31,5 +31,6 @@ pub mod ledger;
 pub mod recovery;
 pub mod sector;
 pub mod signature;
+pub mod slab;
 pub mod units;
 pub mod wire;
