@@ -511,6 +511,7 @@ impl ContractBook {
             revision: Mutex::new(record.revision),
             commits,
             prices: tokio::sync::Mutex::new(None),
+            promised: Mutex::default(),
             synced: tokio::sync::Mutex::new(synced),
         }));
         row.live = Some(handle.clone());

@@ -286,10 +286,10 @@ impl ContractLink {
             (HostResponse::Head { status, head }, challenge) => {
                 self.verify_status(&status, &challenge)?;
                 let slot = &status.slot.state;
-                let hash = if head.is_empty() {
-                    Digest::ZERO
-                } else {
-                    Digest(samara_protocol::sector::root(&head).0)
+                // The empty slot has no hash; a head of no bytes has that of no bytes.
+                let hash = match slot.sequence {
+                    0 => Digest::ZERO,
+                    _ => Digest(samara_protocol::sector::root(&head).0),
                 };
                 if head.len() > MAX_HEAD
                     || head.len() as u64 != u64::from(slot.length)
