@@ -1,6 +1,8 @@
 //! The samara daemon.
 
 pub mod seed;
+pub mod transport;
+pub mod consensus;
 
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {

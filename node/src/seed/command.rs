@@ -326,7 +326,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::seed::source::SeedSource;
+    use crate::seed::source::{SeedArguments, SeedSource};
     use crate::seed::tests::{LEGAL, Script, legal};
 
     #[derive(Parser)]
@@ -356,6 +356,25 @@ mod tests {
         for line in ["seed new --words 15", "seed check legal", "seed new --seal a --plain b"] {
             assert!(Line::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
+    }
+
+    /// A command that takes the words, as others do.
+    #[derive(Parser)]
+    struct Daemon {
+        #[command(flatten)]
+        seed: SeedArguments,
+    }
+
+    #[test]
+    fn options_keep_the_descriptions_of_their_commands() {
+        let about = |command: &clap::Command| command.get_about().unwrap().to_string();
+        assert_eq!(about(&Daemon::command()), "A command that takes the words, as others do");
+        let line = Line::command();
+        let check = line.find_subcommand("check").unwrap();
+        assert!(about(check).starts_with("Say whether words are a phrase"));
+        assert!(about(line.find_subcommand("new").unwrap()).starts_with("Draw new words"));
+        let daemon = Daemon::try_parse_from(["daemon", "--words-from", "stdin"]).unwrap();
+        assert_eq!(daemon.seed.words.words_from, Some(SeedSource::Stdin));
     }
 
     #[test]
@@ -444,7 +463,7 @@ mod tests {
         assert!(outcome.is_ok());
         assert_eq!(report, serde_json::json!({"ok": true, "count": 12}));
 
-        let (outcome, report) = checked(&LEGAL.replace("wave", "wawe"));
+        let (outcome, report) = checked(&LEGAL.replace("wave", "waev"));
         assert!(matches!(outcome, Err(SeedError::Source(SourceError::Phrase { .. }))));
         assert_eq!(report["problem"], "unknown_words");
         assert_eq!(report["unknown"][0]["position"], 5);
