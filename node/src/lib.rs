@@ -1,6 +1,9 @@
 //! The samara daemon.
 
+pub mod light;
 pub mod seed;
+pub mod transport;
+pub mod consensus;
 
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {

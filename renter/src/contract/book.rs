@@ -145,6 +145,8 @@ pub struct RolledBack {
 pub(super) struct LiveRecord {
     pub(super) nonce: ContractNonce,
     pub(super) terms: ContractTerms,
+    /// What the chain formed, or the latest that it had seen when the contract was taken over.
+    pub(super) formed: Revision,
     pub(super) revision: SignedRevision,
     /// A revision that was about to be sent when this was written.
     pub(super) pending: Option<(Revision, Signature)>,
@@ -315,33 +317,41 @@ impl ContractBook {
         self.lock().values().filter_map(|row| row.live.clone()).collect()
     }
 
-    /// A signed channel for a contract that may not be in the table yet.
-    #[must_use]
-    pub fn link(&self, nonce: &ContractNonce, host: PublicKey) -> ContractLink {
-        let inner = &*self.0;
-        let key = inner.keys.contract(nonce);
-        ContractLink::new(
-            inner.world.clone(),
-            inner.writer.clone(),
-            inner.reports.clone(),
-            host,
-            key,
-        )
+    /// A signed channel for a contract that is on the chain and may not be in the table yet.
+    ///
+    /// # Errors
+    /// [`BookError::Foreign`].
+    pub fn link(&self, contract: &Contract) -> Result<ContractLink, BookError> {
+        let terms = &contract.terms;
+        if self.0.keys.contract(&terms.nonce).public() != terms.contract {
+            return Err(BookError::Foreign { contract: terms.contract });
+        }
+        Ok(self.link_to(&terms.nonce, terms.host, contract.revision))
     }
 
-    /// Puts a contract in use that was just formed and is empty.
+    fn link_to(&self, nonce: &ContractNonce, host: PublicKey, formed: Revision) -> ContractLink {
+        let inner = &*self.0;
+        let key = inner.keys.contract(nonce);
+        let (writer, reports) = (inner.writer.clone(), inner.reports.clone());
+        ContractLink::new(inner.world.clone(), writer, reports, host, key, formed)
+    }
+
+    /// Puts a contract in use that was just formed or renewed, as the chain shows it.
     ///
     /// # Errors
     /// [`BookError::UnknownHost`], [`BookError::Foreign`], [`BookError::Store`].
-    pub async fn formed(&self, terms: &ContractTerms) -> Result<ContractHandle, BookError> {
+    pub async fn formed(&self, contract: &Contract) -> Result<ContractHandle, BookError> {
         let record = LiveRecord {
-            nonce: terms.nonce,
-            terms: terms.clone(),
-            revision: SignedRevision::initial(terms.contract),
+            nonce: contract.terms.nonce,
+            terms: contract.terms.clone(),
+            formed: contract.revision,
+            revision: SignedRevision::formed(contract.revision),
             pending: None,
             voucher_total: Amount::ZERO,
         };
-        self.install(record, CommitQueue::fresh(), true).await
+        let fresh = contract.revision.number == 0 && contract.revision.size == 0;
+        let commits = if fresh { CommitQueue::fresh() } else { CommitQueue::new() };
+        self.install(record, commits, fresh).await
     }
 
     /// Takes over a contract that was found on the chain (`contract`), as its host shows it
@@ -357,9 +367,8 @@ impl ContractBook {
         status: &ContractStatus,
     ) -> Result<Adoption, BookError> {
         let terms = &contract.terms;
-        let genesis = self.0.world.chain.genesis().hash();
         let shown = status.revision;
-        if shown.revision.contract != terms.contract || !shown.verify(&genesis, &terms.host) {
+        if !self.link(contract)?.is_signed(&shown) {
             return Err(BookError::Unsigned { contract: terms.contract });
         }
         let index =
@@ -388,6 +397,7 @@ impl ContractBook {
         let record = LiveRecord {
             nonce: terms.nonce,
             terms: terms.clone(),
+            formed: contract.revision,
             revision: shown,
             pending: None,
             voucher_total: status.voucher_total,
@@ -497,7 +507,7 @@ impl ContractBook {
         commits: CommitQueue,
         synced: bool,
     ) -> Option<ContractHandle> {
-        let link = self.link(&record.nonce, record.terms.host);
+        let link = self.link_to(&record.nonce, record.terms.host, record.formed);
         let mut table = self.lock();
         let row = table.get_mut(&index)?;
         let handle = ContractHandle(Arc::new(Live {
@@ -511,6 +521,7 @@ impl ContractBook {
             revision: Mutex::new(record.revision),
             commits,
             prices: tokio::sync::Mutex::new(None),
+            promised: Mutex::default(),
             synced: tokio::sync::Mutex::new(synced),
         }));
         row.live = Some(handle.clone());

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use samara_protocol::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
 use samara_protocol::hash::{ContractNonce, SectorRoot, SlabTag};
 use samara_protocol::host::announcement::{Prices, SignedPrices};
@@ -45,6 +44,8 @@ pub(super) struct Live {
     pub(super) commits: CommitQueue,
     /// Also makes those wait who come while the price table is asked for.
     pub(super) prices: tokio::sync::Mutex<Option<KnownPrices>>,
+    /// The epoch that the host has promised, as far as it is known here.
+    pub(super) promised: Mutex<Epoch>,
     /// Whether the purse agrees with the host.
     pub(super) synced: tokio::sync::Mutex<bool>,
 }
@@ -124,7 +125,10 @@ impl ContractHandle {
     #[must_use]
     pub fn last_voucher(&self) -> Option<SignedVoucher> {
         (self.0.purse.total() > Amount::ZERO)
-            .then(|| self.0.purse.reserve(&self.0.link, Amount::ZERO).ok())
+            .then(|| {
+                let link = &self.0.link;
+                self.0.purse.reserve(link, link.writer().epoch(), Amount::ZERO).ok()
+            })
             .flatten()
     }
 
@@ -138,11 +142,11 @@ impl ContractHandle {
     ///
     /// # Errors
     /// [`ContractError`]; nothing needs to be undone after any of them.
-    pub async fn store(&self, root: SectorRoot, data: Bytes) -> Result<(), ContractError> {
+    pub async fn store(&self, root: SectorRoot, data: &[u8]) -> Result<(), ContractError> {
         let bytes = data.len() as u64;
-        self.0.link.check_fence()?;
         let answer = self
             .paid(
+                Access::Write,
                 |prices| prices.store_cost(bytes),
                 |voucher| ContractCall::Store { voucher, root, data: data.to_vec() },
             )
@@ -167,6 +171,7 @@ impl ContractHandle {
         let length = aligned.end - aligned.start;
         let answer = self
             .paid(
+                Access::Read,
                 |prices| prices.read_cost(u64::from(length)),
                 |voucher| ContractCall::Read { voucher, root, offset: aligned.start, length },
             )
@@ -274,30 +279,47 @@ impl ContractHandle {
     }
 
     /// Sends a paid call; once more with fresh prices and totals if the host finds the pay too small.
+    ///
+    /// Reading goes on for a node that is fenced, or that reads without having claimed an epoch: its
+    /// vouchers then carry the epoch that the host has promised. They only pay.
     async fn paid(
         &self,
+        access: Access,
         cost: impl Fn(&Prices) -> Amount,
         call: impl Fn(SignedVoucher) -> ContractCall,
     ) -> Result<HostResponse, ContractError> {
-        let mut again = true;
+        let link = &self.0.link;
+        let (mut paid_less, mut fenced) = (false, false);
         loop {
+            if access == Access::Write {
+                link.check_fence()?;
+            }
             self.sync().await?;
             let cost = cost(&self.prices().await?.prices);
-            let voucher = self.0.purse.reserve(&self.0.link, cost)?;
-            match self.0.link.call(Lane::Bulk, call(voucher)).await {
-                Err(ContractError::Refused { refusal: Refusal::Payment { .. }, .. }) if again => {
-                    self.0.purse.refund(cost);
-                    again = false;
+            let writer = link.writer();
+            let epoch = match access {
+                Access::Write => writer.epoch(),
+                Access::Read => writer.epoch().max(*lock(&self.0.promised)),
+            };
+            let voucher = self.0.purse.reserve(link, epoch, cost)?;
+            let error = match link.call(Lane::Bulk, call(voucher)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !error.is_in_doubt() {
+                self.0.purse.refund(cost);
+            }
+            match &error {
+                ContractError::Refused { refusal: Refusal::Payment { .. }, .. } if !paid_less => {
+                    paid_less = true;
                     *self.0.prices.lock().await = None;
                     *self.0.synced.lock().await = false;
                 }
-                Err(error) => {
-                    if !error.is_in_doubt() {
-                        self.0.purse.refund(cost);
-                    }
-                    return Err(error);
+                ContractError::Fenced { promised, .. } if access == Access::Read && !fenced => {
+                    fenced = true;
+                    *lock(&self.0.promised) = *promised;
                 }
-                answer => return answer,
+                _ => return Err(error),
             }
         }
     }
@@ -308,6 +330,7 @@ impl ContractHandle {
         if !*synced {
             let status = self.latest().await?;
             self.0.purse.learn(status.voucher_total, status.consumed);
+            *lock(&self.0.promised) = status.promised;
             *synced = true;
         }
         Ok(())
@@ -338,6 +361,18 @@ impl ContractHandle {
         });
         Ok(signed)
     }
+}
+
+/// Whether a paid call changes what the host keeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    Read,
+}
+
+/// Locks a leaf that is only ever replaced whole.
+fn lock<T>(leaf: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    leaf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks a host for its signed prices.

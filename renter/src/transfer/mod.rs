@@ -12,7 +12,9 @@
 //! descriptor (B1); memory in flight is bounded by one byte semaphore; no host's byte is used before
 //! its proof and its seal are checked.
 
+mod choice;
 mod download;
+mod gather;
 mod options;
 mod pipeline;
 mod stream;
