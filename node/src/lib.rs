@@ -1,6 +1,7 @@
 //! The samara daemon.
 
 pub mod seed;
+pub mod transport;
 
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {

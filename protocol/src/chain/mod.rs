@@ -16,7 +16,7 @@ pub mod validators;
 
 pub use block::Block;
 pub use certificate::{Certificate, CertificateError, Vote, VoteKind};
-pub use genesis::{ChainParameters, Genesis};
+pub use genesis::{ChainParameters, Genesis, GenesisError};
 pub use header::Header;
 pub use light::{LightChain, LightError};
 pub use record::RecoveryRecord;

@@ -4,16 +4,65 @@
 //! a nonce is drawn for each formation, so an id is never used twice. Data changes by [`Revision`]s
 //! signed by both sides; reads and uploads are paid by [`Voucher`]s, running totals signed by the
 //! contract key alone, so parallel transfers never race.
+//!
+//! Revision 0 is what the chain itself formed and is the only one without signatures: empty data after
+//! a formation, the old contract's data after a renewal ([`Revision::carried`]). It is trusted because
+//! both sides signed the formation or renewal, so it is never checked by a signature but by comparing
+//! it with what the chain formed ([`SignedRevision::verify_after`]).
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::genesis::ChainParameters;
 use crate::chain::record::RecoveryRecord;
 use crate::hash::{BlockHash, ContractNonce, Digest, RecordTag, digest};
 use crate::signature::{PublicKey, SecretKey, Signature};
-use crate::units::{Amount, Epoch, Millis};
+use crate::units::{Amount, ChainTime, Epoch, Millis};
 
 /// A contract's id: the renter's key for it.
 pub type ContractId = PublicKey;
+
+/// Why terms cannot be put on the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// The nonce is all zeros: nobody drew it.
+    #[error("the contract's nonce is missing")]
+    NoNonce,
+    /// The recovery tag is all zeros: no scan would find the contract.
+    #[error("the contract's recovery tag is missing")]
+    NoTag,
+    /// The proof period is shorter than the chain allows.
+    #[error("a proof period of {given:?} is shorter than {least:?}")]
+    Period {
+        /// The period.
+        given: Millis,
+        /// The chain's least.
+        least: Millis,
+    },
+    /// No period, or more than [`ContractTerms::MAX_PERIODS`].
+    #[error("a contract has 1 to {max} periods, not {0}", max = ContractTerms::MAX_PERIODS)]
+    Periods(u32),
+    /// The proof window is shorter than the chain allows, or longer than the period.
+    #[error("a proof window of {given:?} is not between {least:?} and the period of {period:?}")]
+    Window {
+        /// The window.
+        given: Millis,
+        /// The chain's least.
+        least: Millis,
+        /// The contract's period.
+        period: Millis,
+    },
+    /// The window has too few blocks, or more than [`ContractTerms::MAX_WINDOW_BLOCKS`].
+    #[error("a proof window of {given} blocks is not between {least} and {max}", max = ContractTerms::MAX_WINDOW_BLOCKS)]
+    WindowBlocks {
+        /// The blocks.
+        given: u32,
+        /// The chain's least.
+        least: u32,
+    },
+    /// The contract would end after the end of time.
+    #[error("the contract would end after the end of time")]
+    Endless,
+}
 
 /// What both sides agree on when a contract is formed. It starts with the block that includes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +100,41 @@ pub struct ContractTerms {
 impl ContractTerms {
     /// Most periods of a contract.
     pub const MAX_PERIODS: u32 = 100_000;
+    /// Most blocks that a proof window may wait for.
+    pub const MAX_WINDOW_BLOCKS: u32 = 100_000;
+
+    /// Checks the terms against a chain's parameters, for a contract that starts at `start`. Whether
+    /// the money is there is the ledger's business.
+    ///
+    /// # Errors
+    /// [`TermsError`] for the first rule that is broken.
+    pub fn check(&self, parameters: &ChainParameters, start: ChainTime) -> Result<(), TermsError> {
+        if self.nonce == ContractNonce::default() {
+            return Err(TermsError::NoNonce);
+        }
+        if self.tag == RecordTag::default() {
+            return Err(TermsError::NoTag);
+        }
+        let least = parameters.minimum_period;
+        if self.period < least || self.period.0 == 0 {
+            return Err(TermsError::Period { given: self.period, least });
+        }
+        if self.periods == 0 || self.periods > Self::MAX_PERIODS {
+            return Err(TermsError::Periods(self.periods));
+        }
+        let least = parameters.minimum_window;
+        if self.window < least || self.window > self.period {
+            return Err(TermsError::Window { given: self.window, least, period: self.period });
+        }
+        let least = parameters.minimum_window_blocks;
+        if self.window_blocks < least || self.window_blocks > Self::MAX_WINDOW_BLOCKS {
+            return Err(TermsError::WindowBlocks { given: self.window_blocks, least });
+        }
+        // The window after the last period counts as well.
+        let spans = u64::from(self.periods) + 1;
+        let span = self.period.0.checked_mul(spans).and_then(|span| span.checked_add(start.0));
+        if span.is_none() { Err(TermsError::Endless) } else { Ok(()) }
+    }
 
     /// Time from start to the end of the last period; saturates.
     #[must_use]
@@ -98,7 +182,7 @@ pub const fn storage_pay(price: Amount, bytes: u64, span: Millis) -> Amount {
 pub struct Revision {
     /// The contract.
     pub contract: ContractId,
-    /// Grows by one with each revision; 0 is the empty state at formation.
+    /// Grows by one with each revision; 0 is the state that the chain formed.
     pub number: u64,
     /// Bytes in all sectors.
     pub size: u64,
@@ -114,6 +198,13 @@ impl Revision {
     pub fn initial(contract: ContractId) -> Self {
         let data_root = crate::sector::empty_data_root();
         Self { contract, number: 0, size: 0, data_root, epoch: Epoch::default() }
+    }
+
+    /// The state in which the successor of a renewed contract starts: number 0 with the data and
+    /// epoch of the old contract's last revision.
+    #[must_use]
+    pub const fn carried(contract: ContractId, last: &Self) -> Self {
+        Self { contract, number: 0, ..*last }
     }
 
     /// What both sides sign.
@@ -135,11 +226,23 @@ pub struct SignedRevision {
 }
 
 impl SignedRevision {
-    /// Whether both signatures are true. Revision 0 needs none: it is what the chain formed.
+    /// Whether this is a revision of a contract that was formed empty: the empty revision 0, or a
+    /// later one with both signatures. For renewed contracts use [`SignedRevision::verify_after`].
     #[must_use]
     pub fn verify(&self, genesis: &BlockHash, host: &PublicKey) -> bool {
+        self.verify_after(genesis, host, &Revision::initial(self.revision.contract))
+    }
+
+    /// Whether this is a revision of the contract that the chain formed as `formed`: that very state,
+    /// or a later one of the same contract with both signatures.
+    #[must_use]
+    pub fn verify_after(&self, genesis: &BlockHash, host: &PublicKey, formed: &Revision) -> bool {
         if self.revision.number == 0 {
-            return self.revision == Revision::initial(self.revision.contract);
+            return self.revision == *formed
+                && (self.renter, self.host) == (Signature::EMPTY, Signature::EMPTY);
+        }
+        if self.revision.contract != formed.contract {
+            return false;
         }
         let message = self.revision.sign_bytes(genesis);
         self.revision.contract.verify(message.as_bytes(), &self.renter)
@@ -149,11 +252,13 @@ impl SignedRevision {
     /// The empty state of a contract just formed, which needs no signature.
     #[must_use]
     pub fn initial(contract: ContractId) -> Self {
-        Self {
-            revision: Revision::initial(contract),
-            renter: Signature::EMPTY,
-            host: Signature::EMPTY,
-        }
+        Self::formed(Revision::initial(contract))
+    }
+
+    /// What the chain formed, empty or [carried](Revision::carried), which needs no signature.
+    #[must_use]
+    pub const fn formed(revision: Revision) -> Self {
+        Self { revision, renter: Signature::EMPTY, host: Signature::EMPTY }
     }
 }
 

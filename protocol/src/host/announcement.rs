@@ -28,6 +28,38 @@ impl HostAnnouncement {
     pub const MAX_ADDRESS_BYTES: usize = 128;
     /// Most bytes of the operator's name.
     pub const MAX_OPERATOR_BYTES: usize = 64;
+
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`AnnouncementError`] for the first one that is broken.
+    pub fn check(&self) -> Result<(), AnnouncementError> {
+        if self.addresses.len() > Self::MAX_ADDRESSES {
+            return Err(AnnouncementError::Addresses(self.addresses.len()));
+        }
+        let fits = |address: &&String| (1..=Self::MAX_ADDRESS_BYTES).contains(&address.len());
+        if let Some(address) = self.addresses.iter().find(|address| !fits(address)) {
+            return Err(AnnouncementError::Address(address.len()));
+        }
+        if self.operator.len() > Self::MAX_OPERATOR_BYTES {
+            return Err(AnnouncementError::Operator(self.operator.len()));
+        }
+        Ok(())
+    }
+}
+
+/// Why an announcement cannot be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnnouncementError {
+    /// Too many addresses.
+    #[error("{0} addresses are over the limit of {max}", max = HostAnnouncement::MAX_ADDRESSES)]
+    Addresses(usize),
+    /// An address is empty or too long.
+    #[error("an address has 1 to {max} bytes, not {0}", max = HostAnnouncement::MAX_ADDRESS_BYTES)]
+    Address(usize),
+    /// The operator's name is too long.
+    #[error("an operator of {0} bytes is over the limit of {max}", max = HostAnnouncement::MAX_OPERATOR_BYTES)]
+    Operator(usize),
 }
 
 /// What a host asks for and offers.

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{ContractTerms, Revision};
-use crate::hash::BlockHash;
+use crate::contract::{ContractId, ContractTerms, Revision};
+use crate::hash::{BlockHash, Digest, digest};
 use crate::signature::PublicKey;
 use crate::units::{Amount, ChainTime, Height};
 
@@ -68,6 +68,9 @@ pub struct Contract {
     pub period: u32,
     /// Whether that period runs or is being proven.
     pub phase: ContractPhase,
+    /// When the ledger looks at this contract again: the period's end, the window's end, or the next
+    /// block while seeds are gathered. Its entry among the deadlines.
+    pub due: ChainTime,
     /// Periods proven.
     pub proofs_kept: u32,
     /// Periods missed.
@@ -83,6 +86,9 @@ pub enum ContractPhase {
     Proving {
         /// First block at or after the period's end.
         opened: Height,
+        /// That block's time, from which the window counts: after a halt of the chain the host has
+        /// the whole window still.
+        since: ChainTime,
         /// Hashes of that block and its followers, gathered until the challenge is fixed.
         seeds: Vec<BlockHash>,
     },
@@ -104,6 +110,40 @@ impl Contract {
     pub const fn ends(&self) -> ChainTime {
         self.started.plus(self.terms.duration())
     }
+
+    /// The challenge of the period that is being proven, once its seeds are all there.
+    #[must_use]
+    pub fn challenge(&self) -> Option<Digest> {
+        match &self.phase {
+            ContractPhase::Proving { seeds, .. } if seeds.len() == Self::SEEDS => {
+                Some(challenge_seed(&self.terms.contract, self.period, seeds))
+            }
+            _ => None,
+        }
+    }
+
+    /// While a period is being proven: the time and the height that a block must both have reached
+    /// for the window to close. The blocks count from the one that fixes the challenge.
+    #[must_use]
+    pub const fn window_end(&self) -> Option<(ChainTime, Height)> {
+        match &self.phase {
+            ContractPhase::Running => None,
+            ContractPhase::Proving { opened, since, .. } => {
+                let blocks = Self::SEEDS as u64 + self.terms.window_blocks as u64;
+                let height = Height(opened.0.saturating_add(blocks));
+                Some((since.plus(self.terms.window), height))
+            }
+        }
+    }
+}
+
+/// Seed of the challenge for one period of a contract: which chunks the host has to show.
+///
+/// `seeds` are the hashes of the period's opening block and its followers, so that neither the host
+/// nor a single proposer knows or chooses it before the period is over.
+#[must_use]
+pub fn challenge_seed(contract: &ContractId, period: u32, seeds: &[BlockHash]) -> Digest {
+    digest("samara v1 storage challenge", &(contract, period, seeds))
 }
 
 /// Proof that a key has a value, or has none, under a state root: an encoded [`jmt`] proof.
