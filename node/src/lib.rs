@@ -2,6 +2,7 @@
 
 pub mod seed;
 pub mod transport;
+pub mod consensus;
 
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {

@@ -1,1 +1,3 @@
 //! Simulator and end-to-end test support.
+
+pub mod synthetic;

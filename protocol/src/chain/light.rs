@@ -372,8 +372,7 @@ impl LightChain {
     pub fn new(genesis: &Genesis, rules: Rules) -> Self {
         let hash = genesis.hash();
         let point = TrustedPoint { tip: None, validators: genesis.validators.clone() };
-        let state =
-            LightState { version: LightState::VERSION, genesis: hash, point, linked: None };
+        let state = LightState { version: LightState::VERSION, genesis: hash, point, linked: None };
         Self { rules, origin: origin(genesis, hash), state, goal: None }
     }
 
@@ -558,9 +557,11 @@ impl LightChain {
             self.state.point.validators = validators.clone();
             return self.advance();
         }
-        let header = self.state.linked.as_ref().map(|linked| {
-            linked.changes.front().copied().unwrap_or(linked.head)
-        });
+        let header = self
+            .state
+            .linked
+            .as_ref()
+            .map(|linked| linked.changes.front().copied().unwrap_or(linked.head));
         let Some(header) = header else {
             return Err(LightError::NotAsked { what: "a decision", needed });
         };
@@ -642,8 +643,7 @@ impl LightChain {
     fn empty_batch(&mut self, from: Height) -> LightError {
         let tip = self.goal.as_ref().map_or(Height(0), |goal| height_of(goal.as_ref()));
         let set = self.state.point.validators.hash();
-        let certified =
-            matches!(&self.goal, Some(Some(goal)) if goal.header.validators == set);
+        let certified = matches!(&self.goal, Some(Some(goal)) if goal.header.validators == set);
         if !certified {
             self.goal = None;
         }
@@ -680,12 +680,7 @@ impl LightChain {
         Ok(())
     }
 
-    fn check_age(
-        &self,
-        height: Height,
-        time: ChainTime,
-        now: ChainTime,
-    ) -> Result<(), LightError> {
+    fn check_age(&self, height: Height, time: ChainTime, now: ChainTime) -> Result<(), LightError> {
         let (age, ahead) = (now.since(time), time.since(now));
         if age > self.rules.max_age {
             return Err(LightError::Stale { height, age });

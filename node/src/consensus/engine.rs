@@ -1,0 +1,339 @@
+//! Starting and stopping the engine, and the handle that the node keeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_malachitebft_app_channel::app::config::{
+    ConsensusConfig as EngineConsensusConfig, DiscoveryConfig, NodeConfig, P2pConfig, ValuePayload,
+    ValueSyncConfig,
+};
+use arc_malachitebft_app_channel::app::types::Keypair;
+use arc_malachitebft_app_channel::app::types::codec::Codec as _;
+use arc_malachitebft_app_channel::app::types::core::LinearTimeouts;
+use arc_malachitebft_app_channel::{
+    Channels, ConsensusContext, EngineBuilder, EngineHandle, NetworkContext, NetworkIdentity,
+    NetworkRequest, RequestContext, Signer as _, SyncContext, WalContext,
+};
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use samara_protocol::chain::genesis::Genesis;
+use samara_protocol::signature::SecretKey;
+use samara_protocol::units::Height;
+
+use super::codec::EngineCodec;
+use super::context::{Address, ChainContext, ChainSigner, ChainVerifier};
+use super::driver::{Driver, Settings};
+use super::{Application, ConsensusConfig, Role};
+
+/// Log targets that a solo validator fills with errors about missing peers, several for each block.
+/// Filter them (`target=off`) unless the engine's network itself is looked at.
+pub const QUIET_TARGETS: &[&str] = &["arc_malachitebft_network"];
+
+/// Requests to the engine's network that may wait.
+const REQUESTS: usize = 100;
+/// How long the engine's actors may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Room for a block's header and lengths beside its transactions.
+const BLOCK_OVERHEAD: usize = 4096;
+
+/// Why consensus did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The folder or the log's file.
+    #[error("cannot prepare the consensus folder {folder}: {source}")]
+    Folder {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The listening address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A key that the engine refuses.
+    #[error("the consensus network key is not usable: {0}")]
+    Key(String),
+    /// The engine.
+    #[error("the consensus engine did not start: {0}")]
+    Engine(String),
+}
+
+/// Why consensus ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsensusError {
+    /// The application failed: the store cannot be trusted to go on.
+    #[error("the chain failed under consensus")]
+    Application(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An actor of the engine died, or its log failed and it stopped on purpose.
+    #[error("the consensus engine ended by itself; see its log")]
+    EngineEnded,
+    /// The engine decided a height that does not follow the tip.
+    #[error("the engine decided height {decided} on a tip of {tip}")]
+    Gap {
+        /// Our tip.
+        tip: Height,
+        /// What was decided.
+        decided: Height,
+    },
+    /// The loop's thread died.
+    #[error("the consensus thread panicked")]
+    Panicked,
+}
+
+/// Running consensus. Dropping it stops everything without waiting.
+pub struct Consensus {
+    address: Multiaddr,
+    requests: mpsc::Sender<NetworkRequest>,
+    stop: Option<oneshot::Sender<()>>,
+    ended: JoinHandle<Result<(), ConsensusError>>,
+}
+
+impl Consensus {
+    /// Starts the engine over an application.
+    ///
+    /// `wake` is notified by the application's owner when [`Application::next_block_in`] may have
+    /// become shorter: a transaction has arrived.
+    ///
+    /// # Errors
+    /// [`StartError`] for the folder, the address, the key or the engine itself.
+    pub async fn start<A: Application>(
+        config: ConsensusConfig,
+        genesis: &Genesis,
+        application: A,
+        wake: Arc<Notify>,
+    ) -> Result<Self, StartError> {
+        let folder = &config.folder;
+        std::fs::create_dir_all(folder)
+            .map_err(|source| StartError::Folder { folder: folder.clone(), source })?;
+        let address = bind_port(&config.listen)?;
+        let verifier = ChainVerifier { genesis: genesis.hash() };
+        let (channels, engine) = build(&config, address.clone(), verifier).await?;
+        let settings = Settings {
+            verifier,
+            key: config.role.key().cloned(),
+            timeouts: timeouts(config.propose_timeout),
+            block_bytes: genesis.parameters.block_bytes as usize + BLOCK_OVERHEAD,
+            wake,
+        };
+        let requests = channels.net_requests.clone();
+        let seed = config.network_key.public().0;
+        let seed = u64::from_le_bytes(seed[..8].try_into().expect("invariant: eight bytes"));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        // Streams only need names that this node has not used lately.
+        let nanos = now.map_or(0, |now| now.subsec_nanos());
+        let driver = Driver::new(application, settings, seed ^ u64::from(nanos));
+        let (stop, stopped) = oneshot::channel();
+        let loop_ended = spawn_loop(driver, channels, stopped)?;
+        let ended = tokio::spawn(supervise(engine, loop_ended));
+        Ok(Self { address, requests, stop: Some(stop), ended })
+    }
+
+    /// The address that peers reach this node's consensus on, with the port really taken.
+    #[must_use]
+    pub const fn address(&self) -> &Multiaddr {
+        &self.address
+    }
+
+    /// Stays connected with one more peer.
+    pub async fn add_peer(&self, peer: Multiaddr) {
+        if let Ok(Err(error)) = NetworkRequest::add_persistent_peer(&self.requests, peer).await {
+            tracing::debug!(%error, "consensus peer not added");
+        }
+    }
+
+    /// Waits until consensus ends, by itself or by [`Consensus::shutdown`]. Cancel safe; to be called
+    /// until it gives a result, once.
+    ///
+    /// # Errors
+    /// [`ConsensusError`] when it ended by itself: the process should end as well.
+    pub async fn ended(&mut self) -> Result<(), ConsensusError> {
+        (&mut self.ended).await.unwrap_or(Err(ConsensusError::Panicked))
+    }
+
+    /// Stops the engine and drops the application; files and ports are free afterwards.
+    ///
+    /// # Errors
+    /// As [`Consensus::ended`].
+    pub async fn shutdown(mut self) -> Result<(), ConsensusError> {
+        drop(self.stop.take());
+        self.ended().await
+    }
+}
+
+impl Role {
+    const fn key(&self) -> Option<&SecretKey> {
+        match self {
+            Self::Validator(key) => Some(key),
+            Self::FullNode => None,
+        }
+    }
+}
+
+/// Replaces port 0 by a free port: the engine does not tell which one it got.
+fn bind_port(listen: &Multiaddr) -> Result<Multiaddr, StartError> {
+    let mut host = None;
+    for protocol in listen {
+        match (protocol, host) {
+            (Protocol::Ip4(ip), _) => host = Some(std::net::IpAddr::from(ip)),
+            (Protocol::Ip6(ip), _) => host = Some(std::net::IpAddr::from(ip)),
+            (Protocol::Tcp(0), Some(ip)) => {
+                let refuse = |source| StartError::Listen { address: listen.clone(), source };
+                let socket = std::net::TcpListener::bind((ip, 0)).map_err(refuse)?;
+                let port = socket.local_addr().map_err(refuse)?.port();
+                return Ok(Multiaddr::from(ip).with(Protocol::Tcp(port)));
+            }
+            _ => {}
+        }
+    }
+    Ok(listen.clone())
+}
+
+fn timeouts(propose: Duration) -> LinearTimeouts {
+    LinearTimeouts { propose, ..LinearTimeouts::default() }
+}
+
+/// The engine's own configuration.
+struct EngineConfig {
+    name: String,
+    consensus: EngineConsensusConfig,
+    sync: ValueSyncConfig,
+}
+
+impl NodeConfig for EngineConfig {
+    fn moniker(&self) -> &str {
+        &self.name
+    }
+
+    fn consensus(&self) -> &EngineConsensusConfig {
+        &self.consensus
+    }
+
+    fn consensus_mut(&mut self) -> &mut EngineConsensusConfig {
+        &mut self.consensus
+    }
+
+    fn value_sync(&self) -> &ValueSyncConfig {
+        &self.sync
+    }
+
+    fn value_sync_mut(&mut self) -> &mut ValueSyncConfig {
+        &mut self.sync
+    }
+}
+
+fn engine_config(config: &ConsensusConfig, listen: Multiaddr) -> EngineConfig {
+    let discovery = DiscoveryConfig {
+        // Whole test networks live behind one address, and restart within seconds.
+        max_connections_per_ip: 256,
+        ip_throttle_duration: Duration::ZERO,
+        ..DiscoveryConfig::default()
+    };
+    let p2p = P2pConfig {
+        listen_addr: listen,
+        persistent_peers: config.peers.clone(),
+        discovery,
+        ..P2pConfig::default()
+    };
+    let consensus = EngineConsensusConfig {
+        p2p,
+        // The other mode takes every received proposal for valid without asking.
+        value_payload: ValuePayload::ProposalAndParts,
+        ..EngineConsensusConfig::default()
+    };
+    let sync = ValueSyncConfig {
+        status_update_interval: Duration::from_secs(1),
+        batch_size: 50,
+        ..ValueSyncConfig::default()
+    };
+    EngineConfig { name: config.name.clone(), consensus, sync }
+}
+
+async fn build(
+    config: &ConsensusConfig,
+    listen: Multiaddr,
+    verifier: ChainVerifier,
+) -> Result<(Channels<ChainContext>, EngineHandle), StartError> {
+    let refuse = |error: &dyn std::fmt::Display| StartError::Key(error.to_string());
+    let network_key = config.network_key.to_bytes();
+    let keypair = Keypair::ed25519_from_bytes(*network_key).map_err(|error| refuse(&error))?;
+    let name = config.name.clone();
+    let (identity, context) = match config.role.key() {
+        Some(key) => {
+            let address = Address(key.public());
+            let signer = ChainSigner { verifier, key: key.clone() };
+            let peer = keypair.public().to_peer_id().to_bytes();
+            let proof = signer.sign_validator_proof(key.public().0.to_vec(), peer).await;
+            let proof = proof.map_err(|error| refuse(&error))?;
+            let proof = EngineCodec.encode(&proof).map_err(|error| refuse(&error))?;
+            let identity =
+                NetworkIdentity::new_validator(name, keypair, address.to_string(), proof);
+            let signer = Box::new(signer);
+            (identity, ConsensusContext::new_validator(address, Box::new(verifier), signer))
+        }
+        None => {
+            let address = Address(config.network_key.public());
+            let identity = NetworkIdentity::new(name, keypair, None);
+            (identity, ConsensusContext::new_full_node(address, Box::new(verifier)))
+        }
+    };
+    EngineBuilder::new(ChainContext, engine_config(config, listen))
+        .with_default_wal(WalContext::new(config.folder.join("consensus.wal"), EngineCodec))
+        .with_default_network(NetworkContext::new(identity, EngineCodec))
+        .with_default_sync(SyncContext::new(EngineCodec))
+        .with_default_consensus(context)
+        .with_default_request(RequestContext::new(REQUESTS))
+        .build()
+        .await
+        .map_err(|error| StartError::Engine(format!("{error:#}")))
+}
+
+/// Runs the loop on a thread of its own: the application blocks on its disk.
+fn spawn_loop<A: Application>(
+    driver: Driver<A>,
+    channels: Channels<ChainContext>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<oneshot::Receiver<Result<(), ConsensusError>>, StartError> {
+    let (report, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let run = move || {
+        let result = runtime.block_on(driver.run(channels, stopped));
+        let _ = report.send(result);
+    };
+    std::thread::Builder::new()
+        .name("consensus".to_owned())
+        .spawn(run)
+        .map_err(|error| StartError::Engine(error.to_string()))?;
+    Ok(ended)
+}
+
+/// Ends the loop with the engine and the engine with the loop.
+async fn supervise(
+    engine: EngineHandle,
+    mut loop_ended: oneshot::Receiver<Result<(), ConsensusError>>,
+) -> Result<(), ConsensusError> {
+    let EngineHandle { actor, mut handle } = engine;
+    let result = tokio::select! {
+        biased;
+        result = &mut loop_ended => result.unwrap_or(Err(ConsensusError::Panicked)),
+        // The engine's end closes the loop's channel, which ends the loop.
+        _ = &mut handle => loop_ended.await.unwrap_or(Err(ConsensusError::Panicked)),
+    };
+    if let Err(error) = &result {
+        error!(%error, "consensus ended");
+    }
+    actor.get_cell().stop_children_and_wait(None, Some(STOP_WITHIN)).await;
+    actor.stop(None);
+    if !handle.is_finished() {
+        let _ = tokio::time::timeout(STOP_WITHIN, handle).await;
+    }
+    result
+}
