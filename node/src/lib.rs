@@ -3,6 +3,7 @@
 pub mod light;
 pub mod seed;
 pub mod transport;
+pub mod chain;
 pub mod consensus;
 
 /// Runs the command line.
