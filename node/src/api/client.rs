@@ -80,9 +80,7 @@ impl Client {
         let cut = |reason: String| {
             ApiError::new("interrupted", format!("the node's answer to {path} broke off{reason}"))
         };
-        while let Some(line) =
-            lines.next_line().await.map_err(|error| cut(format!(": {error}")))?
-        {
+        while let Some(line) = lines.next_line().await.map_err(|error| cut(format!(": {error}")))? {
             let message = serde_json::from_str(&line).map_err(|error| cut(format!(": {error}")))?;
             match message {
                 Message::Progress(value) => progress(value),

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use samara_protocol::sector::SectorSize;
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostConfig;
@@ -186,6 +187,33 @@ impl NodeConfig {
     }
 }
 
+impl RenterConfig {
+    /// The renter's own settings.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for a sector size that is none.
+    pub fn to_renter(&self) -> Result<samara_renter::RenterConfig, ConfigError> {
+        let size = |key, bytes: Option<u32>, default: SectorSize| match bytes {
+            None => Ok(default),
+            Some(bytes) => SectorSize::new(u64::from(bytes))
+                .ok()
+                .filter(|size| *size >= SectorSize::HOST_MIN)
+                .ok_or_else(|| ConfigError::Value {
+                    key,
+                    value: bytes.to_string(),
+                    reason: "sectors have a power of two from 16384 to 4194304 bytes".to_owned(),
+                }),
+        };
+        let mut config = samara_renter::RenterConfig::default();
+        let transfer = &mut config.transfer;
+        transfer.minimum_column =
+            size("renter.minimum_sector", self.minimum_sector, transfer.minimum_column)?;
+        transfer.maximum_column =
+            size("renter.maximum_sector", self.maximum_sector, transfer.maximum_column)?;
+        Ok(config)
+    }
+}
+
 impl WordsConfig {
     /// The sources that the texts name, paths resolved against the data folder.
     ///
@@ -234,8 +262,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("samara.toml");
-        let config =
-            NodeConfig { chain: Some(ChainConfig::default()), ..NodeConfig::default() };
+        let config = NodeConfig { chain: Some(ChainConfig::default()), ..NodeConfig::default() };
         config.write(&path).unwrap();
         let read = NodeConfig::read(&path).unwrap();
         assert_eq!(toml::to_string(&read).unwrap(), toml::to_string(&config).unwrap());
