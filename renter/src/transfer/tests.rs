@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use samara_protocol::sector::SectorSize;
-use samara_protocol::units::Amount;
+use samara_protocol::units::{Amount, Millis};
 
 use super::{
     DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
@@ -111,7 +111,8 @@ async fn fewer_than_k_hosts_are_named() {
     let stored = uploader.upload_slab(plaintext(50_000), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
     downloader.slab_descriptor(&stored.record).await.unwrap();
-    bench.set(0..4, Fault::Dead);
+    let dead: Vec<usize> = stored.record.hosts[..4].iter().map(|i| usize::from(i.0)).collect();
+    bench.set(dead, Fault::Dead);
     let error = downloader.read(&stored.record, 0..50_000).await.unwrap_err();
     assert!(
         matches!(&error, DownloadError::TooFewHosts { needed: 3, missing, .. } if missing.len() == 4),
@@ -160,7 +161,7 @@ async fn a_slow_host_does_not_hold_an_acknowledgement_up() {
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     assert!(bench.world.clock.now() - before < 10_000);
-    assert_eq!(stored.settled.now().committed.len(), 5);
+    assert!(stored.settled.now().committed.len() >= 4);
     assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
     bench.set([3], Fault::None);
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
@@ -261,16 +262,28 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
     let downloader = Downloader::new(bench.book.clone(), options);
     bench.set(0..6, Fault::Slow(50));
     let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize * 5 / 2);
-    let mut pipeline = uploader.pipeline(SlabClass::Data);
-    let mut pieces = Vec::new();
+    let fill = async {
+        let mut pipeline = uploader.pipeline(SlabClass::Data);
+        let mut pieces = Vec::new();
+        for part in plain.chunks(7_777) {
+            pieces.extend(pipeline.write(part).await.unwrap());
+        }
+        (pipeline.finish().await.unwrap(), pieces)
+    };
     let mut least = uploader.budget_left();
-    for part in plain.chunks(7_777) {
-        pieces.extend(pipeline.write(part).await.unwrap());
-        least = least.min(uploader.budget_left());
-    }
-    let packed = pipeline.finish().await.unwrap();
+    let watch = async {
+        loop {
+            bench.world.clock.sleep(Millis(10)).await;
+            least = least.min(uploader.budget_left());
+        }
+    };
+    let (packed, pieces) = tokio::select! {
+        biased;
+        filled = fill => filled,
+        () = watch => unreachable!(),
+    };
     assert_eq!(packed.slabs.len(), 3);
-    assert!(least < 2 * slab, "slabs in flight hold budget");
+    assert_eq!(least, 0, "two slabs in flight hold the whole budget");
     for stored in &packed.slabs {
         stored.settled.clone().wait().await;
     }
