@@ -247,6 +247,23 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
     Err(failure.expect("invariant: every attempt that did not return left its failure"))
 }
 
+/// Keeps revisions still until the guard is dropped: none is in flight, and the host has shown which
+/// is its latest.
+pub(super) async fn freeze(handle: &ContractHandle) -> Result<impl Drop + '_, ContractError> {
+    let mut data = handle.0.commits.data.lock().await;
+    agree(handle, &mut data).await?;
+    Ok(Frozen(data))
+}
+
+/// See [`freeze`].
+struct Frozen<'a>(
+    #[expect(dead_code, reason = "held, not read")] tokio::sync::MutexGuard<'a, Data>,
+);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {}
+}
+
 fn is_conflict(error: &ContractError) -> bool {
     matches!(error, ContractError::Refused { refusal: Refusal::RevisionConflict { .. }, .. })
 }
@@ -362,6 +379,8 @@ async fn write_down(
         revision,
         pending,
         voucher_total: handle.voucher_total(),
+        ends: handle.0.ends,
+        labels: handle.0.labels.clone(),
     };
     let write = Write::Put(LiveRecord::key(handle.index()), record.encode());
     let stored = handle.0.link.world().store.commit(vec![write]).await;
