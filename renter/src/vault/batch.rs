@@ -247,7 +247,7 @@ fn slab_changes(records: impl Iterator<Item = SlabRecord>) -> Vec<Change> {
 }
 
 /// Appends changes in order, in as few rounds as their sizes allow.
-pub(super) async fn append(
+pub(crate) async fn append(
     vaults: &Vaults,
     changes: Vec<Change>,
 ) -> Result<JournalPoint, JournalError> {

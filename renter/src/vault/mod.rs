@@ -22,9 +22,11 @@ mod types;
 
 use std::sync::Arc;
 
+pub(crate) use batch::append as append_changes;
 pub use error::{GetError, PutError, VaultError};
 pub(crate) use get::Source;
-pub(crate) use names::{find, folder, totals};
+pub(crate) use names::{event as vault_event, find, folder, totals};
+pub(crate) use plan::{Destination, select};
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,
     PutRequest, PutStreamRequest, VaultRow, VersionRow,

@@ -15,7 +15,7 @@ use crate::world::random_bytes;
 const EVENTS: usize = 40;
 
 /// A change of a vault; the journal gives it its number.
-pub(super) fn event(vault: VaultId, event: VaultEvent) -> Change {
+pub(crate) fn event(vault: VaultId, event: VaultEvent) -> Change {
     Change::Vault { vault, number: 0, event }
 }
 
