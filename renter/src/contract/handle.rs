@@ -1,0 +1,353 @@
+//! A live contract: paid transfers, and the list of sectors behind its revisions.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use samara_protocol::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
+use samara_protocol::hash::{ContractNonce, SectorRoot, SlabTag};
+use samara_protocol::host::announcement::{Prices, SignedPrices};
+use samara_protocol::host::message::{
+    ContractCall, ContractStatus, HeadReceipt, HostRequest, HostResponse, Refusal,
+    SealedDescriptor, SlotState,
+};
+use samara_protocol::journal::HostIndex;
+use samara_protocol::sector::{SectorEntry, SectorSize, align, verify_range};
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::{Amount, Epoch};
+
+use super::commit::CommitQueue;
+use super::error::ContractError;
+use super::link::{ContractLink, HeadAnswer};
+use super::prices::PriceLimits;
+use super::purse::Purse;
+use crate::world::{Lane, compute};
+
+/// Ranges above this are verified off the runtime's threads.
+const INLINE_VERIFY: u32 = 128 << 10;
+
+/// A live contract with one host. A cheap clone.
+///
+/// Paid calls run in parallel; commits are one at a time, and those that wait are made in one revision.
+#[derive(Clone)]
+pub struct ContractHandle(pub(super) Arc<Live>);
+
+pub(super) struct Live {
+    pub(super) index: HostIndex,
+    pub(super) operator: String,
+    pub(super) nonce: ContractNonce,
+    pub(super) terms: ContractTerms,
+    pub(super) link: ContractLink,
+    pub(super) purse: Purse,
+    pub(super) limits: Arc<Mutex<PriceLimits>>,
+    /// Latest doubly signed revision, for those who must not wait for a commit.
+    pub(super) revision: Mutex<SignedRevision>,
+    pub(super) commits: CommitQueue,
+    /// Also makes those wait who come while the price table is asked for.
+    pub(super) prices: tokio::sync::Mutex<Option<KnownPrices>>,
+    /// Whether the purse agrees with the host.
+    pub(super) synced: tokio::sync::Mutex<bool>,
+}
+
+/// A price table and the local time until which it is used.
+pub(super) struct KnownPrices {
+    signed: SignedPrices,
+    use_until: u64,
+}
+
+impl std::fmt::Debug for ContractHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContractHandle")
+            .field("index", &self.0.index)
+            .field("host", &self.0.link.host())
+            .field("id", &self.0.link.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ContractHandle {
+    /// The host's number in the renter's table.
+    #[must_use]
+    pub fn index(&self) -> HostIndex {
+        self.0.index
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> PublicKey {
+        self.0.link.host()
+    }
+
+    /// The contract.
+    #[must_use]
+    pub fn id(&self) -> ContractId {
+        self.0.link.id()
+    }
+
+    /// Who runs the host.
+    #[must_use]
+    pub fn operator(&self) -> &str {
+        &self.0.operator
+    }
+
+    /// What was agreed.
+    #[must_use]
+    pub fn terms(&self) -> &ContractTerms {
+        &self.0.terms
+    }
+
+    /// The nonce from which the contract's key derives.
+    #[must_use]
+    pub fn nonce(&self) -> ContractNonce {
+        self.0.nonce
+    }
+
+    /// The contract's signed channel.
+    #[must_use]
+    pub fn link(&self) -> &ContractLink {
+        &self.0.link
+    }
+
+    /// The latest doubly signed revision that this node knows.
+    #[must_use]
+    pub fn revision(&self) -> SignedRevision {
+        *self.0.revision.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Highest voucher total signed.
+    #[must_use]
+    pub fn voucher_total(&self) -> Amount {
+        self.0.purse.total()
+    }
+
+    /// A voucher over everything owed so far, for closing or renewing; nothing if nothing is owed.
+    #[must_use]
+    pub fn last_voucher(&self) -> Option<SignedVoucher> {
+        (self.0.purse.total() > Amount::ZERO)
+            .then(|| self.0.purse.reserve(&self.0.link, Amount::ZERO).ok())
+            .flatten()
+    }
+
+    /// Money that vouchers may still cover.
+    #[must_use]
+    pub fn money_left(&self) -> Amount {
+        self.0.purse.left()
+    }
+
+    /// Stores a sector durably; it stays only if a commit follows within the host's grace time.
+    ///
+    /// # Errors
+    /// [`ContractError`]; nothing needs to be undone after any of them.
+    pub async fn store(&self, root: SectorRoot, data: Bytes) -> Result<(), ContractError> {
+        let bytes = data.len() as u64;
+        self.0.link.check_fence()?;
+        let answer = self
+            .paid(
+                |prices| prices.store_cost(bytes),
+                |voucher| ContractCall::Store { voucher, root, data: data.to_vec() },
+            )
+            .await?;
+        match answer {
+            HostResponse::Stored => Ok(()),
+            _ => Err(self.0.link.unexpected("store")),
+        }
+    }
+
+    /// Reads `range` of a sector of `size`, verified against its root; any range within the sector.
+    ///
+    /// # Errors
+    /// [`ContractError`]; `False` if the bytes or their proof are not true.
+    pub async fn read(
+        &self,
+        root: SectorRoot,
+        size: SectorSize,
+        range: Range<u32>,
+    ) -> Result<Vec<u8>, ContractError> {
+        let Some(aligned) = align(size, range.clone()) else { return Ok(Vec::new()) };
+        let length = aligned.end - aligned.start;
+        let answer = self
+            .paid(
+                |prices| prices.read_cost(u64::from(length)),
+                |voucher| ContractCall::Read { voucher, root, offset: aligned.start, length },
+            )
+            .await?;
+        let HostResponse::Range { mut data, proof } = answer else {
+            return Err(self.0.link.unexpected("read"));
+        };
+        let checked = if length > INLINE_VERIFY {
+            let aligned = aligned.clone();
+            compute(self.0.link.world().compute.as_ref(), move || {
+                verify_range(&root, size, aligned, &data, &proof).map(|()| data)
+            })
+            .await
+        } else {
+            verify_range(&root, size, aligned.clone(), &data, &proof).map(|()| data)
+        };
+        data = checked.map_err(|error| self.0.link.false_answer(error.to_string()))?;
+        data.truncate((range.end - aligned.start) as usize);
+        data.drain(..(range.start - aligned.start) as usize);
+        Ok(data)
+    }
+
+    /// Appends and removes sectors and files descriptors, all in one new revision, durable at the
+    /// host when it returns. Repeating it is harmless: sectors already there are not appended again,
+    /// those not there are not missed.
+    ///
+    /// # Errors
+    /// [`ContractError`]. After one that [may have taken effect](ContractError::is_in_doubt), the
+    /// next commit finds out.
+    pub async fn commit(
+        &self,
+        append: Vec<SectorEntry>,
+        remove: Vec<SectorRoot>,
+        descriptors: Vec<SealedDescriptor>,
+    ) -> Result<SignedRevision, ContractError> {
+        self.0.link.check_fence()?;
+        super::commit::commit(self, append, remove, descriptors).await
+    }
+
+    /// See [`ContractLink::descriptors`].
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub async fn descriptors(
+        &self,
+        tags: &[SlabTag],
+    ) -> Result<Vec<Option<Vec<u8>>>, ContractError> {
+        self.0.link.descriptors(tags).await
+    }
+
+    /// See [`ContractLink::latest`]. A revision older than the one known here is a false answer.
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub async fn latest(&self) -> Result<ContractStatus, ContractError> {
+        let known = self.revision().revision.number;
+        let status = self.0.link.latest().await?;
+        let shown = status.revision.revision.number;
+        if shown < known {
+            let reason = format!("it shows revision {shown} after it signed revision {known}");
+            return Err(self.0.link.false_answer(reason));
+        }
+        Ok(status)
+    }
+
+    /// See [`ContractLink::head`].
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub async fn head(&self) -> Result<HeadAnswer, ContractError> {
+        self.0.link.head().await
+    }
+
+    /// See [`ContractLink::promise`].
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub async fn promise(&self, epoch: Epoch) -> Result<HeadAnswer, ContractError> {
+        self.0.link.promise(epoch).await
+    }
+
+    /// See [`ContractLink::head_append`].
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub async fn head_append(
+        &self,
+        expected: SlotState,
+        tail: Vec<u8>,
+        new: SlotState,
+    ) -> Result<HeadReceipt, ContractError> {
+        self.0.link.head_append(expected, tail, new).await
+    }
+
+    /// See [`ContractLink::head_put`].
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub async fn head_put(
+        &self,
+        head: Vec<u8>,
+        new: SlotState,
+    ) -> Result<HeadReceipt, ContractError> {
+        self.0.link.head_put(head, new).await
+    }
+
+    /// Sends a paid call; once more with fresh prices and totals if the host finds the pay too small.
+    async fn paid(
+        &self,
+        cost: impl Fn(&Prices) -> Amount,
+        call: impl Fn(SignedVoucher) -> ContractCall,
+    ) -> Result<HostResponse, ContractError> {
+        let mut again = true;
+        loop {
+            self.sync().await?;
+            let cost = cost(&self.prices().await?.prices);
+            let voucher = self.0.purse.reserve(&self.0.link, cost)?;
+            match self.0.link.call(Lane::Bulk, call(voucher)).await {
+                Err(ContractError::Refused { refusal: Refusal::Payment { .. }, .. }) if again => {
+                    self.0.purse.refund(cost);
+                    again = false;
+                    *self.0.prices.lock().await = None;
+                    *self.0.synced.lock().await = false;
+                }
+                Err(error) => {
+                    if !error.is_in_doubt() {
+                        self.0.purse.refund(cost);
+                    }
+                    return Err(error);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Makes sure once that the purse counts what the host counts.
+    async fn sync(&self) -> Result<(), ContractError> {
+        let mut synced = self.0.synced.lock().await;
+        if !*synced {
+            let status = self.latest().await?;
+            self.0.purse.learn(status.voucher_total, status.consumed);
+            *synced = true;
+        }
+        Ok(())
+    }
+
+    /// The host's signed prices, asked again before they expire, and within the allowance's limits.
+    ///
+    /// # Errors
+    /// [`ContractError`]; `TooExpensive` above the limits.
+    pub async fn prices(&self) -> Result<SignedPrices, ContractError> {
+        let world = self.0.link.world();
+        let mut known = self.0.prices.lock().await;
+        if let Some(prices) = known.as_ref().filter(|p| world.clock.now() < p.use_until) {
+            return Ok(prices.signed.clone());
+        }
+        let host = self.host();
+        let signed = ask_prices(&self.0.link).await?;
+        let limits = *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.check_transfer(&host, &signed.prices)?;
+        let tip = world.chain.tip().await;
+        let tip = tip.map_err(|source| ContractError::Chain { host, source })?;
+        let now = tip.map_or(world.chain.genesis().time, |tip| tip.header.time);
+        // A quarter of the time is left for the call itself and for clocks that run apart.
+        let span = signed.valid_until.since(now).0 / 4 * 3;
+        *known = Some(KnownPrices {
+            signed: signed.clone(),
+            use_until: world.clock.now().saturating_add(span),
+        });
+        Ok(signed)
+    }
+}
+
+/// Asks a host for its signed prices.
+async fn ask_prices(link: &ContractLink) -> Result<SignedPrices, ContractError> {
+    let host = link.host();
+    match link.world().hosts.call(&host, Lane::Control, HostRequest::Prices).await? {
+        HostResponse::Prices(signed) if signed.host == host && signed.verify(link.genesis()) => {
+            Ok(*signed)
+        }
+        HostResponse::Refused(refusal) => Err(ContractError::Refused { host, refusal }),
+        _ => Err(link.false_answer("its price table is not signed by it")),
+    }
+}

@@ -1,0 +1,4 @@
+//! The journal's shell.
+mod error;
+
+pub use error::JournalError;
