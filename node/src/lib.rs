@@ -1,5 +1,6 @@
 //! The samara daemon.
 
+pub mod light;
 pub mod seed;
 pub mod transport;
 pub mod consensus;

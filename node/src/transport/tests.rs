@@ -351,9 +351,9 @@ async fn shutdown_answers_what_is_in_handling() {
     let (a, b) = pair(Arc::clone(&gate) as Arc<dyn RequestHandler>).await;
     let request = {
         let (a, peer) = (a.clone(), b.local_peer());
-        tokio::spawn(async move {
-            a.request(peer, Channel::Bulk, pattern(1, SECTOR), PATIENCE).await
-        })
+        tokio::spawn(
+            async move { a.request(peer, Channel::Bulk, pattern(1, SECTOR), PATIENCE).await },
+        )
     };
     gate.entered(1).await;
     let stopping = tokio::spawn(b.clone().shutdown());

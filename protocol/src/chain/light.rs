@@ -40,10 +40,10 @@ use crate::units::{ChainTime, Height, Millis};
 pub enum Pace {
     /// Jumps to a tip that the set in force certified; walks header by header only where the set changed.
     Skip,
-    /// Links every header, and asks for a certificate at least every so many blocks, so that a false
-    /// chain costs no more than that.
+    /// Links every header, and asks for a certificate whenever so many blocks are linked without one,
+    /// so that a false chain costs no more than that and one batch.
     Walk {
-        /// Most linked blocks without a certificate, at least 1.
+        /// Linked blocks from which on a certificate is asked for, at least 1.
         stride: u32,
     },
 }
@@ -185,6 +185,12 @@ pub enum LightError {
     #[error("block {height}: the validator set given is not the one announced")]
     Set {
         /// The height that the set decides.
+        height: Height,
+    },
+    /// A block whose validators are not those in force after the trusted point: nothing is known of it.
+    #[error("block {height}: decided by validators that are not known here")]
+    UnknownSet {
+        /// The block.
         height: Height,
     },
     /// A quorum certified another block than the one that batches led to.
@@ -462,18 +468,17 @@ impl LightChain {
             Pace::Skip => u64::MAX,
             Pace::Walk { stride } => u64::from(stride.max(1)),
         };
-        let mut room = stride;
         if let Some(linked) = &self.state.linked {
             if let Some(change) = linked.changes.front() {
                 return Need::Decision(change.height);
             }
-            room = stride.saturating_sub(linked.head.height.0 - trusted.0);
-            if room == 0 || linked.head.height >= goal {
+            let uncovered = linked.head.height.0 - trusted.0;
+            if uncovered >= stride || linked.head.height >= goal {
                 return Need::Decision(linked.head.height);
             }
         }
         let head = self.linked_height();
-        let limit = room.min(goal.0 - head.0).min(u64::from(MAX_BATCH));
+        let limit = (goal.0 - head.0).min(u64::from(MAX_BATCH));
         Need::Batch { from: head.next(), limit: u32::try_from(limit).unwrap_or(MAX_BATCH) }
     }
 
@@ -571,6 +576,32 @@ impl LightChain {
         self.verify(certificate)?;
         self.certify(header, certificate)?;
         self.advance()
+    }
+
+    /// Checks a finalised header beside the trusted one, without moving to it: against the trusted point
+    /// itself, or by a certificate of the set in force.
+    ///
+    /// # Errors
+    /// [`LightError::UnknownSet`] when nothing can be said about it yet or any more, others when it is false.
+    pub fn check_finalized(&self, finalized: &Finalized) -> Result<(), LightError> {
+        let header = &finalized.header;
+        self.check_chain(header)?;
+        let (height, hash, trusted) = (header.height, header.hash(), self.trusted_link());
+        if height == trusted.height {
+            let (trusted, other) = (trusted.hash, hash);
+            let same = other == trusted;
+            return if same { Ok(()) } else { Err(LightError::Fork { height, trusted, other }) };
+        }
+        let certified = finalized.certificate.height;
+        if certified != height || finalized.certificate.block != hash {
+            return Err(LightError::OtherBlock { height, certified });
+        }
+        if header.validators != self.state.point.validators.hash()
+            || (height > trusted.height && !self.set_is_known())
+        {
+            return Err(LightError::UnknownSet { height });
+        }
+        Ok(self.verify(&finalized.certificate)?)
     }
 
     /// Takes every step for which nothing needs to be asked.
