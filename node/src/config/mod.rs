@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use samara_protocol::sector::SectorSize;
 use serde::{Deserialize, Serialize};
 
 use crate::host::HostConfig;
@@ -15,6 +16,9 @@ pub mod folders;
 pub mod network;
 
 pub use network::{ChainPeer, NetworkFile};
+
+/// A configuration with all defaults and explanations.
+pub const SAMPLE: &str = include_str!("samara.toml");
 
 /// What `samara node` is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -186,6 +190,33 @@ impl NodeConfig {
     }
 }
 
+impl RenterConfig {
+    /// The renter's own settings.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for a sector size that is none.
+    pub fn to_renter(&self) -> Result<samara_renter::RenterConfig, ConfigError> {
+        let size = |key, bytes: Option<u32>, default: SectorSize| match bytes {
+            None => Ok(default),
+            Some(bytes) => SectorSize::new(u64::from(bytes))
+                .ok()
+                .filter(|size| *size >= SectorSize::HOST_MIN)
+                .ok_or_else(|| ConfigError::Value {
+                    key,
+                    value: bytes.to_string(),
+                    reason: "sectors have a power of two from 16384 to 4194304 bytes".to_owned(),
+                }),
+        };
+        let mut config = samara_renter::RenterConfig::default();
+        let transfer = &mut config.transfer;
+        transfer.minimum_column =
+            size("renter.minimum_sector", self.minimum_sector, transfer.minimum_column)?;
+        transfer.maximum_column =
+            size("renter.maximum_sector", self.maximum_sector, transfer.maximum_column)?;
+        Ok(config)
+    }
+}
+
 impl WordsConfig {
     /// The sources that the texts name, paths resolved against the data folder.
     ///
@@ -231,11 +262,37 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_says_the_defaults() {
+        let read: NodeConfig = toml::from_str(SAMPLE).unwrap();
+        assert_eq!(
+            toml::to_string(&read).unwrap(),
+            toml::to_string(&NodeConfig::default()).unwrap()
+        );
+        // What is commented out must be valid as well: tables and keys have no space after `# `
+        // but in their values.
+        let lines: Vec<String> = SAMPLE
+            .lines()
+            .filter_map(|line| match line.strip_prefix("# ") {
+                Some(setting) if setting.starts_with('[') || is_setting(setting) => {
+                    Some(setting.to_owned())
+                }
+                Some(_) => None,
+                None => Some(line.to_owned()),
+            })
+            .collect();
+        let read: NodeConfig = toml::from_str(&lines.join("\n")).unwrap();
+        assert!(read.chain.is_some() && read.host.is_some() && read.renter.is_some());
+    }
+
+    fn is_setting(line: &str) -> bool {
+        line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("samara.toml");
-        let config =
-            NodeConfig { chain: Some(ChainConfig::default()), ..NodeConfig::default() };
+        let config = NodeConfig { chain: Some(ChainConfig::default()), ..NodeConfig::default() };
         config.write(&path).unwrap();
         let read = NodeConfig::read(&path).unwrap();
         assert_eq!(toml::to_string(&read).unwrap(), toml::to_string(&config).unwrap());

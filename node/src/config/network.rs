@@ -148,16 +148,17 @@ impl NetworkFile {
             .iter()
             .map(|v| Ok(Validator { key: key("validators.key", &v.key)?, power: v.power }))
             .collect::<Result<Vec<_>, ConfigError>>()?;
-        let validators =
-            ValidatorSet::new(validators).map_err(|error| ConfigError::Value {
-                key: "validators",
-                value: format!("{} validators", self.validators.len()),
-                reason: error.to_string(),
-            })?;
+        let validators = ValidatorSet::new(validators).map_err(|error| ConfigError::Value {
+            key: "validators",
+            value: format!("{} validators", self.validators.len()),
+            reason: error.to_string(),
+        })?;
         let allocations = self
             .allocations
             .iter()
-            .map(|a| Ok((key("allocations.account", &a.account)?, coins("allocations.coins", &a.coins)?)))
+            .map(|a| {
+                Ok((key("allocations.account", &a.account)?, coins("allocations.coins", &a.coins)?))
+            })
             .collect::<Result<Vec<_>, ConfigError>>()?;
         let rules = &self.parameters;
         let parameters = ChainParameters {

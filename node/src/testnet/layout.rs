@@ -172,7 +172,9 @@ impl Layout {
         let ports = Ports::draw(2 * plan.validators)?;
         let network = layout.network(plan, &phrases, &faucet, &ports)?;
         for place in &layout.nodes {
-            layout.configuration(place, plan, &network, &ports).write(&place.folder.join("samara.toml"))?;
+            layout
+                .configuration(place, plan, &network, &ports)
+                .write(&place.folder.join("samara.toml"))?;
         }
         network.write(&layout.network_file())?;
         Ok(layout)
@@ -243,10 +245,9 @@ impl Layout {
         let genesis = network.genesis()?.hash();
         for (number, seed) in seeds.iter().enumerate() {
             let identity = KeyTree::new(seed, &genesis).host_identity(0).public();
-            network.peers.push(ChainPeer {
-                key: identity.to_string(),
-                address: ports.address(2 * number),
-            });
+            network
+                .peers
+                .push(ChainPeer { key: identity.to_string(), address: ports.address(2 * number) });
             network.consensus_peers.push(ports.address(2 * number + 1));
         }
         Ok(network)
@@ -308,8 +309,11 @@ impl Layout {
 }
 
 fn places(folder: &Path, plan: &Plan) -> Vec<NodePlace> {
-    let kinds =
-        [(Role::Validator, plan.validators), (Role::Host, plan.hosts), (Role::Renter, plan.renters)];
+    let kinds = [
+        (Role::Validator, plan.validators),
+        (Role::Host, plan.hosts),
+        (Role::Renter, plan.renters),
+    ];
     kinds
         .into_iter()
         .flat_map(|(role, count)| (0..count).map(move |number| (role, number)))

@@ -1,9 +1,9 @@
 //! Where peers can be dialed.
 //!
 //! Two kinds of addresses: those that the node was given (configuration, announcements on the
-//! chain) and those that connected peers told of themselves, which are used only when none were
-//! given. A wrong address can only fail: the dial authenticates the peer's key. Owned by the
-//! transport, bounded in every dimension.
+//! chain) and those that connected peers told of themselves, which are forgotten when a dial fails.
+//! A wrong address can only fail: the dial authenticates the peer's key. Owned by the transport;
+//! what peers claim is bounded, and what is given is as many peers as the node's own records name.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,13 +66,25 @@ impl AddressBook {
         }
     }
 
-    /// The addresses to dial, best kind only.
+    /// Forgets what the peer told of itself, for it led nowhere.
+    pub(super) fn unlearn(&self, peer: &PeerId) {
+        // The peer keeps its place in the order: claiming anew must not let it claim more.
+        if let Some(learned) = self.lock().learned.get_mut(peer) {
+            learned.clear();
+        }
+    }
+
+    /// The addresses to dial, those that were given first.
     pub(super) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
         let book = self.lock();
-        match book.given.get(peer) {
-            Some(given) => given.iter().cloned().collect(),
-            None => book.learned.get(peer).cloned().unwrap_or_default(),
+        let given = book.given.get(peer).into_iter().flatten();
+        let mut addresses: Vec<_> = given.cloned().collect();
+        for learned in book.learned.get(peer).into_iter().flatten() {
+            if !addresses.contains(learned) {
+                addresses.push(learned.clone());
+            }
         }
+        addresses
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -100,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn given_addresses_win_and_stay_few() {
+    fn given_addresses_come_first_and_stay_few() {
         let book = AddressBook::default();
         let peer = PeerId::random();
         book.learn(peer, vec![address(1)]);
@@ -109,8 +121,9 @@ mod tests {
             book.add(peer, address(port).with_p2p(peer).unwrap());
             book.add(peer, address(port));
         }
-        let expected: Vec<_> = (20 - ADDRESSES_PER_PEER..20).map(address).collect();
+        let expected: Vec<_> = (20 - ADDRESSES_PER_PEER..20).chain([1]).map(address).collect();
         assert_eq!(book.addresses(&peer), expected);
+        book.unlearn(&peer);
         book.replace(peer, vec![address(7)]);
         assert_eq!(book.addresses(&peer), [address(7)]);
     }

@@ -356,3 +356,91 @@ impl Drop for PeerCount {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use samara_protocol::signature::PublicKey;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Inbound, Limits, PeerCounts, SUBSTREAMS_PER_PEER};
+    use crate::transport::buffer::BufferPool;
+    use crate::transport::wire::tests::Script;
+    use crate::transport::{Channel, MAX_CONTROL_BODY, RequestHandler};
+
+    const PEER: PublicKey = PublicKey([1; 32]);
+
+    struct Reverse;
+
+    #[async_trait]
+    impl RequestHandler for Reverse {
+        async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Bytes {
+            body.iter().rev().copied().collect()
+        }
+    }
+
+    fn inbound(frame: Duration) -> Arc<Inbound> {
+        let limits = Limits { frame, idle: Duration::from_secs(60) };
+        Inbound::new(Arc::new(Reverse), BufferPool::new(1), limits, CancellationToken::new())
+    }
+
+    #[tokio::test]
+    async fn answers_one_request_after_the_other() {
+        let inbound = inbound(Duration::from_secs(60));
+        let mut script = Script::new(vec![2, 0, 0, 0, 7, 8, 0, 0, 0, 0, 1, 0, 0, 0, 9], true);
+        script.pauses = vec![(6, 7), (10, 12), (15, 18)];
+        let heard = Arc::clone(&script.heard);
+        inbound.accept(PEER, Channel::Bulk, script);
+        inbound.finished().await;
+        let expected = [0, 2, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 9];
+        assert_eq!(*heard.lock().unwrap(), expected);
+        assert_eq!(inbound.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_claim_over_the_limit_is_refused_without_its_body() {
+        let inbound = inbound(Duration::from_secs(60));
+        let claim = u32::try_from(MAX_CONTROL_BODY + 1).unwrap().to_le_bytes();
+        let script = Script::new(claim.to_vec(), true);
+        let heard = Arc::clone(&script.heard);
+        inbound.accept(PEER, Channel::Control, script);
+        inbound.finished().await;
+        assert_eq!(*heard.lock().unwrap(), [2, 0, 0, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn silence_within_a_frame_ends_the_substream() {
+        let inbound = inbound(Duration::from_millis(1));
+        inbound.accept(PEER, Channel::Bulk, Script::new(vec![9, 0, 0, 0, 1, 2, 3], false));
+        inbound.finished().await;
+        assert_eq!(inbound.load(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_peer_has_few_substreams_and_others_have_their_own() {
+        let inbound = inbound(Duration::from_secs(60));
+        for _ in 0..2 * SUBSTREAMS_PER_PEER {
+            inbound.accept(PEER, Channel::Bulk, Script::new(vec![], false));
+        }
+        assert_eq!(inbound.load(), (SUBSTREAMS_PER_PEER, 0));
+        inbound.accept(PublicKey([2; 32]), Channel::Bulk, Script::new(vec![], false));
+        assert_eq!(inbound.load(), (SUBSTREAMS_PER_PEER + 1, 0));
+        inbound.abort();
+        inbound.finished().await;
+        assert_eq!(inbound.load(), (0, 0));
+    }
+
+    #[test]
+    fn counts_forget_peers_that_have_nothing() {
+        let counts = Arc::new(PeerCounts::default());
+        let first = counts.increment(PEER, Channel::Bulk, 1).unwrap();
+        assert!(counts.increment(PEER, Channel::Bulk, 1).is_none());
+        assert!(counts.increment(PEER, Channel::Control, 1).is_some());
+        drop(first);
+        assert!(counts.lock().is_empty());
+    }
+}

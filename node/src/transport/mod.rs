@@ -8,12 +8,13 @@
 //!   dialed.
 //! - **Channels.** [`Channel::Control`] and [`Channel::Bulk`] have a connection each, so that an
 //!   acknowledgement never waits behind 4 MiB bodies. Requests run on pooled long-lived substreams
-//!   ([`outbound`]), one request at a time per substream; `wire` gives the frames.
+//!   (`outbound`), one request at a time per substream; `wire` gives the frames.
 //! - **Bounds.** Bodies, concurrent requests, queues, connections, and the time for each frame are
 //!   limited on both sides; memory grows with bytes received, never with a length claimed.
 //! - **Ownership.** One task owns the swarm; [`Transport`] is a handle to it. A request runs in
 //!   its caller's future; dropping that future frees all that it held.
-//! - **Shutdown.** [`Transport::shutdown`], or dropping the last handle: inbound requests in
+//! - **Shutdown.** [`Transport::shutdown`], or dropping the last handle (a handler that holds one
+//!   keeps the transport alive): inbound requests in
 //!   handling are answered for up to five seconds, then everything closes. Outbound requests fail
 //!   with [`RequestError::Stopped`] or [`RequestError::Closed`]. [`TransportTask::join`] tells if
 //!   the task ended otherwise.
@@ -201,8 +202,10 @@ impl Transport {
         let buffers = BufferPool::new(config.pooled_buffers);
         let pools = Arc::new(Pools::default());
         let stop = CancellationToken::new();
-        let limits =
-            Limits { frame: config.frame_timeout, idle: config.idle_timeout * IDLE_FACTOR };
+        let limits = Limits {
+            frame: config.frame_timeout,
+            idle: config.idle_timeout.saturating_mul(IDLE_FACTOR),
+        };
         let inbound = Inbound::new(handler, buffers.clone(), limits, stop.clone());
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         let (peer_sender, peers) = watch::channel(BTreeSet::new());
@@ -376,7 +379,8 @@ impl Transport {
         Err(RequestError::Closed { peer, sent: false, source: None })
     }
 
-    /// Publishes a message to all subscribers of the topic.
+    /// Publishes a message to all other subscribers of the topic. One that was seen before counts
+    /// as published.
     ///
     /// # Errors
     /// If no connected peer subscribes, or the message is over [`MAX_GOSSIP`].

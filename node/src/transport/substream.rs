@@ -127,6 +127,7 @@ impl Behaviour {
     /// Tells those who wait for a dial that it failed.
     pub(super) fn dial_failed(&mut self, connection: ConnectionId, error: DialError) {
         let Some((peer, channel)) = self.dials.remove(&connection) else { return };
+        self.addresses.unlearn(&peer);
         let Some(waiting) = self.waiting.remove(&(peer, channel)) else { return };
         self.share(peer, channel, waiting, &OpenError::Dial(Arc::new(error)));
     }

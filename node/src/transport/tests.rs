@@ -166,6 +166,20 @@ async fn echoes_bodies_of_all_sizes_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_have_a_connection_each() {
+    let (a, b) = pair(Arc::new(Echo)).await;
+    for (asker, answerer) in [(&a, &b), (&b, &a)] {
+        let mut connections = Vec::new();
+        for channel in Channel::ALL {
+            ask(asker, answerer, channel, Bytes::new()).await.unwrap();
+            let pool = asker.0.pools.pool(answerer.local_peer(), channel);
+            connections.push(pool.take().unwrap().connection);
+        }
+        assert_ne!(connections[0], connections[1]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn echoes_over_quic() {
     let (a, _) = start(1, "/ip4/127.0.0.1/udp/0/quic-v1", Arc::new(Echo)).await;
     let (b, _) = start(2, "/ip4/127.0.0.1/udp/0/quic-v1", Arc::new(Echo)).await;
@@ -280,19 +294,18 @@ async fn cancelled_requests_free_what_they_held() {
     let (a, b) = pair(Arc::clone(&gate) as Arc<dyn RequestHandler>).await;
     let pool = a.0.pools.pool(b.local_peer(), Channel::Bulk);
     for round in 1..=2 {
-        let requests: Vec<_> = (0..2 * SUBSTREAMS)
-            .map(|seed| {
-                let (a, peer) = (a.clone(), b.local_peer());
-                let body = pattern(seed, 100_000);
-                tokio::spawn(async move { a.request(peer, Channel::Bulk, body, PATIENCE).await })
-            })
-            .collect();
+        let request = |seed| {
+            let (a, peer) = (a.clone(), b.local_peer());
+            let body = pattern(seed, 100_000);
+            tokio::spawn(async move { a.request(peer, Channel::Bulk, body, PATIENCE).await })
+        };
+        let running: Vec<_> = (0..SUBSTREAMS).map(request).collect();
         gate.entered(round * SUBSTREAMS).await;
         assert_eq!(pool.state(), (0, 0));
-        for request in &requests {
+        let queued: Vec<_> = (0..SUBSTREAMS).map(request).collect();
+        // The queued ones first, or they would move up.
+        for request in queued.into_iter().chain(running) {
             request.abort();
-        }
-        for request in requests {
             assert!(request.await.unwrap_err().is_cancelled());
         }
         assert_eq!(pool.state(), (0, SUBSTREAMS));

@@ -185,3 +185,166 @@ async fn write_frame(
     }
     writer.flush().await
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use futures::executor::block_on;
+    use futures::{AsyncRead, AsyncWrite};
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::{ExchangeError, Status, exchange, read_request_length, write_frame};
+    use super::{write_refusal, write_response};
+    use crate::transport::Channel;
+    use crate::transport::buffer::BufferPool;
+
+    /// A peer that says what it was told to say, and then nothing more.
+    pub(crate) struct Script {
+        says: Vec<u8>,
+        said: usize,
+        /// Whether the stream ends after its words, or stays silent.
+        ends: bool,
+        pub(crate) heard: Arc<Mutex<Vec<u8>>>,
+        /// Bytes that the peer takes before it stops listening.
+        patience: usize,
+        /// After so many bytes said it waits until so many are heard.
+        pub(crate) pauses: Vec<(usize, usize)>,
+    }
+
+    impl Script {
+        pub(crate) fn new(says: Vec<u8>, ends: bool) -> Self {
+            Self {
+                says,
+                said: 0,
+                ends,
+                heard: Arc::default(),
+                patience: usize::MAX,
+                pauses: vec![],
+            }
+        }
+    }
+
+    impl AsyncRead for Script {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let heard = self.heard.lock().unwrap().len();
+            let pause = self.pauses.iter().find(|(_, until)| heard < *until);
+            let end = pause.map_or(self.says.len(), |(said, _)| *said);
+            if pause.is_some() && self.said == end {
+                return Poll::Pending;
+            }
+            let rest = &self.says[self.said..end];
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            self.said += count;
+            if count == 0 && !self.ends { Poll::Pending } else { Poll::Ready(Ok(count)) }
+        }
+    }
+
+    impl AsyncWrite for Script {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let mut heard = self.heard.lock().unwrap();
+            let count = bytes.len().min(self.patience - heard.len());
+            heard.extend_from_slice(&bytes[..count]);
+            if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn ask(script: &mut Script, body: &Bytes) -> Result<Bytes, ExchangeError> {
+        block_on(exchange(script, Channel::Control, body, &BufferPool::new(0)))
+    }
+
+    #[test]
+    fn the_bytes_of_the_frames() {
+        let mut script = Script::new(vec![0, 2, 0, 0, 0, 8, 9], true);
+        let answer = ask(&mut script, &Bytes::from_static(&[7, 7, 7])).unwrap();
+        assert_eq!(answer, [8, 9].as_slice());
+        assert_eq!(*script.heard.lock().unwrap(), [3, 0, 0, 0, 7, 7, 7]);
+        let mut refusal = Vec::new();
+        block_on(write_refusal(&mut refusal, Status::Overloaded)).unwrap();
+        assert_eq!(refusal, [1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_refusal_is_heard_before_the_request_is_out() {
+        for (byte, status) in
+            [(1, Status::Overloaded), (2, Status::RequestTooLarge), (3, Status::Failed)]
+        {
+            let mut script = Script::new(vec![byte, 0, 0, 0, 0], false);
+            script.patience = 1000;
+            let error = ask(&mut script, &Bytes::from(vec![0; 100_000])).unwrap_err();
+            assert!(matches!(error, ExchangeError::Refused(refused) if refused == status));
+        }
+    }
+
+    #[test]
+    fn an_end_tells_whether_the_request_was_out() {
+        let mut script = Script::new(vec![], true);
+        script.patience = 1000;
+        let error = ask(&mut script, &Bytes::from(vec![0; 100_000])).unwrap_err();
+        assert!(matches!(error, ExchangeError::NotSent(_)));
+        for says in [vec![], vec![0, 1], vec![0, 2, 0, 0, 0, 7]] {
+            let error = ask(&mut Script::new(says, true), &Bytes::new()).unwrap_err();
+            assert!(matches!(error, ExchangeError::Closed(_)));
+        }
+    }
+
+    #[test]
+    fn claims_over_the_limit_and_unknown_statuses_are_errors() {
+        let error = ask(&mut Script::new(vec![0, 255, 255, 255, 255], false), &Bytes::new());
+        let size = u32::MAX as usize;
+        assert!(matches!(error, Err(ExchangeError::ResponseTooLarge { size: s }) if s == size));
+        let error = ask(&mut Script::new(vec![4, 0, 0, 0, 0], false), &Bytes::new());
+        assert!(matches!(error, Err(ExchangeError::Malformed)));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_round_trip(body in proptest::collection::vec(any::<u8>(), 0..100_000)) {
+            let body = Bytes::from(body);
+            let mut response = Vec::new();
+            block_on(write_response(&mut response, &body)).unwrap();
+            let mut script = Script::new(response, true);
+            prop_assert_eq!(ask(&mut script, &body).unwrap(), body.clone());
+
+            let request = script.heard.lock().unwrap().clone();
+            let mut reader = request.as_slice();
+            let length = block_on(read_request_length(&mut reader)).unwrap();
+            prop_assert_eq!(length, Some(body.len()));
+            prop_assert_eq!(reader, body.as_ref());
+        }
+
+        #[test]
+        fn no_response_panics(says in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = ask(&mut Script::new(says, true), &Bytes::new());
+        }
+    }
+
+    #[test]
+    fn a_substream_may_end_between_requests_only() {
+        assert_eq!(block_on(read_request_length(&mut [].as_slice())).unwrap(), None);
+        let mut frame = Vec::new();
+        block_on(write_frame(&mut frame, &[1, 0], &Bytes::new())).unwrap();
+        assert!(block_on(read_request_length(&mut frame.as_slice())).is_err());
+    }
+}
