@@ -18,10 +18,12 @@
 
 pub mod api;
 pub mod chain;
+pub mod cli;
 pub mod config;
 pub mod consensus;
 pub mod daemon;
 pub mod data;
+pub mod demo;
 pub mod host;
 pub mod light;
 pub mod seed;
@@ -29,7 +31,3 @@ pub mod testnet;
 pub mod transport;
 pub mod world;
 
-/// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
