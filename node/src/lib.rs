@@ -1,8 +1,9 @@
 //! The samara daemon.
 
+pub mod consensus;
+pub mod host;
 pub mod seed;
 pub mod transport;
-pub mod consensus;
 
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {
