@@ -1,4 +1,5 @@
 //! The command line as clap reads it.
+#![allow(missing_docs, reason = "doc comments here are the texts of --help")]
 
 use std::path::PathBuf;
 

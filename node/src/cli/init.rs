@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::session::{Session, absolute};
 use crate::config::{ChainConfig, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
 use crate::data::DataFolder;
-use crate::host::HostConfig;
+use crate::host::{ByteCount, HostConfig, VolumeConfig};
 use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw};
 use crate::seed::console::{Console as _, ProcessConsole};
 use crate::seed::source::{PassphraseSource, SEALING_PASSPHRASE_VARIABLE};
@@ -154,7 +154,7 @@ fn host(arguments: &InitArguments) -> Result<HostConfig, Failure> {
         Failure::new(Exit::Usage, "a host needs a folder for sectors: --volume DIR")
     })?;
     let capacity = arguments.capacity.as_deref().map_or(Ok(CAPACITY), parse_size)?;
-    Ok(HostConfig::with_volume(absolute(volume)?, capacity))
+    Ok(HostConfig { volumes: vec![VolumeConfig { path: absolute(volume)?, limit: ByteCount(capacity) }], ..HostConfig::default() })
 }
 
 fn words_config(arguments: &InitArguments) -> Result<WordsConfig, Failure> {

@@ -68,7 +68,8 @@ fn wipe(folder: &Path) -> Result<(), Failure> {
 
 /// Makes a transaction, and gives the height of the block that holds it.
 async fn next_block(client: &Client) -> Result<u64, Failure> {
-    let asked = client.post::<_, Value>("/v1/wallet/faucet", &json!({ "amount": "1" }));
+    let body = json!({ "amount": "1" });
+    let asked = client.post::<_, Value>("/v1/wallet/faucet", &body);
     let slow = || {
         let message = format!("no block was made in {}", display::duration(PATIENCE));
         Failure::new(Exit::Unreachable, message)

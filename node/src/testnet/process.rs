@@ -176,7 +176,8 @@ impl Drop for RunningNode {
 /// A node that does not answer is ended otherwise.
 pub(super) async fn ask_to_stop(folder: &Path) {
     if let Ok(client) = Client::of_folder(folder) {
-        let asked = client.post::<_, serde_json::Value>("/v1/shutdown", &serde_json::json!({}));
+        let body = serde_json::json!({});
+        let asked = client.post::<_, serde_json::Value>("/v1/shutdown", &body);
         let _ = tokio::time::timeout(PATIENCE, asked).await;
     }
 }
