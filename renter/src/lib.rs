@@ -16,6 +16,8 @@
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
 pub mod backup;
+#[cfg(test)]
+mod bench;
 pub mod contract;
 pub mod error;
 pub mod journal;

@@ -20,6 +20,9 @@ mod pipeline;
 mod stream;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub use download::{DownloadError, Downloader};
 pub use options::{Redundancy, SlabClass, TransferOptions};
 pub use pipeline::{Packed, Piece, SlabPipeline};
