@@ -16,6 +16,8 @@
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
 pub mod backup;
+#[cfg(test)]
+mod bench;
 pub mod contract;
 pub mod error;
 pub mod journal;
@@ -23,6 +25,7 @@ pub mod progress;
 pub mod recovery;
 pub mod renter;
 pub mod rows;
+mod slabs;
 pub mod transfer;
 pub mod vault;
 pub mod world;

@@ -5,7 +5,7 @@
 //! asked what it has: whatever it shows doubly signed is adopted, and what is still missing is sent
 //! again. The renter's signature is on disk before a revision leaves.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use samara_protocol::contract::{Revision, SignedRevision};
@@ -62,7 +62,7 @@ struct Data {
 #[derive(Clone, Default)]
 struct Sectors {
     entries: Vec<SectorEntry>,
-    present: HashSet<SectorRoot>,
+    present: BTreeSet<SectorRoot>,
     tree: SectorTree,
 }
 
@@ -247,6 +247,23 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
     Err(failure.expect("invariant: every attempt that did not return left its failure"))
 }
 
+/// Keeps revisions still until the guard is dropped: none is in flight, and the host has shown which
+/// is its latest.
+pub(super) async fn freeze(handle: &ContractHandle) -> Result<impl Drop + '_, ContractError> {
+    let mut data = handle.0.commits.data.lock().await;
+    agree(handle, &mut data).await?;
+    Ok(Frozen(data))
+}
+
+/// See [`freeze`].
+struct Frozen<'a>(
+    #[expect(dead_code, reason = "held, not read")] tokio::sync::MutexGuard<'a, Data>,
+);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {}
+}
+
 fn is_conflict(error: &ContractError) -> bool {
     matches!(error, ContractError::Refused { refusal: Refusal::RevisionConflict { .. }, .. })
 }
@@ -283,9 +300,9 @@ async fn prepare(
         data.known = Some(Sectors::of(handle.0.link.sectors(&latest).await?));
     }
     let sectors = data.known.as_ref().expect("invariant: filled just above");
-    let unwanted: HashSet<SectorRoot> =
+    let unwanted: BTreeSet<SectorRoot> =
         batch.iter().flat_map(|job| job.remove.iter().copied()).collect();
-    let mut added = HashSet::new();
+    let mut added = BTreeSet::new();
     let append: Vec<SectorEntry> = batch
         .iter()
         .flat_map(|job| job.append.iter().copied())
@@ -334,7 +351,7 @@ async fn send(
     let answer = link.mutate(Lane::Control, ContractCall::Commit(Box::new(commit))).await?;
     let HostResponse::Committed(host) = answer else { return Err(link.unexpected("commit")) };
     let signed = SignedRevision { revision, renter, host };
-    if !signed.verify(link.genesis(), &link.host()) {
+    if !link.is_signed(&signed) {
         return Err(link.false_answer("its signature of the revision is not true"));
     }
     if let (Some(prepared), Some(sectors)) = (data.pending.take(), &mut data.known) {
@@ -358,9 +375,12 @@ async fn write_down(
     let record = LiveRecord {
         nonce: handle.0.nonce,
         terms: handle.0.terms.clone(),
+        formed: handle.0.link.formed(),
         revision,
         pending,
         voucher_total: handle.voucher_total(),
+        ends: handle.0.ends,
+        labels: handle.0.labels.clone(),
     };
     let write = Write::Put(LiveRecord::key(handle.index()), record.encode());
     let stored = handle.0.link.world().store.commit(vec![write]).await;

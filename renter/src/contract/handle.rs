@@ -3,25 +3,27 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use samara_protocol::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
-use samara_protocol::hash::{ContractNonce, SectorRoot, SlabTag};
+use samara_protocol::hash::{ContractNonce, SectorRoot, SlabId, SlabTag};
 use samara_protocol::host::announcement::{Prices, SignedPrices};
 use samara_protocol::host::message::{
     ContractCall, ContractStatus, HeadReceipt, HostRequest, HostResponse, Refusal,
     SealedDescriptor, SlotState,
 };
 use samara_protocol::journal::HostIndex;
+use samara_protocol::keys::KeyTree;
 use samara_protocol::sector::{SectorEntry, SectorSize, align, verify_range};
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::{Amount, Epoch};
+use samara_protocol::units::{Amount, ChainTime, Epoch};
 
+use super::book::ContractSnapshot;
 use super::commit::CommitQueue;
 use super::error::ContractError;
 use super::link::{ContractLink, HeadAnswer};
 use super::prices::PriceLimits;
 use super::purse::Purse;
-use crate::world::{Lane, compute};
+use super::reports::Reports;
+use crate::world::{Lane, World, compute};
 
 /// Ranges above this are verified off the runtime's threads.
 const INLINE_VERIFY: u32 = 128 << 10;
@@ -37,6 +39,8 @@ pub(super) struct Live {
     pub(super) operator: String,
     pub(super) nonce: ContractNonce,
     pub(super) terms: ContractTerms,
+    pub(super) ends: ChainTime,
+    pub(super) labels: Vec<ContractId>,
     pub(super) link: ContractLink,
     pub(super) purse: Purse,
     pub(super) limits: Arc<Mutex<PriceLimits>>,
@@ -45,6 +49,8 @@ pub(super) struct Live {
     pub(super) commits: CommitQueue,
     /// Also makes those wait who come while the price table is asked for.
     pub(super) prices: tokio::sync::Mutex<Option<KnownPrices>>,
+    /// The epoch that the host has promised, as far as it is known here.
+    pub(super) promised: Mutex<Epoch>,
     /// Whether the purse agrees with the host.
     pub(super) synced: tokio::sync::Mutex<bool>,
 }
@@ -96,6 +102,38 @@ impl ContractHandle {
         &self.0.terms
     }
 
+    /// When its last period ends.
+    #[must_use]
+    pub fn ends(&self) -> ChainTime {
+        self.0.ends
+    }
+
+    /// Tags under which the host may have a slab's descriptor. New ones are filed under the first. A
+    /// renewed contract keeps the label of the first of its line, so that nothing is filed again.
+    #[must_use]
+    pub fn slab_tags(&self, keys: &KeyTree, slab: &SlabId) -> Vec<SlabTag> {
+        let tags = keys.slab_tag_key();
+        self.0.labels.iter().map(|label| tags.tag(label, slab)).collect()
+    }
+
+    /// The tag under which new descriptors of a slab are filed.
+    #[must_use]
+    pub fn slab_tag(&self, keys: &KeyTree, slab: &SlabId) -> SlabTag {
+        let label = self.0.labels.first().copied().unwrap_or_else(|| self.id());
+        keys.slab_tag_key().tag(&label, slab)
+    }
+
+    /// What the head keeps of the contract.
+    #[must_use]
+    pub fn snapshot(&self) -> ContractSnapshot {
+        ContractSnapshot {
+            nonce: self.nonce(),
+            revision: self.revision(),
+            voucher_total: self.voucher_total(),
+            labels: self.0.labels.clone(),
+        }
+    }
+
     /// The nonce from which the contract's key derives.
     #[must_use]
     pub fn nonce(&self) -> ContractNonce {
@@ -124,7 +162,10 @@ impl ContractHandle {
     #[must_use]
     pub fn last_voucher(&self) -> Option<SignedVoucher> {
         (self.0.purse.total() > Amount::ZERO)
-            .then(|| self.0.purse.reserve(&self.0.link, Amount::ZERO).ok())
+            .then(|| {
+                let link = &self.0.link;
+                self.0.purse.reserve(link, link.writer().epoch(), Amount::ZERO).ok()
+            })
             .flatten()
     }
 
@@ -138,11 +179,11 @@ impl ContractHandle {
     ///
     /// # Errors
     /// [`ContractError`]; nothing needs to be undone after any of them.
-    pub async fn store(&self, root: SectorRoot, data: Bytes) -> Result<(), ContractError> {
+    pub async fn store(&self, root: SectorRoot, data: &[u8]) -> Result<(), ContractError> {
         let bytes = data.len() as u64;
-        self.0.link.check_fence()?;
         let answer = self
             .paid(
+                Access::Write,
                 |prices| prices.store_cost(bytes),
                 |voucher| ContractCall::Store { voucher, root, data: data.to_vec() },
             )
@@ -167,6 +208,7 @@ impl ContractHandle {
         let length = aligned.end - aligned.start;
         let answer = self
             .paid(
+                Access::Read,
                 |prices| prices.read_cost(u64::from(length)),
                 |voucher| ContractCall::Read { voucher, root, offset: aligned.start, length },
             )
@@ -274,30 +316,47 @@ impl ContractHandle {
     }
 
     /// Sends a paid call; once more with fresh prices and totals if the host finds the pay too small.
+    ///
+    /// Reading goes on for a node that is fenced, or that reads without having claimed an epoch: its
+    /// vouchers then carry the epoch that the host has promised. They only pay.
     async fn paid(
         &self,
+        access: Access,
         cost: impl Fn(&Prices) -> Amount,
         call: impl Fn(SignedVoucher) -> ContractCall,
     ) -> Result<HostResponse, ContractError> {
-        let mut again = true;
+        let link = &self.0.link;
+        let (mut paid_less, mut fenced) = (false, false);
         loop {
+            if access == Access::Write {
+                link.check_fence()?;
+            }
             self.sync().await?;
             let cost = cost(&self.prices().await?.prices);
-            let voucher = self.0.purse.reserve(&self.0.link, cost)?;
-            match self.0.link.call(Lane::Bulk, call(voucher)).await {
-                Err(ContractError::Refused { refusal: Refusal::Payment { .. }, .. }) if again => {
-                    self.0.purse.refund(cost);
-                    again = false;
+            let writer = link.writer();
+            let epoch = match access {
+                Access::Write => writer.epoch(),
+                Access::Read => writer.epoch().max(*lock(&self.0.promised)),
+            };
+            let voucher = self.0.purse.reserve(link, epoch, cost)?;
+            let error = match link.call(Lane::Bulk, call(voucher)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !error.is_in_doubt() {
+                self.0.purse.refund(cost);
+            }
+            match &error {
+                ContractError::Refused { refusal: Refusal::Payment { .. }, .. } if !paid_less => {
+                    paid_less = true;
                     *self.0.prices.lock().await = None;
                     *self.0.synced.lock().await = false;
                 }
-                Err(error) => {
-                    if !error.is_in_doubt() {
-                        self.0.purse.refund(cost);
-                    }
-                    return Err(error);
+                ContractError::Fenced { promised, .. } if access == Access::Read && !fenced => {
+                    fenced = true;
+                    *lock(&self.0.promised) = *promised;
                 }
-                answer => return answer,
+                _ => return Err(error),
             }
         }
     }
@@ -308,6 +367,7 @@ impl ContractHandle {
         if !*synced {
             let status = self.latest().await?;
             self.0.purse.learn(status.voucher_total, status.consumed);
+            *lock(&self.0.promised) = status.promised;
             *synced = true;
         }
         Ok(())
@@ -324,7 +384,7 @@ impl ContractHandle {
             return Ok(prices.signed.clone());
         }
         let host = self.host();
-        let signed = ask_prices(&self.0.link).await?;
+        let signed = ask_prices(world, self.0.link.reports(), host).await?;
         let limits = *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.check_transfer(&host, &signed.prices)?;
         let tip = world.chain.tip().await;
@@ -340,14 +400,39 @@ impl ContractHandle {
     }
 }
 
+/// Whether a paid call changes what the host keeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    Read,
+}
+
+/// Locks a leaf that is only ever replaced whole.
+fn lock<T>(leaf: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    leaf.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Asks a host for its signed prices.
-async fn ask_prices(link: &ContractLink) -> Result<SignedPrices, ContractError> {
-    let host = link.host();
-    match link.world().hosts.call(&host, Lane::Control, HostRequest::Prices).await? {
-        HostResponse::Prices(signed) if signed.host == host && signed.verify(link.genesis()) => {
+pub(super) async fn ask_prices(
+    world: &World,
+    reports: &Reports,
+    host: PublicKey,
+) -> Result<SignedPrices, ContractError> {
+    let started = world.clock.now();
+    let answer = world.hosts.call(&host, Lane::Control, HostRequest::Prices).await;
+    let answer = answer.inspect_err(|error| reports.failed(&host, error))?;
+    reports.answered(&host, Lane::Control, world.clock.now().saturating_sub(started));
+    match answer {
+        HostResponse::Prices(signed)
+            if signed.host == host && signed.verify(&world.chain.genesis().hash()) =>
+        {
             Ok(*signed)
         }
         HostResponse::Refused(refusal) => Err(ContractError::Refused { host, refusal }),
-        _ => Err(link.false_answer("its price table is not signed by it")),
+        _ => {
+            let reason = "its price table is not signed by it".to_owned();
+            reports.false_answer(&host, &reason);
+            Err(ContractError::False { host, reason })
+        }
     }
 }

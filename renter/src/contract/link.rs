@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use samara_protocol::contract::{ContractId, SignedRevision};
+use samara_protocol::contract::{ContractId, Revision, SignedRevision};
 use samara_protocol::hash::{BlockHash, Digest, SlabTag};
 use samara_protocol::host::message::{
     ContractCall, ContractRequest, ContractStatus, HeadReceipt, HostRequest, HostResponse,
@@ -41,10 +41,12 @@ struct Inner {
     host: PublicKey,
     key: SecretKey,
     id: ContractId,
+    /// What the chain formed: revision 0 is believed only if it is this.
+    formed: Revision,
 }
 
 impl ContractLink {
-    /// A link to `host` for the contract whose key is `key`.
+    /// A link to `host` for the contract whose key is `key` and that the chain formed as `formed`.
     #[must_use]
     pub fn new(
         world: World,
@@ -52,10 +54,24 @@ impl ContractLink {
         reports: Reports,
         host: PublicKey,
         key: SecretKey,
+        formed: Revision,
     ) -> Self {
         let genesis = world.chain.genesis().hash();
         let id = key.public();
-        Self(Arc::new(Inner { world, writer, reports, genesis, host, key, id }))
+        Self(Arc::new(Inner { world, writer, reports, genesis, host, key, id, formed }))
+    }
+
+    /// The revision that the chain formed, or a later one that it has seen.
+    #[must_use]
+    pub fn formed(&self) -> Revision {
+        self.0.formed
+    }
+
+    /// Whether the host could have signed this: see [`SignedRevision::verify_after`].
+    #[must_use]
+    pub fn is_signed(&self, revision: &SignedRevision) -> bool {
+        let Inner { genesis, host, id, formed, .. } = &*self.0;
+        revision.revision.contract == *id && revision.verify_after(genesis, host, formed)
     }
 
     /// The contract.
@@ -80,6 +96,10 @@ impl ContractLink {
 
     pub(super) fn world(&self) -> &World {
         &self.0.world
+    }
+
+    pub(super) fn reports(&self) -> &Reports {
+        &self.0.reports
     }
 
     pub(super) fn writer(&self) -> &Writer {
@@ -286,10 +306,10 @@ impl ContractLink {
             (HostResponse::Head { status, head }, challenge) => {
                 self.verify_status(&status, &challenge)?;
                 let slot = &status.slot.state;
-                let hash = if head.is_empty() {
-                    Digest::ZERO
-                } else {
-                    Digest(samara_protocol::sector::root(&head).0)
+                // The empty slot has no hash; a head of no bytes has that of no bytes.
+                let hash = match slot.sequence {
+                    0 => Digest::ZERO,
+                    _ => Digest(samara_protocol::sector::root(&head).0),
                 };
                 if head.len() > MAX_HEAD
                     || head.len() as u64 != u64::from(slot.length)
@@ -326,8 +346,8 @@ impl ContractLink {
         status: &ContractStatus,
         challenge: &[u8; 16],
     ) -> Result<(), ContractError> {
-        let Inner { genesis, host, id, .. } = &*self.0;
-        if status.revision.revision.contract != *id || !status.revision.verify(genesis, host) {
+        let Inner { genesis, id, .. } = &*self.0;
+        if !self.is_signed(&status.revision) {
             return Err(self.false_answer("its latest revision is not signed by both sides"));
         }
         if !status.slot.verify(genesis, id) {

@@ -22,6 +22,9 @@ mod purse;
 mod reports;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use book::{
     Adoption, BookError, BookSnapshot, ContractBook, ContractSnapshot, HostRow, HostSnapshot,
     RolledBack,

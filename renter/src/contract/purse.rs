@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use samara_protocol::contract::{SignedVoucher, Voucher};
-use samara_protocol::units::Amount;
+use samara_protocol::units::{Amount, Epoch};
 
 use super::error::ContractError;
 use super::link::ContractLink;
@@ -52,6 +52,7 @@ impl Purse {
     pub(super) fn reserve(
         &self,
         link: &ContractLink,
+        epoch: Epoch,
         cost: Amount,
     ) -> Result<SignedVoucher, ContractError> {
         let mut state = self.lock();
@@ -66,8 +67,7 @@ impl Purse {
         }
         state.owed = needed;
         state.total = state.total.max(needed);
-        let voucher =
-            Voucher { contract: link.id(), total: state.total, epoch: link.writer().epoch() };
+        let voucher = Voucher { contract: link.id(), total: state.total, epoch };
         drop(state);
         Ok(SignedVoucher::sign(link.genesis(), voucher, link.key()))
     }

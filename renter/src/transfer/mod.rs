@@ -12,11 +12,16 @@
 //! descriptor (B1); memory in flight is bounded by one byte semaphore; no host's byte is used before
 //! its proof and its seal are checked.
 
+mod choice;
 mod download;
+mod gather;
 mod options;
 mod pipeline;
 mod stream;
 mod upload;
+
+#[cfg(test)]
+mod tests;
 
 pub use download::{DownloadError, Downloader};
 pub use options::{Redundancy, SlabClass, TransferOptions};
