@@ -30,8 +30,3 @@ pub mod seed;
 pub mod testnet;
 pub mod transport;
 pub mod world;
-pub mod consensus;
-pub mod host;
-pub mod seed;
-pub mod transport;
-

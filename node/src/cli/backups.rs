@@ -102,11 +102,8 @@ async fn show(session: &Session, name: &str) -> Result<Exit, Failure> {
         if !detail.row.description.is_empty() {
             text.push_str(&format!("{}\n", detail.row.description));
         }
-        let mut table = Table::new(&[
-            ("vault", Align::Left),
-            ("files", Align::Right),
-            ("size", Align::Right),
-        ]);
+        let mut table =
+            Table::new(&[("vault", Align::Left), ("files", Align::Right), ("size", Align::Right)]);
         for vault in &detail.vaults {
             table.row([
                 vault.name.clone(),

@@ -192,7 +192,8 @@ pub async fn move_file(session: &Session, arguments: MvArguments) -> Result<Exit
     let from = Place::parse_inside(&arguments.from)?;
     let to = Place::parse_inside(&arguments.to)?;
     if from.vault != to.vault {
-        let message = format!("'{}' and '{}' are in different vaults", arguments.from, arguments.to);
+        let message =
+            format!("'{}' and '{}' are in different vaults", arguments.from, arguments.to);
         return Err(Failure::new(Exit::Usage, message)
             .with_hint("get the file and put it into the other vault"));
     }

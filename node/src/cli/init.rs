@@ -39,8 +39,7 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
     let network = NetworkFile::read(&arguments.network)?;
     let genesis = network.genesis()?.hash();
     let config = configuration(&arguments, &network)?;
-    let folder =
-        DataFolder::open(&data).map_err(|error| Failure::of(Exit::Refused, &error))?;
+    let folder = DataFolder::open(&data).map_err(|error| Failure::of(Exit::Refused, &error))?;
     if folder.join("samara.toml").exists() {
         return Err(Failure::new(
             Exit::Refused,
@@ -117,18 +116,12 @@ fn sealing_passphrase(arguments: &InitArguments) -> Result<Zeroizing<String>, Fa
     let passphrase = ask("New passphrase to seal the words with: ")?;
     let person = *source == PassphraseSource::Prompt && ProcessConsole.stdin_is_terminal();
     if person && ask("Again: ")? != passphrase {
-        return Err(Failure::new(
-            Exit::Refused,
-            "the two passphrases differ; nothing was stored",
-        ));
+        return Err(Failure::new(Exit::Refused, "the two passphrases differ; nothing was stored"));
     }
     Ok(passphrase)
 }
 
-fn configuration(
-    arguments: &InitArguments,
-    network: &NetworkFile,
-) -> Result<NodeConfig, Failure> {
+fn configuration(arguments: &InitArguments, network: &NetworkFile) -> Result<NodeConfig, Failure> {
     let has = |role| arguments.role.contains(&role);
     let validator = has(RoleName::Validator);
     let chain = (validator || has(RoleName::Chain)).then(|| ChainConfig {
@@ -154,7 +147,10 @@ fn host(arguments: &InitArguments) -> Result<HostConfig, Failure> {
         Failure::new(Exit::Usage, "a host needs a folder for sectors: --volume DIR")
     })?;
     let capacity = arguments.capacity.as_deref().map_or(Ok(CAPACITY), parse_size)?;
-    Ok(HostConfig { volumes: vec![VolumeConfig { path: absolute(volume)?, limit: ByteCount(capacity) }], ..HostConfig::default() })
+    Ok(HostConfig {
+        volumes: vec![VolumeConfig { path: absolute(volume)?, limit: ByteCount(capacity) }],
+        ..HostConfig::default()
+    })
 }
 
 fn words_config(arguments: &InitArguments) -> Result<WordsConfig, Failure> {
@@ -222,7 +218,12 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_units() {
-        let cases = [("500GB", 500_000_000_000), ("1.5 TB", 1_500_000_000_000), ("64MiB", 64 << 20), ("7", 7)];
+        let cases = [
+            ("500GB", 500_000_000_000),
+            ("1.5 TB", 1_500_000_000_000),
+            ("64MiB", 64 << 20),
+            ("7", 7),
+        ];
         for (text, bytes) in cases {
             assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
         }

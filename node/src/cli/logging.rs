@@ -24,8 +24,7 @@ pub fn start(filter: Option<&str>, json: bool, solo_validator: bool) -> Result<(
     if solo_validator {
         filter = filter.add_directive(SOLO.parse().expect("invariant: the directive is constant"));
     }
-    let builder =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     let started = if json {
         builder.json().finish().try_init()
     } else {

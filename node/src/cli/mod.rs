@@ -98,9 +98,7 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
 }
 
 /// Ends a wait at Ctrl-C. The daemon goes on with what it was asked.
-async fn interruptible(
-    work: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
+async fn interruptible(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     tokio::select! {
         biased;
         done = work => done,
@@ -111,9 +109,7 @@ async fn interruptible(
     }
 }
 
-fn block_on(
-    work: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
+fn block_on(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -219,8 +219,7 @@ mod tests {
 
     #[test]
     fn only_what_was_given_is_asked_for() {
-        let arguments =
-            AllowanceArguments { hosts: Some(8), ..AllowanceArguments::default() };
+        let arguments = AllowanceArguments { hosts: Some(8), ..AllowanceArguments::default() };
         assert_eq!(allowance_body(&arguments).unwrap(), json!({ "dry_run": false, "hosts": 8 }));
     }
 

@@ -63,7 +63,8 @@ async fn up(session: &Session, arguments: &UpArguments) -> Result<Exit, Failure>
 
 async fn start(network: &mut Network, progress: &Progress) -> Result<(), Failure> {
     network.start(|text| progress.say(text)).await?;
-    let renters: Vec<String> = network.layout().of(Role::Renter).map(|place| place.name()).collect();
+    let renters: Vec<String> =
+        network.layout().of(Role::Renter).map(|place| place.name()).collect();
     for name in renters {
         progress.say(&format!("giving {name} an allowance"));
         network.equip(&name, None).await?;

@@ -181,10 +181,7 @@ fn phase_text(phase: &RecoveryPhase) -> String {
                 text.push_str(&format!(", {} blocks/s", display::thousands(*rate)));
             }
             if let Some(left) = seconds_left {
-                text.push_str(&format!(
-                    ", {} left",
-                    display::duration(Duration::from_secs(*left))
-                ));
+                text.push_str(&format!(", {} left", display::duration(Duration::from_secs(*left))));
             }
             text + "\n"
         }
@@ -260,7 +257,8 @@ mod tests {
             rate: Some(2_000),
             seconds_left: Some(2),
         };
-        let expected = "scanning: 1,000 of 5,000 blocks, 1 contract found, 2,000 blocks/s, 2.0 s left\n";
+        let expected =
+            "scanning: 1,000 of 5,000 blocks, 1 contract found, 2,000 blocks/s, 2.0 s left\n";
         assert_eq!(phase_text(&phase), expected);
     }
 }

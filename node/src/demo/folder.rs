@@ -122,7 +122,11 @@ fn fingerprint(path: &Path) -> io::Result<Fingerprint> {
 #[must_use]
 pub fn disk_usage(folder: &Path) -> u64 {
     let files = WalkDir::new(folder).into_iter().filter_map(Result::ok);
-    files.filter_map(|entry| entry.metadata().ok()).filter(|data| data.is_file()).map(|d| d.len()).sum()
+    files
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(|data| data.is_file())
+        .map(|d| d.len())
+        .sum()
 }
 
 /// Most memory that a process has held at once, in bytes, as far as the system tells.

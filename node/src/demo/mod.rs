@@ -49,12 +49,8 @@ pub async fn run(session: &Session, arguments: DemoArguments) -> Result<Exit, Fa
         Failure::new(Exit::Failure, format!("cannot make a folder for the demo: {error}"))
     };
     let (temporary, path) = folder::temporary().map_err(failed)?;
-    let layout = Layout::create(&Plan::local(
-        path.join("network"),
-        script.validators,
-        script.hosts,
-        1,
-    ))?;
+    let layout =
+        Layout::create(&Plan::local(path.join("network"), script.validators, script.hosts, 1))?;
     let program = std::env::current_exe().map_err(failed)?;
     let mut network = Network::new(layout, Runner::Processes(program));
     let outcome = tokio::select! {
@@ -153,7 +149,8 @@ fn conclude(teller: &Teller, outcome: &Outcome) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     teller.output().result(&value, || {
-        let mut text = format!("\nOnly {} came back whole.\n", display::count(comparison.equal, "file"));
+        let mut text =
+            format!("\nOnly {} came back whole.\n", display::count(comparison.equal, "file"));
         let groups = [
             ("missing", &comparison.missing),
             ("different", &comparison.different),

@@ -203,7 +203,11 @@ impl<'a> Story<'a> {
             shape.total,
             shape.data
         );
-        self.teller.note("disks", &text, json!({ "bytes": stored, "factor": factor, "ideal": ideal }));
+        self.teller.note(
+            "disks",
+            &text,
+            json!({ "bytes": stored, "factor": factor, "ideal": ideal }),
+        );
     }
 
     /// The renter is killed and its folder deleted. What stays is what a person has on paper.
@@ -215,8 +219,9 @@ impl<'a> Story<'a> {
         let step = self.teller.begin("lose", "killing the renter");
         self.network.kill(LOST).await?;
         remove(&place.folder)?;
-        let memory =
-            peak.map(|peak| format!(" (it held {} at most)", display::size(peak))).unwrap_or_default();
+        let memory = peak
+            .map(|peak| format!(" (it held {} at most)", display::size(peak)))
+            .unwrap_or_default();
         let text = format!("the renter is killed, its folder deleted{memory}");
         self.teller.end(step, Told::new(text, json!({ "peak_memory": peak })));
         Ok(words)
@@ -323,7 +328,8 @@ impl<'a> Story<'a> {
         let files = report.files;
         let name = self.network.layout().of(Role::Renter).last().map(|place| place.name());
         let peak = name.and_then(|name| self.peak_memory(&name));
-        let memory = peak.map(|peak| format!(" ({} at most)", display::size(peak))).unwrap_or_default();
+        let memory =
+            peak.map(|peak| format!(" ({} at most)", display::size(peak))).unwrap_or_default();
         let text = format!(
             "{}, {} fetched and verified{memory}",
             display::count(files.restored_files, "file"),

@@ -118,8 +118,11 @@ pub fn seconds(time: Duration) -> f64 {
 }
 
 fn line(name: &str, text: &str, took: Option<Duration>, bytes: Option<u64>) -> String {
-    let mut line =
-        format!("  {} {}", display::pad(name, NAME, Align::Left), display::pad(text, TEXT, Align::Left));
+    let mut line = format!(
+        "  {} {}",
+        display::pad(name, NAME, Align::Left),
+        display::pad(text, TEXT, Align::Left)
+    );
     if let Some(took) = took {
         line.push_str(&display::pad(&display::duration(took), TIME, Align::Right));
         if let Some(rate) = bytes.and_then(|bytes| display::rate(bytes, took)) {

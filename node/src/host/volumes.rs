@@ -57,6 +57,12 @@ pub enum OpenVolumeError {
         /// What its marker says.
         owner: String,
     },
+    /// A folder is configured twice.
+    #[error("{path} is configured twice", path = .path.display())]
+    Twice {
+        /// The folder.
+        path: PathBuf,
+    },
     /// No folder is configured.
     #[error("a host needs at least one volume")]
     None,
@@ -107,6 +113,13 @@ impl Volumes {
     ) -> Result<Self, OpenVolumeError> {
         if configs.is_empty() {
             return Err(OpenVolumeError::None);
+        }
+        let mut paths = BTreeSet::new();
+        if let Some(twice) = configs.iter().find(|config| !paths.insert(config.path.clone())) {
+            return Err(OpenVolumeError::Twice { path: twice.path.clone() });
+        }
+        for path in known.difference(&paths) {
+            tracing::warn!(path = %path.display(), "this volume is no longer configured");
         }
         let mut volumes = Vec::with_capacity(configs.len());
         let mut index = BTreeMap::new();

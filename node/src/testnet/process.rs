@@ -138,7 +138,8 @@ impl RunningNode {
                 .map_err(|source| TestnetError::File { path: self.place.folder.clone(), source }),
             Inner::Task { stop, task } => {
                 stop.cancel();
-                if !task.is_finished() && tokio::time::timeout(PATIENCE, &mut *task).await.is_err() {
+                if !task.is_finished() && tokio::time::timeout(PATIENCE, &mut *task).await.is_err()
+                {
                     task.abort();
                 }
                 Ok(())

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use samara_node::api::client::Client;
-use samara_node::testnet::{Layout, Network, Plan, Role};
+use samara_node::testnet::{Layout, Network, Plan, Role, Runner, Shape};
 use samara_protocol::chain::ChainParameters;
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ pub async fn run(program: &Path, setting: Setting) -> anyhow::Result<Report> {
         host_capacity: setting.bytes.saturating_mul(setting.rounds as u64 + 1).max(1 << 30),
         parameters: ChainParameters::default(),
     };
-    let mut network = Network::new(Layout::create(&plan)?, program.to_owned());
+    let mut network = Network::new(Layout::create(&plan)?, Runner::Processes(program.to_owned()));
     network.start(|step| eprintln!("{step}")).await?;
     let outcome = measure(&network, folder.path(), setting).await;
     network.stop().await?;
@@ -48,13 +48,8 @@ pub async fn run(program: &Path, setting: Setting) -> anyhow::Result<Report> {
 
 async fn measure(network: &Network, folder: &Path, setting: Setting) -> anyhow::Result<Report> {
     let client = network.client("renter-0")?;
-    samara_node::testnet::prepare_renter(
-        &client,
-        setting.hosts,
-        Some((setting.data, setting.total)),
-        |step| eprintln!("{step}"),
-    )
-    .await?;
+    let shape = Shape { data: setting.data, total: setting.total };
+    network.equip("renter-0", Some(shape)).await?;
     let pids: Vec<u32> =
         network.layout().nodes.iter().filter_map(|place| network.pid(&place.name())).collect();
     let renter = network.pid("renter-0").into_iter().collect::<Vec<_>>();

@@ -92,6 +92,12 @@ fn a_foreign_a_missing_or_no_volume_is_refused() {
         matches!(unmounted, Err(OpenStoreError::Volume(OpenVolumeError::Missing { .. }))),
         "{unmounted:?}"
     );
+    let twice = [configs[0].clone(), configs[0].clone()];
+    let twice = DiskStore::open(&host, &twice, &secret(1).public());
+    assert!(
+        matches!(twice, Err(OpenStoreError::Volume(OpenVolumeError::Twice { .. }))),
+        "{twice:?}"
+    );
     let none = DiskStore::open(&host, &[], &secret(1).public());
     assert!(matches!(none, Err(OpenStoreError::Volume(OpenVolumeError::None))), "{none:?}");
 }
