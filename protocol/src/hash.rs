@@ -4,9 +4,7 @@
 //! All digests are BLAKE3 (32 bytes). Structures are hashed under a domain string with
 //! [`digest`]; sector roots are the plain BLAKE3 hash of the sector's bytes.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::encoding;
 
@@ -14,7 +12,7 @@ use crate::encoding;
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         pub struct $name(pub [u8; $len]);
 
         impl $name {
@@ -32,24 +30,24 @@ macro_rules! byte_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&hex::encode(self.0))
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self.short())
             }
         }
 
         impl std::str::FromStr for $name {
-            type Err = ParseIdError;
+            type Err = $crate::hash::ParseIdError;
 
-            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+            fn from_str(text: &str) -> Result<Self, $crate::hash::ParseIdError> {
                 let mut bytes = [0u8; $len];
-                hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseIdError {
+                hex::decode_to_slice(text, &mut bytes).map_err(|_| $crate::hash::ParseIdError {
                     what: stringify!($name),
                     digits: 2 * $len,
                 })?;

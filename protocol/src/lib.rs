@@ -18,6 +18,7 @@
 //! | [`host`] | what hosts announce and answer, and the rules by which they do |
 //! | [`journal`] | events, sealed heads, quorums |
 //! | [`recovery`] | the scan of the chain |
+//! | [`wire`] | the messages between nodes |
 
 pub mod chain;
 pub mod contract;
@@ -25,7 +26,11 @@ pub mod encoding;
 pub mod hash;
 pub mod host;
 pub mod journal;
+pub mod keys;
 pub mod ledger;
+pub mod recovery;
 pub mod sector;
 pub mod signature;
+pub mod slab;
 pub mod units;
+pub mod wire;

@@ -11,7 +11,6 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::hash::ParseIdError;
 use crate::hash::byte_id;
 
 byte_id!(

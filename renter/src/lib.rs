@@ -4,5 +4,30 @@
 //! daemon and in the seeded simulator. Rules that keep it deterministic: `select! { biased }` only, no
 //! task spawned but through [`world::Spawner`], no clock or random byte but the world's, no iteration
 //! over a `HashMap`.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`renter`] | the facade: everything that a daemon, a command line or a simulator calls |
+//! | [`contract`], [`transfer`] | contracts with hosts, and slabs on their way to them and back |
+//! | [`journal`] | the owner of all names: acknowledges changes, keeps the heads at the hosts |
+//! | [`vault`] | files in and out |
+//! | [`backup`] | named points of the journal |
+//! | [`recovery`] | everything back from the words |
+//! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
+pub mod backup;
+#[cfg(test)]
+mod bench;
+pub mod contract;
+pub mod error;
+pub mod journal;
+pub mod progress;
+pub mod recovery;
+pub mod renter;
+pub mod rows;
+mod slabs;
+pub mod transfer;
+pub mod vault;
 pub mod world;
+
+pub use renter::{OpenError, Renter, RenterConfig, RenterError};

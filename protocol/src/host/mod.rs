@@ -2,8 +2,30 @@
 //!
 //! The rules are here and pure, over a narrow store; the daemon gives them disks and the simulator
 //! gives them disks that fail.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`announcement`], [`message`] | what travels |
+//! | [`core`] | [`Host`]: one entrance for all requests, contracts in memory, payment |
+//! | `agree`, `commit`, `head`, `sectors` | the rules for each kind of request |
+//! | [`prove`], [`upkeep`] | storage proofs; following the chain, renewals, sweeping |
+//! | [`store`], [`memory`] | what is kept, and a store in memory for tests and simulations |
 
+mod agree;
 pub mod announcement;
+mod commit;
+pub mod core;
+mod head;
+pub mod memory;
 pub mod message;
+pub mod prove;
+mod sectors;
+pub mod store;
+#[cfg(test)]
+mod tests;
+pub mod upkeep;
 
 pub use announcement::{HostAnnouncement, Prices, SignedPrices};
+pub use core::{ChainFacts, Host, HostRules};
+pub use memory::MemoryStore;
+pub use store::{HostStore, HostStoreError};

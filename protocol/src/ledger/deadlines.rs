@@ -19,7 +19,8 @@
 //!   parents of h + 1, h + 2, h + 3, that is the hashes of h, h + 1, h + 2.
 //! - The window counts from the opening block's time and height. After a halt of the chain a host has
 //!   the whole window still, and a window never closes before the blocks it asks for were made.
-//!   Waiting for them does not ask for blocks: it looks again after a heartbeat.
+//!   When only blocks are wanting, the ledger looks again after the part of the window that one
+//!   block stands for, however fast the chain is, so that a host that came back late can still prove.
 
 use super::execution::Execution;
 use super::reader::{StateError, StateReader};
@@ -71,7 +72,7 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
                 if over {
                     return self.miss(contract);
                 }
-                contract.due = self.time.plus(self.genesis.parameters.heartbeat);
+                contract.due = self.time.plus(block_spacing(&contract));
             }
         }
         self.put(&contract);
@@ -92,6 +93,12 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
         contract.proofs_missed = contract.proofs_missed.saturating_add(1);
         self.next_period(contract, 1)
     }
+}
+
+/// The time that one block of the window stands for.
+fn block_spacing(contract: &Contract) -> Millis {
+    let blocks = u64::from(contract.terms.window_blocks).max(1);
+    Millis((contract.terms.window.0 / blocks).max(1))
 }
 
 /// Number of periods, from the current one on, whose end has come; at least the current one, whose

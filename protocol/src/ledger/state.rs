@@ -143,7 +143,7 @@ impl Contract {
 /// nor a single proposer knows or chooses it before the period is over.
 #[must_use]
 pub fn challenge_seed(contract: &ContractId, period: u32, seeds: &[BlockHash]) -> Digest {
-    digest("samara v1 storage challenge", &(contract, period, seeds))
+    digest("samara v1 challenge seed", &(contract, period, seeds))
 }
 
 /// Proof that a key has a value, or has none, under a state root: an encoded [`jmt`] proof.

@@ -25,6 +25,9 @@ mod range;
 mod storage;
 mod tree;
 
+#[cfg(test)]
+mod vectors;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +123,7 @@ impl SectorSize {
 
     /// Length in bytes, for slices.
     #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no sector is empty")]
     pub const fn len(self) -> usize {
         1 << self.log2
     }

@@ -1,0 +1,223 @@
+//! The light client: a verified view of the chain over peers that nobody trusts.
+//!
+//! A [`LightClient`] owns one [`LightChain`] and the peers it asks. Its follower task waits at a peer for
+//! a newer tip, verifies it and publishes it; questions about accounts, contracts and hosts are answered
+//! with membership proofs against a header that the chain vouches for, never older than the tip that was
+//! trusted when the question came. A peer whose answer proves false is dropped and another is asked.
+//!
+//! ```text
+//!   peers ──► follow ──► LightChain ──► watch<LightStatus> ──► tip, tip_above, included
+//!     │                      │
+//!     │                      └──► PointStore (trusted point, for the next start)
+//!     ├──► view: state and proofs ──► checked against LightChain
+//!     └──► read_ahead: batches for scans, not checked here
+//! ```
+//!
+//! Old tips are believed, for they are true, and reported: [`LightStatus::stale`] says that the chain has
+//! halted or that the peers hide its end, and other peers are asked.
+//!
+//! The task ends when the last handle is dropped or on [`LightClient::shutdown`].
+
+mod follow;
+mod peer;
+mod peers;
+mod read_ahead;
+mod store;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use samara_protocol::chain::light::{LightState, Pace, Rules};
+use samara_protocol::chain::query::Finalized;
+use samara_protocol::chain::{Genesis, LightChain, Transaction};
+use samara_protocol::encoding;
+use samara_protocol::hash::TransactionId;
+use samara_protocol::units::{ChainTime, Height, Millis};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::warn;
+
+pub use peer::{AskError, ChainPeer, NetworkPeer, channel};
+pub use peers::DROPPED_FOR;
+pub use read_ahead::AHEAD;
+pub use store::{FilePointStore, MemoryPointStore, PointStore};
+
+use peers::PeerSet;
+use read_ahead::ReadAhead;
+
+/// Longest time for which a peer should hold a [`Tip`] question with `above` before it answers with the
+/// tip it has.
+///
+/// [`Tip`]: samara_protocol::chain::query::ChainRequest::Tip
+pub const LONG_POLL: Duration = Duration::from_secs(15);
+/// Largest stored state that is read back.
+const MAX_STATE: usize = 8 << 20;
+
+/// The local clock, in milliseconds since the Unix epoch.
+pub type WallClock = Arc<dyn Fn() -> ChainTime + Send + Sync>;
+
+/// The system's clock.
+#[must_use]
+pub fn system_clock() -> WallClock {
+    Arc::new(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        ChainTime(now.map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    })
+}
+
+/// What a light client needs.
+#[derive(Clone)]
+pub struct LightConfig {
+    /// The pinned genesis document.
+    pub genesis: Genesis,
+    /// Peers to ask; more can be added later.
+    pub peers: Vec<Arc<dyn ChainPeer>>,
+    /// Where the trusted point is kept.
+    pub store: Arc<dyn PointStore>,
+    /// The local clock, to know an old tip.
+    pub clock: WallClock,
+}
+
+/// What the follower knows.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct LightStatus {
+    /// The newest verified header.
+    pub tip: Option<Finalized>,
+    /// Whether a peer has told its tip since the start, and everything up to it is verified.
+    pub contacted: bool,
+    /// Age of the tip if it is too old: the chain has halted, or its end is hidden.
+    pub stale: Option<Millis>,
+}
+
+/// A verified view of the chain. Cheap to clone.
+#[derive(Clone)]
+pub struct LightClient {
+    inner: Arc<Inner>,
+    /// Stops the follower with the last handle.
+    _stop: Arc<DropGuard>,
+}
+
+struct Inner {
+    genesis: Genesis,
+    /// Locked for one verification at a time, never across an await.
+    chain: Mutex<LightChain>,
+    peers: Arc<PeerSet>,
+    read_ahead: ReadAhead,
+    store: Arc<dyn PointStore>,
+    clock: WallClock,
+    /// Age from which a tip is reported as old.
+    stale_after: Millis,
+    status: watch::Sender<LightStatus>,
+    /// Asks the follower to look for a newer tip now.
+    wake: Notify,
+    /// Transactions handed in here and not seen in a block yet, to hand in again.
+    submitted: Mutex<BTreeMap<TransactionId, Transaction>>,
+    stop: CancellationToken,
+}
+
+impl LightClient {
+    /// Begins to follow the chain from the stored point, or from the genesis document. Needs a tokio
+    /// runtime.
+    pub async fn start(config: LightConfig) -> Self {
+        let stop = CancellationToken::new();
+        // Old tips are true tips: they are taken, reported and looked behind.
+        let rules = Rules { pace: Pace::Skip, max_age: Millis(u64::MAX) };
+        let chain = match stored_state(config.store.as_ref()).await {
+            Some(state) => LightChain::resume(&config.genesis, rules, state)
+                .inspect_err(|error| warn!(%error, "light client begins at the genesis"))
+                .unwrap_or_else(|_| LightChain::new(&config.genesis, rules)),
+            None => LightChain::new(&config.genesis, rules),
+        };
+        let peers = Arc::new(PeerSet::new(config.peers));
+        let tip = chain.trusted().tip.clone();
+        let inner = Arc::new(Inner {
+            stale_after: Rules::follow(&config.genesis).max_age,
+            genesis: config.genesis,
+            chain: Mutex::new(chain),
+            read_ahead: ReadAhead::new(Arc::clone(&peers)),
+            peers,
+            store: config.store,
+            clock: config.clock,
+            status: watch::Sender::new(LightStatus { tip, contacted: false, stale: None }),
+            wake: Notify::new(),
+            submitted: Mutex::new(BTreeMap::new()),
+            stop: stop.clone(),
+        });
+        tokio::spawn(follow::run(Arc::clone(&inner)));
+        Self { inner, _stop: Arc::new(stop.drop_guard()) }
+    }
+
+    /// The tip and what is known about its age, to wait for changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<LightStatus> {
+        self.inner.status.subscribe()
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn status(&self) -> LightStatus {
+        self.inner.status.borrow().clone()
+    }
+
+    /// Adds a chain peer. One that was dropped is forgiven.
+    pub fn add_peer(&self, peer: Arc<dyn ChainPeer>) {
+        self.inner.peers.add(peer);
+        self.inner.wake.notify_one();
+    }
+
+    /// Stops following. Questions are still answered, from the last trusted point on.
+    pub fn shutdown(&self) {
+        self.inner.stop.cancel();
+    }
+}
+
+impl Inner {
+    fn chain(&self) -> MutexGuard<'_, LightChain> {
+        // Every step of a light chain leaves it whole.
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submitted(&self) -> MutexGuard<'_, BTreeMap<TransactionId, Transaction>> {
+        self.submitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trusted_height(&self) -> Height {
+        self.chain().trusted().height()
+    }
+
+    /// Publishes what the chain trusts now, and how old it is. Returns whether the tip has moved.
+    fn publish(&self) -> bool {
+        let tip = self.chain().trusted().tip.clone();
+        let time = tip.as_ref().map_or(self.genesis.time, |tip| tip.header.time);
+        let age = (self.clock)().since(time);
+        let stale = (age > self.stale_after).then_some(age);
+        let mut moved = false;
+        self.status.send_if_modified(|status| {
+            moved = status.tip != tip;
+            let changed = moved || status.stale.is_some() != stale.is_some();
+            if changed && let Some(age) = stale {
+                warn!(seconds = age.0 / 1_000, "the newest block that peers know is old");
+            }
+            status.tip = tip;
+            status.stale = stale;
+            changed
+        });
+        moved
+    }
+}
+
+async fn stored_state(store: &dyn PointStore) -> Option<LightState> {
+    let bytes = store
+        .load()
+        .await
+        .inspect_err(|error| warn!(%error, "the light client's trusted point cannot be read"))
+        .ok()??;
+    encoding::decode_limited(&bytes, MAX_STATE)
+        .inspect_err(|error| warn!(%error, "the light client's trusted point is damaged"))
+        .ok()
+}

@@ -1,0 +1,186 @@
+//! Formations and renewals: what terms the host signs.
+//!
+//! A signature is given only when the agreement is durable, and the collateral of all agreements that
+//! may still reach the chain, with that of the new one, is never more than the host has.
+
+use super::Prices;
+use super::core::{ChainFacts, Host, bad, lock};
+use super::message::Refusal;
+use super::store::{Agreement, HostStore, HostWrite};
+use crate::chain::{Action, TransactionBody};
+use crate::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
+use crate::signature::{PublicKey, Signature};
+use crate::units::{Amount, ChainTime};
+
+/// What a renewal says about the contract that it ends.
+struct Ending<'a> {
+    old: &'a ContractId,
+    last: &'a SignedRevision,
+    voucher: Option<&'a SignedVoucher>,
+    settlement: Amount,
+}
+
+impl<S: HostStore> Host<S> {
+    pub(super) fn agree(
+        &self,
+        facts: &ChainFacts,
+        from: &PublicKey,
+        body: &TransactionBody,
+    ) -> Result<Signature, Refusal> {
+        if body.genesis != self.genesis {
+            return Err(bad("the transaction is for another chain"));
+        }
+        if body.account == self.id {
+            // The host's signature would pay the fee and the renter's funds as well.
+            return Err(bad("the renter's transaction is to be paid from the host's account"));
+        }
+        let (terms, ending) = match &body.action {
+            Action::FormContract(terms) => (terms, None),
+            Action::RenewContract { old, last, voucher, settlement, terms } => {
+                let settlement = *settlement;
+                (terms, Some(Ending { old, last, voucher: voucher.as_ref(), settlement }))
+            }
+            _ => return Err(bad("only formations and renewals are agreed on")),
+        };
+        self.check_terms(facts, terms)?;
+        let mut needed = terms.collateral;
+        if let Some(ending) = &ending {
+            let freed = self.check_ending(facts, ending)?;
+            needed = needed.saturating_sub(freed);
+        }
+        let agreement = Agreement {
+            contract: terms.contract,
+            transaction: body.id(),
+            collateral: needed,
+            renews: ending.map(|ending| *ending.old),
+            peer: *from,
+            until: facts.now.plus(self.rules.agreement_lifetime),
+        };
+        self.keep_agreement(facts, agreement)?;
+        Ok(self.key.sign(body.id().as_bytes()))
+    }
+
+    fn check_terms(&self, facts: &ChainFacts, terms: &ContractTerms) -> Result<(), Refusal> {
+        if terms.host != self.id {
+            return Err(Refusal::Terms("they name another host".into()));
+        }
+        if !lock(&self.offer).accepting {
+            return Err(Refusal::Terms("no contracts are formed at present".into()));
+        }
+        if terms.periods == 0 || terms.periods > ContractTerms::MAX_PERIODS || terms.period.0 == 0 {
+            return Err(Refusal::Terms("the contract has no term".into()));
+        }
+        if terms.window < self.rules.minimum_window || terms.window > terms.period {
+            return Err(Refusal::Terms(format!("the proof window has {} ms", terms.window.0)));
+        }
+        if lock(&self.contracts).contains_key(&terms.contract) {
+            return Err(Refusal::Terms(format!("contract {} exists", terms.contract)));
+        }
+        let (needed, free) =
+            (u64::from(self.rules.minimum_sector.bytes()), self.store.space().free);
+        if free < needed {
+            return Err(Refusal::Full { free, needed });
+        }
+        let mut refused = String::new();
+        for prices in self.binding_prices(facts.now) {
+            match check_prices(terms, &prices) {
+                Ok(()) => return Ok(()),
+                Err(reason) => refused = reason,
+            }
+        }
+        Err(Refusal::Terms(refused))
+    }
+
+    /// Checks how a renewal ends the old contract; returns the collateral that it sets free.
+    fn check_ending(&self, facts: &ChainFacts, ending: &Ending<'_>) -> Result<Amount, Refusal> {
+        let old = ending.old;
+        let contract = facts.contract.as_ref().filter(|contract| self.is_ours(contract, old));
+        let contract = contract.ok_or(Refusal::UnknownContract(*old))?;
+        let live = self.live(facts, Some(contract), old)?;
+        let live = lock(&live);
+        let latest = &live.record.revision;
+        if ending.last != latest {
+            let (given, latest) = (ending.last.revision.number, latest.revision.number);
+            return Err(Refusal::RevisionConflict { given, latest });
+        }
+        let owed = live.voucher_total();
+        let paid = match ending.voucher {
+            Some(signed) if signed.voucher.contract != *old || !signed.verify(&self.genesis) => {
+                return Err(bad("the contract's key did not sign the last voucher"));
+            }
+            Some(signed) => signed.voucher.total.max(contract.redeemed),
+            None => contract.redeemed,
+        };
+        if paid < owed {
+            return Err(Refusal::Payment { total: paid, needed: owed });
+        }
+        let begun = ChainTime(contract.period_end().0.saturating_sub(contract.terms.period.0));
+        let span = facts.now.since(begun);
+        let earned = contract.terms.storage_pay(latest.revision.size, span);
+        // The chain cannot pay out more than is left.
+        let left = contract.funds.saturating_sub(paid.saturating_sub(contract.redeemed));
+        if ending.settlement < earned.min(left) {
+            let given = ending.settlement;
+            return Err(Refusal::Terms(format!("the settlement of {given} is below {earned}")));
+        }
+        Ok(contract.collateral)
+    }
+
+    /// Makes an agreement durable, if bounds and balance allow it.
+    fn keep_agreement(&self, facts: &ChainFacts, agreement: Agreement) -> Result<(), Refusal> {
+        let mut agreements = lock(&self.agreements);
+        let before = agreements.get(&agreement.contract);
+        if before.is_some_and(|before| before.renews != agreement.renews) {
+            return Err(Refusal::Terms("the contract's id was agreed on otherwise".into()));
+        }
+        let others = || {
+            agreements
+                .values()
+                .filter(|other| other.contract != agreement.contract && other.until > facts.now)
+        };
+        if others().count() >= self.rules.agreements {
+            return Err(Refusal::Busy("too many agreements wait for the chain".into()));
+        }
+        if others().filter(|other| other.peer == agreement.peer).count()
+            >= self.rules.agreements_per_peer
+        {
+            return Err(Refusal::Busy("too many of this peer's agreements wait".into()));
+        }
+        // Either signed body may still reach the chain, but not both: they form one contract.
+        let earlier = before.map_or(Amount::ZERO, |before| before.collateral);
+        let agreement = Agreement { collateral: agreement.collateral.max(earlier), ..agreement };
+        let needed =
+            others().fold(agreement.collateral, |sum, other| sum.saturating_add(other.collateral));
+        if needed > facts.balance {
+            let reason = format!("the collateral needs {needed} of {}", facts.balance);
+            return Err(Refusal::Terms(reason));
+        }
+        self.store.apply(vec![HostWrite::Agreement(Box::new(agreement.clone()))])?;
+        agreements.insert(agreement.contract, agreement);
+        Ok(())
+    }
+}
+
+fn check_prices(terms: &ContractTerms, prices: &Prices) -> Result<(), String> {
+    if terms.storage_price < prices.storage {
+        let (given, asked) = (terms.storage_price, prices.storage);
+        return Err(format!("a storage price of {given} is below {asked}"));
+    }
+    if terms.proof_fee < prices.proof_fee {
+        let (given, asked) = (terms.proof_fee, prices.proof_fee);
+        return Err(format!("a proof fee of {given} is below {asked}"));
+    }
+    if terms.collateral_rate > prices.collateral_rate {
+        let (given, offered) = (terms.collateral_rate, prices.collateral_rate);
+        return Err(format!("a collateral of {given} for a byte is above {offered}"));
+    }
+    if terms.collateral > prices.maximum_collateral {
+        let (given, offered) = (terms.collateral, prices.maximum_collateral);
+        return Err(format!("a collateral of {given} is above {offered}"));
+    }
+    if terms.duration() > prices.maximum_duration {
+        let (given, offered) = (terms.duration().0, prices.maximum_duration.0);
+        return Err(format!("a duration of {given} ms is above {offered} ms"));
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Formations and renewals.
+
+use super::{GENESIS, PEER, World, chain_contract, is_bad, secret, terms};
+use crate::chain::{Action, TransactionBody};
+use crate::contract::{ContractTerms, Revision, SignedRevision, SignedVoucher};
+use crate::hash::{BlockHash, SlabTag};
+use crate::host::message::{ContractCall, HostRequest, HostResponse, Refusal, SealedDescriptor};
+use crate::ledger::state::Contract;
+use crate::signature::{SecretKey, Signature};
+use crate::units::{Amount, Millis};
+
+fn body(world: &World, action: Action) -> TransactionBody {
+    let account = secret(50).public();
+    let _ = world;
+    TransactionBody { genesis: GENESIS, account, nonce: 0, fee: Amount(1), action }
+}
+
+fn agree(world: &World, body: TransactionBody) -> Result<Signature, Refusal> {
+    match world.host.handle(&world.facts, &PEER, HostRequest::Agree(Box::new(body))) {
+        HostResponse::Agreed(signature) => Ok(signature),
+        HostResponse::Refused(refusal) => Err(refusal),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn form(world: &World, terms: ContractTerms) -> Result<Signature, Refusal> {
+    agree(world, body(world, Action::FormContract(Box::new(terms))))
+}
+
+fn other_terms(world: &World, key: u8) -> ContractTerms {
+    terms(world.host.id(), &secret(key))
+}
+
+fn renewal(world: &World, last: SignedRevision, voucher: Option<SignedVoucher>) -> Action {
+    let terms = Box::new(other_terms(world, 20));
+    Action::RenewContract { old: world.id(), last, voucher, settlement: Amount(1_000_000), terms }
+}
+
+fn successor(world: &World, key: &SecretKey) -> Contract {
+    let mut contract = chain_contract(terms(world.host.id(), key));
+    contract.revision = Revision { contract: key.public(), number: 0, ..world.revision };
+    contract
+}
+
+#[test]
+fn good_terms_are_signed_and_again() {
+    let mut world = World::new();
+    world.facts.contract = None;
+    let body = body(&world, Action::FormContract(Box::new(other_terms(&world, 20))));
+    let signature = agree(&world, body.clone()).unwrap();
+    assert!(world.host.id().verify(body.id().as_bytes(), &signature));
+    world.crash();
+    assert_eq!(agree(&world, body), Ok(signature));
+}
+
+#[test]
+fn terms_off_the_offer_are_refused() {
+    let mut world = World::new();
+    world.facts.contract = None;
+    let changes: [fn(&mut ContractTerms); 11] = [
+        |terms| terms.host = secret(9).public(),
+        |terms| terms.storage_price = Amount::ZERO,
+        |terms| terms.proof_fee = Amount(9),
+        |terms| terms.collateral_rate = Amount(6),
+        |terms| terms.collateral = Amount(1_000_001),
+        |terms| terms.periods = 101,
+        |terms| terms.periods = 0,
+        |terms| terms.period = Millis(0),
+        |terms| terms.window = Millis(0),
+        |terms| terms.window = Millis::hours(11),
+        |terms| terms.contract = secret(2).public(),
+    ];
+    world.facts.contract = World::new().facts.contract;
+    world.latest();
+    for (index, change) in changes.iter().enumerate() {
+        let mut terms = other_terms(&world, 20);
+        change(&mut terms);
+        let refused = form(&world, terms);
+        assert!(matches!(refused, Err(Refusal::Terms(_))), "change {index}: {refused:?}");
+    }
+    world.host.offer(super::prices(), false, world.facts.now).unwrap();
+    assert!(matches!(form(&world, other_terms(&world, 20)), Err(Refusal::Terms(_))));
+    world.host.offer(super::prices(), true, world.facts.now).unwrap();
+    world.store.set_capacity(10);
+    assert!(matches!(form(&world, other_terms(&world, 20)), Err(Refusal::Full { .. })));
+}
+
+#[test]
+fn only_formations_and_renewals_of_this_chain_paid_by_others_are_signed() {
+    let world = World::new();
+    let transfer = Action::Transfer { to: secret(3).public(), amount: Amount(1) };
+    assert!(is_bad(agree(&world, body(&world, transfer))));
+    let formation = Action::FormContract(Box::new(other_terms(&world, 20)));
+    let mut foreign = body(&world, formation.clone());
+    foreign.genesis = BlockHash([1; 32]);
+    assert!(is_bad(agree(&world, foreign)));
+    let mut ours = body(&world, formation);
+    ours.account = world.host.id();
+    assert!(is_bad(agree(&world, ours)));
+}
+
+#[test]
+fn collateral_is_never_promised_twice() {
+    let mut world = World::new();
+    for key in 20..23 {
+        form(&world, other_terms(&world, key)).unwrap();
+    }
+    assert!(matches!(form(&world, other_terms(&world, 23)), Err(Refusal::Terms(_))));
+    world.crash();
+    assert!(matches!(form(&world, other_terms(&world, 23)), Err(Refusal::Terms(_))));
+    world.pass(Millis::seconds(300));
+    form(&world, other_terms(&world, 23)).unwrap();
+    assert_eq!(world.host.sweep(world.facts.now).unwrap().agreements, 3);
+}
+
+#[test]
+fn agreements_of_one_peer_are_bounded() {
+    let mut world = World::new();
+    world.facts.balance = Amount(1_000_000_000);
+    for key in 20..36 {
+        form(&world, other_terms(&world, key)).unwrap();
+    }
+    assert!(matches!(form(&world, other_terms(&world, 36)), Err(Refusal::Busy(_))));
+    form(&world, other_terms(&world, 35)).unwrap();
+}
+
+#[test]
+fn an_agreed_contract_is_followed_once_it_is_on_the_chain() {
+    let mut world = World::new();
+    let key = secret(20);
+    form(&world, other_terms(&world, 20)).unwrap();
+    assert_eq!(world.host.followed(), [key.public()]);
+    world.facts.contract = Some(chain_contract(other_terms(&world, 20)));
+    world.host.follow(&world.facts, &key.public()).unwrap();
+    world.pass(Millis::seconds(300));
+    assert_eq!(world.host.sweep(world.facts.now).unwrap().agreements, 0);
+    world.crash();
+    assert_eq!(world.host.followed(), [key.public()]);
+}
+
+#[test]
+fn a_renewal_must_end_with_the_latest_state_and_pay() {
+    let mut world = World::new();
+    world.facts.balance = Amount::ZERO;
+    let entry = world.store(1, 10).unwrap();
+    world.do_commit(&[entry], &[], Vec::new()).unwrap();
+    let last = world.latest().revision;
+    let voucher = Some(world.voucher(world.paid));
+    let stale = SignedRevision::initial(world.id());
+    let conflict = Refusal::RevisionConflict { given: 0, latest: 1 };
+    assert_eq!(agree(&world, body(&world, renewal(&world, stale, voucher))), Err(conflict));
+    let unpaid = agree(&world, body(&world, renewal(&world, last, None)));
+    assert!(matches!(unpaid, Err(Refusal::Payment { .. })), "{unpaid:?}");
+    world.pass(Millis::hours(1_000));
+    let cheap = agree(&world, body(&world, renewal(&world, last, voucher)));
+    assert!(matches!(cheap, Err(Refusal::Terms(_))), "{cheap:?}");
+    world.facts.now = super::START;
+    assert!(agree(&world, body(&world, renewal(&world, last, voucher))).is_ok());
+    assert!(
+        matches!(world.do_commit(&[], &[0], Vec::new()), Err(Refusal::Busy(_))),
+        "the old contract is frozen"
+    );
+    world.pass(Millis::seconds(300));
+    assert!(world.do_commit(&[], &[0], Vec::new()).is_ok());
+}
+
+#[test]
+fn the_successor_takes_over_sectors_and_descriptors_and_the_old_head_stays() {
+    let mut world = World::new();
+    let entry = world.store(1, 10).unwrap();
+    let pending = world.store(2, 10).unwrap();
+    let tag = SlabTag([4; 16]);
+    let descriptor = SealedDescriptor { tag, sealed: vec![1, 2, 3] };
+    world.do_commit(&[entry], &[], vec![descriptor]).unwrap();
+    let head = b"old head".to_vec();
+    let state = crate::host::message::SlotState {
+        sequence: 1,
+        length: 8,
+        hash: crate::hash::Digest(*blake3::hash(&head).as_bytes()),
+        epoch: world.epoch,
+    };
+    let new = crate::host::message::SignedSlot::sign(&GENESIS, state, &world.key);
+    world.call(ContractCall::HeadPut { head: head.clone(), new }).unwrap();
+    let (last, voucher) = (world.latest().revision, Some(world.voucher(world.paid)));
+    agree(&world, body(&world, renewal(&world, last, voucher))).unwrap();
+    world.crash();
+
+    let old_key = std::mem::replace(&mut world.key, secret(20));
+    world.facts.contract = Some(successor(&world, &world.key.clone()));
+    world.revision = world.facts.contract.as_ref().unwrap().revision;
+    let id = world.id();
+    world.host.follow(&world.facts, &id).unwrap();
+    world.crash();
+    world.paid = Amount::ZERO;
+    let status = world.latest();
+    assert_eq!(status.revision.revision, world.revision);
+    assert_eq!(status.slot, crate::host::message::SignedSlot::EMPTY);
+    assert_eq!(status.promised, world.epoch);
+    assert!(world.read(entry.root, 1_024).is_ok());
+    let found = world.call(ContractCall::Descriptors { tags: vec![tag] });
+    assert!(matches!(found, Ok(HostResponse::Descriptors(d)) if d[0].as_slice() == [1, 2, 3]));
+    world.do_commit(&[pending], &[], Vec::new()).unwrap();
+
+    let new_key = std::mem::replace(&mut world.key, old_key);
+    let chain = world.facts.contract.take();
+    let answer = world.call(ContractCall::Head);
+    assert!(matches!(answer, Ok(HostResponse::Head { head: bytes, .. }) if bytes == head));
+    assert!(matches!(world.read(entry.root, 1_024), Err(Refusal::Expired { .. })));
+    world.pass(Millis::seconds(600));
+    assert_eq!(world.host.sweep(world.facts.now).unwrap().contracts, 1);
+    assert!(matches!(world.call(ContractCall::Head), Err(Refusal::UnknownContract(_))));
+    world.key = new_key;
+    world.facts.contract = chain;
+    world.paid = Amount(1_000_000);
+    assert!(world.read(entry.root, 1_024).is_ok(), "sweeping the old contract frees no sector");
+}

@@ -1,0 +1,183 @@
+//! Entries: one change each.
+
+use serde::{Deserialize, Serialize};
+
+use super::path::StoredPath;
+use super::slab_record::{HostIndex, SlabRecord};
+use crate::hash::{Digest, SlabId, byte_id, digest};
+use crate::signature::PublicKey;
+
+byte_id!(
+    /// Random id of a vault; it stays when the vault is renamed.
+    VaultId, 16
+);
+byte_id!(
+    /// Random id of a backup.
+    BackupId, 16
+);
+
+/// A place in the journal: how many entries came before, and a digest of all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalPoint {
+    /// Entries before this point; also the position of the next entry.
+    pub position: u64,
+    /// Chain of the entries' digests; zero before the first.
+    pub hash: Digest,
+}
+
+impl JournalPoint {
+    /// The point after one more entry.
+    #[must_use]
+    pub fn after(&self, entry: &Entry) -> Self {
+        Self { position: self.position.saturating_add(1), hash: chain(&self.hash, entry.digest()) }
+    }
+}
+
+/// `digest(previous || payload digest)`: a payload can be erased and its digest kept, and the chain
+/// still holds.
+pub(super) fn chain(previous: &Digest, payload: Digest) -> Digest {
+    digest("samara v1 journal chain", &(previous, payload))
+}
+
+/// One change, when it was made, and a salt that keeps its digest from being guessed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Clock of the writing machine, milliseconds since the Unix epoch.
+    pub time: u64,
+    /// Random.
+    pub salt: [u8; 16],
+    /// What changed.
+    pub change: Change,
+}
+
+impl Entry {
+    /// Digest of salt, time and change.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        digest("samara v1 journal entry", self)
+    }
+}
+
+/// What an entry changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A host takes its number in the host table.
+    HostAdded {
+        /// Its number: the count of hosts before.
+        index: HostIndex,
+        /// Its identity key.
+        host: PublicKey,
+    },
+    /// Slabs whose bytes are acknowledged by their hosts.
+    SlabsStored(Vec<SlabRecord>),
+    /// Slabs of which nothing is used any more; their sectors may be freed.
+    SlabsReleased(Vec<SlabId>),
+    /// A change of one vault.
+    Vault {
+        /// The vault.
+        vault: VaultId,
+        /// The event's number in its vault, from 0 without a gap.
+        number: u64,
+        /// What happened.
+        event: VaultEvent,
+    },
+    /// The journal up to here is kept under a name.
+    BackupCreated {
+        /// Random id.
+        id: BackupId,
+        /// One to 96 bytes, unique among the backups that exist.
+        name: String,
+        /// For people; may be empty, at most 4,096 bytes.
+        description: String,
+        /// The one vault it is about; all if none.
+        scope: Option<VaultId>,
+    },
+    /// A backup is given up.
+    BackupDeleted(BackupId),
+    /// A renter-wide setting, as encoded by its owner.
+    Setting {
+        /// Which; at most 64 bytes.
+        name: String,
+        /// Its value.
+        #[serde(with = "serde_bytes")]
+        value: Vec<u8>,
+    },
+}
+
+/// A change of one vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VaultEvent {
+    /// The vault begins, under a name. Always event 0.
+    Created {
+        /// One to 64 bytes, unique.
+        name: String,
+    },
+    /// The vault gets another name.
+    Renamed {
+        /// The new name.
+        name: String,
+    },
+    /// A file gets a new version.
+    Put {
+        /// Where.
+        path: StoredPath,
+        /// The version.
+        file: StoredFile,
+    },
+    /// A file moves with all its versions.
+    Moved {
+        /// Where it was.
+        from: StoredPath,
+        /// Where it is now; nothing live was there.
+        to: StoredPath,
+    },
+    /// A file is no longer listed; its versions stay.
+    Deleted {
+        /// Which.
+        path: StoredPath,
+    },
+    /// One version of a file is given up for good.
+    VersionRemoved {
+        /// The file.
+        path: StoredPath,
+        /// The version: the number of the event that put it.
+        version: u64,
+    },
+    /// The vault and all in it are given up. Always the last event.
+    Removed,
+}
+
+/// What is known of one version of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Bytes.
+    pub size: u64,
+    /// Last change on the machine it came from, milliseconds since the Unix epoch.
+    pub modified: u64,
+    /// Whether its owner may execute it.
+    pub executable: bool,
+    /// Plain BLAKE3 hash of its bytes.
+    pub hash: Digest,
+    /// Where its bytes are.
+    pub content: Content,
+}
+
+/// Where a file's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// In slabs, one extent after another; an empty file has none.
+    Extents(Vec<Extent>),
+    /// Right here.
+    Inline(#[serde(with = "serde_bytes")] Vec<u8>),
+}
+
+/// A run of plaintext bytes in a slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// The slab.
+    pub slab: SlabId,
+    /// First plaintext byte.
+    pub offset: u32,
+    /// Bytes.
+    pub length: u32,
+}

@@ -1,0 +1,399 @@
+//! The fold of the journal: what exists now, or at any earlier point.
+
+use std::collections::BTreeMap;
+
+use super::entry::{
+    BackupId, Change, Content, Entry, JournalPoint, StoredFile, VaultEvent, VaultId, chain,
+};
+use super::path::StoredPath;
+use super::slab_record::{HostIndex, SlabRecord};
+use crate::hash::{Digest, SlabId};
+use crate::signature::PublicKey;
+
+/// Everything the journal says exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalState {
+    /// Where in the journal this state holds.
+    pub point: JournalPoint,
+    /// Hosts by number.
+    pub hosts: Vec<PublicKey>,
+    /// Slabs that are stored.
+    pub slabs: BTreeMap<SlabId, SlabUse>,
+    /// Vaults that exist.
+    pub vaults: BTreeMap<VaultId, VaultState>,
+    /// Backups that exist.
+    pub backups: BTreeMap<BackupId, Backup>,
+    /// Settings.
+    pub settings: BTreeMap<String, Vec<u8>>,
+}
+
+/// A slab and how much of it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlabUse {
+    /// The slab.
+    pub record: SlabRecord,
+    /// Bytes that versions of files refer to.
+    pub live: u64,
+}
+
+/// A vault.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VaultState {
+    /// Its name.
+    pub name: String,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub created: u64,
+    /// Number of the next event.
+    pub next: u64,
+    /// Chain of its events' digests.
+    pub chain: Digest,
+    /// Files by path, deleted ones too as long as they have versions.
+    pub files: BTreeMap<StoredPath, FileState>,
+}
+
+/// A file with its history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileState {
+    /// Oldest first.
+    pub versions: Vec<Version>,
+    /// Whether it is no longer listed.
+    pub deleted: bool,
+}
+
+/// One version of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Number of the event that put it.
+    pub number: u64,
+    /// When it was put, milliseconds since the Unix epoch.
+    pub time: u64,
+    /// What it is.
+    pub file: StoredFile,
+}
+
+/// A named point of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Name.
+    pub name: String,
+    /// Description.
+    pub description: String,
+    /// The one vault it is about; all if none.
+    pub scope: Option<VaultId>,
+    /// What it holds: the journal up to this point.
+    pub point: JournalPoint,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub created: u64,
+}
+
+impl FileState {
+    /// The version that is listed, if the file is.
+    #[must_use]
+    pub fn current(&self) -> Option<&Version> {
+        if self.deleted { None } else { self.versions.last() }
+    }
+}
+
+impl VaultState {
+    /// Files that are listed, by path.
+    pub fn listed(&self) -> impl Iterator<Item = (&StoredPath, &Version)> {
+        self.files.iter().filter_map(|(path, file)| Some((path, file.current()?)))
+    }
+}
+
+/// Why an entry does not follow from the state before it. In a journal that opened under the seed's
+/// keys this means a defect of the writer, or entries in a wrong order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// A host number that is not the next.
+    #[error("journal position {position}: host number {index} is not the next", index = .index.0)]
+    HostNumber {
+        /// Where.
+        position: u64,
+        /// The number given.
+        index: HostIndex,
+    },
+    /// An id or name that exists already.
+    #[error("journal position {position}: {what} exists already")]
+    Exists {
+        /// Where.
+        position: u64,
+        /// What.
+        what: String,
+    },
+    /// Something that does not exist.
+    #[error("journal position {position}: {what} does not exist")]
+    Missing {
+        /// Where.
+        position: u64,
+        /// What.
+        what: String,
+    },
+    /// A vault's events are numbered with a gap.
+    #[error("journal position {position}: event {given} of vault {vault} where {expected} follows")]
+    EventNumber {
+        /// Where.
+        position: u64,
+        /// The vault.
+        vault: VaultId,
+        /// The number given.
+        given: u64,
+        /// The number that follows.
+        expected: u64,
+    },
+}
+
+impl JournalState {
+    /// Takes one entry in. On an error the state is unchanged.
+    ///
+    /// # Errors
+    /// [`FoldError`] when the entry does not follow from this state.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), FoldError> {
+        let position = self.point.position;
+        let missing = |what: String| FoldError::Missing { position, what };
+        let exists = |what: String| FoldError::Exists { position, what };
+        match &entry.change {
+            Change::HostAdded { index, host } => {
+                if usize::from(index.0) != self.hosts.len() {
+                    return Err(FoldError::HostNumber { position, index: *index });
+                }
+                self.hosts.push(*host);
+            }
+            Change::SlabsStored(records) => {
+                if let Some(record) = records.iter().find(|r| self.slabs.contains_key(&r.id)) {
+                    return Err(exists(format!("slab {}", record.id)));
+                }
+                for record in records {
+                    self.slabs.insert(record.id, SlabUse { record: record.clone(), live: 0 });
+                }
+            }
+            Change::SlabsReleased(ids) => {
+                if let Some(id) = ids.iter().find(|id| !self.slabs.contains_key(*id)) {
+                    return Err(missing(format!("slab {id}")));
+                }
+                for id in ids {
+                    self.slabs.remove(id);
+                }
+            }
+            Change::Vault { vault, number, event } => {
+                self.apply_vault(*vault, *number, event, entry)?;
+            }
+            Change::BackupCreated { id, name, description, scope } => {
+                if self.backups.contains_key(id) || self.backups.values().any(|b| b.name == *name) {
+                    return Err(exists(format!("backup '{name}'")));
+                }
+                let backup = Backup {
+                    name: name.clone(),
+                    description: description.clone(),
+                    scope: *scope,
+                    point: self.point,
+                    created: entry.time,
+                };
+                self.backups.insert(*id, backup);
+            }
+            Change::BackupDeleted(id) => {
+                self.backups.remove(id).ok_or_else(|| missing(format!("backup {id}")))?;
+            }
+            Change::Setting { name, value } => {
+                self.settings.insert(name.clone(), value.clone());
+            }
+        }
+        self.point = self.point.after(entry);
+        Ok(())
+    }
+
+    fn apply_vault(
+        &mut self,
+        id: VaultId,
+        number: u64,
+        event: &VaultEvent,
+        entry: &Entry,
+    ) -> Result<(), FoldError> {
+        let position = self.point.position;
+        let missing = |what: String| FoldError::Missing { position, what };
+        let exists = |what: String| FoldError::Exists { position, what };
+        let expected = self.vaults.get(&id).map_or(0, |vault| vault.next);
+        if number != expected {
+            return Err(FoldError::EventNumber { position, vault: id, given: number, expected });
+        }
+        if let VaultEvent::Created { name } | VaultEvent::Renamed { name } = event
+            && self.vaults.values().any(|vault| vault.name == *name)
+        {
+            return Err(exists(format!("vault '{name}'")));
+        }
+        if let VaultEvent::Created { name } = event {
+            let vault =
+                VaultState { name: name.clone(), created: entry.time, ..VaultState::default() };
+            if self.vaults.contains_key(&id) {
+                return Err(exists(format!("vault {id}")));
+            }
+            self.vaults.insert(id, vault);
+        }
+        let vault = self.vaults.get_mut(&id).ok_or_else(|| missing(format!("vault {id}")))?;
+        match event {
+            VaultEvent::Created { .. } => {}
+            VaultEvent::Renamed { name } => vault.name.clone_from(name),
+            VaultEvent::Put { path, file } => {
+                if let Some(extent) =
+                    extents(file).iter().find(|extent| !self.slabs.contains_key(&extent.slab))
+                {
+                    return Err(missing(format!("slab {}", extent.slab)));
+                }
+                let state = vault.files.entry(path.clone()).or_default();
+                state.deleted = false;
+                state.versions.push(Version { number, time: entry.time, file: file.clone() });
+                count(&mut self.slabs, file, true);
+            }
+            VaultEvent::Moved { from, to } => {
+                if vault.files.get(to).is_some_and(|file| file.current().is_some()) {
+                    return Err(exists(format!("file '{to}'")));
+                }
+                if vault.files.get(from).is_none_or(|file| file.current().is_none()) {
+                    return Err(missing(format!("file '{from}'")));
+                }
+                if let Some(mut moved) = vault.files.remove(from) {
+                    // What a deleted file at the target left stays as older versions.
+                    let target = vault.files.entry(to.clone()).or_default();
+                    target.versions.append(&mut moved.versions);
+                    target.versions.sort_by_key(|version| version.number);
+                    target.deleted = false;
+                }
+            }
+            VaultEvent::Deleted { path } => {
+                let file = vault
+                    .files
+                    .get_mut(path)
+                    .filter(|file| !file.deleted)
+                    .ok_or_else(|| missing(format!("file '{path}'")))?;
+                file.deleted = true;
+            }
+            VaultEvent::VersionRemoved { path, version } => {
+                let what = || format!("version {version} of file '{path}'");
+                let file = vault.files.get_mut(path).ok_or_else(|| missing(what()))?;
+                let index = file
+                    .versions
+                    .iter()
+                    .position(|v| v.number == *version)
+                    .ok_or_else(|| missing(what()))?;
+                let removed = file.versions.remove(index);
+                if file.versions.is_empty() {
+                    vault.files.remove(path);
+                }
+                count(&mut self.slabs, &removed.file, false);
+            }
+            VaultEvent::Removed => {
+                if let Some(vault) = self.vaults.remove(&id) {
+                    for version in vault.files.values().flat_map(|file| &file.versions) {
+                        count(&mut self.slabs, &version.file, false);
+                    }
+                }
+                return Ok(());
+            }
+        }
+        vault.next = number.saturating_add(1);
+        vault.chain = chain(&vault.chain, entry.digest());
+        Ok(())
+    }
+
+    /// The vault with a name.
+    #[must_use]
+    pub fn vault_named(&self, name: &str) -> Option<(VaultId, &VaultState)> {
+        self.vaults.iter().find(|(_, vault)| vault.name == name).map(|(id, vault)| (*id, vault))
+    }
+
+    /// The backup with a name, or with an id written in hex.
+    #[must_use]
+    pub fn backup_named(&self, name: &str) -> Option<(BackupId, &Backup)> {
+        let id = name.parse::<BackupId>().ok();
+        self.backups
+            .iter()
+            .find(|(key, backup)| backup.name == name || Some(**key) == id)
+            .map(|(key, backup)| (*key, backup))
+    }
+}
+
+fn extents(file: &StoredFile) -> &[super::entry::Extent] {
+    match &file.content {
+        Content::Extents(extents) => extents,
+        Content::Inline(_) => &[],
+    }
+}
+
+/// Adds a version's bytes to, or takes them from, the live bytes of its slabs.
+fn count(slabs: &mut BTreeMap<SlabId, SlabUse>, file: &StoredFile, add: bool) {
+    for extent in extents(file) {
+        if let Some(slab) = slabs.get_mut(&extent.slab) {
+            let length = u64::from(extent.length);
+            slab.live = if add {
+                slab.live.saturating_add(length)
+            } else {
+                slab.live.saturating_sub(length)
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(change: Change) -> Entry {
+        Entry { time: 5, salt: [1; 16], change }
+    }
+
+    fn vault(number: u64, event: VaultEvent) -> Entry {
+        entry(Change::Vault { vault: VaultId([1; 16]), number, event })
+    }
+
+    fn path(text: &str) -> StoredPath {
+        StoredPath::new(text).unwrap()
+    }
+
+    fn file(bytes: &[u8]) -> StoredFile {
+        StoredFile {
+            size: bytes.len() as u64,
+            modified: 0,
+            executable: false,
+            hash: Digest(*blake3::hash(bytes).as_bytes()),
+            content: Content::Inline(bytes.to_vec()),
+        }
+    }
+
+    #[test]
+    fn a_file_moves_with_its_history_and_a_deleted_one_keeps_its_versions() {
+        let mut state = JournalState::default();
+        let put = |text: &str, bytes| VaultEvent::Put { path: path(text), file: file(bytes) };
+        let events = [
+            VaultEvent::Created { name: "home".into() },
+            put("a", b"1"),
+            put("a", b"2"),
+            VaultEvent::Moved { from: path("a"), to: path("b") },
+            VaultEvent::Deleted { path: path("b") },
+        ];
+        for (number, event) in events.into_iter().enumerate() {
+            state.apply(&vault(number as u64, event)).unwrap();
+        }
+        let home = state.vault_named("home").unwrap().1;
+        assert_eq!(home.listed().count(), 0);
+        assert_eq!(home.files[&path("b")].versions.len(), 2);
+        assert_eq!(state.point.position, 5);
+    }
+
+    #[test]
+    fn what_does_not_follow_changes_nothing() {
+        let mut state = JournalState::default();
+        state.apply(&vault(0, VaultEvent::Created { name: "home".into() })).unwrap();
+        let before = state.clone();
+        for refused in [
+            vault(0, VaultEvent::Deleted { path: path("a") }),
+            vault(1, VaultEvent::Deleted { path: path("a") }),
+            vault(1, VaultEvent::Renamed { name: "home".into() }),
+            entry(Change::HostAdded { index: HostIndex(1), host: PublicKey([0; 32]) }),
+            entry(Change::BackupDeleted(BackupId([0; 16]))),
+            entry(Change::SlabsReleased(vec![SlabId([0; 16])])),
+        ] {
+            assert!(state.apply(&refused).is_err(), "{refused:?}");
+            assert_eq!(state, before);
+        }
+    }
+}

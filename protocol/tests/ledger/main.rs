@@ -1,0 +1,9 @@
+//! The rules of the ledger, through its public interface.
+
+mod contracts;
+mod oracle;
+mod proofs;
+mod random;
+mod rules;
+mod vectors;
+mod world;

@@ -1,0 +1,601 @@
+//! The table of hosts, and the live contract with each.
+//!
+//! Kept in memory and in the renter's store below `contract/`. All of it is a cache: the host table
+//! is in the head, contracts are on the chain, revisions at the hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use samara_protocol::contract::{ContractId, ContractTerms, Revision, SignedRevision};
+use samara_protocol::encoding::{self, DecodeError};
+use samara_protocol::hash::ContractNonce;
+use samara_protocol::host::message::ContractStatus;
+use samara_protocol::journal::HostIndex;
+use samara_protocol::keys::tree::KeyTree;
+use samara_protocol::ledger::state::Contract;
+use samara_protocol::signature::{PublicKey, Signature};
+use samara_protocol::units::{Amount, ChainTime};
+use serde::{Deserialize, Serialize};
+
+use super::commit::CommitQueue;
+use super::handle::{ContractHandle, Live};
+use super::link::ContractLink;
+use super::prices::PriceLimits;
+use super::purse::Purse;
+use super::reports::{HostHealth, Reports};
+use super::writer::Writer;
+use crate::world::{StoreError, World, Write};
+
+const HOSTS: &[u8] = b"contract/host/";
+const LIVE: &[u8] = b"contract/live/";
+const HEALTH: &[u8] = b"contract/health/";
+/// Rows read from the store at once.
+const PAGE: usize = 256;
+/// Most labels of a contract; only the first grows with new slabs.
+const MAX_LABELS: usize = 8;
+
+/// Why the table could not be read or changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BookError {
+    /// The renter's store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A row of the store does not decode.
+    #[error("the contract table is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    /// A number that is taken by another host.
+    #[error("host number {index} is taken by {taken}, not {host}",
+        index = .index.0, taken = .taken.short(), host = .host.short())]
+    IndexTaken {
+        /// The number.
+        index: HostIndex,
+        /// Who has it.
+        taken: PublicKey,
+        /// Who was to get it.
+        host: PublicKey,
+    },
+    /// A contract with a host that has no number yet.
+    #[error("host {host} has no number in the table", host = .host.short())]
+    UnknownHost {
+        /// The host.
+        host: PublicKey,
+    },
+    /// A contract whose key does not derive from its nonce: somebody else's.
+    #[error("contract {contract} does not belong to these words", contract = .contract.short())]
+    Foreign {
+        /// The contract.
+        contract: ContractId,
+    },
+    /// A status that is not signed by both sides.
+    #[error("the status of contract {contract} is not signed by both sides",
+        contract = .contract.short())]
+    Unsigned {
+        /// The contract.
+        contract: ContractId,
+    },
+    /// All 65,536 host numbers are given out.
+    #[error("the host table is full")]
+    Full,
+}
+
+/// A host of the table as people and the journal see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRow {
+    /// Its number.
+    pub index: HostIndex,
+    /// Its key.
+    pub host: PublicKey,
+    /// Who runs it, as it said when it was added.
+    pub operator: String,
+    /// The live contract with it.
+    pub contract: Option<ContractId>,
+}
+
+/// The whole table, for the head.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookSnapshot {
+    /// Hosts, ordered by number.
+    pub hosts: Vec<HostSnapshot>,
+}
+
+/// One host in a [`BookSnapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSnapshot {
+    /// Its number.
+    pub index: HostIndex,
+    /// Its key.
+    pub host: PublicKey,
+    /// Who runs it.
+    pub operator: String,
+    /// The live contract with it.
+    pub contract: Option<ContractSnapshot>,
+}
+
+/// One contract in a [`BookSnapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractSnapshot {
+    /// Nonce from which its key derives.
+    pub nonce: ContractNonce,
+    /// Its latest doubly signed revision.
+    pub revision: SignedRevision,
+    /// Highest voucher total signed.
+    pub voucher_total: Amount,
+    /// Contracts under whose ids the host files descriptors, see [`ContractHandle::slab_tags`].
+    pub labels: Vec<ContractId>,
+}
+
+/// A contract that was found on the chain and taken over.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// The contract.
+    pub handle: ContractHandle,
+    /// What the host has lost or hides, if it shows less than the head knew.
+    pub rolled_back: Option<RolledBack>,
+}
+
+/// A host shows an older revision than one that it has signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The host.
+    pub host: PublicKey,
+    /// The revision that the head knew.
+    pub known: Revision,
+    /// The revision that the host shows.
+    pub shown: Revision,
+}
+
+/// A live contract as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LiveRecord {
+    pub(super) nonce: ContractNonce,
+    pub(super) terms: ContractTerms,
+    /// What the chain formed, or the latest that it had seen when the contract was taken over.
+    pub(super) formed: Revision,
+    pub(super) revision: SignedRevision,
+    /// A revision that was about to be sent when this was written.
+    pub(super) pending: Option<(Revision, Signature)>,
+    pub(super) voucher_total: Amount,
+    /// When its last period ends.
+    pub(super) ends: ChainTime,
+    /// See [`ContractHandle::slab_tags`]; never empty.
+    pub(super) labels: Vec<ContractId>,
+}
+
+impl LiveRecord {
+    fn new(
+        contract: &Contract,
+        revision: SignedRevision,
+        voucher_total: Amount,
+        labels: Vec<ContractId>,
+    ) -> Self {
+        Self {
+            nonce: contract.terms.nonce,
+            terms: contract.terms.clone(),
+            formed: contract.revision,
+            revision,
+            pending: None,
+            voucher_total,
+            ends: contract.ends(),
+            labels,
+        }
+    }
+
+    pub(super) fn key(index: HostIndex) -> Vec<u8> {
+        [LIVE, &index.0.to_be_bytes()].concat()
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        encoding::encode(self)
+    }
+}
+
+/// A host as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct HostRecord {
+    host: PublicKey,
+    operator: String,
+    /// What a restored head knew of the contract, until it is adopted.
+    known: Option<ContractSnapshot>,
+}
+
+struct Row {
+    record: HostRecord,
+    live: Option<ContractHandle>,
+}
+
+/// The table of hosts and contracts. A cheap clone.
+#[derive(Clone)]
+pub struct ContractBook(Arc<Inner>);
+
+struct Inner {
+    world: World,
+    keys: Arc<KeyTree>,
+    writer: Writer,
+    reports: Reports,
+    limits: Arc<Mutex<PriceLimits>>,
+    table: Mutex<BTreeMap<HostIndex, Row>>,
+}
+
+impl ContractBook {
+    /// Opens the table from the renter's store.
+    ///
+    /// # Errors
+    /// [`BookError::Store`] and [`BookError::Damaged`].
+    pub async fn open(world: World, keys: Arc<KeyTree>, writer: Writer) -> Result<Self, BookError> {
+        let mut health = BTreeMap::new();
+        for (key, value) in scan(&world, HEALTH).await? {
+            let Ok(host) = <[u8; 32]>::try_from(&key[HEALTH.len()..]) else { continue };
+            health.insert(PublicKey(host), encoding::decode::<HostHealth>(&value)?);
+        }
+        let reports = Reports::new(world.clock.clone(), health);
+        let limits = Arc::new(Mutex::new(PriceLimits::NONE));
+        let table = Mutex::default();
+        let book = Self(Arc::new(Inner { world, keys, writer, reports, limits, table }));
+        for (key, value) in scan(&book.0.world, HOSTS).await? {
+            let Some(index) = index_of_key(&key) else { continue };
+            let record = encoding::decode::<HostRecord>(&value)?;
+            book.lock().insert(index, Row { record, live: None });
+        }
+        for (key, value) in scan(&book.0.world, LIVE).await? {
+            let Some(index) = index_of_key(&key) else { continue };
+            let record = encoding::decode::<LiveRecord>(&value)?;
+            book.attach(index, record, CommitQueue::new(), false);
+        }
+        Ok(book)
+    }
+
+    /// The renter's world.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.0.world
+    }
+
+    /// The keys of these words.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<KeyTree> {
+        &self.0.keys
+    }
+
+    /// Who may write.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.0.writer
+    }
+
+    /// What was seen of hosts.
+    #[must_use]
+    pub fn reports(&self) -> &Reports {
+        &self.0.reports
+    }
+
+    /// Sets the highest prices that transfers may cost from now on.
+    pub fn limit_prices(&self, limits: PriceLimits) {
+        *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// All hosts, ordered by number.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostRow> {
+        let table = self.lock();
+        let rows = table.iter().map(|(index, row)| HostRow {
+            index: *index,
+            host: row.record.host,
+            operator: row.record.operator.clone(),
+            contract: row.live.as_ref().map(ContractHandle::id),
+        });
+        rows.collect()
+    }
+
+    /// The number of a host.
+    #[must_use]
+    pub fn index_of(&self, host: &PublicKey) -> Option<HostIndex> {
+        self.lock().iter().find(|(_, row)| row.record.host == *host).map(|(index, _)| *index)
+    }
+
+    /// The host with a number.
+    #[must_use]
+    pub fn host(&self, index: HostIndex) -> Option<PublicKey> {
+        self.lock().get(&index).map(|row| row.record.host)
+    }
+
+    /// The lowest number above all that are given out.
+    ///
+    /// # Errors
+    /// [`BookError::Full`].
+    pub fn next_index(&self) -> Result<HostIndex, BookError> {
+        match self.lock().last_key_value() {
+            None => Ok(HostIndex(0)),
+            Some((last, _)) => last.0.checked_add(1).map(HostIndex).ok_or(BookError::Full),
+        }
+    }
+
+    /// Gives a host its number; again with the same number is harmless and renews the operator.
+    ///
+    /// # Errors
+    /// [`BookError::IndexTaken`], [`BookError::Store`].
+    pub async fn add_host(
+        &self,
+        index: HostIndex,
+        host: PublicKey,
+        operator: String,
+    ) -> Result<(), BookError> {
+        let known = {
+            let table = self.lock();
+            match table.get(&index) {
+                Some(row) if row.record.host != host => {
+                    return Err(BookError::IndexTaken { index, taken: row.record.host, host });
+                }
+                row => row.and_then(|row| row.record.known.clone()),
+            }
+        };
+        self.put_host(index, HostRecord { host, operator, known }).await
+    }
+
+    /// The live contract with a host.
+    #[must_use]
+    pub fn contract(&self, index: HostIndex) -> Option<ContractHandle> {
+        self.lock().get(&index).and_then(|row| row.live.clone())
+    }
+
+    /// All live contracts, ordered by host number.
+    #[must_use]
+    pub fn live(&self) -> Vec<ContractHandle> {
+        self.lock().values().filter_map(|row| row.live.clone()).collect()
+    }
+
+    /// A signed channel for a contract that is on the chain and may not be in the table yet.
+    ///
+    /// # Errors
+    /// [`BookError::Foreign`].
+    pub fn link(&self, contract: &Contract) -> Result<ContractLink, BookError> {
+        let terms = &contract.terms;
+        if self.0.keys.contract(&terms.nonce).public() != terms.contract {
+            return Err(BookError::Foreign { contract: terms.contract });
+        }
+        Ok(self.link_to(&terms.nonce, terms.host, contract.revision))
+    }
+
+    fn link_to(&self, nonce: &ContractNonce, host: PublicKey, formed: Revision) -> ContractLink {
+        let inner = &*self.0;
+        let key = inner.keys.contract(nonce);
+        let (writer, reports) = (inner.writer.clone(), inner.reports.clone());
+        ContractLink::new(inner.world.clone(), writer, reports, host, key, formed)
+    }
+
+    /// Puts a contract in use that was just formed, as the chain shows it.
+    ///
+    /// # Errors
+    /// [`BookError::UnknownHost`], [`BookError::Foreign`], [`BookError::Store`].
+    pub async fn formed(&self, contract: &Contract) -> Result<ContractHandle, BookError> {
+        let revision = SignedRevision::formed(contract.revision);
+        let labels = vec![contract.terms.contract];
+        let record = LiveRecord::new(contract, revision, Amount::ZERO, labels);
+        let fresh = contract.revision.number == 0 && contract.revision.size == 0;
+        let commits = if fresh { CommitQueue::fresh() } else { CommitQueue::new() };
+        self.install(record, commits, fresh).await
+    }
+
+    /// Puts the successor of a contract in use, as the chain shows it. The host filed descriptors
+    /// under the old contract's labels, so they stay.
+    ///
+    /// # Errors
+    /// As [`ContractBook::formed`].
+    pub async fn renewed(
+        &self,
+        contract: &Contract,
+        old: &ContractHandle,
+    ) -> Result<ContractHandle, BookError> {
+        let revision = SignedRevision::formed(contract.revision);
+        let record = LiveRecord::new(contract, revision, Amount::ZERO, old.0.labels.clone());
+        self.install(record, CommitQueue::new(), true).await
+    }
+
+    /// Takes over a contract that was found on the chain (`contract`), as its host shows it
+    /// (`status`, verified again here). The host must have its number; what the head knew of the
+    /// contract is compared. `earlier` are contracts of these words with the same host that have
+    /// ended, latest first: it may be their successor and keep descriptors under their labels.
+    ///
+    /// # Errors
+    /// [`BookError::UnknownHost`], [`BookError::Foreign`], [`BookError::Unsigned`],
+    /// [`BookError::Store`].
+    pub async fn adopt(
+        &self,
+        contract: &Contract,
+        status: &ContractStatus,
+        earlier: &[ContractId],
+    ) -> Result<Adoption, BookError> {
+        let terms = &contract.terms;
+        let shown = status.revision;
+        if !self.link(contract)?.is_signed(&shown) {
+            return Err(BookError::Unsigned { contract: terms.contract });
+        }
+        let index =
+            self.index_of(&terms.host).ok_or(BookError::UnknownHost { host: terms.host })?;
+        let (known, labels) = self.known_of(index, terms.contract, earlier);
+        let rolled_back = known
+            .map(|known| known.revision)
+            .filter(|known| known.number > shown.revision.number)
+            .map(|known| RolledBack { host: terms.host, known, shown: shown.revision });
+        if let Some(back) = &rolled_back {
+            let reason = format!(
+                "it shows revision {} after it signed revision {}",
+                back.shown.number, back.known.number
+            );
+            self.0.reports.false_answer(&terms.host, &reason);
+        }
+        let record = LiveRecord::new(contract, shown, status.voucher_total, labels);
+        let handle = self.install(record, CommitQueue::new(), false).await?;
+        Ok(Adoption { handle, rolled_back })
+    }
+
+    /// The newest revision of a contract that head or store knew, and its labels.
+    fn known_of(
+        &self,
+        index: HostIndex,
+        contract: ContractId,
+        earlier: &[ContractId],
+    ) -> (Option<SignedRevision>, Vec<ContractId>) {
+        let table = self.lock();
+        let row = table.get(&index);
+        let restored = row.and_then(|row| row.record.known.clone());
+        let own = row.and_then(|row| row.live.as_ref()).map(ContractHandle::snapshot);
+        let mut known = None::<SignedRevision>;
+        let mut labels = Vec::new();
+        for snapshot in restored.into_iter().chain(own) {
+            labels.extend(snapshot.labels);
+            let newer = known.is_none_or(|k| k.revision.number < snapshot.revision.revision.number);
+            if snapshot.revision.revision.contract == contract && newer {
+                known = Some(snapshot.revision);
+            }
+        }
+        labels.push(contract);
+        labels.extend(earlier);
+        let mut seen = BTreeSet::new();
+        labels.retain(|label| seen.insert(*label));
+        labels.truncate(MAX_LABELS);
+        (known, labels)
+    }
+
+    /// Forgets a contract that has ended; the host keeps its number.
+    ///
+    /// # Errors
+    /// [`BookError::Store`].
+    pub async fn retire(&self, index: HostIndex) -> Result<(), BookError> {
+        self.0.world.store.commit(vec![Write::Delete(LiveRecord::key(index))]).await?;
+        if let Some(row) = self.lock().get_mut(&index) {
+            row.live = None;
+        }
+        Ok(())
+    }
+
+    /// The whole table, for the head.
+    #[must_use]
+    pub fn snapshot(&self) -> BookSnapshot {
+        let table = self.lock();
+        let hosts = table.iter().map(|(index, row)| HostSnapshot {
+            index: *index,
+            host: row.record.host,
+            operator: row.record.operator.clone(),
+            contract: row
+                .live
+                .as_ref()
+                .map_or_else(|| row.record.known.clone(), |live| Some(live.snapshot())),
+        });
+        BookSnapshot { hosts: hosts.collect() }
+    }
+
+    /// Fills the table from a head. Contracts in use stay; those that only the head knows wait for
+    /// [`ContractBook::adopt`].
+    ///
+    /// # Errors
+    /// [`BookError::IndexTaken`], [`BookError::Store`].
+    pub async fn restore(&self, snapshot: &BookSnapshot) -> Result<(), BookError> {
+        for host in &snapshot.hosts {
+            self.add_host(host.index, host.host, host.operator.clone()).await?;
+            let record = HostRecord {
+                host: host.host,
+                operator: host.operator.clone(),
+                known: host.contract.clone(),
+            };
+            self.put_host(host.index, record).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what was seen of hosts.
+    ///
+    /// # Errors
+    /// [`BookError::Store`].
+    pub async fn save_health(&self) -> Result<(), BookError> {
+        let writes = self.0.reports.all().into_iter().map(|(host, health)| {
+            Write::Put([HEALTH, host.as_bytes()].concat(), encoding::encode(&health))
+        });
+        Ok(self.0.world.store.commit(writes.collect()).await?)
+    }
+
+    async fn put_host(&self, index: HostIndex, record: HostRecord) -> Result<(), BookError> {
+        let key = [HOSTS, &index.0.to_be_bytes()].concat();
+        self.0.world.store.commit(vec![Write::Put(key, encoding::encode(&record))]).await?;
+        let mut table = self.lock();
+        match table.get_mut(&index) {
+            Some(row) => row.record = record,
+            None => {
+                table.insert(index, Row { record, live: None });
+            }
+        }
+        Ok(())
+    }
+
+    async fn install(
+        &self,
+        record: LiveRecord,
+        commits: CommitQueue,
+        synced: bool,
+    ) -> Result<ContractHandle, BookError> {
+        let terms = &record.terms;
+        if self.0.keys.contract(&record.nonce).public() != terms.contract {
+            return Err(BookError::Foreign { contract: terms.contract });
+        }
+        let index =
+            self.index_of(&terms.host).ok_or(BookError::UnknownHost { host: terms.host })?;
+        let write = Write::Put(LiveRecord::key(index), record.encode());
+        self.0.world.store.commit(vec![write]).await?;
+        self.attach(index, record, commits, synced)
+            .ok_or(BookError::UnknownHost { host: self.host(index).unwrap_or_default() })
+    }
+
+    fn attach(
+        &self,
+        index: HostIndex,
+        record: LiveRecord,
+        commits: CommitQueue,
+        synced: bool,
+    ) -> Option<ContractHandle> {
+        let link = self.link_to(&record.nonce, record.terms.host, record.formed);
+        let mut table = self.lock();
+        let row = table.get_mut(&index)?;
+        let handle = ContractHandle(Arc::new(Live {
+            index,
+            operator: row.record.operator.clone(),
+            nonce: record.nonce,
+            purse: Purse::new(record.terms.funds, record.voucher_total),
+            terms: record.terms,
+            ends: record.ends,
+            labels: record.labels,
+            link,
+            limits: self.0.limits.clone(),
+            revision: Mutex::new(record.revision),
+            commits,
+            prices: tokio::sync::Mutex::new(None),
+            promised: Mutex::default(),
+            synced: tokio::sync::Mutex::new(synced),
+        }));
+        row.live = Some(handle.clone());
+        row.record.known = None;
+        Some(handle)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<HostIndex, Row>> {
+        // Rows are put in whole; a panicking holder leaves none half made.
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn index_of_key(key: &[u8]) -> Option<HostIndex> {
+    let tail = key.last_chunk::<2>()?;
+    Some(HostIndex(u16::from_be_bytes(*tail)))
+}
+
+/// All rows below a prefix.
+async fn scan(world: &World, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    loop {
+        let after = rows.last().map(|(key, _)| key.clone());
+        let page = world.store.scan(prefix, after.as_deref(), PAGE).await?;
+        let full = page.len() == PAGE;
+        rows.extend(page);
+        if !full {
+            return Ok(rows);
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Revisions of one contract, one after the other.
+//!
+//! Callers queue what they want; a task of its own takes all that waits into one revision, so neither
+//! a slow host nor a cancelled caller leaves a revision half made. After a lost answer the host is
+//! asked what it has: whatever it shows doubly signed is adopted, and what is still missing is sent
+//! again. The renter's signature is on disk before a revision leaves.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use samara_protocol::contract::{Revision, SignedRevision};
+use samara_protocol::hash::SectorRoot;
+use samara_protocol::host::message::{
+    Commit, ContractCall, HostResponse, MAX_COMMIT, Refusal, SealedDescriptor,
+};
+use samara_protocol::sector::{SectorEntry, SectorTree};
+use samara_protocol::signature::Signature;
+use tokio::sync::oneshot;
+
+use super::book::LiveRecord;
+use super::error::ContractError;
+use super::handle::ContractHandle;
+use crate::world::{Lane, Write};
+
+/// Most bytes of descriptors in one revision, so that a commit stays a small message.
+const MAX_DESCRIPTOR_BYTES: usize = 512 << 10;
+/// Times that one batch is sent, with a look at the host's state in between.
+const ATTEMPTS: u32 = 3;
+
+type Reply = oneshot::Sender<Result<SignedRevision, ContractError>>;
+
+/// What one caller wants.
+struct Job {
+    append: Vec<SectorEntry>,
+    remove: Vec<SectorRoot>,
+    descriptors: Vec<SealedDescriptor>,
+    reply: Reply,
+}
+
+/// What waits, and the list behind the latest revision.
+pub(super) struct CommitQueue {
+    waiting: Mutex<Waiting>,
+    data: tokio::sync::Mutex<Data>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    running: bool,
+}
+
+/// The sectors of the latest revision, if they are known.
+#[derive(Default)]
+struct Data {
+    known: Option<Sectors>,
+    /// A revision that was sent and not answered.
+    pending: Option<Prepared>,
+    /// Whether the host was asked for its latest revision since the last failure.
+    agreed: bool,
+}
+
+#[derive(Clone, Default)]
+struct Sectors {
+    entries: Vec<SectorEntry>,
+    present: BTreeSet<SectorRoot>,
+    tree: SectorTree,
+}
+
+/// One revision about to be sent.
+#[derive(Clone)]
+struct Prepared {
+    revision: Revision,
+    renter: Signature,
+    append: Vec<SectorEntry>,
+    remove: Vec<u64>,
+}
+
+impl CommitQueue {
+    /// A queue that must ask the host for its state first.
+    pub(super) fn new() -> Self {
+        Self { waiting: Mutex::default(), data: tokio::sync::Mutex::default() }
+    }
+
+    /// A queue of a contract that was just formed and is empty.
+    pub(super) fn fresh() -> Self {
+        let data = Data { known: Some(Sectors::default()), pending: None, agreed: true };
+        Self { waiting: Mutex::default(), data: tokio::sync::Mutex::new(data) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // The queue is only pushed to and popped from; a poisoned lock holds a whole one.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sectors {
+    fn of(entries: Vec<SectorEntry>) -> Self {
+        let tree = entries.iter().collect();
+        let present = entries.iter().map(|entry| entry.root).collect();
+        Self { entries, present, tree }
+    }
+
+    fn apply(&mut self, append: &[SectorEntry], remove: &[u64]) {
+        if !remove.is_empty() {
+            let gone: BTreeSet<u64> = remove.iter().copied().collect();
+            let mut index = 0;
+            self.entries.retain(|_| {
+                index += 1;
+                !gone.contains(&(index - 1))
+            });
+            *self = Self::of(std::mem::take(&mut self.entries));
+        }
+        for entry in append {
+            self.entries.push(*entry);
+            self.present.insert(entry.root);
+            self.tree.append(entry);
+        }
+    }
+}
+
+/// Queues a change and waits until a revision with it is signed by both sides.
+pub(super) async fn commit(
+    handle: &ContractHandle,
+    append: Vec<SectorEntry>,
+    remove: Vec<SectorRoot>,
+    descriptors: Vec<SealedDescriptor>,
+) -> Result<SignedRevision, ContractError> {
+    let mut answers = Vec::new();
+    let mut append = append.into_iter();
+    let mut remove = remove.into_iter();
+    let mut descriptors = descriptors.into_iter();
+    loop {
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            append: append.by_ref().take(MAX_COMMIT / 2).collect(),
+            remove: remove.by_ref().take(MAX_COMMIT / 2).collect(),
+            descriptors: descriptors.by_ref().take(16).collect(),
+            reply,
+        };
+        if job.is_empty() && !answers.is_empty() {
+            break;
+        }
+        enqueue(handle, job);
+        answers.push(answer);
+    }
+    let mut last = handle.revision();
+    for answer in answers {
+        let stopped = || ContractError::Stopped { host: handle.host() };
+        last = answer.await.map_err(|_| stopped())??;
+    }
+    Ok(last)
+}
+
+impl Job {
+    fn is_empty(&self) -> bool {
+        self.append.is_empty() && self.remove.is_empty() && self.descriptors.is_empty()
+    }
+
+    fn descriptor_bytes(&self) -> usize {
+        self.descriptors.iter().map(|descriptor| descriptor.sealed.len()).sum()
+    }
+}
+
+fn enqueue(handle: &ContractHandle, job: Job) {
+    let mut waiting = handle.0.commits.lock();
+    waiting.jobs.push_back(job);
+    if std::mem::replace(&mut waiting.running, true) {
+        return;
+    }
+    drop(waiting);
+    let driver = drive(handle.clone());
+    let spawner = handle.0.link.world().spawner.clone();
+    spawner.spawn("contract commits", Box::pin(driver)).detach();
+}
+
+/// Commits what waits until nothing does.
+async fn drive(handle: ContractHandle) {
+    while let Some(batch) = next_batch(&handle) {
+        let outcome = Box::pin(run(&handle, &batch)).await;
+        for job in batch {
+            // A caller that was cancelled does not listen any more; its change was made all the same.
+            let _ = job.reply.send(outcome.clone());
+        }
+    }
+}
+
+/// Takes as many jobs as fit into one revision; nothing if none waits, and the driver ends.
+fn next_batch(handle: &ContractHandle) -> Option<Vec<Job>> {
+    let mut waiting = handle.0.commits.lock();
+    let (mut batch, mut append, mut remove, mut bytes) = (Vec::new(), 0, 0, 0);
+    while let Some(job) = waiting.jobs.front() {
+        append += job.append.len();
+        remove += job.remove.len();
+        bytes += job.descriptor_bytes();
+        let full = append > MAX_COMMIT || remove > MAX_COMMIT || bytes > MAX_DESCRIPTOR_BYTES;
+        if full && !batch.is_empty() {
+            break;
+        }
+        batch.extend(waiting.jobs.pop_front());
+    }
+    if batch.is_empty() {
+        waiting.running = false;
+        return None;
+    }
+    Some(batch)
+}
+
+/// Brings one batch into a revision, whatever happened to the one before.
+async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, ContractError> {
+    let mut data = handle.0.commits.data.lock().await;
+    let mut sent: Option<Revision> = None;
+    let mut failure = None;
+    for _ in 0..ATTEMPTS {
+        handle.0.link.check_fence()?;
+        if !data.agreed {
+            agree(handle, &mut data).await?;
+        }
+        let latest = handle.revision();
+        if sent.is_some_and(|sent| sent == latest.revision) {
+            return Ok(latest);
+        }
+        let prepared = prepare(handle, &mut data, batch).await?;
+        let descriptors: Vec<_> = batch.iter().flat_map(|job| job.descriptors.clone()).collect();
+        if prepared.append.is_empty() && prepared.remove.is_empty() && descriptors.is_empty() {
+            return Ok(latest);
+        }
+        sent = Some(prepared.revision);
+        match send(handle, &mut data, prepared, descriptors).await {
+            Ok(signed) => return Ok(signed),
+            Err(error) if is_conflict(&error) || error.is_in_doubt() => {
+                data.agreed = false;
+                failure = Some(error);
+            }
+            Err(error) => {
+                data.pending = None;
+                return Err(error);
+            }
+        }
+    }
+    // The last answer was lost too: one more look decides.
+    if agree(handle, &mut data).await.is_ok() {
+        let latest = handle.revision();
+        if sent.is_some_and(|sent| sent == latest.revision) {
+            return Ok(latest);
+        }
+    }
+    Err(failure.expect("invariant: every attempt that did not return left its failure"))
+}
+
+/// Keeps revisions still until the guard is dropped: none is in flight, and the host has shown which
+/// is its latest.
+pub(super) async fn freeze(handle: &ContractHandle) -> Result<impl Drop + '_, ContractError> {
+    let mut data = handle.0.commits.data.lock().await;
+    agree(handle, &mut data).await?;
+    Ok(Frozen(data))
+}
+
+/// See [`freeze`].
+struct Frozen<'a>(
+    #[expect(dead_code, reason = "held, not read")] tokio::sync::MutexGuard<'a, Data>,
+);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {}
+}
+
+fn is_conflict(error: &ContractError) -> bool {
+    matches!(error, ContractError::Refused { refusal: Refusal::RevisionConflict { .. }, .. })
+}
+
+/// Asks the host for its latest revision and adopts it.
+async fn agree(handle: &ContractHandle, data: &mut Data) -> Result<(), ContractError> {
+    let known = handle.revision();
+    // A revision below the known one is refused as a lie in there.
+    let shown = handle.latest().await?.revision;
+    if shown.revision != known.revision {
+        let pending = data.pending.take().filter(|pending| pending.revision == shown.revision);
+        match (pending, &mut data.known) {
+            (Some(pending), Some(sectors)) => sectors.apply(&pending.append, &pending.remove),
+            _ => data.known = None,
+        }
+        if shown.revision.number == known.revision.number {
+            let reason = format!("it shows another revision {}", known.revision.number);
+            return Err(handle.0.link.false_answer(reason));
+        }
+        keep(handle, shown).await?;
+    }
+    data.agreed = true;
+    Ok(())
+}
+
+/// Computes the next revision: what the batch wants and the list does not show yet.
+async fn prepare(
+    handle: &ContractHandle,
+    data: &mut Data,
+    batch: &[Job],
+) -> Result<Prepared, ContractError> {
+    let latest = handle.revision();
+    if data.known.is_none() {
+        data.known = Some(Sectors::of(handle.0.link.sectors(&latest).await?));
+    }
+    let sectors = data.known.as_ref().expect("invariant: filled just above");
+    let unwanted: BTreeSet<SectorRoot> =
+        batch.iter().flat_map(|job| job.remove.iter().copied()).collect();
+    let mut added = BTreeSet::new();
+    let append: Vec<SectorEntry> = batch
+        .iter()
+        .flat_map(|job| job.append.iter().copied())
+        .filter(|entry| !sectors.present.contains(&entry.root) && added.insert(entry.root))
+        .collect();
+    let remove: Vec<u64> = if unwanted.is_empty() {
+        Vec::new()
+    } else {
+        let listed = (0u64..).zip(&sectors.entries);
+        listed.filter(|(_, e)| unwanted.contains(&e.root)).map(|(index, _)| index).collect()
+    };
+    let (data_root, size) = if remove.is_empty() {
+        let mut tree = sectors.tree.clone();
+        append.iter().for_each(|entry| tree.append(entry));
+        (tree.root(), tree.bytes())
+    } else {
+        let mut after = sectors.clone();
+        after.apply(&append, &remove);
+        (after.tree.root(), after.tree.bytes())
+    };
+    let link = &handle.0.link;
+    let revision = Revision {
+        contract: link.id(),
+        number: latest.revision.number.saturating_add(1),
+        size,
+        data_root,
+        epoch: link.writer().epoch(),
+    };
+    let renter = link.key().sign(revision.sign_bytes(link.genesis()).as_bytes());
+    Ok(Prepared { revision, renter, append, remove })
+}
+
+/// Writes the renter's signature down, sends the revision, and keeps the host's answer.
+async fn send(
+    handle: &ContractHandle,
+    data: &mut Data,
+    prepared: Prepared,
+    descriptors: Vec<SealedDescriptor>,
+) -> Result<SignedRevision, ContractError> {
+    let link = &handle.0.link;
+    let pending = Some((prepared.revision, prepared.renter));
+    write_down(handle, handle.revision(), pending).await?;
+    data.pending = Some(prepared.clone());
+    let Prepared { revision, renter, append, remove } = prepared;
+    let commit = Commit { revision, renter, append, remove, descriptors };
+    let answer = link.mutate(Lane::Control, ContractCall::Commit(Box::new(commit))).await?;
+    let HostResponse::Committed(host) = answer else { return Err(link.unexpected("commit")) };
+    let signed = SignedRevision { revision, renter, host };
+    if !link.is_signed(&signed) {
+        return Err(link.false_answer("its signature of the revision is not true"));
+    }
+    if let (Some(prepared), Some(sectors)) = (data.pending.take(), &mut data.known) {
+        sectors.apply(&prepared.append, &prepared.remove);
+    }
+    keep(handle, signed).await?;
+    Ok(signed)
+}
+
+/// Keeps a doubly signed revision, in memory and on disk.
+async fn keep(handle: &ContractHandle, signed: SignedRevision) -> Result<(), ContractError> {
+    *handle.0.revision.lock().unwrap_or_else(PoisonError::into_inner) = signed;
+    write_down(handle, signed, None).await
+}
+
+async fn write_down(
+    handle: &ContractHandle,
+    revision: SignedRevision,
+    pending: Option<(Revision, Signature)>,
+) -> Result<(), ContractError> {
+    let record = LiveRecord {
+        nonce: handle.0.nonce,
+        terms: handle.0.terms.clone(),
+        formed: handle.0.link.formed(),
+        revision,
+        pending,
+        voucher_total: handle.voucher_total(),
+        ends: handle.0.ends,
+        labels: handle.0.labels.clone(),
+    };
+    let write = Write::Put(LiveRecord::key(handle.index()), record.encode());
+    let stored = handle.0.link.world().store.commit(vec![write]).await;
+    stored.map_err(|source| ContractError::Store { host: handle.host(), source })
+}

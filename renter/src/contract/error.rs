@@ -1,0 +1,135 @@
+//! Why an operation on a contract failed. Every variant names the host.
+
+use samara_protocol::contract::ContractId;
+use samara_protocol::host::message::Refusal;
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::{Amount, Epoch};
+
+use crate::world::{ChainError, HostCallError, StoreError};
+
+/// Why a call under a contract gave no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContractError {
+    /// The host could not be reached, or the connection broke.
+    #[error("host {host} cannot be reached: {reason}", host = .host.short())]
+    Unreachable {
+        /// The host.
+        host: PublicKey,
+        /// What failed.
+        reason: String,
+    },
+    /// The host did not answer in time.
+    #[error("host {host} did not answer in time", host = .host.short())]
+    TimedOut {
+        /// The host.
+        host: PublicKey,
+    },
+    /// The host's answer breaks the protocol, does not verify or goes back in time.
+    #[error("host {host} gave a false answer: {reason}", host = .host.short())]
+    False {
+        /// The host.
+        host: PublicKey,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The host refused.
+    #[error("host {host} refused: {refusal}", host = .host.short())]
+    Refused {
+        /// The host.
+        host: PublicKey,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Another node writes for these words now: this one must stop.
+    #[error("another node has taken over with epoch {promised}; host {host} says so",
+        host = .host.short())]
+    Fenced {
+        /// The host that said so, or the one that was about to be asked.
+        host: PublicKey,
+        /// The epoch that was promised to the other node.
+        promised: Epoch,
+    },
+    /// The contract's funds do not cover the call.
+    #[error("contract {contract} with host {host} is out of money: {needed} needed in all, {funds} locked",
+        contract = .contract.short(), host = .host.short())]
+    OutOfMoney {
+        /// The host.
+        host: PublicKey,
+        /// The contract.
+        contract: ContractId,
+        /// Voucher total that the call would need.
+        needed: Amount,
+        /// What vouchers may sum up to.
+        funds: Amount,
+    },
+    /// The host raised its prices above the allowance's limits.
+    #[error("host {host} asks {asked} for {what}, more than the allowed {limit}",
+        host = .host.short())]
+    TooExpensive {
+        /// The host.
+        host: PublicKey,
+        /// Which price.
+        what: &'static str,
+        /// What it asks.
+        asked: Amount,
+        /// What the allowance permits.
+        limit: Amount,
+    },
+    /// The renter's own store failed.
+    #[error("while working with host {host}: {source}", host = .host.short())]
+    Store {
+        /// The host.
+        host: PublicKey,
+        /// What failed.
+        source: StoreError,
+    },
+    /// The chain could not be asked.
+    #[error("while working with host {host}: {source}", host = .host.short())]
+    Chain {
+        /// The host.
+        host: PublicKey,
+        /// What failed.
+        source: ChainError,
+    },
+    /// The node is shutting down.
+    #[error("the commit to host {host} was abandoned: the node is stopping", host = .host.short())]
+    Stopped {
+        /// The host.
+        host: PublicKey,
+    },
+}
+
+impl ContractError {
+    /// The host that the error is about.
+    #[must_use]
+    pub const fn host(&self) -> &PublicKey {
+        match self {
+            Self::Unreachable { host, .. }
+            | Self::TimedOut { host }
+            | Self::False { host, .. }
+            | Self::Refused { host, .. }
+            | Self::Fenced { host, .. }
+            | Self::OutOfMoney { host, .. }
+            | Self::TooExpensive { host, .. }
+            | Self::Store { host, .. }
+            | Self::Chain { host, .. }
+            | Self::Stopped { host } => host,
+        }
+    }
+
+    /// Whether the call may have taken effect although no answer came.
+    #[must_use]
+    pub const fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::False { .. })
+    }
+}
+
+impl From<HostCallError> for ContractError {
+    fn from(error: HostCallError) -> Self {
+        match error {
+            HostCallError::Unreachable { host, reason } => Self::Unreachable { host, reason },
+            HostCallError::TimedOut { host } => Self::TimedOut { host },
+            HostCallError::False { host, reason } => Self::False { host, reason },
+        }
+    }
+}

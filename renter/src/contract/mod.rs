@@ -1,0 +1,37 @@
+//! The renter's contracts: who holds data for it, under what terms, and how it talks to them.
+//!
+//! | type | what it is |
+//! | --- | --- |
+//! | [`ContractBook`] | the table of hosts, and the live contract with each |
+//! | [`ContractLink`] | signs requests about one contract and verifies the answers |
+//! | [`ContractHandle`] | a link with money and a list of sectors: stores, reads, commits |
+//! | [`Writer`] | the epoch of this node, and whether another node has taken over |
+//! | [`Reports`] | what was seen of hosts |
+//!
+//! Invariants: a revision is on disk, signed, before it is sent, and its number grows by one; voucher
+//! totals only grow and stay within the funds; no answer is believed unchecked; a fenced writer sends
+//! nothing that changes anything (I8). Owner of all state is the [`ContractBook`].
+
+mod book;
+mod commit;
+mod error;
+mod handle;
+mod link;
+mod prices;
+mod purse;
+mod reports;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use book::{
+    Adoption, BookError, BookSnapshot, ContractBook, ContractSnapshot, HostRow, HostSnapshot,
+    RolledBack,
+};
+pub use error::ContractError;
+pub use handle::ContractHandle;
+pub use link::{ContractLink, HeadAnswer};
+pub use prices::PriceLimits;
+pub use reports::{HostHealth, Incident, Reports};
+pub use writer::{Writer, WriterState};

@@ -1,0 +1,85 @@
+//! The running total of one contract: vouchers that grow, and never above the funds.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use samara_protocol::contract::{SignedVoucher, Voucher};
+use samara_protocol::units::{Amount, Epoch};
+
+use super::error::ContractError;
+use super::link::ContractLink;
+
+/// Signs vouchers for one contract. Parallel calls each reserve their cost first, so the host sees
+/// totals that cover all of them in whatever order they arrive.
+#[derive(Debug)]
+pub(super) struct Purse {
+    funds: Amount,
+    state: Mutex<Account>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    /// Highest total ever signed; never goes down.
+    total: Amount,
+    /// What the host may rightly count as used; a refused call is taken back.
+    owed: Amount,
+}
+
+impl Purse {
+    /// A purse that may sign up to `funds`, after `total` was signed before.
+    pub(super) fn new(funds: Amount, total: Amount) -> Self {
+        Self { funds, state: Mutex::new(Account { total, owed: total }) }
+    }
+
+    /// Highest total signed.
+    pub(super) fn total(&self) -> Amount {
+        self.lock().total
+    }
+
+    /// What vouchers may still cover.
+    pub(super) fn left(&self) -> Amount {
+        self.funds.saturating_sub(self.lock().owed)
+    }
+
+    /// Takes over what the host says after a crash: it can only make the next total higher, and
+    /// never higher than the funds.
+    pub(super) fn learn(&self, total: Amount, consumed: Amount) {
+        let mut state = self.lock();
+        state.total = state.total.max(total.min(self.funds));
+        state.owed = state.owed.max(consumed.min(self.funds));
+    }
+
+    /// A voucher that covers `cost` more.
+    pub(super) fn reserve(
+        &self,
+        link: &ContractLink,
+        epoch: Epoch,
+        cost: Amount,
+    ) -> Result<SignedVoucher, ContractError> {
+        let mut state = self.lock();
+        let needed = state.owed.saturating_add(cost);
+        if needed > self.funds {
+            return Err(ContractError::OutOfMoney {
+                host: link.host(),
+                contract: link.id(),
+                needed,
+                funds: self.funds,
+            });
+        }
+        state.owed = needed;
+        state.total = state.total.max(needed);
+        let voucher = Voucher { contract: link.id(), total: state.total, epoch };
+        drop(state);
+        Ok(SignedVoucher::sign(link.genesis(), voucher, link.key()))
+    }
+
+    /// Takes back the cost of a call that certainly was not carried out.
+    pub(super) fn refund(&self, cost: Amount) {
+        let mut state = self.lock();
+        state.owed = state.owed.saturating_sub(cost);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Account> {
+        // Both fields are set together in infallible code, so a poisoned lock holds a whole state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,283 @@
+//! Contracts with real hosts.
+
+use samara_protocol::contract::SignedRevision;
+use samara_protocol::hash::SlabTag;
+use samara_protocol::host::Prices;
+use samara_protocol::host::message::{Refusal, SealedDescriptor, SlotState};
+use samara_protocol::journal::HostIndex;
+use samara_protocol::sector::{self, SectorEntry, SectorSize};
+use samara_protocol::units::Amount;
+
+use super::{ContractError, ContractHandle, PriceLimits};
+use crate::bench::{Bench, Fault, epoch};
+
+const RICH: Amount = Amount(1_000_000_000_000);
+
+fn sector(number: u8) -> (SectorEntry, Vec<u8>) {
+    let bytes = vec![number; 16 << 10];
+    (SectorEntry { root: sector::root(&bytes), size: SectorSize::HOST_MIN }, bytes)
+}
+
+async fn store(contract: &ContractHandle, number: u8) -> SectorEntry {
+    let (entry, bytes) = sector(number);
+    contract.store(entry.root, &bytes).await.unwrap();
+    entry
+}
+
+async fn add(contract: &ContractHandle, number: u8) -> Result<SignedRevision, ContractError> {
+    let entry = store(contract, number).await;
+    contract.commit(vec![entry], Vec::new(), Vec::new()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn sectors_are_stored_committed_read_and_removed() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    add(&contract, 1).await.unwrap();
+    let revision = add(&contract, 2).await.unwrap().revision;
+    assert_eq!((revision.number, revision.size), (2, 32 << 10));
+    let (entry, bytes) = sector(1);
+    let read = contract.read(entry.root, entry.size, 100..9_000).await.unwrap();
+    assert_eq!(read, bytes[100..9_000]);
+    let revision = contract.commit(Vec::new(), vec![entry.root], Vec::new()).await.unwrap();
+    assert_eq!((revision.revision.number, revision.revision.size), (3, 16 << 10));
+    let refused = contract.read(entry.root, entry.size, 0..1).await.unwrap_err();
+    assert!(matches!(refused, ContractError::Refused { refusal: Refusal::UnknownSector(_), .. }));
+    assert_eq!(bench.reopen().await.contract(HostIndex(0)).unwrap().revision(), revision);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_wait_share_a_revision() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let mut entries = Vec::new();
+    for number in 0..20 {
+        entries.push(store(&contract, number).await);
+    }
+    let commits = entries.iter().map(|entry| contract.commit(vec![*entry], vec![], vec![]));
+    for outcome in futures::future::join_all(commits).await {
+        outcome.unwrap();
+    }
+    let revision = contract.revision().revision;
+    assert_eq!(revision.size, 20 * (16 << 10));
+    assert!(revision.number <= 3, "{} revisions for 20 waiting commits", revision.number);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_found_out_and_nothing_is_appended_twice() {
+    for fault in [Fault::LosesCommits(1), Fault::DropsCommits(1)] {
+        let bench = Bench::new(1).await;
+        let contract = bench.book.contract(HostIndex(0)).unwrap();
+        bench.set([0], fault);
+        let revision = add(&contract, 1).await.unwrap().revision;
+        assert_eq!((revision.number, revision.size), (1, 16 << 10), "{fault:?}");
+        let revision = add(&contract, 2).await.unwrap().revision;
+        assert_eq!((revision.number, revision.size), (2, 32 << 10), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_in_doubt_is_settled_by_the_next_even_after_a_restart() {
+    for restart in [false, true] {
+        let bench = Bench::new(1).await;
+        let mut contract = bench.book.contract(HostIndex(0)).unwrap();
+        let entry = store(&contract, 1).await;
+        bench.set([0], Fault::LosesCommits(1));
+        let commit = contract.commit(vec![entry], Vec::new(), Vec::new());
+        let death = async {
+            while bench.hosts[0].calls("commit") == 0 {
+                tokio::task::yield_now().await;
+            }
+            // The commit is at the host; its answer and every later one are lost.
+            tokio::task::yield_now().await;
+            bench.hosts[0].set(Fault::Dead);
+        };
+        let (outcome, ()) = futures::future::join(commit, death).await;
+        // Either it was found out in time, or it is in doubt.
+        if let Err(error) = outcome {
+            assert!(error.is_in_doubt(), "{error}");
+        }
+        bench.set([0], Fault::None);
+        if restart {
+            contract = bench.reopen().await.contract(HostIndex(0)).unwrap();
+        }
+        let again = contract.commit(vec![entry], Vec::new(), Vec::new()).await.unwrap();
+        assert_eq!(again.revision.size, 16 << 10);
+        let more = add(&contract, 2).await.unwrap();
+        assert_eq!(more.revision.size, 32 << 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn descriptors_are_filed_with_the_sectors() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let entry = store(&contract, 1).await;
+    let tag = SlabTag([5; 16]);
+    let filed = SealedDescriptor { tag, sealed: vec![1, 2, 3] };
+    bench.set([0], Fault::LosesCommits(1));
+    contract.commit(vec![entry], Vec::new(), vec![filed]).await.unwrap();
+    let found = contract.descriptors(&[SlabTag([6; 16]), tag]).await.unwrap();
+    assert_eq!(found, vec![None, Some(vec![1, 2, 3])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_writer_changes_nothing_and_still_reads() {
+    let bench = Bench::new(2).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let other = bench.book.contract(HostIndex(1)).unwrap();
+    add(&contract, 1).await.unwrap();
+    let entry = store(&contract, 2).await;
+    contract.promise(epoch(7)).await.unwrap();
+    let fenced = contract.commit(vec![entry], Vec::new(), Vec::new()).await.unwrap_err();
+    assert!(matches!(fenced, ContractError::Fenced { promised, .. } if promised == epoch(7)));
+    assert_eq!(bench.writer.fenced(), Some(epoch(7)));
+    // The other host was never asked, and is not.
+    let calls = bench.hosts[1].all_calls();
+    let (root, bytes) = (sector(3).0.root, sector(3).1);
+    assert!(matches!(other.store(root, &bytes).await, Err(ContractError::Fenced { .. })));
+    assert!(matches!(
+        other.head_put(vec![1], SlotState::default()).await,
+        Err(ContractError::Fenced { .. })
+    ));
+    assert_eq!(bench.hosts[1].all_calls(), calls);
+    let (entry, bytes) = sector(1);
+    assert_eq!(contract.read(entry.root, entry.size, 0..16_384).await.unwrap(), bytes);
+    // Claiming a higher epoch lifts the fence.
+    bench.writer.claim(epoch(8));
+    add(&contract, 4).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn vouchers_stop_at_the_funds() {
+    let bench = Bench::empty(1).await;
+    // Enough for two sectors at 2 grains a byte and 100 a request.
+    let contract = bench.form(0, Amount(2 * (2 * 16_384 + 100))).await;
+    let (one, two, three) = (sector(1), sector(2), sector(3));
+    let outcomes = futures::future::join_all(
+        [&one, &two, &three].map(|(entry, bytes)| contract.store(entry.root, bytes)),
+    )
+    .await;
+    let failed: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    assert!(matches!(failed.as_slice(), [ContractError::OutOfMoney { .. }]), "{failed:?}");
+    assert_eq!(contract.money_left(), Amount::ZERO);
+    assert_eq!(bench.hosts[0].calls("store"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parallel_calls_pay_what_they_cost_and_not_more() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let sectors: Vec<_> = (0..16).map(sector).collect();
+    let stores = sectors.iter().map(|(entry, bytes)| contract.store(entry.root, bytes));
+    for outcome in futures::future::join_all(stores).await {
+        outcome.unwrap();
+    }
+    let status = contract.latest().await.unwrap();
+    assert_eq!(status.voucher_total, contract.voucher_total());
+    assert_eq!(status.consumed, Amount(16 * (2 * 16_384 + 100)));
+    assert_eq!(status.consumed, status.voucher_total);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_calls_cost_nothing_and_a_restart_pays_on() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    add(&contract, 1).await.unwrap();
+    let before = contract.money_left();
+    let (entry, _) = sector(9);
+    contract.read(entry.root, entry.size, 0..1).await.unwrap_err();
+    assert_eq!(contract.money_left(), before);
+    let contract = bench.reopen().await.contract(HostIndex(0)).unwrap();
+    add(&contract, 2).await.unwrap();
+    let status = contract.latest().await.unwrap();
+    assert_eq!(status.voucher_total, contract.voucher_total());
+}
+
+#[tokio::test(start_paused = true)]
+async fn prices_above_the_limits_are_not_paid() {
+    let bench = Bench::new(1).await;
+    bench.book.limit_prices(PriceLimits { upload: Amount(1), ..PriceLimits::NONE });
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let (entry, bytes) = sector(1);
+    let error = contract.store(entry.root, &bytes).await.unwrap_err();
+    assert!(matches!(error, ContractError::TooExpensive { what: "upload", .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn raised_prices_are_paid_once_the_old_table_has_expired() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    add(&contract, 1).await.unwrap();
+    let asked = bench.hosts[0].calls("prices");
+    add(&contract, 2).await.unwrap();
+    assert_eq!(bench.hosts[0].calls("prices"), asked, "a table in force is not asked again");
+    bench.hosts[0].offer(Prices { upload: Amount(20), ..crate::bench::prices() });
+    bench.world.clock.sleep(samara_protocol::units::Millis::hours(1)).await;
+    let before = contract.money_left();
+    store(&contract, 3).await;
+    let paid = before.checked_sub(contract.money_left()).unwrap();
+    assert_eq!(paid, Amount(20 * 16_384 + 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_are_written_and_shown_with_receipts() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let state = |sequence, bytes: &[u8]| SlotState {
+        sequence,
+        length: u32::try_from(bytes.len()).unwrap(),
+        hash: samara_protocol::hash::Digest(sector::root(bytes).0),
+        epoch: epoch(1),
+    };
+    assert_eq!(contract.head().await.unwrap().head, Vec::<u8>::new());
+    let first = state(1, b"head");
+    assert_eq!(contract.head_put(b"head".to_vec(), first).await.unwrap().state, first);
+    let second = state(2, b"head and tail");
+    contract.head_append(first, b" and tail".to_vec(), second).await.unwrap();
+    let shown = contract.promise(epoch(2)).await.unwrap();
+    assert_eq!((shown.head.as_slice(), shown.status.slot.state), (&b"head and tail"[..], second));
+    let conflict = contract.head_append(first, b"x".to_vec(), state(3, b"headx")).await;
+    assert!(conflict.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn found_contracts_are_adopted_and_rollbacks_named() {
+    let bench = Bench::new(2).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let before = contract.latest().await.unwrap();
+    add(&contract, 1).await.unwrap();
+    let snapshot = bench.book.snapshot();
+
+    // An empty machine: only the head's snapshot and the chain.
+    let found = Bench { world: fresh_store(&bench), ..bench };
+    let book = found.reopen().await;
+    book.restore(&snapshot).await.unwrap();
+    assert_eq!(book.live().len(), 0);
+    assert_eq!(book.snapshot(), snapshot);
+    let on_chain = found.world.chain.contract(&contract.id()).await.unwrap().unwrap();
+    let status = book.link(&on_chain).unwrap().latest().await.unwrap();
+    let adoption = book.adopt(&on_chain, &status, &[]).await.unwrap();
+    assert!(adoption.rolled_back.is_none());
+    assert_eq!(adoption.handle.revision(), contract.revision());
+    add(&adoption.handle, 2).await.unwrap();
+    let (entry, bytes) = sector(1);
+    assert_eq!(adoption.handle.read(entry.root, entry.size, 0..100).await.unwrap(), bytes[..100]);
+
+    // A host that shows the state before is named.
+    let back = book.adopt(&on_chain, &before, &[]).await.unwrap().rolled_back.unwrap();
+    assert_eq!((back.known.number, back.shown.number), (2, 0));
+}
+
+fn fresh_store(bench: &Bench) -> crate::world::World {
+    let store = std::sync::Arc::new(crate::bench::TestStore::default());
+    crate::world::World { store, ..bench.world.clone() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_contract_costs_no_call_to_commit_nothing() {
+    let bench = Bench::empty(1).await;
+    let contract = bench.form(0, RICH).await;
+    contract.commit(Vec::new(), Vec::new(), Vec::new()).await.unwrap();
+    assert_eq!(bench.hosts[0].all_calls(), 0);
+}

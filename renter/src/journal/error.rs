@@ -1,0 +1,82 @@
+//! Why a change was not acknowledged.
+
+use samara_protocol::journal::FoldError;
+use samara_protocol::units::Epoch;
+
+use crate::error::error_codes;
+use crate::world::StoreError;
+
+/// Why a change was not acknowledged. Unless said otherwise it may still come to be: entries that a
+/// host may hold are never taken back, and are completed with the next change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Neither started fresh nor recovered.
+    #[error(
+        "this node has neither started fresh nor recovered: it is not known what the words own"
+    )]
+    NotStarted,
+    /// Recovered without a quorum.
+    #[error("this node is read-only: its recovery did not reach a quorum of hosts")]
+    ReadOnly,
+    /// Another node writes for these words now. Nothing was changed.
+    #[error("another node has taken over with epoch {by}; this one has stopped writing")]
+    Fenced {
+        /// The other node's epoch.
+        by: Epoch,
+    },
+    /// No live contract. Nothing was changed.
+    #[error("there is no live contract: set an allowance, and wait for contracts")]
+    NoHosts,
+    /// Too few hosts answered.
+    #[error("the change is on {written} of {members} hosts of the head set, {needed} are needed: {}",
+        .failures.join("; "))]
+    NoQuorum {
+        /// Hosts that hold it.
+        written: usize,
+        /// Hosts of the set.
+        members: usize,
+        /// Hosts needed.
+        needed: usize,
+        /// What failed, host by host.
+        failures: Vec<String>,
+    },
+    /// The change does not follow from what there is. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] FoldError),
+    /// More than one round takes. Nothing was changed.
+    #[error("a change of {bytes} bytes is more than the {limit} that one round takes")]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Older entries could not be moved from the heads into a slab, and the heads are full.
+    #[error("the heads are full, and their entries could not be moved into a slab: {0}")]
+    Spill(String),
+    /// The renter's store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The renter's store holds a journal that does not decode or does not follow.
+    #[error("the local journal is damaged: {0}; recover from the words")]
+    Damaged(String),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopped,
+}
+
+error_codes!(JournalError {
+    Self::NotStarted => "not_started",
+    Self::ReadOnly => "read_only",
+    Self::Fenced { .. } => "fenced",
+    Self::NoHosts => "no_hosts",
+    Self::NoQuorum { .. } => "no_quorum",
+    Self::Refused(FoldError::Exists { .. }) => "exists",
+    Self::Refused(FoldError::Missing { .. }) => "not_found",
+    Self::Refused(_) => "conflict",
+    Self::TooLarge { .. } => "too_large",
+    Self::Spill(_) => "heads_full",
+    Self::Store(_) => "store_failed",
+    Self::Damaged(_) => "journal_damaged",
+    Self::Stopped => "stopped",
+});

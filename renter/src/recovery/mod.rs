@@ -1,0 +1,6 @@
+//! Recovery.
+mod error;
+mod types;
+
+pub use error::RecoveryError;
+pub use types::{RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};

@@ -1,0 +1,129 @@
+//! What a renter says of itself, its hosts, contracts and money.
+
+use samara_protocol::units::Amount;
+use serde::{Deserialize, Serialize};
+
+use crate::recovery::RecoveryPhase;
+
+/// What this node may do for its words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RenterState {
+    /// Neither started fresh nor recovered yet: it is not known what these words own.
+    #[default]
+    Fresh,
+    /// It writes.
+    Active,
+    /// Recovered without a quorum: it lists and reads, and acknowledges nothing.
+    ReadOnly,
+    /// Another node has taken over; this one has stopped writing.
+    Fenced {
+        /// Epoch of the other node.
+        by: String,
+    },
+    /// A recovery is under way.
+    Recovering {
+        /// How far it is.
+        progress: RecoveryPhase,
+    },
+}
+
+/// A renter at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenterStatus {
+    /// What it may do.
+    #[serde(flatten)]
+    pub state: RenterState,
+    /// Its epoch: counter and writer.
+    pub epoch: String,
+    /// Journal entries acknowledged.
+    pub position: u64,
+    /// Journal entries made and not yet acknowledged.
+    pub unacknowledged: u64,
+    /// Vaults.
+    pub vaults: u64,
+    /// Files that are listed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Backups.
+    pub backups: u64,
+    /// Hosts with live contracts.
+    pub hosts: u64,
+    /// Hosts whose heads make an acknowledgement.
+    pub head_set: Vec<HeadHostRow>,
+    /// Hosts with live contracts that hold the newest acknowledged head.
+    pub settled: u64,
+    /// Why the last change was not acknowledged, if it was not.
+    pub problem: Option<String>,
+}
+
+/// A host of the head set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadHostRow {
+    /// Identity key in hex.
+    pub host: String,
+    /// Journal position that it holds, if known.
+    pub position: Option<u64>,
+    /// Why it was left behind, if it was.
+    pub problem: Option<String>,
+}
+
+/// A contract.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractRow {
+    /// Its id in hex.
+    pub contract: String,
+    /// The host's identity key in hex.
+    pub host: String,
+    /// Who runs the host, as it says.
+    pub operator: String,
+    /// Bytes stored under it.
+    pub bytes: u64,
+    /// Number of its latest revision.
+    pub revision: u64,
+    /// Locked from the renter's account.
+    pub funds: Amount,
+    /// Spent on transfers so far.
+    pub spent: Amount,
+    /// Length of the whole contract, milliseconds of chain time.
+    pub duration: u64,
+}
+
+/// A host that this renter knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRow {
+    /// Identity key in hex.
+    pub host: String,
+    /// Who runs it, as it says.
+    pub operator: String,
+    /// The live contract with it, in hex.
+    pub contract: Option<String>,
+    /// Calls that it answered.
+    pub answered: u64,
+    /// Calls that it did not answer.
+    pub failed: u64,
+    /// Answers that did not verify.
+    pub false_answers: u64,
+    /// Milliseconds that it takes to answer, smoothed.
+    pub latency: u64,
+    /// What went wrong last.
+    pub last_failure: Option<String>,
+    /// Whether it is in the head set.
+    pub in_head_set: bool,
+    /// Journal position of the head it holds, if known.
+    pub head_position: Option<u64>,
+}
+
+/// The account that pays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalletRow {
+    /// Its key in hex.
+    pub account: String,
+    /// Its index in the key tree.
+    pub index: u64,
+    /// Money that can be spent.
+    pub balance: Amount,
+    /// Transactions sent.
+    pub nonce: u64,
+}

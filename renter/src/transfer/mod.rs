@@ -1,0 +1,30 @@
+//! Slabs on their way to hosts and back.
+//!
+//! | type | what it is |
+//! | --- | --- |
+//! | [`Uploader`] | one slab: seal, encode, hash, store on n hosts, commit |
+//! | [`SlabPipeline`] | a stream of bytes cut into slabs, two in flight |
+//! | [`Downloader`] | ranges of slabs, hedged, every byte verified |
+//! | [`ExtentReader`] | a list of slab ranges as a stream, two read ahead |
+//!
+//! Invariants: a slab id is drawn for each sealing attempt and never used again (I8); a slab is
+//! acknowledged only when at least k plus the margin hosts have committed its sectors and its
+//! descriptor (B1); memory in flight is bounded by one byte semaphore; no host's byte is used before
+//! its proof and its seal are checked.
+
+mod choice;
+mod download;
+mod gather;
+mod options;
+mod pipeline;
+mod stream;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+pub use download::{DownloadError, Downloader};
+pub use options::{Redundancy, SlabClass, TransferOptions};
+pub use pipeline::{Packed, Piece, SlabPipeline};
+pub use stream::{ExtentReader, SlabRange};
+pub use upload::{Settled, Settlement, StoredSlab, UploadError, Uploader};

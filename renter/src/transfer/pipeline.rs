@@ -1,0 +1,203 @@
+//! A stream of bytes cut into slabs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use samara_protocol::journal::SlabRecord;
+use tokio::sync::oneshot;
+
+use super::options::SlabClass;
+use super::stream::SlabRange;
+use super::upload::{StoredSlab, UploadError, Uploader};
+use crate::world::{ReadFile, TaskHandle};
+
+/// Slabs of one pipeline that are on their way at once.
+const IN_FLIGHT: usize = 2;
+/// Bytes asked of a file at once.
+const READ: usize = 256 << 10;
+
+/// Where a part of what was written lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Which slab of [`Packed::slabs`].
+    pub slab: usize,
+    /// First plaintext byte in it.
+    pub offset: u32,
+    /// Bytes.
+    pub length: u32,
+}
+
+/// All that went through a pipeline.
+#[derive(Clone, Debug, Default)]
+pub struct Packed {
+    /// The slabs, in the order of the bytes.
+    pub slabs: Vec<StoredSlab>,
+}
+
+impl Packed {
+    /// The slab of a piece.
+    #[must_use]
+    pub fn record(&self, piece: &Piece) -> &SlabRecord {
+        &self.slabs[piece.slab].record
+    }
+
+    /// A piece as a range that can be read.
+    #[must_use]
+    pub fn range(&self, piece: &Piece) -> SlabRange {
+        SlabRange {
+            record: Arc::new(self.record(piece).clone()),
+            offset: piece.offset,
+            length: piece.length,
+        }
+    }
+}
+
+/// Packs bytes into slabs and stores them, at most two in flight. Many files may go through one.
+///
+/// Dropped before [`SlabPipeline::finish`], it stops what is under way; hosts drop it in time.
+pub struct SlabPipeline {
+    uploader: Uploader,
+    class: SlabClass,
+    /// Plaintext of the slab that is being filled.
+    filling: Vec<u8>,
+    /// How much goes into it; fixed when its first byte comes.
+    capacity: usize,
+    flying: VecDeque<Flying>,
+    stored: Vec<StoredSlab>,
+}
+
+/// A slab on its way. Dropping it stops its task.
+struct Flying {
+    outcome: oneshot::Receiver<Result<StoredSlab, UploadError>>,
+    _task: Box<dyn TaskHandle>,
+}
+
+impl SlabPipeline {
+    pub(super) fn new(uploader: Uploader, class: SlabClass) -> Self {
+        Self {
+            uploader,
+            class,
+            filling: Vec::new(),
+            capacity: 0,
+            flying: VecDeque::new(),
+            stored: Vec::new(),
+        }
+    }
+
+    /// Appends bytes; returns where they lie. Waits while two slabs are in flight.
+    ///
+    /// # Errors
+    /// [`UploadError`] of any slab so far; the pipeline is then of no more use.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<Vec<Piece>, UploadError> {
+        let mut pieces = Vec::new();
+        let mut left = bytes;
+        while !left.is_empty() {
+            let room = self.room()?;
+            let (now, later) = left.split_at(room.min(left.len()));
+            pieces.push(self.piece(now.len()));
+            self.filling.extend_from_slice(now);
+            left = later;
+            self.send_if_full().await?;
+        }
+        Ok(pieces)
+    }
+
+    /// Appends all that is left of a file; returns how much it was and where it lies.
+    ///
+    /// # Errors
+    /// As [`SlabPipeline::write`], and [`UploadError::File`].
+    pub async fn write_file(
+        &mut self,
+        file: &mut dyn ReadFile,
+    ) -> Result<(u64, Vec<Piece>), UploadError> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut total = 0u64;
+        loop {
+            let start = self.filling.len();
+            let room = self.room()?.min(READ);
+            self.filling.resize(start + room, 0);
+            let read = file.read(&mut self.filling[start..]).await;
+            self.filling.truncate(start + read.as_ref().map_or(0, |read| *read).min(room));
+            let read = read?.min(room);
+            if read == 0 {
+                return Ok((total, pieces));
+            }
+            total += read as u64;
+            let slab = self.stored.len() + self.flying.len();
+            match pieces.last_mut().filter(|piece| piece.slab == slab) {
+                // At most a slab's capacity.
+                Some(piece) => piece.length += read as u32,
+                None => pieces.push(Piece { slab, offset: start as u32, length: read as u32 }),
+            }
+            self.send_if_full().await?;
+        }
+    }
+
+    /// Bytes that went in and are not on their way yet.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.filling.len()
+    }
+
+    /// Stores what is left and waits until every slab is acknowledged.
+    ///
+    /// # Errors
+    /// As [`SlabPipeline::write`].
+    pub async fn finish(mut self) -> Result<Packed, UploadError> {
+        if !self.filling.is_empty() {
+            self.send().await?;
+        }
+        while !self.flying.is_empty() {
+            self.land().await?;
+        }
+        Ok(Packed { slabs: self.stored })
+    }
+
+    /// Bytes that still go into the slab that is being filled; never 0.
+    fn room(&mut self) -> Result<usize, UploadError> {
+        if self.filling.is_empty() {
+            self.capacity = self.uploader.capacity(self.class)? as usize;
+            if self.filling.capacity() == 0 {
+                self.filling = self.uploader.plain_buffer();
+            }
+        }
+        Ok(self.capacity - self.filling.len())
+    }
+
+    /// Where the next bytes will lie.
+    fn piece(&self, length: usize) -> Piece {
+        let slab = self.stored.len() + self.flying.len();
+        // Both are at most a slab's capacity.
+        Piece { slab, offset: self.filling.len() as u32, length: length as u32 }
+    }
+
+    async fn send_if_full(&mut self) -> Result<(), UploadError> {
+        if self.filling.len() == self.capacity { self.send().await } else { Ok(()) }
+    }
+
+    async fn send(&mut self) -> Result<(), UploadError> {
+        if self.flying.len() >= IN_FLIGHT {
+            self.land().await?;
+        }
+        let plaintext = std::mem::take(&mut self.filling);
+        let (uploader, class) = (self.uploader.clone(), self.class);
+        let (sender, outcome) = oneshot::channel();
+        let job = async move {
+            // The pipeline may be gone; then nobody waits for the outcome.
+            let _ = sender.send(uploader.upload_slab(plaintext, class).await);
+        };
+        let task = self.uploader.world().spawner.spawn("slab upload", Box::pin(job));
+        self.flying.push_back(Flying { outcome, _task: task });
+        Ok(())
+    }
+
+    /// Waits for the oldest slab in flight.
+    async fn land(&mut self) -> Result<(), UploadError> {
+        if let Some(oldest) = self.flying.front_mut() {
+            let outcome = (&mut oldest.outcome).await;
+            self.flying.pop_front();
+            self.stored.push(outcome.map_err(|_| UploadError::Stopped)??);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! Slabs to real hosts and back.
+
+use std::sync::Arc;
+
+use samara_protocol::sector::SectorSize;
+use samara_protocol::units::{Amount, Millis};
+
+use super::{
+    DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
+};
+use crate::bench::{Bench, Fault, epoch};
+
+const THREE_OF_SIX: Redundancy = Redundancy { data: 3, total: 6, margin: 1 };
+
+fn options() -> TransferOptions {
+    TransferOptions {
+        maximum_column: SectorSize::new(64 << 10).unwrap(),
+        frame: 16 << 10,
+        ..TransferOptions::new(THREE_OF_SIX)
+    }
+}
+
+fn plaintext(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index * 31 + index / 251) as u8).collect()
+}
+
+fn transfer(bench: &Bench) -> (Uploader, Downloader) {
+    let uploader = Uploader::new(bench.book.clone(), options());
+    (uploader, Downloader::new(bench.book.clone(), options()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slab_comes_back_with_any_of_its_parity_hosts_dead() {
+    let bench = Bench::new(6).await;
+    let (uploader, _) = transfer(&bench);
+    let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
+    for first in 0..6 {
+        for second in first..6 {
+            for third in second..6 {
+                let dead = [first, second, third];
+                bench.set(0..6, Fault::None);
+                bench.set(dead, Fault::Dead);
+                // No cache of a descriptor either.
+                let downloader = Downloader::new(bench.book.clone(), options());
+                let length = plain.len() as u32;
+                let whole = downloader.read(&stored.record, 0..length).await.unwrap();
+                assert!(whole == plain, "dead: {dead:?}");
+                let part = downloader.read(&stored.record, 70_000..70_500).await.unwrap();
+                assert_eq!(part, plain[70_000..70_500], "dead: {dead:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_range_asks_exactly_one_host() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    for range in [0..10, 40_000..40_016, 99_990..100_000] {
+        let before: Vec<u64> = bench.hosts.iter().map(|host| host.all_calls()).collect();
+        let read = downloader.read(&stored.record, range.clone()).await.unwrap();
+        assert_eq!(read, plain[range.start as usize..range.end as usize]);
+        let asked = bench.hosts.iter().zip(before).filter(|(host, b)| host.all_calls() > *b);
+        assert_eq!(asked.count(), 1, "{range:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn flipped_bytes_are_noticed_reported_and_made_good() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    let liars = [stored.record.hosts[0], stored.record.hosts[2]];
+    bench.set(liars.map(|index| usize::from(index.0)), Fault::Flips);
+    let read = downloader.read(&stored.record, 0..100_000).await.unwrap();
+    assert!(read == plain);
+    for liar in liars {
+        let host = bench.book.host(liar).unwrap();
+        assert!(bench.book.reports().health(&host).false_answers > 0);
+    }
+    assert!(bench.book.reports().incidents().iter().any(|i| i.what.contains("false answer")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_host_is_hedged() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    let slow = usize::from(stored.record.hosts[0].0);
+    bench.set([slow], Fault::Slow(1_000_000));
+    let before = bench.world.clock.now();
+    let read = downloader.read(&stored.record, 0..100_000).await.unwrap();
+    assert!(read == plain);
+    assert_eq!(downloader.read(&stored.record, 5..6).await.unwrap(), plain[5..6]);
+    assert!(bench.world.clock.now() - before < 10_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_than_k_hosts_are_named() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let stored = uploader.upload_slab(plaintext(50_000), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    downloader.slab_descriptor(&stored.record).await.unwrap();
+    let dead: Vec<usize> = stored.record.hosts[..4].iter().map(|i| usize::from(i.0)).collect();
+    bench.set(dead, Fault::Dead);
+    let error = downloader.read(&stored.record, 0..50_000).await.unwrap_err();
+    assert!(
+        matches!(&error, DownloadError::TooFewHosts { needed: 3, missing, .. } if missing.len() == 4),
+        "{error}"
+    );
+    assert!(error.to_string().contains(&stored.record.id.to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_host_is_replaced_by_a_spare() {
+    let bench = Bench::new(8).await;
+    let (uploader, downloader) = transfer(&bench);
+    bench.set([1, 4], Fault::Dead);
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    let settled = stored.settled.clone().wait().await;
+    assert_eq!(settled.committed.len(), 6);
+    assert_eq!(settled.failed, []);
+    assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_spares_a_slab_needs_its_margin_and_names_the_rest() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    bench.set([1, 4], Fault::Deaf);
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    let settled = stored.settled.clone().wait().await;
+    assert_eq!((settled.committed.len(), settled.failed.len()), (4, 2));
+    assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
+    bench.set([2], Fault::Deaf);
+    let error = uploader.upload_slab(plain, SlabClass::Data).await.unwrap_err();
+    assert!(matches!(error, UploadError::TooFewHosts { reached: 3, needed: 4, .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_host_does_not_hold_an_acknowledgement_up() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    bench.set([3], Fault::Slow(60_000));
+    let before = bench.world.clock.now();
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    assert!(bench.world.clock.now() - before < 10_000);
+    assert!(stored.settled.now().committed.len() >= 4);
+    assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
+    bench.set([3], Fault::None);
+    assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_fail_to_commit_are_replaced_before_the_acknowledgement() {
+    let bench = Bench::new(8).await;
+    let (uploader, downloader) = transfer(&bench);
+    let plain = plaintext(100_000);
+    bench.set([0, 1, 2], Fault::DropsCommits(100));
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    let settled = stored.settled.clone().wait().await;
+    assert!(settled.committed.len() >= 4, "{settled:?}");
+    bench.set(settled.failed.iter().map(|index| usize::from(index.0)), Fault::Dead);
+    assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_commit_answers_leave_every_sector_once() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    bench.set(0..6, Fault::LosesCommits(1));
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
+    for contract in bench.book.live() {
+        assert_eq!(contract.revision().revision.number, 1);
+    }
+    assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_few_contracts_and_a_fence_stop_an_upload() {
+    let bench = Bench::new(3).await;
+    let (uploader, _) = transfer(&bench);
+    for class in [SlabClass::Data, SlabClass::Metadata] {
+        let error = uploader.upload_slab(plaintext(10), class).await.unwrap_err();
+        assert!(matches!(error, UploadError::TooFewContracts { live: 3, needed: 4, .. }));
+    }
+    let bench = Bench::new(6).await;
+    let (uploader, _) = transfer(&bench);
+    bench.book.live()[2].promise(epoch(9)).await.unwrap();
+    let error = uploader.upload_slab(plaintext(10), SlabClass::Data).await.unwrap_err();
+    assert!(matches!(error, UploadError::Fenced { promised } if promised == epoch(9)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn contracts_without_money_are_passed_over() {
+    let bench = Bench::empty(7).await;
+    for index in 0..7 {
+        let funds = if index == 5 { Amount(10) } else { Amount(1_000_000_000_000) };
+        bench.form(index, funds).await;
+    }
+    let (uploader, downloader) = transfer(&bench);
+    let plain = plaintext(30_000);
+    for _ in 0..4 {
+        let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+        assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
+        assert!(downloader.read(&stored.record, 0..30_000).await.unwrap() == plain);
+    }
+    assert_eq!(bench.hosts[5].calls("store"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_survives_more_losses_and_small_slabs_have_small_columns() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let plain = plaintext(1_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Metadata).await.unwrap();
+    stored.settled.clone().wait().await;
+    assert_eq!((stored.record.data, stored.record.hosts.len()), (1, 6));
+    assert_eq!((stored.record.column, stored.record.frame), (14, 14));
+    bench.set(0..5, Fault::Dead);
+    assert_eq!(downloader.read(&stored.record, 0..1_000).await.unwrap(), plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parallel_uploads_share_revisions_and_come_back() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let plains: Vec<Vec<u8>> = (1..12).map(|number| plaintext(number * 5_000)).collect();
+    let uploads = plains.iter().map(|plain| uploader.upload_slab(plain.clone(), SlabClass::Data));
+    for (stored, plain) in futures::future::join_all(uploads).await.into_iter().zip(&plains) {
+        let record = stored.unwrap().record;
+        let length = plain.len() as u32;
+        assert!(downloader.read(&record, 0..length).await.unwrap() == *plain);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
+    let bench = Bench::new(6).await;
+    let column = SectorSize::new(64 << 10).unwrap();
+    let slab = 6 * u64::from(column.bytes());
+    let options = TransferOptions { upload_budget: 2 * slab, ..options() };
+    let uploader = Uploader::new(bench.book.clone(), options);
+    let downloader = Downloader::new(bench.book.clone(), options);
+    bench.set(0..6, Fault::Slow(50));
+    let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize * 5 / 2);
+    let fill = async {
+        let mut pipeline = uploader.pipeline(SlabClass::Data);
+        let mut pieces = Vec::new();
+        for part in plain.chunks(7_777) {
+            pieces.extend(pipeline.write(part).await.unwrap());
+        }
+        (pipeline.finish().await.unwrap(), pieces)
+    };
+    let mut least = uploader.budget_left();
+    let watch = async {
+        loop {
+            bench.world.clock.sleep(Millis(10)).await;
+            least = least.min(uploader.budget_left());
+        }
+    };
+    let (packed, pieces) = tokio::select! {
+        biased;
+        filled = fill => filled,
+        () = watch => unreachable!(),
+    };
+    assert_eq!(packed.slabs.len(), 3);
+    assert_eq!(least, 0, "two slabs in flight hold the whole budget");
+    for stored in &packed.slabs {
+        stored.settled.clone().wait().await;
+    }
+    // The last flight gives its permit back when its task ends.
+    tokio::task::yield_now().await;
+    assert_eq!(uploader.budget_left(), 2 * slab);
+
+    let ranges = pieces.iter().map(|piece| packed.range(piece)).collect();
+    let mut stream = downloader.stream(ranges);
+    let mut read = Vec::new();
+    while let Some(bytes) = stream.next().await.unwrap() {
+        read.extend_from_slice(&bytes);
+    }
+    assert!(read == plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whole_sectors_are_rebuilt_for_repair() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let stored = uploader.upload_slab(plaintext(100_000), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    let descriptor = downloader.slab_descriptor(&stored.record).await.unwrap();
+    let lost = [0u8, 5];
+    let dead = lost.map(|shard| usize::from(stored.record.hosts[usize::from(shard)].0));
+    bench.set(dead, Fault::Dead);
+    let sectors = downloader.sectors(&stored.record, &lost).await.unwrap();
+    for (shard, bytes) in lost.iter().zip(sectors) {
+        let root = samara_protocol::sector::root(&bytes);
+        assert_eq!(root, descriptor.shards[usize::from(*shard)].root);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_the_error_that_stopped_it() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let stored = uploader.upload_slab(plaintext(50_000), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    bench.set(0..6, Fault::Dead);
+    let record = Arc::new(stored.record);
+    let mut stream =
+        downloader.stream(vec![super::SlabRange { record, offset: 0, length: 50_000 }]);
+    assert!(stream.next().await.is_err());
+    assert!(stream.next().await.unwrap().is_none());
+}

@@ -1,0 +1,165 @@
+//! Why an operation on vaults failed.
+
+use std::path::PathBuf;
+
+use samara_protocol::journal::PathError;
+
+use crate::error::error_codes;
+use crate::journal::JournalError;
+use crate::world::FileError;
+
+/// Why a listing or a change of names failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum VaultError {
+    /// No vault of this name.
+    #[error("there is no vault '{0}'")]
+    NoVault(String),
+    /// No file or folder at this path.
+    #[error("vault '{vault}' has no '{path}'")]
+    NoFile {
+        /// The vault.
+        vault: String,
+        /// The path.
+        path: String,
+    },
+    /// No such version.
+    #[error("'{path}' in vault '{vault}' has no version {version}")]
+    NoVersion {
+        /// The vault.
+        vault: String,
+        /// The file.
+        path: String,
+        /// The version.
+        version: u64,
+    },
+    /// No such backup.
+    #[error("there is no backup '{0}'")]
+    NoBackup(String),
+    /// A name that no vault may have.
+    #[error(
+        "'{0}' cannot name a vault: a name has 1 to 64 bytes, and no '/', ':' or control character"
+    )]
+    Name(String),
+    /// A name or path that is taken.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// A text that is no path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The change was not acknowledged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+error_codes!(VaultError {
+    Self::NoVault(_) => "no_vault",
+    Self::NoFile { .. } => "not_found",
+    Self::NoVersion { .. } => "no_version",
+    Self::NoBackup(_) => "no_backup",
+    Self::Name(_) => "bad_name",
+    Self::Exists(_) => "exists",
+    Self::Path(_) => "bad_path",
+    Self::Journal(error) => error.code(),
+});
+
+/// Why files were not put. What was acknowledged before stays; putting again goes on from there.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PutError {
+    /// There is nothing at the source.
+    #[error("there is no file or folder {}", .0.display())]
+    NoSource(PathBuf),
+    /// An exclusion is no glob.
+    #[error("'{glob}' is no pattern: {reason}")]
+    Glob {
+        /// As given.
+        glob: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The source could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Slabs could not be stored.
+    #[error("storing: {0}")]
+    Upload(#[from] crate::transfer::UploadError),
+    /// Names, or the acknowledgement.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl From<JournalError> for PutError {
+    fn from(error: JournalError) -> Self {
+        Self::Vault(VaultError::Journal(error))
+    }
+}
+
+error_codes!(PutError {
+    Self::NoSource(_) => "no_source",
+    Self::Glob { .. } => "bad_pattern",
+    Self::File(_) => "file_failed",
+    Self::Upload(error) => upload_code(error),
+    Self::Vault(error) => error.code(),
+});
+
+pub(super) fn upload_code(error: &crate::transfer::UploadError) -> &'static str {
+    use crate::transfer::UploadError;
+    match error {
+        UploadError::TooFewContracts { .. } => "too_few_contracts",
+        UploadError::TooFewHosts { .. } => "too_few_hosts",
+        UploadError::Fenced { .. } => "fenced",
+        UploadError::File(_) => "file_failed",
+        UploadError::Stopped => "stopped",
+        _ => "upload_failed",
+    }
+}
+
+/// Why nothing was fetched. Single files that fail are listed in the report instead.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GetError {
+    /// What was asked for does not exist.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The destination cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The bytes could not be fetched.
+    #[error("fetching '{path}': {source}")]
+    Download {
+        /// The file.
+        path: String,
+        /// What failed.
+        source: crate::transfer::DownloadError,
+    },
+    /// The bytes that came are not the ones that were stored.
+    #[error("'{0}' does not have its hash: the stored bytes are not what was put")]
+    Hash(String),
+    /// A slab that the journal does not know.
+    #[error("'{path}' refers to slab {slab}, which is not known")]
+    UnknownSlab {
+        /// The file.
+        path: String,
+        /// The slab in hex.
+        slab: String,
+    },
+    /// A range outside of the file.
+    #[error("'{path}' has {size} bytes, not {start}..{end}")]
+    Range {
+        /// The file.
+        path: String,
+        /// Its bytes.
+        size: u64,
+        /// First byte asked for.
+        start: u64,
+        /// First after it.
+        end: u64,
+    },
+}
+
+error_codes!(GetError {
+    Self::Vault(error) => error.code(),
+    Self::File(_) => "file_failed",
+    Self::Download { .. } => "download_failed",
+    Self::Hash(_) => "hash_mismatch",
+    Self::UnknownSlab { .. } => "unknown_slab",
+    Self::Range { .. } => "bad_range",
+});

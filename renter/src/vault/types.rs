@@ -1,0 +1,210 @@
+//! What is asked of vaults, and what is answered.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Files to put.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutRequest {
+    /// A file or folder of this machine.
+    pub source: PathBuf,
+    /// Name of the vault; it is made if it does not exist.
+    pub vault: String,
+    /// Where in the vault: for a folder the folder that takes its contents (empty for the vault
+    /// itself), for a file its path (its own name if empty or ending in `/`).
+    pub target: String,
+    /// Globs over paths relative to the source; what matches is left out, folders with all in them.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Compare hashes of files whose size and time look unchanged.
+    #[serde(default)]
+    pub checksum: bool,
+}
+
+/// A stream of bytes to put as one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutStreamRequest {
+    /// Name of the vault; it is made if it does not exist.
+    pub vault: String,
+    /// The file's path in it.
+    pub path: String,
+    /// Last change, milliseconds since the Unix epoch; now if none.
+    pub modified: Option<u64>,
+    /// Whether its owner may execute it.
+    #[serde(default)]
+    pub executable: bool,
+}
+
+/// What a put did. Everything counted as stored or unchanged is acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutReport {
+    /// The vault.
+    pub vault: String,
+    /// Files that have a new version.
+    pub stored_files: u64,
+    /// Their bytes.
+    pub stored_bytes: u64,
+    /// Files that had not changed.
+    pub unchanged_files: u64,
+    /// Their bytes.
+    pub unchanged_bytes: u64,
+    /// What was left out on purpose: links, devices, names that are not UTF-8.
+    pub skipped: Vec<ItemReport>,
+    /// What could not be stored; try again.
+    pub failed: Vec<ItemReport>,
+    /// Journal position at which everything above is acknowledged.
+    pub position: u64,
+    /// Milliseconds that it took.
+    pub elapsed: u64,
+}
+
+/// One item that is not as the caller may expect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemReport {
+    /// Path on disk or in the vault.
+    pub path: String,
+    /// A stable word for programs.
+    pub code: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What to do where a file exists already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conflict {
+    /// The existing file stays, the other is not written.
+    #[default]
+    Keep,
+    /// The existing file is replaced.
+    Replace,
+    /// The other is written beside it as `name (restored).ext`.
+    Rename,
+}
+
+/// Files to fetch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetRequest {
+    /// Name of the vault.
+    pub vault: String,
+    /// A file or folder in it; empty for all of it.
+    pub path: String,
+    /// A version of the one file; the current one if none.
+    #[serde(default)]
+    pub version: Option<u64>,
+    /// Name or id of a backup: the vault as it was then.
+    #[serde(default)]
+    pub backup: Option<String>,
+    /// For a folder the folder that takes its contents; for a file its new path, or an existing folder.
+    pub destination: PathBuf,
+    /// Where a file exists.
+    #[serde(default)]
+    pub conflict: Conflict,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a get did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetReport {
+    /// Files written whole and verified.
+    pub restored_files: u64,
+    /// Their bytes.
+    pub restored_bytes: u64,
+    /// Of them, files that replaced others.
+    pub replaced_files: u64,
+    /// Of them, files that were written under another name: the names.
+    pub renamed: Vec<String>,
+    /// Files left alone because one existed.
+    pub kept: Vec<String>,
+    /// Files that could not be restored, and why.
+    pub failed: Vec<ItemReport>,
+    /// Whether nothing was written because that was asked.
+    pub dry_run: bool,
+    /// Milliseconds that it took.
+    pub elapsed: u64,
+}
+
+/// How to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListOptions {
+    /// Folder to list; empty for the vault itself. A file lists itself.
+    pub folder: String,
+    /// Everything below, not the folder's own entries only.
+    pub recursive: bool,
+    /// All versions of each file, also of deleted ones.
+    pub versions: bool,
+    /// Name or id of a backup: the vault as it was then.
+    pub backup: Option<String>,
+}
+
+/// A line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ListRow {
+    /// A folder: what lies in it is counted.
+    Folder {
+        /// Its path in the vault.
+        path: String,
+        /// Files in it, at any depth.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A file.
+    File(FileRow),
+}
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRow {
+    /// Path in the vault.
+    pub path: String,
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionRow,
+    /// Whether it is no longer listed, and only its versions are kept.
+    pub deleted: bool,
+    /// All versions, oldest first, where they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionRow>,
+}
+
+/// A version of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// Number of the event that put it.
+    pub version: u64,
+    /// When it was put, milliseconds since the Unix epoch.
+    pub stored: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Last change where it came from, milliseconds since the Unix epoch.
+    pub modified: u64,
+    /// Whether its owner may execute it.
+    pub executable: bool,
+    /// BLAKE3 of its bytes in hex, as `b3sum` prints it.
+    pub hash: String,
+}
+
+/// A vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultRow {
+    /// Its id in hex.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub created: u64,
+    /// Files that are listed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Versions kept, of deleted files too.
+    pub versions: u64,
+    /// Events so far.
+    pub events: u64,
+}
