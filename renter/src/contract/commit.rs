@@ -266,7 +266,9 @@ fn is_conflict(error: &ContractError) -> bool {
 async fn agree(handle: &ContractHandle, data: &mut Data) -> Result<(), ContractError> {
     let known = handle.revision();
     // A revision below the known one is refused as a lie in there.
-    let shown = handle.latest().await?.revision;
+    let status = handle.latest().await?;
+    handle.0.purse.learn(status.voucher_total, status.consumed);
+    let shown = status.revision;
     if shown.revision != known.revision {
         let pending = data.pending.take().filter(|pending| pending.revision == shown.revision);
         match (pending, &mut data.known) {

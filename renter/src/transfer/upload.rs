@@ -423,9 +423,16 @@ impl Flight {
         let tag = contract.slab_tag(self.book.keys(), &self.slab);
         let sealed = sealed.clone();
         self.progress[shard] = Progress::Committing;
+        let book = self.book.clone();
         self.work.push(Box::pin(async move {
             let descriptor = SealedDescriptor { tag, sealed: sealed.to_vec() };
-            let done = contract.commit(vec![entry], Vec::new(), vec![descriptor]).await;
+            let descriptors = vec![descriptor];
+            let mut done = contract.commit(vec![entry], Vec::new(), descriptors.clone()).await;
+            // A renewal in between took the stored sector and the label over.
+            let successor = book.contract(contract.index()).filter(|c| c.id() != contract.id());
+            if let (Err(ContractError::Refused { .. }), Some(successor)) = (&done, successor) {
+                done = successor.commit(vec![entry], Vec::new(), descriptors).await;
+            }
             Event::Committed(shard, done.map(|_| ()))
         }));
     }
