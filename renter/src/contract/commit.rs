@@ -177,9 +177,19 @@ fn enqueue(handle: &ContractHandle, job: Job) {
 async fn drive(handle: ContractHandle) {
     while let Some(batch) = next_batch(&handle) {
         let outcome = Box::pin(run(&handle, &batch)).await;
+        // One caller's mistake (a sector that the host has dropped) must not fail the others.
+        let alone = batch.len() > 1 && matches!(outcome, Err(ContractError::Refused { .. }));
         for job in batch {
+            let (job, outcome) = if alone {
+                let single = [job];
+                let outcome = Box::pin(run(&handle, &single)).await;
+                let [job] = single;
+                (job, outcome)
+            } else {
+                (job, outcome.clone())
+            };
             // A caller that was cancelled does not listen any more; its change was made all the same.
-            let _ = job.reply.send(outcome.clone());
+            let _ = job.reply.send(outcome);
         }
     }
 }

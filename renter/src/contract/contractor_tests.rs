@@ -102,10 +102,9 @@ async fn a_host_that_fails_does_not_stop_the_others() {
     assert_eq!(outcomes.iter().filter(|outcome| outcome.result.is_err()).count(), 1);
     assert_eq!(bench.book.live().len(), 4);
     bench.set([2], Fault::None);
-    let plan = contractor.plan().await.unwrap();
-    assert_eq!(plan.steps.len(), 1);
-    contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    assert_eq!(contractor.tend(&numbers(&bench)).await.unwrap().len(), 1);
     assert_eq!(bench.book.live().len(), 5);
+    assert_eq!(contractor.tend(&numbers(&bench)).await.unwrap().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,8 +153,8 @@ async fn renewals_carry_data_over_and_reads_go_on() {
         assert!(before.iter().all(|old| !after.contains(old)));
         before = after;
 
-        // Nothing is remembered: descriptors and sectors come from the hosts.
-        let downloader = Downloader::new(bench.reopen().await, options);
+        // No descriptor is remembered.
+        let downloader = Downloader::new(bench.book.clone(), options);
         assert!(downloader.read(&first.record, 0..50_000).await.unwrap() == vec![1; 50_000]);
         let more = upload(2).await.unwrap();
         assert_eq!(more.settled.clone().wait().await.committed.len(), 4);
