@@ -5,6 +5,8 @@ use std::sync::Arc;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::{Amount, Millis};
 
+use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+
 use super::{
     DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
 };
@@ -354,4 +356,46 @@ async fn a_stream_ends_with_the_error_that_stopped_it() {
         downloader.stream(vec![super::SlabRange { record, offset: 0, length: 50_000 }]);
     assert!(stream.next().await.is_err());
     assert!(stream.next().await.unwrap().is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_range_comes_back_whatever_n_minus_k_hosts_do(
+        data in 1u8..5,
+        parity in 1u8..4,
+        length in 1usize..300_000,
+        from in 0.0f64..1.0,
+        part in 0.0f64..=1.0,
+        first in any::<u8>(),
+        fault in 0usize..3,
+    ) {
+        let total = data + parity;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let outcome: Result<(), proptest::test_runner::TestCaseError> = runtime.block_on(async {
+            let bench = Bench::new(total).await;
+            let redundancy = Redundancy { data, total, margin: parity };
+            let options = TransferOptions { redundancy, ..options() };
+            let uploader = Uploader::new(bench.book.clone(), options);
+            let downloader = Downloader::new(bench.book.clone(), options);
+            let length = length.min(uploader.capacity(SlabClass::Data).unwrap() as usize);
+            let plain = plaintext(length);
+            let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+            let fault = [Fault::Dead, Fault::Flips, Fault::Slow(1_000_000)][fault];
+            let faulty = (0..parity).map(|i| usize::from(first.wrapping_add(i) % total));
+            bench.set(faulty.collect::<std::collections::BTreeSet<_>>(), fault);
+            let start = ((length as f64 * from) as usize).min(length - 1);
+            let end = start + 1 + ((length - start - 1) as f64 * part) as usize;
+            let range = start as u32..end as u32;
+            let read = downloader.read(&stored.record, range).await.unwrap();
+            prop_assert!(read == plain[start..end], "{start}..{end} of {length}");
+            Ok(())
+        });
+        outcome?;
+    }
 }
