@@ -42,10 +42,7 @@ async fn sectors_are_stored_committed_read_and_removed() {
     let revision = contract.commit(Vec::new(), vec![entry.root], Vec::new()).await.unwrap();
     assert_eq!((revision.revision.number, revision.revision.size), (3, 16 << 10));
     let refused = contract.read(entry.root, entry.size, 0..1).await.unwrap_err();
-    assert!(matches!(
-        refused,
-        ContractError::Refused { refusal: Refusal::UnknownSector(_), .. }
-    ));
+    assert!(matches!(refused, ContractError::Refused { refusal: Refusal::UnknownSector(_), .. }));
     assert_eq!(bench.reopen().await.contract(HostIndex(0)).unwrap().revision(), revision);
 }
 
