@@ -1,9 +1,33 @@
-//! The samara daemon.
+//! The samara daemon and command line.
+//!
+//! One binary with several roles. Everything here is a shell: it carries bytes between the network,
+//! the disks and the pure rules of `samara-protocol`, and gives the renter of `samara-renter` its
+//! world.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`daemon`] | one process: starts the roles, hands requests to them, stops them |
+//! | [`consensus`], [`chain`] | the chain role: the engine, the store, the service |
+//! | [`light`] | the chain as nodes without it follow and verify it |
+//! | [`host`] | the host role: volumes, service, proofs |
+//! | [`world`] | the renter role's outside: disks, network, tokio |
+//! | [`transport`] | connections to other nodes |
+//! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
+//! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
+//! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
+pub mod api;
+pub mod chain;
+pub mod config;
+pub mod consensus;
+pub mod daemon;
+pub mod data;
+pub mod host;
 pub mod light;
 pub mod seed;
+pub mod testnet;
 pub mod transport;
-pub mod consensus;
+pub mod world;
 
 /// Runs the command line.
 pub fn main() -> std::process::ExitCode {

@@ -25,6 +25,7 @@ pub mod progress;
 pub mod recovery;
 pub mod renter;
 pub mod rows;
+mod slabs;
 pub mod transfer;
 pub mod vault;
 pub mod world;

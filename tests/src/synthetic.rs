@@ -253,3 +253,41 @@ fn certificate(header: &Header, keys: &[SecretKey]) -> Certificate {
     };
     Certificate { height, round: 0, block, signatures: keys.iter().map(sign).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::chain::light::{Need, Rules};
+    use samara_protocol::keys::Phrase;
+    use samara_protocol::recovery::Scan;
+
+    use super::*;
+
+    #[test]
+    fn a_scan_finds_the_own_contracts_of_a_synthetic_chain() {
+        let mut plan = SyntheticPlan::new(2_000, 500);
+        plan.changes = vec![Height(700), Height(701), Height(2_000)];
+        let phrase = Phrase::from_entropy(&Zeroizing::new([1u8; 16])).unwrap();
+        let keys = KeyTree::new(&phrase.seed(""), &plan.genesis().hash());
+        let plan = plan.with_own(&keys, 20);
+        let chain = SyntheticChain::generate(&plan);
+        let tags = keys.recovery_tag();
+        let mut scan = Scan::new(&chain.genesis, Rules::walk(&chain.genesis));
+        loop {
+            match scan.next() {
+                Need::Tip => drop(scan.supply_tip(chain.tip(), plan.tip_time).unwrap()),
+                Need::Batch { from, limit } => {
+                    let blocks = chain.batch(from, limit.min(300));
+                    scan.supply_batch(blocks, |record| is_own(&keys, &tags, record)).unwrap();
+                }
+                Need::Decision(height) => {
+                    let (set, certificate) = chain.decision(height).unwrap();
+                    scan.supply_decision(&set, &certificate).unwrap();
+                }
+                Need::Done => break,
+            }
+        }
+        let found: Vec<_> = scan.found().iter().map(|found| (found.height, found.record)).collect();
+        assert_eq!(found, plan.own);
+        assert_eq!(scan.progress().blocks_certified, 2_000);
+    }
+}

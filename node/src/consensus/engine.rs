@@ -1,5 +1,7 @@
 //! Starting and stopping the engine, and the handle that the node keeps.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ pub enum StartError {
     #[error("cannot prepare the consensus folder {folder}: {source}")]
     Folder {
         /// The folder.
-        folder: std::path::PathBuf,
+        folder: PathBuf,
         /// The cause.
         source: std::io::Error,
     },
@@ -133,7 +135,7 @@ impl Consensus {
         let driver = Driver::new(application, settings, seed ^ u64::from(nanos));
         let (stop, stopped) = oneshot::channel();
         let loop_ended = spawn_loop(driver, channels, stopped)?;
-        let ended = tokio::spawn(supervise(engine, loop_ended));
+        let ended = tokio::spawn(supervise(engine, loop_ended, log_path(&config)));
         Ok(Self { address, requests, stop: Some(stop), ended })
     }
 
@@ -176,6 +178,11 @@ impl Role {
             Self::FullNode => None,
         }
     }
+}
+
+/// The engine's log, its guard against voting twice.
+fn log_path(config: &ConsensusConfig) -> PathBuf {
+    config.folder.join("consensus.wal")
 }
 
 /// Replaces port 0 by a free port: the engine does not tell which one it got.
@@ -286,7 +293,7 @@ async fn build(
         }
     };
     EngineBuilder::new(ChainContext, engine_config(config, listen))
-        .with_default_wal(WalContext::new(config.folder.join("consensus.wal"), EngineCodec))
+        .with_default_wal(WalContext::new(log_path(config), EngineCodec))
         .with_default_network(NetworkContext::new(identity, EngineCodec))
         .with_default_sync(SyncContext::new(EngineCodec))
         .with_default_consensus(context)
@@ -319,6 +326,7 @@ fn spawn_loop<A: Application>(
 async fn supervise(
     engine: EngineHandle,
     mut loop_ended: oneshot::Receiver<Result<(), ConsensusError>>,
+    log: PathBuf,
 ) -> Result<(), ConsensusError> {
     let EngineHandle { actor, mut handle } = engine;
     let result = tokio::select! {
@@ -335,5 +343,14 @@ async fn supervise(
     if !handle.is_finished() {
         let _ = tokio::time::timeout(STOP_WITHIN, handle).await;
     }
+    let released = tokio::task::spawn_blocking(move || wait_for_log(&log));
+    let _ = tokio::time::timeout(STOP_WITHIN, released).await;
     result
+}
+
+/// The log is closed by a thread that the engine does not wait for; its lock tells when.
+fn wait_for_log(log: &Path) {
+    if let Err(error) = File::open(log).and_then(|file| file.lock()) {
+        tracing::debug!(%error, "the consensus log is gone");
+    }
 }

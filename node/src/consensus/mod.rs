@@ -100,8 +100,8 @@ pub trait Application: Send + 'static {
     /// round, also after a crash.
     fn propose(&mut self, round: u32) -> Result<Undecided, Self::Error>;
 
-    /// Judges a block by the tip's state. Every block that is not malformed and names the height after
-    /// the tip stays available through [`Application::undecided`], durably, until that height is decided.
+    /// Judges a block by the tip's state. A block that breaks no rule, or only the one about clocks,
+    /// stays available through [`Application::undecided`], durably, until its height is decided.
     fn check(&mut self, bytes: &[u8], origin: Origin) -> Result<Verdict, Self::Error>;
 
     /// A block kept by [`Application::propose`] or [`Application::check`].

@@ -1,1 +1,638 @@
+//! Light clients over peers that hold a real ledger, some of whom lie.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use samara_protocol::chain::light::{Blame, Need};
+use samara_protocol::chain::query::{ChainRequest, ChainResponse, ScannedBlock, TransactionStatus};
+use samara_protocol::chain::{
+    Action, Certificate, ChainParameters, Header, TransactionBody, Validator, ValidatorSet, Vote,
+    VoteKind,
+};
+use samara_protocol::host::{HostAnnouncement, Prices};
+use samara_protocol::ledger::state::StateKey;
+use samara_protocol::ledger::{
+    MemoryState, StateReader, build_block, genesis_state, prove, records,
+};
+use samara_protocol::recovery::Scan;
+use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::units::Amount;
+use samara_protocol::wire::{NodeRequest, NodeResponse};
+use samara_renter::world::{ChainError, ChainView};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::transport::{Channel, RequestError, RequestHandler, Transport, TransportConfig};
+
+/// Only a test that hangs ever gets here.
+const PATIENCE: Duration = Duration::from_secs(120);
+const START: u64 = 1_000_000_000;
+
+fn secret(byte: u8) -> SecretKey {
+    SecretKey::from_bytes(&Zeroizing::new([byte; 32]))
+}
+
+fn validators(bytes: &[u8]) -> Vec<Validator> {
+    bytes.iter().map(|byte| Validator { key: secret(*byte).public(), power: 1 }).collect()
+}
+
+/// The one chain of a test, with validators whose keys are made of the given bytes.
+struct Chain {
+    genesis: Genesis,
+    books: Mutex<Books>,
+    height: watch::Sender<u64>,
+}
+
+struct Books {
+    state: MemoryState,
+    blocks: Vec<(ScannedBlock, Certificate, ValidatorSet)>,
+    signers: Vec<u8>,
+    included: BTreeMap<TransactionId, Height>,
+}
+
+impl Chain {
+    fn new() -> Arc<Self> {
+        let genesis = Genesis {
+            version: Genesis::VERSION,
+            name: "light client".to_owned(),
+            time: ChainTime(START),
+            validators: ValidatorSet::new(validators(&[1, 2, 3])).unwrap(),
+            allocations: vec![(secret(50).public(), Amount::coins(1_000))],
+            parameters: ChainParameters::default(),
+        };
+        let state = MemoryState::new(genesis_state(&genesis).unwrap());
+        let (signers, included) = (vec![1, 2, 3], BTreeMap::new());
+        let books = Mutex::new(Books { state, blocks: Vec::new(), signers, included });
+        Arc::new(Self { genesis, books, height: watch::Sender::new(0) })
+    }
+
+    /// Makes a block of these transactions; those that change the set say who signs afterwards.
+    fn block(&self, transactions: Vec<Transaction>, next: Option<&[u8]>) {
+        let mut guard = self.books.lock().unwrap();
+        let books = &mut *guard;
+        let parent = books.blocks.last().map(|(block, ..)| block.header);
+        let number = books.blocks.len() as u64 + 1;
+        let time = ChainTime(START + number * 1_000);
+        let built =
+            build_block(&books.state, &self.genesis, parent.as_ref(), time, transactions).unwrap();
+        let header = built.block.header;
+        for transaction in &built.block.transactions {
+            books.included.insert(transaction.id(), header.height);
+        }
+        let certificate = certify(&header, &books.signers);
+        let set = ValidatorSet::new(validators(&books.signers)).unwrap();
+        let scanned = ScannedBlock { header, records: records(&built.block) };
+        books.blocks.push((scanned, certificate, set));
+        books.state.apply(built.changes);
+        if let Some(next) = next {
+            books.signers = next.to_vec();
+        }
+        drop(guard);
+        self.height.send_replace(number);
+    }
+
+    fn grow(&self, blocks: u64) {
+        for _ in 0..blocks {
+            self.block(Vec::new(), None);
+        }
+    }
+
+    fn tip_time(&self) -> u64 {
+        START + *self.height.borrow() * 1_000
+    }
+
+    fn finalized(&self, height: u64) -> Option<Finalized> {
+        let books = self.books.lock().unwrap();
+        let (block, certificate, _) = books.blocks.get(usize::try_from(height).ok()? - 1)?;
+        Some(Finalized { header: block.header, certificate: certificate.clone() })
+    }
+
+    fn tip(&self) -> Option<Finalized> {
+        let height = *self.height.borrow();
+        if height == 0 { None } else { self.finalized(height) }
+    }
+
+    fn transaction(&self, sender: u8, nonce: u64, action: Action, also: &[u8]) -> Transaction {
+        let body = TransactionBody {
+            genesis: self.genesis.hash(),
+            account: secret(sender).public(),
+            nonce,
+            fee: self.genesis.parameters.minimum_fee,
+            action,
+        };
+        let keys: Vec<SecretKey> = [sender].iter().chain(also).map(|byte| secret(*byte)).collect();
+        Transaction::signed(body, &keys.iter().collect::<Vec<_>>())
+    }
+
+    fn transfer(&self, nonce: u64, to: u8, coins: u64) -> Transaction {
+        let (to, amount) = (secret(to).public(), Amount::coins(coins));
+        self.transaction(50, nonce, Action::Transfer { to, amount }, &[])
+    }
+
+    async fn answer(&self, request: ChainRequest) -> ChainResponse {
+        match request {
+            ChainRequest::Tip { above } => {
+                let above = above.map_or(0, |height| height.0 + 1);
+                let mut height = self.height.subscribe();
+                height.wait_for(|height| *height >= above).await.unwrap();
+                ChainResponse::Tip(self.tip().map(Box::new))
+            }
+            ChainRequest::Batch { from, limit } => {
+                let books = self.books.lock().unwrap();
+                let skip = from.0 as usize - 1;
+                let blocks = books.blocks.iter().skip(skip).take(limit as usize);
+                ChainResponse::Batch(blocks.map(|(block, ..)| block.clone()).collect())
+            }
+            ChainRequest::Decision(height) => {
+                let books = self.books.lock().unwrap();
+                match books.blocks.get(height.0 as usize - 1) {
+                    Some((_, certificate, set)) => ChainResponse::Decision {
+                        validators: set.clone(),
+                        certificate: Box::new(certificate.clone()),
+                    },
+                    None => ChainResponse::Refused("no such block".to_owned()),
+                }
+            }
+            ChainRequest::State(keys) => {
+                let Some(at) = self.tip() else {
+                    return ChainResponse::Refused("no block".to_owned());
+                };
+                let books = self.books.lock().unwrap();
+                let value = |key: &StateKey| {
+                    let value = books.state.value(key).unwrap().map(serde_bytes::ByteBuf::from);
+                    (value, prove(&books.state, at.header.height, key).unwrap())
+                };
+                let values = keys.iter().map(value).collect();
+                drop(books);
+                ChainResponse::State { at: Box::new(at), values }
+            }
+            ChainRequest::Hosts { after, limit } => {
+                let books = self.books.lock().unwrap();
+                let hosts = books.state.values().filter_map(|(key, _)| match key {
+                    StateKey::Host(host) if after.is_none_or(|after| *host > after) => Some(*host),
+                    _ => None,
+                });
+                ChainResponse::Hosts(hosts.take(limit as usize).collect())
+            }
+            ChainRequest::Submit(transaction) => {
+                let id = transaction.id();
+                self.block(vec![*transaction], None);
+                ChainResponse::Accepted(id)
+            }
+            ChainRequest::Transaction(id) => {
+                let books = self.books.lock().unwrap();
+                let included = books.included.get(&id).copied();
+                ChainResponse::Transaction(
+                    included.map_or(TransactionStatus::Unknown, TransactionStatus::Included),
+                )
+            }
+        }
+    }
+}
+
+fn certify(header: &Header, signers: &[u8]) -> Certificate {
+    let sign = |byte: &u8| {
+        let vote = Vote {
+            genesis: header.genesis,
+            kind: VoteKind::Precommit,
+            height: header.height,
+            round: 0,
+            block: Some(header.hash()),
+            validator: secret(*byte).public(),
+        };
+        (vote.validator, secret(*byte).sign(vote.sign_bytes().as_bytes()))
+    };
+    let (height, block) = (header.height, header.hash());
+    Certificate { height, round: 0, block, signatures: signers.iter().map(sign).collect() }
+}
+
+/// Changes a true answer into what the peer says.
+type Lie = fn(&mut ChainResponse);
+
+/// A peer that tells the truth about a chain, except for its lie.
+struct Peer {
+    key: PublicKey,
+    chain: Arc<Chain>,
+    lie: Option<Lie>,
+    asked: AtomicUsize,
+    /// First heights of the batches asked for.
+    batches: Mutex<Vec<u64>>,
+}
+
+impl Peer {
+    fn new(byte: u8, chain: &Arc<Chain>, lie: Option<Lie>) -> Arc<Self> {
+        Arc::new(Self {
+            key: secret(byte).public(),
+            chain: Arc::clone(chain),
+            lie,
+            asked: AtomicUsize::new(0),
+            batches: Mutex::new(Vec::new()),
+        })
+    }
+}
+
+#[async_trait]
+impl ChainPeer for Peer {
+    fn key(&self) -> PublicKey {
+        self.key
+    }
+
+    async fn ask(
+        &self,
+        request: ChainRequest,
+        deadline: Duration,
+    ) -> Result<ChainResponse, AskError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if let ChainRequest::Batch { from, .. } = &request {
+            self.batches.lock().unwrap().push(from.0);
+        }
+        let mut answer = timeout(deadline, self.chain.answer(request))
+            .await
+            .map_err(|_| RequestError::TimedOut { peer: self.key, deadline })?;
+        if let Some(lie) = self.lie {
+            lie(&mut answer);
+        }
+        Ok(answer)
+    }
+}
+
+fn config(chain: &Chain, peers: &[Arc<Peer>], now: u64) -> LightConfig {
+    let clock = Arc::new(AtomicU64::new(now));
+    LightConfig {
+        genesis: chain.genesis.clone(),
+        peers: peers.iter().map(|peer| Arc::clone(peer) as Arc<dyn ChainPeer>).collect(),
+        store: Arc::new(MemoryPointStore::default()),
+        clock: Arc::new(move || ChainTime(clock.load(Ordering::SeqCst))),
+    }
+}
+
+async fn client(chain: &Chain, peers: &[Arc<Peer>]) -> LightClient {
+    LightClient::start(config(chain, peers, chain.tip_time() + 500)).await
+}
+
+/// Runs a test that must not hang.
+async fn patiently<T>(test: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, test).await.expect("the test hangs")
+}
+
+fn announcement(operator: &str) -> HostAnnouncement {
+    let zero = Amount::ZERO;
+    let prices = Prices {
+        storage: zero,
+        upload: zero,
+        download: zero,
+        request: zero,
+        collateral_rate: zero,
+        maximum_collateral: zero,
+        proof_fee: zero,
+        maximum_duration: Millis::hours(1_000),
+    };
+    HostAnnouncement {
+        addresses: vec!["/ip4/192.0.2.1/tcp/9000".to_owned()],
+        operator: operator.to_owned(),
+        capacity: 1 << 40,
+        accepting: true,
+        prices,
+    }
+}
+
+#[tokio::test]
+async fn follows_the_tip_and_proves_what_it_answers() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(3);
+        let hosts: Vec<u8> = vec![60, 61, 62];
+        for (nonce, host) in hosts.iter().enumerate() {
+            let action = Action::Transfer { to: secret(*host).public(), amount: Amount::coins(1) };
+            chain.block(vec![chain.transaction(50, nonce as u64, action, &[])], None);
+            let action = Action::AnnounceHost(announcement(&host.to_string()));
+            chain.block(vec![chain.transaction(*host, 0, action, &[])], None);
+        }
+        let client =
+            client(&chain, &[Peer::new(90, &chain, None), Peer::new(91, &chain, None)]).await;
+        assert_eq!(client.tip().await.unwrap(), chain.tip());
+        assert_eq!(client.peers().await, 2);
+        let account = client.account(&secret(50).public()).await.unwrap();
+        assert_eq!(account.nonce, 3);
+        assert_eq!(client.account(&secret(77).public()).await, Ok(Default::default()));
+        assert_eq!(client.contract(&secret(77).public()).await, Ok(None));
+        let mut expected: Vec<_> = hosts
+            .iter()
+            .map(|host| (secret(*host).public(), announcement(&host.to_string())))
+            .collect();
+        expected.sort_by_key(|(key, _)| *key);
+        assert_eq!(client.announced_hosts().await.unwrap(), expected);
+        chain.grow(1);
+        let tip = client.tip_above(Height(9)).await.unwrap();
+        assert_eq!(Some(tip), chain.tip());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_submitted_transaction_is_seen_when_it_is_included() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(1);
+        let client = client(&chain, &[Peer::new(90, &chain, None)]).await;
+        let id = client.submit(chain.transfer(0, 70, 5)).await.unwrap();
+        assert_eq!(client.included(&id).await, Ok(Height(2)));
+        let account = client.account(&secret(70).public()).await.unwrap();
+        assert_eq!(account.balance, Amount::coins(5));
+        // Nobody knows it, and it was not handed in here.
+        let unknown = chain.transfer(7, 70, 5).id();
+        assert_eq!(client.included(&unknown).await, Err(ChainError::Dropped(unknown)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refusals_are_passed_on() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(1);
+        let refuse: Lie = |answer| {
+            if matches!(answer, ChainResponse::Accepted(_)) {
+                *answer = ChainResponse::Refused("no fee".to_owned());
+            }
+        };
+        let client = client(&chain, &[Peer::new(90, &chain, Some(refuse))]).await;
+        client.tip().await.unwrap();
+        let refused = client.submit(chain.transfer(0, 70, 5)).await;
+        assert_eq!(refused, Err(ChainError::Refused("no fee".to_owned())));
+    })
+    .await;
+}
+
+/// What a peer may lie about; every lie is found out and costs it its place.
+const LIES: &[(&str, Lie)] = &[
+    ("a tip with a forged signature", |answer| {
+        if let ChainResponse::Tip(Some(tip)) = answer {
+            tip.certificate.signatures[0].1.0[0] ^= 1;
+        }
+    }),
+    ("a tip of another state", |answer| {
+        if let ChainResponse::Tip(Some(tip)) = answer {
+            tip.header.state_root.0[0] ^= 1;
+        }
+    }),
+    ("a value that is not in the state", |answer| {
+        if let ChainResponse::State { values, .. } = answer {
+            values[0].0 = Some(serde_bytes::ByteBuf::from(vec![9, 9]));
+        }
+    }),
+    ("an account that is said not to exist", |answer| {
+        if let ChainResponse::State { values, .. } = answer {
+            values[0].0 = None;
+        }
+    }),
+    ("a state root of its own", |answer| {
+        if let ChainResponse::State { at, .. } = answer {
+            at.header.state_root.0[0] ^= 1;
+        }
+    }),
+    ("another answer", |answer| *answer = ChainResponse::Hosts(Vec::new())),
+];
+
+#[tokio::test]
+async fn liars_are_dropped_and_others_asked() {
+    for (what, lie) in LIES {
+        patiently(async {
+            let chain = Chain::new();
+            chain.grow(4);
+            let liar = Peer::new(90, &chain, Some(*lie));
+            let peers = [Arc::clone(&liar), Peer::new(91, &chain, None)];
+            let client = client(&chain, &peers).await;
+            assert_eq!(client.tip().await.unwrap(), chain.tip(), "{what}");
+            // Each question begins with another peer, so two reach both.
+            for _ in 0..4 {
+                let account = client.account(&secret(50).public()).await.unwrap();
+                assert_eq!(account.balance, Amount::coins(1_000), "{what}");
+            }
+            assert_eq!(client.peers().await, 1, "{what}");
+            let asked = liar.asked.load(Ordering::SeqCst);
+            client.account(&secret(50).public()).await.unwrap();
+            assert_eq!(liar.asked.load(Ordering::SeqCst), asked, "{what}: dropped for good");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_lone_liar_is_not_believed() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(4);
+        let lie = LIES[2].1;
+        let client = client(&chain, &[Peer::new(90, &chain, Some(lie))]).await;
+        assert!(client.account(&secret(50).public()).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn changes_of_validators_are_followed() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(5);
+        let change = |from: &[u8], to: &[u8], nonce| {
+            let set = ValidatorSet::new(validators(from)).unwrap();
+            let action =
+                Action::ChangeValidators { current: set.hash(), validators: validators(to) };
+            chain.block(vec![chain.transaction(50, nonce, action, from)], Some(to));
+        };
+        change(&[1, 2, 3], &[4, 5, 6, 7], 0);
+        change(&[4, 5, 6, 7], &[7, 8], 1);
+        chain.grow(3);
+        let client = client(&chain, &[Peer::new(90, &chain, None)]).await;
+        assert_eq!(client.tip().await.unwrap(), chain.tip());
+        let (set, certificate) = client.decision(Height(7)).await.unwrap();
+        assert_eq!(certificate.verify(&chain.genesis.hash(), &set), Ok(()));
+        // One more change while it follows, at the tip and beyond.
+        change(&[7, 8], &[1, 2, 3], 2);
+        client.tip_above(Height(10)).await.unwrap();
+        chain.grow(2);
+        let tip = client.tip_above(Height(12)).await.unwrap();
+        assert_eq!(Some(tip), chain.tip());
+        assert_eq!(client.account(&secret(50).public()).await.unwrap().nonce, 3);
+    })
+    .await;
+}
+
+/// Tells when the state was stored.
+#[derive(Default)]
+struct NotedStore {
+    inner: MemoryPointStore,
+    saved: Notify,
+}
+
+#[async_trait]
+impl PointStore for NotedStore {
+    async fn load(&self) -> std::io::Result<Option<Vec<u8>>> {
+        self.inner.load().await
+    }
+
+    async fn save(&self, bytes: Vec<u8>) -> std::io::Result<()> {
+        self.inner.save(bytes).await?;
+        self.saved.notify_one();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_trusted_point_survives_a_restart() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(8);
+        let store = Arc::new(NotedStore::default());
+        let peers = [Peer::new(90, &chain, None)];
+        let config =
+            LightConfig { store: Arc::clone(&store) as _, ..config(&chain, &peers, START) };
+        let first = LightClient::start(config.clone()).await;
+        first.tip().await.unwrap();
+        store.saved.notified().await;
+        drop(first);
+        let second = LightClient::start(LightConfig { peers: Vec::new(), ..config }).await;
+        assert_eq!(second.status().tip, chain.tip(), "known before any peer answers");
+        assert!(!second.status().contacted);
+        second.add_peer(Arc::clone(&peers[0]) as _);
+        assert_eq!(second.tip().await.unwrap(), chain.tip());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn files_keep_the_trusted_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FilePointStore::new(folder.path().join("light"));
+    assert_eq!(store.load().await.unwrap(), None);
+    for bytes in [vec![1; 100], vec![2; 10]] {
+        store.save(bytes.clone()).await.unwrap();
+        assert_eq!(store.load().await.unwrap(), Some(bytes));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn an_old_tip_is_believed_and_reported() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(4);
+        let now = chain.tip_time() + 3_600_000;
+        let client = LightClient::start(config(&chain, &[Peer::new(90, &chain, None)], now)).await;
+        assert_eq!(client.tip().await.unwrap(), chain.tip());
+        assert_eq!(client.status().stale, Some(Millis(3_600_000)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_scan_over_the_client_reads_ahead_and_survives_a_liar() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(95);
+        let gap: Lie = |answer| {
+            if let ChainResponse::Batch(blocks) = answer
+                && blocks.len() > 5
+            {
+                blocks[4].header.state_root.0[0] ^= 1;
+            }
+        };
+        let peers = [Peer::new(90, &chain, None), Peer::new(91, &chain, Some(gap))];
+        let client = client(&chain, &peers).await;
+        let now = ChainTime(chain.tip_time());
+        let mut scan = Scan::new(&chain.genesis, Rules::walk(&chain.genesis));
+        let mut refused = 0;
+        loop {
+            let result = match scan.next() {
+                Need::Tip => scan.supply_tip(client.tip().await.unwrap(), now),
+                Need::Batch { from, limit } => {
+                    let blocks = client.batch(from, limit.min(10)).await.unwrap();
+                    scan.supply_batch(&blocks, |_| false)
+                }
+                Need::Decision(height) => {
+                    let (set, certificate) = client.decision(height).await.unwrap();
+                    scan.supply_decision(&set, &certificate)
+                }
+                Need::Done => break,
+            };
+            if let Err(error) = result {
+                assert_eq!(error.blame(), Blame::Answer);
+                refused += 1;
+                assert!(refused < 20, "an honest peer is asked after a liar");
+            }
+        }
+        assert_eq!(scan.progress().blocks_certified, 95);
+        assert!(refused > 0, "the liar had a turn");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn batches_are_fetched_before_they_are_asked_for() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(100);
+        let peer = Peer::new(90, &chain, None);
+        let client = client(&chain, &[Arc::clone(&peer)]).await;
+        client.tip().await.unwrap();
+        for number in 0..10 {
+            let blocks = client.batch(Height(1 + number * 10), 10).await.unwrap();
+            let heights: Vec<u64> = blocks.iter().map(|block| block.header.height.0).collect();
+            assert_eq!(heights, (1 + number * 10..=10 + number * 10).collect::<Vec<_>>());
+        }
+        let mut asked = peer.batches.lock().unwrap().clone();
+        asked.sort_unstable();
+        let once: Vec<u64> = (0..10).map(|number| 1 + number * 10).collect();
+        assert_eq!(asked, once, "every batch was fetched once");
+        assert_eq!(client.batch(Height(101), 10).await, Ok(Vec::new()));
+    })
+    .await;
+}
+
+/// Serves a chain over the network.
+struct Server(Arc<Chain>);
+
+#[async_trait]
+impl RequestHandler for Server {
+    async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Bytes {
+        let response = match NodeRequest::from_bytes(&body) {
+            Ok(NodeRequest::Chain(request)) => NodeResponse::Chain(self.0.answer(request).await),
+            other => NodeResponse::Refused(format!("no chain request: {other:?}")),
+        };
+        Bytes::from(response.to_bytes())
+    }
+}
+
+#[tokio::test]
+async fn follows_a_peer_over_the_network() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(20);
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let server = TransportConfig { listen, ..TransportConfig::new(secret(80)) };
+        let (server, _) =
+            Transport::start(server, Arc::new(Server(Arc::clone(&chain)))).await.unwrap();
+        let nothing = Arc::new(Server(Chain::new()));
+        let (transport, _) =
+            Transport::start(TransportConfig::new(secret(81)), nothing).await.unwrap();
+        for address in server.listen_addresses() {
+            transport.add_address(server.local_peer(), address);
+        }
+        let peer = NetworkPeer::new(transport.clone(), server.local_peer());
+        let mut config = config(&chain, &[], chain.tip_time());
+        config.peers.push(Arc::new(peer));
+        let client = LightClient::start(config).await;
+        assert_eq!(client.tip().await.unwrap(), chain.tip());
+        let account = client.account(&secret(50).public()).await.unwrap();
+        assert_eq!(account.balance, Amount::coins(1_000));
+        assert_eq!(client.batch(Height(1), 100).await.unwrap().len(), 20);
+        chain.grow(1);
+        client.tip_above(Height(20)).await.unwrap();
+    })
+    .await;
+}

@@ -38,9 +38,14 @@ const MAX_HOSTS: usize = 100_000;
 /// Most transactions kept to be handed in again.
 const KEPT: usize = 1_024;
 /// Longest wait for a new block before a transaction is asked about again.
-const RECHECK: Duration = Duration::from_secs(2);
-/// How often a transaction may be unknown to all peers before it counts as dropped.
-const STRIKES: u32 = 5;
+const RECHECK: Duration = Duration::from_secs(1);
+/// How often a transaction may be unknown to all peers, though handed in again, before it counts as
+/// dropped.
+const STRIKES: u32 = 8;
+/// The same for one that was not handed in here.
+const FOREIGN_STRIKES: u32 = 3;
+/// How long the block of an included transaction may take to be verified here.
+const REACHED: Duration = Duration::from_secs(60);
 
 /// Values of state keys, encoded, in the order of the keys.
 type Values = Vec<Option<Vec<u8>>>;
@@ -114,17 +119,17 @@ impl ChainView for LightClient {
             match self.inner.transaction(id).await? {
                 TransactionStatus::Included(height) => {
                     self.inner.submitted().remove(id);
-                    // The effects are visible here once that block is verified.
-                    if height > Height(0) {
-                        self.tip_above(Height(height.0 - 1)).await?;
-                    }
+                    self.reached(height).await?;
                     return Ok(height);
                 }
                 TransactionStatus::Pending => strikes = 0,
                 TransactionStatus::Unknown => {
                     strikes += 1;
-                    if strikes > STRIKES || !self.inner.hand_in_again(id).await {
-                        return self.inner.dropped(id).await;
+                    let again = self.inner.hand_in_again(id).await;
+                    if strikes >= if again.is_some() { STRIKES } else { FOREIGN_STRIKES }
+                        || again == Some(false)
+                    {
+                        return self.dropped(id).await;
                     }
                 }
             }
@@ -186,6 +191,31 @@ impl LightClient {
                 return Err(error);
             }
             tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    /// Waits until a block in which a transaction is said to be is verified here, so that its effects
+    /// are visible.
+    async fn reached(&self, height: Height) -> Result<(), ChainError> {
+        let below = Height(height.0.saturating_sub(1));
+        match timeout(REACHED, self.tip_above(below)).await {
+            Ok(result) => result.map(|_| ()),
+            Err(_) => Err(ChainError::False(format!(
+                "a transaction is said to be in block {height}, which nobody shows"
+            ))),
+        }
+    }
+
+    /// Whether a transaction that seems lost is in a block after all: a refusal to take it again may
+    /// mean just that.
+    async fn dropped(&self, id: &TransactionId) -> Result<Height, ChainError> {
+        self.inner.submitted().remove(id);
+        match self.inner.transaction(id).await? {
+            TransactionStatus::Included(height) => {
+                self.reached(height).await?;
+                Ok(height)
+            }
+            _ => Err(ChainError::Dropped(*id)),
         }
     }
 
@@ -266,24 +296,11 @@ impl Inner {
         }
     }
 
-    /// Hands a transaction of ours in once more. False if it is not ours or is refused now.
-    async fn hand_in_again(&self, id: &TransactionId) -> bool {
-        let transaction = self.submitted().get(id).cloned();
-        match transaction {
-            Some(transaction) => {
-                !matches!(self.hand_in(&transaction).await, Err(ChainError::Refused(_)))
-            }
-            None => false,
-        }
-    }
-
-    /// Whether a transaction that seems lost is in a block after all.
-    async fn dropped(&self, id: &TransactionId) -> Result<Height, ChainError> {
-        self.submitted().remove(id);
-        match self.transaction(id).await? {
-            TransactionStatus::Included(height) => Ok(height),
-            _ => Err(ChainError::Dropped(*id)),
-        }
+    /// Hands a transaction in once more, if it was handed in here. Says whether it was taken again.
+    async fn hand_in_again(&self, id: &TransactionId) -> Option<bool> {
+        let transaction = self.submitted().get(id).cloned()?;
+        let result = self.hand_in(&transaction).await;
+        Some(!matches!(result, Err(ChainError::Refused(_))))
     }
 
     /// Where a transaction is, by the first peer that knows it.

@@ -124,11 +124,17 @@ pub struct Binding<'a> {
     pub epoch: Epoch,
     /// The slot's sequence after this piece is written.
     pub sequence: u64,
-    /// All bytes of the slot before this piece.
-    pub preceding: &'a [u8],
+    /// Plain BLAKE3 hash of all bytes of the slot before this piece.
+    pub preceding: Digest,
 }
 
-/// Seals a base; the preceding bytes of its binding are empty.
+/// Plain BLAKE3 hash of no bytes: what precedes a base.
+#[must_use]
+pub fn nothing_precedes() -> Digest {
+    Digest(*blake3::hash(&[]).as_bytes())
+}
+
+/// Seals a base; nothing precedes it ([`nothing_precedes`]).
 #[must_use]
 pub fn seal_base(
     key: &[u8; 32],
@@ -157,7 +163,7 @@ fn seal(key: &[u8; 32], binding: &Binding<'_>, nonce: [u8; 24], plain: &[u8]) ->
     header.extend_from_slice(&binding.epoch.writer);
     header.extend_from_slice(&binding.sequence.to_le_bytes());
     header.extend_from_slice(&nonce);
-    let aad = associated_data(binding.genesis, binding.contract, &header, binding.preceding);
+    let aad = associated_data(binding.genesis, binding.contract, &header, &binding.preceding);
     let sealed = XChaCha20Poly1305::new(key.into())
         .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: &aad })
         .expect("invariant: sealing fails only for plaintexts over 256 GiB");
@@ -172,13 +178,13 @@ fn associated_data(
     genesis: &BlockHash,
     contract: &ContractId,
     header: &[u8],
-    preceding: &[u8],
+    preceding: &Digest,
 ) -> Vec<u8> {
     let mut aad = Vec::with_capacity(32 + 32 + header.len() + 32);
     aad.extend_from_slice(&genesis.0);
     aad.extend_from_slice(&contract.0);
     aad.extend_from_slice(header);
-    aad.extend_from_slice(blake3::hash(preceding).as_bytes());
+    aad.extend_from_slice(&preceding.0);
     aad
 }
 
@@ -203,7 +209,8 @@ pub fn open(
     if state.hash != Digest(*blake3::hash(bytes).as_bytes()) || !slot.verify(genesis, contract) {
         return Err(HeadError::Order);
     }
-    let mut pieces = Pieces { key, genesis, contract, bytes, at: 0, number: 0 };
+    let before = blake3::Hasher::new();
+    let mut pieces = Pieces { key, genesis, contract, bytes, at: 0, number: 0, before };
     let (first, plain) = pieces.next()?.ok_or(HeadError::Framing)?;
     let decode = |piece| move |source| HeadError::Decode { piece, source };
     let base: HeadBase = encoding::decode(&plain).map_err(decode(0))?;
@@ -246,6 +253,8 @@ struct Pieces<'a> {
     bytes: &'a [u8],
     at: usize,
     number: usize,
+    /// Has taken in all pieces so far.
+    before: blake3::Hasher,
 }
 
 impl Pieces<'_> {
@@ -273,11 +282,12 @@ impl Pieces<'_> {
             },
             sequence: u64::from_le_bytes(field(25)),
         };
-        let preceding = &self.bytes[..self.at];
-        let aad = associated_data(self.genesis, self.contract, header, preceding);
+        let preceding = Digest(*self.before.finalize().as_bytes());
+        let aad = associated_data(self.genesis, self.contract, header, &preceding);
         let plain = XChaCha20Poly1305::new(self.key.into())
             .decrypt(XNonce::from_slice(&header[33..]), Payload { msg: sealed, aad: &aad })
             .map_err(|_| HeadError::Seal { piece: self.number })?;
+        self.before.update(&self.bytes[self.at..self.at + 4 + length]);
         self.at += 4 + length;
         self.number += 1;
         Ok(Some((parsed, plain)))
@@ -312,14 +322,9 @@ mod tests {
         let mut point = JournalPoint::default();
         let mut sequence = 7;
         for number in 0..=tails {
-            let preceding = bytes.clone();
-            let binding = Binding {
-                genesis: &GENESIS,
-                contract: &id,
-                epoch: EPOCH,
-                sequence,
-                preceding: &preceding,
-            };
+            let preceding = Digest(*blake3::hash(&bytes).as_bytes());
+            let binding =
+                Binding { genesis: &GENESIS, contract: &id, epoch: EPOCH, sequence, preceding };
             let nonce = [number; 24];
             if number == 0 {
                 let base = HeadBase {

@@ -1,0 +1,18 @@
+//! The local HTTP API: what the command line, the page and other programs use.
+//!
+//! On loopback, behind a token that only who reads the data folder knows. Routes and codes are
+//! described in `docs/api.md`; a long operation streams JSON lines ([`stream`]).
+
+pub mod access;
+pub mod client;
+pub mod error;
+mod routes;
+mod server;
+pub mod stream;
+
+pub use error::ApiError;
+pub use routes::{
+    AnnouncedHost, ChainStatus, FaucetRequest, Included, MoveRequest, NameRequest, NodeStatus,
+    RemoveRequest, SendRequest, Wallet,
+};
+pub use server::{Api, Node, Server};

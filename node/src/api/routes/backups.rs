@@ -1,0 +1,56 @@
+//! Backups.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use samara_renter::backup::{BackupDetail, BackupRequest, BackupRow, RestoreRequest};
+use serde_json::{Value, json};
+
+use super::failed;
+use crate::api::error::ApiError;
+use crate::api::server::Api;
+use crate::api::stream;
+
+pub(in crate::api) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/backups", get(list).post(create))
+        .route("/v1/backups/{name}", get(show).delete(remove))
+        .route("/v1/restore", post(restore))
+}
+
+async fn list(State(api): State<Api>) -> Result<Json<Vec<BackupRow>>, ApiError> {
+    Ok(Json(api.renter()?.backups()))
+}
+
+async fn create(
+    State(api): State<Api>,
+    Json(request): Json<BackupRequest>,
+) -> Result<Response, ApiError> {
+    let renter = api.renter()?.clone();
+    Ok(stream::respond(move |progress| async move {
+        renter.create_backup(request, progress.as_ref()).await.map_err(failed)
+    }))
+}
+
+async fn show(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<BackupDetail>, ApiError> {
+    api.renter()?.backup(&name).await.map(Json).map_err(failed)
+}
+
+async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    api.renter()?.delete_backup(&name).await.map_err(failed)?;
+    Ok(Json(json!({})))
+}
+
+async fn restore(
+    State(api): State<Api>,
+    Json(request): Json<RestoreRequest>,
+) -> Result<Response, ApiError> {
+    let renter = api.renter()?.clone();
+    Ok(stream::respond(move |progress| async move {
+        renter.restore_backup(request, progress.as_ref()).await.map_err(failed)
+    }))
+}

@@ -1,0 +1,30 @@
+//! One file for each group of routes.
+
+mod backups;
+mod node;
+mod objects;
+mod recovery;
+mod renter;
+mod vaults;
+mod wallet;
+
+pub(super) use self::node::routes as node;
+pub(super) use backups::routes as backups;
+pub(super) use objects::routes as objects;
+pub(super) use recovery::routes as recovery;
+pub(super) use renter::routes as renter;
+pub(super) use vaults::routes as vaults;
+pub(super) use wallet::routes as wallet;
+
+pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
+pub use vaults::{MoveRequest, NameRequest, RemoveRequest};
+pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
+
+use samara_renter::error::Coded;
+
+use super::error::ApiError;
+
+/// An error of the renter as the API shows it.
+fn failed(error: impl Coded + 'static) -> ApiError {
+    ApiError::from_error(error.code(), &error)
+}

@@ -1,0 +1,139 @@
+//! The node itself, and the chain as it sees it.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use samara_protocol::host::HostAnnouncement;
+use samara_renter::rows::RenterStatus;
+use samara_renter::world::ChainView as _;
+use serde::{Deserialize, Serialize};
+
+use super::failed;
+use crate::api::error::ApiError;
+use crate::api::server::Api;
+use crate::host::HostStatus;
+
+pub(in crate::api) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/shutdown", post(shutdown))
+        .route("/v1/chain", get(chain))
+        .route("/v1/chain/hosts", get(hosts))
+        .route("/v1/host", get(host))
+}
+
+/// A node at a glance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The program's version.
+    pub version: String,
+    /// What the node is for.
+    pub roles: Vec<String>,
+    /// Its identity key, hex.
+    pub key: String,
+    /// Where other nodes reach it.
+    pub addresses: Vec<String>,
+    /// Connected peers.
+    pub peers: usize,
+    /// The chain.
+    pub chain: ChainStatus,
+    /// The host role, if it has it.
+    pub host: Option<HostStatus>,
+    /// The renter role, if it has it.
+    pub renter: Option<RenterStatus>,
+}
+
+/// The chain as the node sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChainStatus {
+    /// The network's name.
+    pub network: String,
+    /// Hash of the genesis document, hex.
+    pub genesis: String,
+    /// Height of the newest verified block.
+    pub height: u64,
+    /// Its chain time, milliseconds since the Unix epoch.
+    pub time: u64,
+    /// Validators that decide the next block have this set's hash, hex.
+    pub validators: String,
+    /// Whether a peer was reached since the start.
+    pub contacted: bool,
+    /// Age of the newest block in milliseconds, if that is worrying.
+    pub stale: Option<u64>,
+}
+
+/// A host as the chain announces it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnnouncedHost {
+    /// Its identity key, hex.
+    pub host: String,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub announcement: HostAnnouncement,
+}
+
+async fn status(State(api): State<Api>) -> Result<Json<NodeStatus>, ApiError> {
+    let node = api.node();
+    let mut roles = Vec::new();
+    for (name, has) in
+        [("chain", node.chain), ("host", node.host.is_some()), ("renter", node.renter.is_some())]
+    {
+        if has {
+            roles.push(name.to_owned());
+        }
+    }
+    let host = match &node.host {
+        Some(host) => Some(host.status().await),
+        None => None,
+    };
+    Ok(Json(NodeStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        roles,
+        key: node.transport.local_peer().to_string(),
+        addresses: node.transport.listen_addresses().iter().map(ToString::to_string).collect(),
+        peers: node.transport.peers().len(),
+        chain: chain_status(&api),
+        host,
+        renter: node.renter.as_ref().map(samara_renter::Renter::status),
+    }))
+}
+
+async fn shutdown(State(api): State<Api>) -> Json<serde_json::Value> {
+    api.node().stop.cancel();
+    Json(serde_json::json!({}))
+}
+
+async fn chain(State(api): State<Api>) -> Json<ChainStatus> {
+    Json(chain_status(&api))
+}
+
+fn chain_status(api: &Api) -> ChainStatus {
+    let light = &api.node().light;
+    let status = light.status();
+    let header = status.tip.as_ref().map(|tip| &tip.header);
+    ChainStatus {
+        network: api.node().network.clone(),
+        genesis: light.genesis().hash().to_string(),
+        height: header.map_or(0, |header| header.height.0),
+        time: header.map_or(light.genesis().time.0, |header| header.time.0),
+        validators: header
+            .map_or_else(|| light.genesis().validators.hash(), |header| header.next_validators)
+            .to_string(),
+        contacted: status.contacted,
+        stale: status.stale.map(|span| span.0),
+    }
+}
+
+async fn hosts(State(api): State<Api>) -> Result<Json<Vec<AnnouncedHost>>, ApiError> {
+    let hosts = api.node().light.announced_hosts().await.map_err(failed)?;
+    Ok(Json(
+        hosts
+            .into_iter()
+            .map(|(key, announcement)| AnnouncedHost { host: key.to_string(), announcement })
+            .collect(),
+    ))
+}
+
+async fn host(State(api): State<Api>) -> Result<Json<HostStatus>, ApiError> {
+    Ok(Json(api.host()?.status().await))
+}

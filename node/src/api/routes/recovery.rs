@@ -1,0 +1,38 @@
+//! Recovery from the words.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use samara_renter::recovery::{RecoveryOptions, RecoveryStatus};
+use serde_json::{Value, json};
+
+use super::failed;
+use crate::api::error::ApiError;
+use crate::api::server::Api;
+use crate::api::stream;
+
+pub(in crate::api) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/recovery", get(status).post(start))
+        .route("/v1/recovery/stop", post(stop))
+}
+
+async fn status(State(api): State<Api>) -> Result<Json<RecoveryStatus>, ApiError> {
+    Ok(Json(api.renter()?.recovery_status()))
+}
+
+async fn start(
+    State(api): State<Api>,
+    Json(options): Json<RecoveryOptions>,
+) -> Result<Response, ApiError> {
+    let renter = api.renter()?.clone();
+    Ok(stream::respond(move |progress| async move {
+        renter.recover(options, progress.as_ref()).await.map_err(failed)
+    }))
+}
+
+async fn stop(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    api.renter()?.stop_recovery();
+    Ok(Json(json!({})))
+}

@@ -1,0 +1,140 @@
+//! Money: the renter's account, or the node's own where there is no renter.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use samara_protocol::chain::{Action, Transaction, TransactionBody};
+use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::units::Amount;
+use samara_renter::world::ChainView as _;
+use serde::{Deserialize, Serialize};
+
+use super::failed;
+use crate::api::error::ApiError;
+use crate::api::server::Api;
+
+pub(in crate::api) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/wallet", get(show))
+        .route("/v1/wallet/send", post(send))
+        .route("/v1/wallet/faucet", post(faucet))
+}
+
+/// An account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Wallet {
+    /// Its key, hex: the address that others send to.
+    pub account: String,
+    /// What can be spent.
+    pub balance: String,
+    /// Transactions sent.
+    pub nonce: u64,
+}
+
+/// Money to send.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendRequest {
+    /// The receiving account, hex.
+    pub to: String,
+    /// Coins, as in `2.5`.
+    pub amount: String,
+}
+
+/// Money to get from the faucet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaucetRequest {
+    /// Coins, as in `2.5`.
+    pub amount: String,
+}
+
+/// A transaction in a block.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Included {
+    /// Its id, hex.
+    pub transaction: String,
+    /// The block's height.
+    pub height: u64,
+}
+
+/// The account that this node's wallet is about.
+async fn account(api: &Api) -> Result<PublicKey, ApiError> {
+    match &api.node().renter {
+        Some(renter) => {
+            let wallet = renter.wallet().await.map_err(failed)?;
+            wallet.account.parse().map_err(|_| ApiError::new("internal", "the account has no key"))
+        }
+        None => Ok(api.node().account.public()),
+    }
+}
+
+async fn show(State(api): State<Api>) -> Result<Json<Wallet>, ApiError> {
+    let key = account(&api).await?;
+    let account = api.node().light.account(&key).await.map_err(failed)?;
+    Ok(Json(Wallet {
+        account: key.to_string(),
+        balance: account.balance.to_string(),
+        nonce: account.nonce,
+    }))
+}
+
+async fn send(
+    State(api): State<Api>,
+    Json(request): Json<SendRequest>,
+) -> Result<Json<Included>, ApiError> {
+    let to: PublicKey = request
+        .to
+        .parse()
+        .map_err(|_| ApiError::new("invalid", format!("'{}' is no account", request.to)))?;
+    let amount = coins(&request.amount)?;
+    let _turn = api.node().wallet.lock().await;
+    match &api.node().renter {
+        Some(renter) => {
+            let id = renter.transfer(to, amount).await.map_err(failed)?;
+            let height = api.node().light.included(&id).await.map_err(failed)?;
+            Ok(Json(Included { transaction: id.to_string(), height: height.0 }))
+        }
+        None => transfer(&api, &api.node().account, to, amount).await.map(Json),
+    }
+}
+
+async fn faucet(
+    State(api): State<Api>,
+    Json(request): Json<FaucetRequest>,
+) -> Result<Json<Included>, ApiError> {
+    let Some(faucet) = &api.node().faucet else {
+        return Err(ApiError::new("refused", "this network has no faucet: it is no test network"));
+    };
+    let amount = coins(&request.amount)?;
+    let to = account(&api).await?;
+    let _turn = api.node().wallet.lock().await;
+    transfer(&api, faucet, to, amount).await.map(Json)
+}
+
+fn coins(text: &str) -> Result<Amount, ApiError> {
+    text.parse().map_err(|error: samara_protocol::units::ParseAmountError| {
+        ApiError::new("invalid", error.to_string())
+    })
+}
+
+/// Sends coins and waits for the block.
+async fn transfer(
+    api: &Api,
+    from: &SecretKey,
+    to: PublicKey,
+    amount: Amount,
+) -> Result<Included, ApiError> {
+    let light = &api.node().light;
+    let account = light.account(&from.public()).await.map_err(failed)?;
+    let body = TransactionBody {
+        genesis: light.genesis().hash(),
+        account: from.public(),
+        nonce: account.nonce,
+        fee: light.genesis().parameters.minimum_fee,
+        action: Action::Transfer { to, amount },
+    };
+    let id = light.submit(Transaction::signed(body, &[from])).await.map_err(failed)?;
+    let height = light.included(&id).await.map_err(failed)?;
+    Ok(Included { transaction: id.to_string(), height: height.0 })
+}

@@ -1,0 +1,81 @@
+//! Long operations as streams of JSON lines.
+//!
+//! Each line is one object with a `message_type`: any number of `progress`, then exactly one `result`
+//! or `error`. A stream that ends without the last was cut off, and the client says so.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use samara_renter::progress::{Progress, ProgressEvent};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::error::ApiError;
+
+/// One line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "message_type", rename_all = "snake_case")]
+pub enum Message {
+    /// How far the operation is.
+    Progress(Value),
+    /// It ended well.
+    Result(Value),
+    /// It failed.
+    Error(ApiError),
+}
+
+/// Passes a renter's progress on; a client that reads slowly misses events, never the result.
+struct LineProgress(mpsc::Sender<Message>);
+
+impl Progress for LineProgress {
+    fn report(&self, event: ProgressEvent) {
+        if let Ok(value) = serde_json::to_value(&event) {
+            // Full means that the client is behind: the next event tells it more than this one.
+            let _ = self.0.try_send(Message::Progress(value));
+        }
+    }
+}
+
+/// Runs an operation and streams its progress and outcome.
+///
+/// The operation is a task of its own: it ends when it is done, also when the client has gone,
+/// because a put that is half done is worth finishing and a cancelled one is not worth explaining.
+pub fn respond<T, F, Fut>(operation: F) -> Response
+where
+    T: Serialize,
+    F: FnOnce(Arc<dyn Progress>) -> Fut,
+    Fut: Future<Output = Result<T, ApiError>> + Send + 'static,
+{
+    // 64 events are a second's worth; more would only be older news.
+    let (sender, receiver) = mpsc::channel(64);
+    let outcome = operation(Arc::new(LineProgress(sender.clone())));
+    tokio::spawn(async move {
+        let last = match outcome.await {
+            Ok(value) => match serde_json::to_value(&value) {
+                Ok(value) => Message::Result(value),
+                Err(error) => Message::Error(ApiError::new("internal", error.to_string())),
+            },
+            Err(error) => Message::Error(error),
+        };
+        // A client that went away does not want it.
+        let _ = sender.send(last).await;
+    });
+    let lines = ReceiverStream::new(receiver).map(|message| Ok::<_, Infallible>(line(&message)));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+fn line(message: &Message) -> Bytes {
+    let mut text = serde_json::to_vec(message).unwrap_or_else(|error| {
+        format!(r#"{{"message_type":"error","code":"internal","message":"{error}"}}"#).into_bytes()
+    });
+    text.push(b'\n');
+    Bytes::from(text)
+}

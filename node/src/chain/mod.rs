@@ -1,0 +1,26 @@
+//! The chain on this node: its store, the pool of waiting transactions, and the answers to peers.
+//!
+//! [`Chain`] is shared by everything that reads the chain or hands in transactions;
+//! [`ChainApplication`] belongs to consensus and is the only writer of blocks. The rules are in
+//! [`samara_protocol::ledger`]: nothing here decides what a block may do.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`store`], [`snapshot`] | blocks, state and certificates in one embedded store |
+//! | [`mempool`] | transactions that wait for a block |
+//! | [`application`] | the chain as consensus drives it |
+//! | [`service`] | the answers to [`samara_protocol::chain::query::ChainRequest`] |
+
+pub mod application;
+pub mod mempool;
+pub mod service;
+pub mod snapshot;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+pub use application::{ApplicationError, ChainApplication};
+pub use mempool::{Limits, SubmitError};
+pub use service::{Chain, Clock, Gossip, Relay};
+pub use snapshot::Snapshot;
+pub use store::{Store, StoreError};

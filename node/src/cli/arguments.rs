@@ -1,0 +1,372 @@
+//! The command line as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::seed::command::SeedCommand;
+use crate::seed::source::SeedArguments;
+
+/// A storage node whose files, names and keys all grow back from twelve words.
+#[derive(Debug, Parser)]
+#[command(name = "samara", version, propagate_version = true, after_help = super::help::exit_codes())]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Data folder of the node [default: ~/.local/share/samara]
+    #[arg(long, global = true, env = "SAMARA_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print JSON: one object, or for long commands one object a line with the result last
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What is logged to standard error, as in `info` or `samara=debug`
+    #[arg(long, global = true, env = "SAMARA_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make, show and check words
+    #[command(subcommand)]
+    Seed(SeedCommand),
+    /// Make a data folder for a node from a network file and words
+    Init(InitArguments),
+    /// Run a node with the roles of its samara.toml
+    Node(NodeArguments),
+    /// Store a file or folder in a vault
+    Put(PutArguments),
+    /// Bring files back from a vault
+    Get(GetArguments),
+    /// List files
+    Ls(LsArguments),
+    /// Move a file within its vault
+    Mv(MvArguments),
+    /// Remove files; their versions stay unless --versions is given
+    Rm(RmArguments),
+    /// Make, rename, remove and list vaults
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// Make, list, restore and delete backups
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Bring everything back from the words
+    #[command(subcommand)]
+    Recover(RecoverCommand),
+    /// Hosts that the chain announces and how they do
+    Hosts,
+    /// Contracts with hosts
+    Contracts,
+    /// What may be spent, on how many hosts
+    #[command(subcommand)]
+    Allowance(AllowanceCommand),
+    /// Balance and transfers
+    #[command(subcommand)]
+    Wallet(WalletCommand),
+    /// What the node is doing
+    Status,
+    /// A local network of separate processes
+    #[command(subcommand)]
+    Testnet(TestnetCommand),
+    /// The whole story on a local network: store, back up, lose the machine, recover, compare
+    Demo(DemoArguments),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The network file
+    #[arg(long, value_name = "FILE")]
+    pub network: PathBuf,
+    /// Give the node a role; may be repeated
+    #[arg(long, value_enum, required = true)]
+    pub role: Vec<RoleName>,
+    /// Keep the words in a plain file that only you can read, instead of sealing them
+    #[arg(long)]
+    pub plain: bool,
+    /// Use words that exist, instead of drawing new ones
+    #[arg(long)]
+    pub existing: bool,
+    /// Folder for sectors, with the host role
+    #[arg(long, value_name = "DIR")]
+    pub volume: Option<PathBuf>,
+    /// Bytes to offer, with the host role, as in 500GB
+    #[arg(long, value_name = "SIZE")]
+    pub capacity: Option<String>,
+    #[command(flatten)]
+    pub seed: SeedArguments,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleName {
+    /// Follows the chain in full and serves it
+    Chain,
+    /// As chain, and votes
+    Validator,
+    /// Stores sectors for others
+    Host,
+    /// Stores files with hosts
+    Renter,
+}
+
+#[derive(Debug, Args)]
+pub struct NodeArguments {
+    /// Configuration file [default: samara.toml in the data folder]
+    #[arg(long, env = "SAMARA_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the HTTP API
+    #[arg(long, env = "SAMARA_API", value_name = "ADDRESS")]
+    pub api: Option<std::net::SocketAddr>,
+    /// Multiaddress to listen on for other nodes; may be repeated
+    #[arg(long, env = "SAMARA_LISTEN", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// Stop when standard input ends; for programs that start nodes
+    #[arg(long)]
+    pub until_input_ends: bool,
+    /// Print a configuration with all defaults and explanations, and do nothing else
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PutArguments {
+    /// The file or folder
+    pub source: PathBuf,
+    /// Where to: VAULT or VAULT/FOLDER [default: home]
+    #[arg(default_value = "home")]
+    pub target: String,
+    /// Leave out what matches, as in 'target/**'; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Compare contents, not just size and time, to find what changed
+    #[arg(long)]
+    pub checksum: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GetArguments {
+    /// What: VAULT, VAULT/FOLDER or VAULT/FILE
+    pub source: String,
+    /// Folder to write to
+    pub target: PathBuf,
+    /// A version other than the current one, by its number in `ls --versions`
+    #[arg(long, value_name = "NUMBER")]
+    pub version_number: Option<u64>,
+    /// What to do with a file that is there already
+    #[arg(long, value_enum, default_value_t = OnConflict::Keep)]
+    pub on_conflict: OnConflict,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnConflict {
+    /// Keep the file that is there
+    Keep,
+    /// Replace it
+    Replace,
+    /// Write beside it under another name
+    Rename,
+}
+
+#[derive(Debug, Args)]
+pub struct LsArguments {
+    /// VAULT or VAULT/FOLDER; all vaults if not given
+    pub path: Option<String>,
+    /// Show all versions
+    #[arg(long)]
+    pub versions: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MvArguments {
+    /// VAULT/FILE
+    pub from: String,
+    /// VAULT/FILE in the same vault
+    pub to: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RmArguments {
+    /// VAULT/FILE or VAULT/FOLDER
+    pub path: String,
+    /// Remove a folder and all below it
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Give up one version for good, by its number in `ls --versions`
+    #[arg(long, value_name = "NUMBER", conflicts_with = "recursive")]
+    pub version_number: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VaultCommand {
+    /// Make a vault
+    Create { name: String },
+    /// Rename a vault
+    Rename { name: String, new_name: String },
+    /// Remove a vault and everything in it
+    Remove { name: String },
+    /// List vaults
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Pin all vaults as they are now, under a name
+    Create {
+        name: String,
+        /// For people
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Only this vault
+        #[arg(long)]
+        vault: Option<String>,
+    },
+    /// List backups
+    List,
+    /// Show one backup
+    Show { name: String },
+    /// Bring files back as they were
+    Restore {
+        name: String,
+        /// Folder to write to
+        target: PathBuf,
+        /// Only what is below VAULT or VAULT/FOLDER
+        #[arg(long, value_name = "PATH")]
+        only: Option<String>,
+        /// What to do with a file that is there already
+        #[arg(long, value_enum, default_value_t = OnConflict::Keep)]
+        on_conflict: OnConflict,
+        /// Say what would be written, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give a backup up
+    Delete { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecoverCommand {
+    /// Scan the chain for the words' contracts, claim them, and bring the names back
+    Start,
+    /// How far it is
+    Status,
+    /// Stop; a later start resumes
+    Stop,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AllowanceCommand {
+    /// Show the allowance
+    Show,
+    /// Set it, and form the contracts it asks for
+    Set(AllowanceArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct AllowanceArguments {
+    /// Hosts to have contracts with
+    #[arg(long)]
+    pub hosts: Option<u16>,
+    /// Coins for one term
+    #[arg(long)]
+    pub funds: Option<String>,
+    /// Proof periods of one term
+    #[arg(long)]
+    pub periods: Option<u32>,
+    /// Length of a proof period in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub period: Option<u64>,
+    /// Any K of N hosts bring a file back
+    #[arg(long, value_name = "K/N")]
+    pub redundancy: Option<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum WalletCommand {
+    /// Balance and address
+    Show,
+    /// Send coins
+    Send { to: String, amount: String },
+    /// Get coins on a test network
+    Faucet {
+        #[arg(default_value = "1000")]
+        amount: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TestnetCommand {
+    /// Start a network and keep it until Ctrl-C
+    Up(UpArguments),
+    /// What runs
+    Status {
+        #[arg(long, default_value = "samara-testnet", value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Stop everything
+    Down {
+        #[arg(long, default_value = "samara-testnet", value_name = "DIR")]
+        dir: PathBuf,
+        /// Delete the network's folder as well
+        #[arg(long)]
+        delete: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct UpArguments {
+    /// The network's folder; one that exists is started again
+    #[arg(long, default_value = "samara-testnet", value_name = "DIR")]
+    pub dir: PathBuf,
+    #[arg(long, default_value_t = 4)]
+    pub validators: usize,
+    #[arg(long, default_value_t = 8)]
+    pub hosts: usize,
+    #[arg(long, default_value_t = 1)]
+    pub renters: usize,
+    /// Run all nodes in this one process
+    #[arg(long, conflicts_with = "detach")]
+    pub in_process: bool,
+    /// Return when all is ready and leave the nodes running
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Folder to store [default: this folder without target and .git]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    #[arg(long, default_value_t = 4)]
+    pub validators: usize,
+    /// Hosts, at least 3
+    #[arg(long, default_value_t = 8)]
+    pub hosts: usize,
+    /// Any K of N hosts bring a file back [default: fits the number of hosts]
+    #[arg(long, value_name = "K/N")]
+    pub redundancy: Option<String>,
+    /// Hosts to kill and delete after the backup, before the recovery
+    #[arg(long, default_value_t = 0)]
+    pub kill_hosts: usize,
+    /// Kill one validator after the upload
+    #[arg(long)]
+    pub kill_validator: bool,
+    /// Keep the network's folder
+    #[arg(long)]
+    pub keep: bool,
+}

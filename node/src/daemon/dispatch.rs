@@ -1,0 +1,58 @@
+//! Requests of other nodes, handed to the role they are for.
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use samara_protocol::signature::PublicKey;
+use samara_protocol::wire::{NodeRequest, NodeResponse};
+
+use crate::chain::Chain;
+use crate::host::HostService;
+use crate::transport::{Channel, RequestHandler};
+
+/// Knows which roles this node has. Roles are added as they start; until then the node says that it
+/// does not have them.
+#[derive(Default)]
+pub struct Dispatcher {
+    chain: OnceLock<Arc<Chain>>,
+    host: OnceLock<HostService>,
+}
+
+impl Dispatcher {
+    /// Serves the chain from here on. Only the first call counts.
+    pub fn serve_chain(&self, chain: Arc<Chain>) {
+        let _ = self.chain.set(chain);
+    }
+
+    /// Serves as a host from here on. Only the first call counts.
+    pub fn serve_host(&self, host: HostService) {
+        let _ = self.host.set(host);
+    }
+}
+
+#[async_trait]
+impl RequestHandler for Dispatcher {
+    async fn handle(&self, from: PublicKey, _channel: Channel, body: Bytes) -> Bytes {
+        let refused = |reason: String| Bytes::from(NodeResponse::Refused(reason).to_bytes());
+        let request = match NodeRequest::from_bytes(&body) {
+            Ok(request) => request,
+            Err(error) => return refused(error.to_string()),
+        };
+        // The body may be megabytes; what was read of it is enough from here on.
+        drop(body);
+        match request {
+            NodeRequest::Chain(request) => match self.chain.get() {
+                Some(chain) => NodeResponse::encoded_chain(&chain.answer(request).await).into(),
+                None => refused("this node holds no chain".to_owned()),
+            },
+            NodeRequest::Host(request) => match self.host.get() {
+                Some(host) => {
+                    let response = host.answer(from, request).await;
+                    Bytes::from(NodeResponse::Host(response).to_bytes())
+                }
+                None => refused("this node is no host".to_owned()),
+            },
+        }
+    }
+}

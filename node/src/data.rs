@@ -1,0 +1,148 @@
+//! The data folder of one node: version, lock, and where each part keeps its own.
+//!
+//! One process at a time holds a folder (an exclusive lock on `lock`, gone with the process). The
+//! folder's format version is in `version`; a newer one is refused, not misread.
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Version of the folder's layout written by this program.
+pub const VERSION: u32 = 1;
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder could not be made, read or written.
+    #[error("cannot {action} {path}: {source}", path = .path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("{path} is in use by another samara process; stop that one first", path = .0.display())]
+    Locked(PathBuf),
+    /// Written by a newer program, or not a version at all.
+    #[error("{path} has data version '{found}', this program reads {VERSION}: use a newer samara", path = .path.display())]
+    Version {
+        /// The folder.
+        path: PathBuf,
+        /// What its version file says.
+        found: String,
+    },
+}
+
+/// A data folder held by this process.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    // Holds the lock as long as it is open.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder (mode 0700) if it is not there, checks its version, and takes its lock.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let fail = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| DataError::File { action, path, source }
+        };
+        std::fs::create_dir_all(path).map_err(fail("make the data folder", path))?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(fail("restrict the data folder", path))?;
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(fail("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataError::Locked(path.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(fail("lock", &lock_path)(source)),
+        }
+        check_version(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file or folder in it.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+fn check_version(path: &Path) -> Result<(), DataError> {
+    let file = path.join("version");
+    match std::fs::read_to_string(&file) {
+        Ok(text) if text.trim() == VERSION.to_string() => Ok(()),
+        Ok(text) => Err(DataError::Version {
+            path: path.to_owned(),
+            found: text.trim().chars().take(32).collect(),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_private(&file, format!("{VERSION}\n").as_bytes())
+                .map_err(|source| DataError::File { action: "write", path: file, source })
+        }
+        Err(source) => Err(DataError::File { action: "read", path: file, source }),
+    }
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+///
+/// # Errors
+/// The system's, when the file cannot be written beside its final place and renamed.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_owner_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("node");
+        let held = DataFolder::open(&path).unwrap();
+        assert!(matches!(DataFolder::open(&path), Err(DataError::Locked(_))));
+        drop(held);
+        DataFolder::open(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_newer_folder_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("version"), "2\n").unwrap();
+        let error = DataFolder::open(root.path()).unwrap_err();
+        assert!(matches!(error, DataError::Version { ref found, .. } if found == "2"), "{error}");
+        assert_eq!(std::fs::read_to_string(root.path().join("version")).unwrap(), "2\n");
+    }
+}

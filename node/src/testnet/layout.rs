@@ -1,0 +1,302 @@
+//! What a local network consists of, and its folders and files before the first start.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use samara_protocol::chain::ChainParameters;
+use samara_protocol::hash::BlockHash;
+use samara_protocol::keys::{KeyTree, Phrase};
+use samara_protocol::signature::SecretKey;
+use zeroize::Zeroizing;
+
+use super::network::TestnetError;
+use crate::config::network::{Allocation, GenesisValidator, Parameters};
+use crate::config::{ChainConfig, ChainPeer, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
+use crate::host::HostConfig;
+use crate::seed::command::WordCount;
+use crate::seed::{command, store};
+
+/// How many nodes of each kind, and where.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The network's folder.
+    pub folder: PathBuf,
+    /// Validators, at least 1.
+    pub validators: usize,
+    /// Hosts.
+    pub hosts: usize,
+    /// Renters.
+    pub renters: usize,
+    /// Bytes that each host offers.
+    pub host_capacity: u64,
+    /// The chain's rules.
+    pub parameters: ChainParameters,
+}
+
+/// What a node of a local network is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Votes, and serves the chain.
+    Validator,
+    /// Stores sectors.
+    Host,
+    /// Stores files.
+    Renter,
+}
+
+impl Role {
+    /// The role's name in folder names and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Validator => "validator",
+            Self::Host => "host",
+            Self::Renter => "renter",
+        }
+    }
+}
+
+/// One node's place in the network.
+#[derive(Clone, Debug)]
+pub struct NodePlace {
+    /// What it is for.
+    pub role: Role,
+    /// Its number among its kind, from 0.
+    pub number: usize,
+    /// Its data folder.
+    pub folder: PathBuf,
+}
+
+impl NodePlace {
+    /// Its name: `host-3`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.role.name(), self.number)
+    }
+
+    /// The file with its words, readable by the owner only.
+    #[must_use]
+    pub fn words(&self) -> PathBuf {
+        self.folder.join("words")
+    }
+
+    /// What it logs.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+}
+
+/// A network on disk.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its nodes: validators, hosts, renters.
+    pub nodes: Vec<NodePlace>,
+}
+
+impl Layout {
+    /// The network's file.
+    #[must_use]
+    pub fn network_file(&self) -> PathBuf {
+        self.folder.join("network.toml")
+    }
+
+    /// Nodes of one kind, in order.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &NodePlace> {
+        self.nodes.iter().filter(move |node| node.role == role)
+    }
+
+    /// Finds the nodes of a network made before.
+    ///
+    /// # Errors
+    /// [`TestnetError::NoNetwork`] when there is none in the folder.
+    pub fn find(folder: &Path) -> Result<Self, TestnetError> {
+        if !folder.join("network.toml").is_file() {
+            return Err(TestnetError::NoNetwork(folder.to_owned()));
+        }
+        let mut nodes = Vec::new();
+        for role in [Role::Validator, Role::Host, Role::Renter] {
+            for number in 0.. {
+                let place = folder.join(format!("{}-{number}", role.name()));
+                if !place.is_dir() {
+                    break;
+                }
+                nodes.push(NodePlace { role, number, folder: place });
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), nodes })
+    }
+
+    /// Writes words, configurations and the network file of a new network.
+    ///
+    /// # Errors
+    /// [`TestnetError`] when the folder holds a network already or cannot be written.
+    pub fn create(plan: &Plan) -> Result<Self, TestnetError> {
+        let folder = std::path::absolute(&plan.folder)
+            .map_err(|source| TestnetError::File { path: plan.folder.clone(), source })?;
+        if folder.join("network.toml").exists() {
+            return Err(TestnetError::Exists(folder));
+        }
+        let nodes = places(&folder, plan);
+        let layout = Self { folder, nodes };
+        let phrases = layout.draw_words()?;
+        let faucet = draw_secret()?;
+        let ports = Ports::draw(2 * plan.validators)?;
+        let network = layout.network(plan, &phrases, &faucet, &ports)?;
+        for place in &layout.nodes {
+            layout
+                .configuration(place, plan, &network, &ports)
+                .write(&place.folder.join("samara.toml"))?;
+        }
+        network.write(&layout.network_file())?;
+        Ok(layout)
+    }
+
+    fn draw_words(&self) -> Result<Vec<Phrase>, TestnetError> {
+        let mut phrases = Vec::new();
+        for place in &self.nodes {
+            std::fs::create_dir_all(&place.folder)
+                .map_err(|source| TestnetError::File { path: place.folder.clone(), source })?;
+            let phrase = command::draw(WordCount::Twelve)
+                .map_err(|error| TestnetError::Words(error.to_string()))?;
+            store::store_plain(&place.words(), &phrase)
+                .map_err(|error| TestnetError::Words(error.to_string()))?;
+            phrases.push(phrase);
+        }
+        Ok(phrases)
+    }
+
+    fn network(
+        &self,
+        plan: &Plan,
+        phrases: &[Phrase],
+        faucet: &SecretKey,
+        ports: &Ports,
+    ) -> Result<NetworkFile, TestnetError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seeds: Vec<_> =
+            phrases.iter().take(plan.validators).map(|phrase| phrase.seed("")).collect();
+        let validators = seeds
+            .iter()
+            // Keys of the first validators are part of the genesis document and so cannot depend on it.
+            .map(|seed| KeyTree::new(seed, &BlockHash::default()).validator(0).public())
+            .map(|key| GenesisValidator { key: key.to_string(), power: 1 })
+            .collect();
+        let mut network = NetworkFile {
+            name: format!("samara-local-{}", hex::encode(&faucet.public().0[..4])),
+            genesis_time: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            test_faucet: Some(hex::encode(*faucet.to_bytes())),
+            peers: Vec::new(),
+            consensus_peers: Vec::new(),
+            validators,
+            allocations: vec![Allocation {
+                account: faucet.public().to_string(),
+                coins: "1000000000".to_owned(),
+            }],
+            parameters: Parameters::from(&plan.parameters),
+        };
+        let genesis = network.genesis()?.hash();
+        for (number, seed) in seeds.iter().enumerate() {
+            let identity = KeyTree::new(seed, &genesis).host_identity(0).public();
+            network
+                .peers
+                .push(ChainPeer { key: identity.to_string(), address: ports.address(2 * number) });
+            network.consensus_peers.push(ports.address(2 * number + 1));
+        }
+        Ok(network)
+    }
+
+    fn configuration(
+        &self,
+        place: &NodePlace,
+        plan: &Plan,
+        network: &NetworkFile,
+        ports: &Ports,
+    ) -> NodeConfig {
+        let mut config = NodeConfig {
+            network: self.network_file(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            words: WordsConfig {
+                from: "file:words".to_owned(),
+                sealing_passphrase: "none".to_owned(),
+                seed_passphrase: "none".to_owned(),
+            },
+            ..NodeConfig::default()
+        };
+        match place.role {
+            Role::Validator => {
+                let own = ports.address(2 * place.number + 1);
+                config.listen = vec![ports.address(2 * place.number)];
+                config.chain = Some(ChainConfig {
+                    validator: true,
+                    consensus_peers: network
+                        .consensus_peers
+                        .iter()
+                        .filter(|peer| **peer != own)
+                        .cloned()
+                        .collect(),
+                    consensus_listen: own,
+                    ..ChainConfig::default()
+                });
+            }
+            Role::Host => {
+                config.host = Some(HostConfig::for_test_network(
+                    place.folder.join("sectors"),
+                    plan.host_capacity,
+                    place.name(),
+                ));
+            }
+            Role::Renter => config.renter = Some(RenterConfig::default()),
+        }
+        config
+    }
+}
+
+fn places(folder: &Path, plan: &Plan) -> Vec<NodePlace> {
+    let kinds = [
+        (Role::Validator, plan.validators),
+        (Role::Host, plan.hosts),
+        (Role::Renter, plan.renters),
+    ];
+    kinds
+        .into_iter()
+        .flat_map(|(role, count)| (0..count).map(move |number| (role, number)))
+        .map(|(role, number)| NodePlace {
+            role,
+            number,
+            folder: folder.join(format!("{}-{number}", role.name())),
+        })
+        .collect()
+}
+
+fn draw_secret() -> Result<SecretKey, TestnetError> {
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    getrandom::fill(bytes.as_mut()).map_err(|error| TestnetError::Words(error.to_string()))?;
+    Ok(SecretKey::from_bytes(&bytes))
+}
+
+/// Ports that were free a moment ago, all different.
+struct Ports(Vec<u16>);
+
+impl Ports {
+    fn draw(count: usize) -> Result<Self, TestnetError> {
+        let fail = |source| TestnetError::File { path: PathBuf::from("127.0.0.1"), source };
+        // All are held until the last is found, so that none is given twice.
+        let held = (0..count)
+            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(fail)?;
+        held.iter()
+            .map(|listener| listener.local_addr().map(|address| address.port()))
+            .collect::<Result<Vec<_>, _>>()
+            .map(Self)
+            .map_err(fail)
+    }
+
+    fn address(&self, index: usize) -> String {
+        format!("/ip4/127.0.0.1/tcp/{}", self.0[index])
+    }
+}

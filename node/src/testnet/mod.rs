@@ -1,0 +1,14 @@
+//! Local networks: any number of validators, hosts and renters, each its own process, in one folder.
+//!
+//! The library behind `samara testnet`, `samara demo`, the end-to-end tests and the benchmarks.
+//! Ports are chosen freely; every node's words, configuration, data and log are in its folder below
+//! the network's, so a node can be killed, wiped and started again like a real one.
+
+mod layout;
+mod network;
+mod process;
+mod ready;
+
+pub use layout::{Layout, NodePlace, Plan, Role};
+pub use network::{Network, TestnetError};
+pub use process::NodeProcess;

@@ -1,0 +1,202 @@
+//! The user's files on this machine's disks.
+//!
+//! A file being written lies beside its final place under a name that begins with `.samara-` and is
+//! renamed when it is whole and synced; dropped unfinished, it is removed. Folders' own entries are
+//! synced too, so a file that was reported as restored survives a power loss.
+
+use std::fs::{self, File, FileTimes, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use samara_renter::world::{FileEntry, FileError, FileKind, Files, ReadFile, WriteFile};
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use walkdir::WalkDir;
+
+/// Prefix of the names of unfinished files.
+const UNFINISHED: &str = ".samara-";
+
+/// The file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskFiles;
+
+fn error(action: &'static str, path: &Path, reason: impl ToString) -> FileError {
+    FileError { action, path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// Runs file-system calls on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    action: &'static str,
+    path: &Path,
+    job: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, FileError> {
+    let owned = path.to_owned();
+    match tokio::task::spawn_blocking(move || job(&owned)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(error(action, path, source)),
+        Err(panic) => Err(error(action, path, panic)),
+    }
+}
+
+fn entry(path: PathBuf, metadata: &Metadata) -> FileEntry {
+    let kind = if metadata.is_file() {
+        FileKind::File
+    } else if metadata.is_dir() {
+        FileKind::Folder
+    } else {
+        FileKind::Other
+    };
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .unwrap_or(0);
+    let executable = metadata.is_file() && metadata.permissions().mode() & 0o100 != 0;
+    FileEntry { path, kind, size: metadata.len(), modified, executable }
+}
+
+#[async_trait]
+impl Files for DiskFiles {
+    async fn walk(&self, root: &Path) -> Result<Vec<FileEntry>, FileError> {
+        blocking("list", root, |root| {
+            let walk = WalkDir::new(root).follow_links(false).sort_by_file_name();
+            walk.into_iter()
+                .map(|item| {
+                    let item = item.map_err(io::Error::from)?;
+                    let metadata = item.metadata().map_err(io::Error::from)?;
+                    Ok(entry(item.into_path(), &metadata))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn stat(&self, path: &Path) -> Result<Option<FileEntry>, FileError> {
+        blocking("look at", path, |path| match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(entry(path.to_owned(), &metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError> {
+        let file = blocking("open", path, |path| File::open(path)).await?;
+        Ok(Box::new(DiskRead { path: path.to_owned(), file: tokio::fs::File::from_std(file) }))
+    }
+
+    async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
+        let temporary = blocking("create", path, |path| {
+            let folder = parent(path);
+            fs::create_dir_all(folder)?;
+            tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)
+        })
+        .await?;
+        let handle = temporary.reopen().map_err(|source| error("create", path, source))?;
+        Ok(Box::new(DiskWrite {
+            path: path.to_owned(),
+            file: tokio::fs::File::from_std(handle),
+            temporary,
+        }))
+    }
+
+    async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
+        blocking("create the folder", path, |path| fs::create_dir_all(path)).await
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+struct DiskRead {
+    path: PathBuf,
+    file: tokio::fs::File,
+}
+
+#[async_trait]
+impl ReadFile for DiskRead {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
+        self.file.read(buffer).await.map_err(|source| error("read", &self.path, source))
+    }
+}
+
+struct DiskWrite {
+    path: PathBuf,
+    file: tokio::fs::File,
+    temporary: NamedTempFile,
+}
+
+#[async_trait]
+impl WriteFile for DiskWrite {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), FileError> {
+        self.file.write_all(&bytes).await.map_err(|source| error("write", &self.path, source))
+    }
+
+    async fn finish(self: Box<Self>, modified: u64, executable: bool) -> Result<(), FileError> {
+        let Self { path, mut file, temporary } = *self;
+        file.flush().await.map_err(|source| error("write", &path, source))?;
+        drop(file);
+        blocking("finish", &path, move |path| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(modified);
+            let mode = if executable { 0o755 } else { 0o644 };
+            temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
+            temporary.as_file().set_times(FileTimes::new().set_modified(time))?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(path).map_err(|failed| failed.error)?;
+            File::open(parent(path))?.sync_all()
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unfinished_file_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.txt");
+        let mut file = DiskFiles.create(&path).await.unwrap();
+        file.write(Bytes::from_static(b"half")).await.unwrap();
+        drop(file);
+        let left = DiskFiles.walk(folder.path()).await.unwrap();
+        assert!(left.iter().all(|entry| entry.kind == FileKind::Folder), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_finished_file_has_its_bytes_time_and_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/ü.sh");
+        let mut file = DiskFiles.create(&path).await.unwrap();
+        file.write(Bytes::from_static(b"echo")).await.unwrap();
+        file.finish(1_234_567, true).await.unwrap();
+        let found = DiskFiles.stat(&path).await.unwrap().unwrap();
+        let expected = FileEntry {
+            path: path.clone(),
+            kind: FileKind::File,
+            size: 4,
+            modified: 1_234_567,
+            executable: true,
+        };
+        assert_eq!(found, expected);
+        let mut buffer = [0; 8];
+        let mut open = DiskFiles.open(&path).await.unwrap();
+        assert_eq!(open.read(&mut buffer).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_link_is_listed_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", folder.path().join("link")).unwrap();
+        let entries = DiskFiles.walk(folder.path()).await.unwrap();
+        let kinds: Vec<FileKind> = entries.iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [FileKind::Folder, FileKind::Other]);
+    }
+}

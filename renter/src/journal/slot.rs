@@ -1,0 +1,226 @@
+//! One contract's head slot, from the owner's side: what it holds, and one write to it at a time.
+
+use std::sync::Arc;
+
+use samara_protocol::contract::ContractId;
+use samara_protocol::encoding;
+use samara_protocol::hash::BlockHash;
+use samara_protocol::host::message::{MAX_HEAD, Refusal, SlotState};
+use samara_protocol::journal::Entry;
+use samara_protocol::journal::head::HeadBase;
+use samara_protocol::keys::tree::HeadKey;
+use samara_protocol::units::{Epoch, Millis};
+
+use super::image::{Prepared, Sealer, SlotImage};
+use crate::contract::{ContractError, ContractHandle, Reports};
+use crate::world::Randomness;
+
+/// Sequences left free above a slot that this process has not written: a write of the life before may
+/// still be on its way, and must come too late.
+const LEAP: u64 = 64;
+/// First wait after a failure; it doubles.
+const RETRY: u64 = 1_000;
+/// Longest wait.
+const RETRY_MAX: u64 = 300_000;
+
+/// One contract's slot.
+pub(super) struct Slot {
+    pub(super) handle: ContractHandle,
+    pub(super) key: HeadKey,
+    /// What it holds, as far as this process has written it.
+    pub(super) image: Option<SlotImage>,
+    /// Highest sequence that a write has used or a host has shown.
+    pub(super) sequence: u64,
+    /// Highest sequence that the host confirmed.
+    pub(super) confirmed: u64,
+    /// Whether a write is on its way.
+    pub(super) busy: bool,
+    /// Failures since the last success.
+    pub(super) failures: u32,
+    /// Local time before which it is left alone.
+    pub(super) retry_at: u64,
+    pub(super) problem: Option<String>,
+}
+
+impl Slot {
+    pub(super) fn new(handle: ContractHandle, key: HeadKey) -> Self {
+        Self {
+            handle,
+            key,
+            image: None,
+            sequence: 0,
+            confirmed: 0,
+            busy: false,
+            failures: 0,
+            retry_at: 0,
+            problem: None,
+        }
+    }
+
+    /// Journal position that the slot reaches, if known.
+    pub(super) fn position(&self) -> Option<u64> {
+        self.image.as_ref().map(|image| image.point.position)
+    }
+
+    /// Whether the slot starts with this base and reaches this position.
+    pub(super) fn holds(&self, base: u64, position: u64) -> bool {
+        self.image.as_ref().is_some_and(|i| i.base == base && i.point.position >= position)
+    }
+
+    /// Takes the result of a write.
+    pub(super) fn settle(&mut self, written: Written, now: u64) {
+        self.busy = false;
+        self.sequence = self.sequence.max(written.sequence);
+        match written.result {
+            Ok(image) => {
+                self.confirmed = self.confirmed.max(image.state.sequence);
+                self.image = Some(image);
+                self.failures = 0;
+                self.retry_at = 0;
+                self.problem = None;
+            }
+            Err(failure) => {
+                if failure.slot_unknown {
+                    self.image = None;
+                }
+                self.failures = self.failures.saturating_add(1);
+                // A conflict is mended by the full put that follows at once, but not for ever.
+                let at_once = failure.conflict && self.failures < 3;
+                let wait = RETRY.saturating_mul(1 << self.failures.min(16).saturating_sub(1));
+                self.retry_at = if at_once { 0 } else { now.saturating_add(wait.min(RETRY_MAX)) };
+                self.problem = Some(failure.reason);
+            }
+        }
+    }
+
+    /// Time until it may be tried again.
+    pub(super) fn wait(&self, now: u64) -> Millis {
+        Millis(self.retry_at.saturating_sub(now))
+    }
+}
+
+/// A write to do.
+pub(super) struct Job {
+    pub(super) handle: ContractHandle,
+    pub(super) key: HeadKey,
+    pub(super) contract: ContractId,
+    pub(super) genesis: BlockHash,
+    pub(super) epoch: Epoch,
+    pub(super) random: Arc<dyn Randomness>,
+    pub(super) reports: Reports,
+    pub(super) number: u64,
+    pub(super) base: Arc<HeadBase>,
+    /// Entries after the base's point.
+    pub(super) tail: Vec<Entry>,
+    pub(super) image: Option<SlotImage>,
+    pub(super) sequence: u64,
+    pub(super) confirmed: u64,
+}
+
+/// What came of a write.
+pub(super) struct Written {
+    /// Highest sequence used or seen.
+    pub(super) sequence: u64,
+    pub(super) result: Result<SlotImage, Failure>,
+}
+
+/// Why a write failed.
+pub(super) struct Failure {
+    /// Whether the slot may have changed.
+    slot_unknown: bool,
+    conflict: bool,
+    reason: String,
+}
+
+impl From<ContractError> for Failure {
+    fn from(error: ContractError) -> Self {
+        let conflict =
+            matches!(&error, ContractError::Refused { refusal: Refusal::HeadConflict(_), .. });
+        let internal =
+            matches!(&error, ContractError::Refused { refusal: Refusal::Internal(_), .. });
+        let slot_unknown = conflict || internal || error.is_in_doubt();
+        Self { slot_unknown, conflict, reason: error.to_string() }
+    }
+}
+
+impl Job {
+    /// Brings the slot to the end of the tail.
+    pub(super) async fn run(self) -> Written {
+        let mut sequence = self.sequence;
+        let result = self.write(&mut sequence).await;
+        Written { sequence, result }
+    }
+
+    async fn write(&self, sequence: &mut u64) -> Result<SlotImage, Failure> {
+        let prepared = match &self.image {
+            Some(image) => self.prepare(image, *sequence),
+            None => {
+                let shown = self.handle.link().latest().await?.slot.state;
+                self.check(&shown);
+                *sequence = (*sequence).max(shown.sequence).saturating_add(LEAP);
+                self.full(*sequence)
+            }
+        };
+        let Prepared { expected, bytes, image } = prepared;
+        *sequence = (*sequence).max(image.state.sequence);
+        if image.state.length as usize > MAX_HEAD {
+            let reason = format!("a head of {} bytes is over the limit", image.state.length);
+            return Err(Failure { slot_unknown: false, conflict: false, reason });
+        }
+        match expected {
+            Some(expected) => self.handle.head_append(expected, bytes, image.state).await?,
+            None => self.handle.head_put(bytes, image.state).await?,
+        };
+        Ok(image)
+    }
+
+    /// An append where it is possible and fits, else the whole slot.
+    fn prepare(&self, image: &SlotImage, sequence: u64) -> Prepared {
+        if image.base == self.number && image.state.epoch == self.epoch {
+            let skip = image.point.position.saturating_sub(self.base.point.position);
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.tail.len());
+            let prepared = image.append(&self.sealer(), self.tail[skip..].to_vec());
+            if prepared.image.state.length as usize <= MAX_HEAD {
+                return prepared;
+            }
+        }
+        self.full(sequence.max(image.state.sequence).saturating_add(1))
+    }
+
+    fn full(&self, sequence: u64) -> Prepared {
+        SlotImage::full(&self.sealer(), self.number, &self.base, self.tail.clone(), sequence)
+    }
+
+    fn sealer(&self) -> Sealer<'_> {
+        Sealer {
+            key: &self.key,
+            genesis: &self.genesis,
+            contract: &self.contract,
+            epoch: self.epoch,
+            random: self.random.as_ref(),
+        }
+    }
+
+    /// A host that shows less than it confirmed is found out.
+    fn check(&self, shown: &SlotState) {
+        if shown.sequence < self.confirmed {
+            let reason = format!(
+                "it shows head sequence {} after it confirmed {}",
+                shown.sequence, self.confirmed
+            );
+            self.reports.false_answer(&self.handle.host(), &reason);
+        }
+    }
+}
+
+/// Bytes that a base takes in a slot.
+pub(super) fn base_bytes(base: &HeadBase) -> usize {
+    encoding::encode(base).len()
+}
+
+impl Failure {
+    /// What happened, for people.
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+}

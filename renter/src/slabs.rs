@@ -1,0 +1,59 @@
+//! The uploader and downloader in use, which change when the allowance changes its redundancy.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::contract::ContractBook;
+use crate::transfer::{Downloader, Redundancy, TransferOptions, Uploader};
+
+/// Slabs in and out. A cheap clone.
+#[derive(Clone)]
+pub(crate) struct Slabs {
+    book: ContractBook,
+    inner: Arc<RwLock<Inner>>,
+}
+
+struct Inner {
+    options: TransferOptions,
+    uploader: Uploader,
+    downloader: Downloader,
+}
+
+impl Slabs {
+    /// Transfers over the contracts of a book.
+    pub(crate) fn new(book: ContractBook, options: TransferOptions) -> Self {
+        let inner = Arc::new(RwLock::new(Inner::new(&book, options)));
+        Self { book, inner }
+    }
+
+    /// Cuts slabs to another redundancy from now on.
+    pub(crate) fn set_redundancy(&self, redundancy: Redundancy) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        if inner.options.redundancy != redundancy {
+            let options = TransferOptions { redundancy, ..inner.options };
+            *inner = Inner::new(&self.book, options);
+        }
+    }
+
+    /// k, n and margin of the slabs that are cut now.
+    pub(crate) fn redundancy(&self) -> Redundancy {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).options.redundancy
+    }
+
+    pub(crate) fn uploader(&self) -> Uploader {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).uploader.clone()
+    }
+
+    pub(crate) fn downloader(&self) -> Downloader {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).downloader.clone()
+    }
+}
+
+impl Inner {
+    fn new(book: &ContractBook, options: TransferOptions) -> Self {
+        Self {
+            options,
+            uploader: Uploader::new(book.clone(), options),
+            downloader: Downloader::new(book.clone(), options),
+        }
+    }
+}
