@@ -247,21 +247,15 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
     Err(failure.expect("invariant: every attempt that did not return left its failure"))
 }
 
-/// Keeps revisions still until the guard is dropped: none is in flight, and the host has shown which
-/// is its latest.
-pub(super) async fn freeze(handle: &ContractHandle) -> Result<impl Drop + '_, ContractError> {
+/// Does `work` while revisions stand still: none is in flight, and the host has shown which is its
+/// latest.
+pub(super) async fn frozen<T>(
+    handle: &ContractHandle,
+    work: impl Future<Output = T>,
+) -> Result<T, ContractError> {
     let mut data = handle.0.commits.data.lock().await;
     agree(handle, &mut data).await?;
-    Ok(Frozen(data))
-}
-
-/// See [`freeze`].
-struct Frozen<'a>(
-    #[expect(dead_code, reason = "held, not read")] tokio::sync::MutexGuard<'a, Data>,
-);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {}
+    Ok(work.await)
 }
 
 fn is_conflict(error: &ContractError) -> bool {
