@@ -91,8 +91,7 @@ struct ChainInner {
 impl TestChain {
     fn new(genesis: Genesis) -> Self {
         let state = MemoryState::new(genesis_state(&genesis).unwrap());
-        let inner =
-            ChainInner { state, tip: None, included: BTreeMap::new(), hosts: Vec::new() };
+        let inner = ChainInner { state, tip: None, included: BTreeMap::new(), hosts: Vec::new() };
         Self { genesis, inner: Mutex::new(inner) }
     }
 
@@ -110,8 +109,8 @@ impl TestChain {
         let mut inner = self.inner.lock().unwrap();
         let time = inner.tip.map_or(self.genesis.time, |tip| tip.time).plus(span);
         let id = transaction.as_ref().map(Transaction::id);
-        let built =
-            build_block(&inner.state, &self.genesis, inner.tip.as_ref(), time, transaction).unwrap();
+        let built = build_block(&inner.state, &self.genesis, inner.tip.as_ref(), time, transaction)
+            .unwrap();
         if let Some((_, reason)) = built.rejected.first() {
             return Err(ChainError::Refused(reason.to_string()));
         }

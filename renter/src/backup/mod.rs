@@ -1,8 +1,298 @@
-//! Backups.
+//! Backups: named points of the journal, held by so many hosts that any k survivors lead back to them.
+//!
+//! A backup is one event. It is acknowledged like any other, and completed when the head that holds it
+//! has settled on `live contracts - k + 1` hosts, at least a write quorum: then any k hosts that survive
+//! include one that has it. How far it is, is kept below `backup/` in the renter's store; a backup
+//! without a row there (after a crash or a recovery) is settled again.
+//!
+//! ```text
+//! create -> acknowledged -> InProgress -> Completed
+//!                               |  ^
+//!                               v  | upkeep
+//!                              Error
+//! ```
+
 mod error;
+mod restore;
 mod types;
 
 pub use error::BackupError;
+use samara_protocol::encoding;
+use samara_protocol::journal::quorum::{HeadSet, Quorum};
+use samara_protocol::journal::{Backup, BackupId, Change, JournalState, VaultId, VaultState};
+use serde::{Deserialize, Serialize};
 pub use types::{
     BackupDetail, BackupRequest, BackupRow, BackupState, BackupVault, RestoreReport, RestoreRequest,
 };
+
+use crate::journal::{JournalStatus, SettleReport};
+use crate::progress::{Meter, Phase, Progress, Unit};
+use crate::vault::{VaultError, Vaults, find, totals};
+use crate::world::{StoreError, Write, random_bytes};
+
+const PREFIX: &[u8] = b"backup/";
+/// Longest name, bytes.
+const MAX_NAME: usize = 96;
+/// Longest description, bytes.
+const MAX_DESCRIPTION: usize = 4_096;
+
+/// How far a backup is, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    version: u8,
+    state: BackupState,
+    hosts_ok: u64,
+    hosts_needed: u64,
+    hosts_total: u64,
+    problem: Option<String>,
+    /// Journal position that hosts must hold.
+    position: u64,
+}
+
+fn key(id: &BackupId) -> Vec<u8> {
+    [PREFIX, id.as_bytes()].concat()
+}
+
+/// The backups of a renter. A cheap clone.
+#[derive(Clone)]
+pub(crate) struct Backups {
+    pub(crate) vaults: Vaults,
+}
+
+impl Backups {
+    /// Makes a backup, and returns when it is settled or has failed to. The event itself is
+    /// acknowledged in either case.
+    pub(crate) async fn create(
+        &self,
+        request: &BackupRequest,
+        progress: &dyn Progress,
+    ) -> Result<BackupRow, BackupError> {
+        let name = &request.name;
+        if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
+            return Err(BackupError::Name(name.len()));
+        }
+        if request.description.len() > MAX_DESCRIPTION {
+            return Err(BackupError::Description(request.description.len()));
+        }
+        let journal = &self.vaults.journal;
+        journal.check_writable()?;
+        let scope = journal.read(|state| {
+            if state.backups.values().any(|backup| backup.name == *name) {
+                return Err(BackupError::Exists(name.clone()));
+            }
+            let scope = request.vault.as_ref().map(|vault| find(state, vault).map(|(id, _)| id));
+            Ok(scope.transpose()?)
+        })?;
+        let id = BackupId(random_bytes(self.vaults.world.random.as_ref()));
+        let (name, description) = (name.clone(), request.description.clone());
+        let created = Change::BackupCreated { id, name: name.clone(), description, scope };
+        let point = journal.append(vec![created]).await.map_err(|error| match error.code() {
+            "exists" => BackupError::Exists(name),
+            _ => error.into(),
+        })?;
+        self.settle(id, point.position, progress).await?;
+        self.row(id).await
+    }
+
+    /// Settles a backup's head and keeps how it went.
+    async fn settle(
+        &self,
+        id: BackupId,
+        position: u64,
+        progress: &dyn Progress,
+    ) -> Result<(), BackupError> {
+        let journal = &self.vaults.journal;
+        let status = journal.status();
+        let needed = self.needed(&status);
+        let mut record = Record {
+            version: 1,
+            state: BackupState::InProgress,
+            hosts_ok: holders(&status, position) as u64,
+            hosts_needed: needed as u64,
+            hosts_total: status.hosts.len() as u64,
+            problem: None,
+            position,
+        };
+        self.keep(id, &record).await?;
+        let clock = &self.vaults.world.clock;
+        let total = Some(needed as u64);
+        let mut meter = Meter::new(progress, Phase::Settling, Unit::Hosts, total, clock.now());
+        let mut watch = journal.watch();
+        let settling = journal.settle(position, needed);
+        tokio::pin!(settling);
+        let settled: SettleReport = loop {
+            tokio::select! {
+                biased;
+                settled = &mut settling => break settled?,
+                Ok(()) = watch.changed() => {
+                    meter.done = holders(&watch.borrow_and_update(), position) as u64;
+                    meter.report(None, clock.now());
+                }
+            }
+        };
+        // Contracts may have come or gone meanwhile.
+        let needed = self.needed(&journal.status());
+        record.hosts_ok = settled.hosts_ok as u64;
+        record.hosts_needed = needed as u64;
+        record.hosts_total = settled.hosts_total as u64;
+        if settled.hosts_ok >= needed {
+            record.state = BackupState::Completed;
+        } else {
+            record.state = BackupState::Error;
+            record.problem = Some(format!(
+                "{} of the {needed} hosts needed hold it: {}",
+                settled.hosts_ok,
+                settled.failures.join("; ")
+            ));
+        }
+        self.keep(id, &record).await?;
+        meter.done = record.hosts_ok;
+        meter.report(None, clock.now());
+        Ok(())
+    }
+
+    /// Hosts that must hold a head so that any k survivors include one of them.
+    fn needed(&self, status: &JournalStatus) -> usize {
+        let live = status.hosts.len();
+        let k = usize::from(self.vaults.slabs.redundancy().data);
+        let quorum = Quorum::of(live.min(HeadSet::MAX)).write;
+        (live + 1).saturating_sub(k).max(quorum).max(1)
+    }
+
+    /// Settles what is not completed yet: after a crash, a recovery, or a failure.
+    pub(crate) async fn resume(&self, progress: &dyn Progress) -> Result<(), BackupError> {
+        let journal = &self.vaults.journal;
+        if journal.check_writable().is_err() || journal.status().hosts.is_empty() {
+            return Ok(());
+        }
+        let backups: Vec<(BackupId, u64)> = journal.read(|state| {
+            let after = |backup: &Backup| backup.point.position.saturating_add(1);
+            state.backups.iter().map(|(id, backup)| (*id, after(backup))).collect()
+        });
+        for (id, position) in backups {
+            let record = self.record(id).await?;
+            if record.is_none_or(|record| record.state != BackupState::Completed) {
+                self.settle(id, position, progress).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep(&self, id: BackupId, record: &Record) -> Result<(), StoreError> {
+        let write = Write::Put(key(&id), encoding::encode(record));
+        self.vaults.world.store.commit(vec![write]).await
+    }
+
+    async fn record(&self, id: BackupId) -> Result<Option<Record>, StoreError> {
+        let stored = self.vaults.world.store.read(&key(&id)).await?;
+        // A row that does not decode is one that is missing: the backup is settled again.
+        Ok(stored.and_then(|bytes| encoding::decode(&bytes).ok()))
+    }
+
+    async fn row(&self, id: BackupId) -> Result<BackupRow, BackupError> {
+        let record = self.record(id).await?;
+        let status = self.vaults.journal.status();
+        let needed = self.needed(&status) as u64;
+        let row = self.vaults.journal.read(|state| {
+            let backup = state.backups.get(&id)?;
+            let vault = |id: VaultId| {
+                state.vaults.get(&id).map_or_else(|| id.to_string(), |vault| vault.name.clone())
+            };
+            let record = record.unwrap_or_else(|| Record {
+                version: 1,
+                state: BackupState::InProgress,
+                hosts_ok: holders(&status, backup.point.position.saturating_add(1)) as u64,
+                hosts_needed: needed,
+                hosts_total: status.hosts.len() as u64,
+                problem: None,
+                position: backup.point.position.saturating_add(1),
+            });
+            Some(BackupRow {
+                id: id.to_string(),
+                name: backup.name.clone(),
+                description: backup.description.clone(),
+                vault: backup.scope.map(vault),
+                state: record.state,
+                hosts_ok: record.hosts_ok,
+                hosts_needed: record.hosts_needed,
+                hosts_total: record.hosts_total,
+                problem: record.problem,
+                position: record.position,
+                created: backup.created,
+            })
+        });
+        row.ok_or_else(|| VaultError::NoBackup(id.to_string()).into())
+    }
+
+    /// All backups, oldest first.
+    pub(crate) async fn list(&self) -> Result<Vec<BackupRow>, BackupError> {
+        let ids: Vec<BackupId> =
+            self.vaults.journal.read(|state| state.backups.keys().copied().collect());
+        let mut rows = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.row(id).await {
+                Ok(row) => rows.push(row),
+                // Deleted meanwhile.
+                Err(BackupError::Vault(VaultError::NoBackup(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        rows.sort_by_key(|row| row.position);
+        Ok(rows)
+    }
+
+    fn find(&self, name: &str) -> Result<(BackupId, Backup), BackupError> {
+        let found = self
+            .vaults
+            .journal
+            .read(|state| state.backup_named(name).map(|(id, backup)| (id, backup.clone())));
+        found.ok_or_else(|| VaultError::NoBackup(name.to_owned()).into())
+    }
+
+    /// Everything as it was at a backup's point.
+    async fn state_at(&self, backup: &Backup) -> Result<JournalState, BackupError> {
+        let position = backup.point.position;
+        let state = self.vaults.journal.replay(position).await?;
+        state.ok_or(BackupError::NoHistory(position))
+    }
+
+    /// A backup and what is in it.
+    pub(crate) async fn show(&self, name: &str) -> Result<BackupDetail, BackupError> {
+        let (id, backup) = self.find(name)?;
+        let row = self.row(id).await?;
+        let state = self.state_at(&backup).await?;
+        let mut detail = BackupDetail { row, vaults: Vec::new(), files: 0, bytes: 0, versions: 0 };
+        for (id, vault) in scoped(&state, &backup) {
+            let (files, bytes) = totals(vault);
+            let (id, name) = (id.to_string(), vault.name.clone());
+            detail.vaults.push(BackupVault { id, name, files, bytes });
+            detail.files += files;
+            detail.bytes = detail.bytes.saturating_add(bytes);
+            detail.versions +=
+                vault.files.values().map(|file| file.versions.len() as u64).sum::<u64>();
+        }
+        Ok(detail)
+    }
+
+    /// Gives a backup up.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), BackupError> {
+        let (id, _) = self.find(name)?;
+        self.vaults.journal.append(vec![Change::BackupDeleted(id)]).await?;
+        self.vaults.world.store.commit(vec![Write::Delete(key(&id))]).await?;
+        Ok(())
+    }
+}
+
+/// The vaults that a backup is about.
+fn scoped<'a>(
+    state: &'a JournalState,
+    backup: &'a Backup,
+) -> impl Iterator<Item = (VaultId, &'a VaultState)> {
+    let in_scope = |id: &VaultId| backup.scope.is_none_or(|scope| scope == *id);
+    state.vaults.iter().filter(move |(id, _)| in_scope(id)).map(|(id, vault)| (*id, vault))
+}
+
+/// Hosts that hold a position.
+fn holders(status: &JournalStatus, position: u64) -> usize {
+    status.hosts.iter().filter(|host| host.position.is_some_and(|at| at >= position)).count()
+}

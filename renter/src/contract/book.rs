@@ -3,7 +3,7 @@
 //! Kept in memory and in the renter's store below `contract/`. All of it is a cache: the host table
 //! is in the head, contracts are on the chain, revisions at the hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samara_protocol::contract::{ContractId, ContractTerms, Revision, SignedRevision};
@@ -14,7 +14,7 @@ use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::{PublicKey, Signature};
-use samara_protocol::units::Amount;
+use samara_protocol::units::{Amount, ChainTime};
 use serde::{Deserialize, Serialize};
 
 use super::commit::CommitQueue;
@@ -31,6 +31,8 @@ const LIVE: &[u8] = b"contract/live/";
 const HEALTH: &[u8] = b"contract/health/";
 /// Rows read from the store at once.
 const PAGE: usize = 256;
+/// Most labels of a contract; only the first grows with new slabs.
+const MAX_LABELS: usize = 8;
 
 /// Why the table could not be read or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,6 +120,8 @@ pub struct ContractSnapshot {
     pub revision: SignedRevision,
     /// Highest voucher total signed.
     pub voucher_total: Amount,
+    /// Contracts under whose ids the host files descriptors, see [`ContractHandle::slab_tags`].
+    pub labels: Vec<ContractId>,
 }
 
 /// A contract that was found on the chain and taken over.
@@ -151,9 +155,31 @@ pub(super) struct LiveRecord {
     /// A revision that was about to be sent when this was written.
     pub(super) pending: Option<(Revision, Signature)>,
     pub(super) voucher_total: Amount,
+    /// When its last period ends.
+    pub(super) ends: ChainTime,
+    /// See [`ContractHandle::slab_tags`]; never empty.
+    pub(super) labels: Vec<ContractId>,
 }
 
 impl LiveRecord {
+    fn new(
+        contract: &Contract,
+        revision: SignedRevision,
+        voucher_total: Amount,
+        labels: Vec<ContractId>,
+    ) -> Self {
+        Self {
+            nonce: contract.terms.nonce,
+            terms: contract.terms.clone(),
+            formed: contract.revision,
+            revision,
+            pending: None,
+            voucher_total,
+            ends: contract.ends(),
+            labels,
+        }
+    }
+
     pub(super) fn key(index: HostIndex) -> Vec<u8> {
         [LIVE, &index.0.to_be_bytes()].concat()
     }
@@ -336,27 +362,38 @@ impl ContractBook {
         ContractLink::new(inner.world.clone(), writer, reports, host, key, formed)
     }
 
-    /// Puts a contract in use that was just formed or renewed, as the chain shows it.
+    /// Puts a contract in use that was just formed, as the chain shows it.
     ///
     /// # Errors
     /// [`BookError::UnknownHost`], [`BookError::Foreign`], [`BookError::Store`].
     pub async fn formed(&self, contract: &Contract) -> Result<ContractHandle, BookError> {
-        let record = LiveRecord {
-            nonce: contract.terms.nonce,
-            terms: contract.terms.clone(),
-            formed: contract.revision,
-            revision: SignedRevision::formed(contract.revision),
-            pending: None,
-            voucher_total: Amount::ZERO,
-        };
+        let revision = SignedRevision::formed(contract.revision);
+        let labels = vec![contract.terms.contract];
+        let record = LiveRecord::new(contract, revision, Amount::ZERO, labels);
         let fresh = contract.revision.number == 0 && contract.revision.size == 0;
         let commits = if fresh { CommitQueue::fresh() } else { CommitQueue::new() };
         self.install(record, commits, fresh).await
     }
 
+    /// Puts the successor of a contract in use, as the chain shows it. The host filed descriptors
+    /// under the old contract's labels, so they stay.
+    ///
+    /// # Errors
+    /// As [`ContractBook::formed`].
+    pub async fn renewed(
+        &self,
+        contract: &Contract,
+        old: &ContractHandle,
+    ) -> Result<ContractHandle, BookError> {
+        let revision = SignedRevision::formed(contract.revision);
+        let record = LiveRecord::new(contract, revision, Amount::ZERO, old.0.labels.clone());
+        self.install(record, CommitQueue::new(), true).await
+    }
+
     /// Takes over a contract that was found on the chain (`contract`), as its host shows it
     /// (`status`, verified again here). The host must have its number; what the head knew of the
-    /// contract is compared.
+    /// contract is compared. `earlier` are contracts of these words with the same host that have
+    /// ended, latest first: it may be their successor and keep descriptors under their labels.
     ///
     /// # Errors
     /// [`BookError::UnknownHost`], [`BookError::Foreign`], [`BookError::Unsigned`],
@@ -365,6 +402,7 @@ impl ContractBook {
         &self,
         contract: &Contract,
         status: &ContractStatus,
+        earlier: &[ContractId],
     ) -> Result<Adoption, BookError> {
         let terms = &contract.terms;
         let shown = status.revision;
@@ -373,16 +411,7 @@ impl ContractBook {
         }
         let index =
             self.index_of(&terms.host).ok_or(BookError::UnknownHost { host: terms.host })?;
-        let known = {
-            let table = self.lock();
-            let row = table.get(&index);
-            let restored = row.and_then(|row| row.record.known.clone());
-            let own = row.and_then(|row| row.live.as_ref()).map(ContractHandle::revision);
-            let known = restored.map(|known| known.revision).into_iter().chain(own);
-            known
-                .filter(|known| known.revision.contract == terms.contract)
-                .max_by_key(|known| known.revision.number)
-        };
+        let (known, labels) = self.known_of(index, terms.contract, earlier);
         let rolled_back = known
             .map(|known| known.revision)
             .filter(|known| known.number > shown.revision.number)
@@ -394,16 +423,37 @@ impl ContractBook {
             );
             self.0.reports.false_answer(&terms.host, &reason);
         }
-        let record = LiveRecord {
-            nonce: terms.nonce,
-            terms: terms.clone(),
-            formed: contract.revision,
-            revision: shown,
-            pending: None,
-            voucher_total: status.voucher_total,
-        };
+        let record = LiveRecord::new(contract, shown, status.voucher_total, labels);
         let handle = self.install(record, CommitQueue::new(), false).await?;
         Ok(Adoption { handle, rolled_back })
+    }
+
+    /// The newest revision of a contract that head or store knew, and its labels.
+    fn known_of(
+        &self,
+        index: HostIndex,
+        contract: ContractId,
+        earlier: &[ContractId],
+    ) -> (Option<SignedRevision>, Vec<ContractId>) {
+        let table = self.lock();
+        let row = table.get(&index);
+        let restored = row.and_then(|row| row.record.known.clone());
+        let own = row.and_then(|row| row.live.as_ref()).map(ContractHandle::snapshot);
+        let mut known = None::<SignedRevision>;
+        let mut labels = Vec::new();
+        for snapshot in restored.into_iter().chain(own) {
+            labels.extend(snapshot.labels);
+            let newer = known.is_none_or(|k| k.revision.number < snapshot.revision.revision.number);
+            if snapshot.revision.revision.contract == contract && newer {
+                known = Some(snapshot.revision);
+            }
+        }
+        labels.push(contract);
+        labels.extend(earlier);
+        let mut seen = BTreeSet::new();
+        labels.retain(|label| seen.insert(*label));
+        labels.truncate(MAX_LABELS);
+        (known, labels)
     }
 
     /// Forgets a contract that has ended; the host keeps its number.
@@ -426,16 +476,10 @@ impl ContractBook {
             index: *index,
             host: row.record.host,
             operator: row.record.operator.clone(),
-            contract: row.live.as_ref().map_or_else(
-                || row.record.known.clone(),
-                |live| {
-                    Some(ContractSnapshot {
-                        nonce: live.nonce(),
-                        revision: live.revision(),
-                        voucher_total: live.voucher_total(),
-                    })
-                },
-            ),
+            contract: row
+                .live
+                .as_ref()
+                .map_or_else(|| row.record.known.clone(), |live| Some(live.snapshot())),
         });
         BookSnapshot { hosts: hosts.collect() }
     }
@@ -516,6 +560,8 @@ impl ContractBook {
             nonce: record.nonce,
             purse: Purse::new(record.terms.funds, record.voucher_total),
             terms: record.terms,
+            ends: record.ends,
+            labels: record.labels,
             link,
             limits: self.0.limits.clone(),
             revision: Mutex::new(record.revision),

@@ -247,6 +247,17 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
     Err(failure.expect("invariant: every attempt that did not return left its failure"))
 }
 
+/// Does `work` while revisions stand still: none is in flight, and the host has shown which is its
+/// latest.
+pub(super) async fn frozen<T>(
+    handle: &ContractHandle,
+    work: impl Future<Output = T>,
+) -> Result<T, ContractError> {
+    let mut data = handle.0.commits.data.lock().await;
+    agree(handle, &mut data).await?;
+    Ok(work.await)
+}
+
 fn is_conflict(error: &ContractError) -> bool {
     matches!(error, ContractError::Refused { refusal: Refusal::RevisionConflict { .. }, .. })
 }
@@ -362,6 +373,8 @@ async fn write_down(
         revision,
         pending,
         voucher_total: handle.voucher_total(),
+        ends: handle.0.ends,
+        labels: handle.0.labels.clone(),
     };
     let write = Write::Put(LiveRecord::key(handle.index()), record.encode());
     let stored = handle.0.link.world().store.commit(vec![write]).await;

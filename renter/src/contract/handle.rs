@@ -4,23 +4,26 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use samara_protocol::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
-use samara_protocol::hash::{ContractNonce, SectorRoot, SlabTag};
+use samara_protocol::hash::{ContractNonce, SectorRoot, SlabId, SlabTag};
 use samara_protocol::host::announcement::{Prices, SignedPrices};
 use samara_protocol::host::message::{
     ContractCall, ContractStatus, HeadReceipt, HostRequest, HostResponse, Refusal,
     SealedDescriptor, SlotState,
 };
 use samara_protocol::journal::HostIndex;
+use samara_protocol::keys::KeyTree;
 use samara_protocol::sector::{SectorEntry, SectorSize, align, verify_range};
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::{Amount, Epoch};
+use samara_protocol::units::{Amount, ChainTime, Epoch};
 
+use super::book::ContractSnapshot;
 use super::commit::CommitQueue;
 use super::error::ContractError;
 use super::link::{ContractLink, HeadAnswer};
 use super::prices::PriceLimits;
 use super::purse::Purse;
-use crate::world::{Lane, compute};
+use super::reports::Reports;
+use crate::world::{Lane, World, compute};
 
 /// Ranges above this are verified off the runtime's threads.
 const INLINE_VERIFY: u32 = 128 << 10;
@@ -36,6 +39,8 @@ pub(super) struct Live {
     pub(super) operator: String,
     pub(super) nonce: ContractNonce,
     pub(super) terms: ContractTerms,
+    pub(super) ends: ChainTime,
+    pub(super) labels: Vec<ContractId>,
     pub(super) link: ContractLink,
     pub(super) purse: Purse,
     pub(super) limits: Arc<Mutex<PriceLimits>>,
@@ -95,6 +100,38 @@ impl ContractHandle {
     #[must_use]
     pub fn terms(&self) -> &ContractTerms {
         &self.0.terms
+    }
+
+    /// When its last period ends.
+    #[must_use]
+    pub fn ends(&self) -> ChainTime {
+        self.0.ends
+    }
+
+    /// Tags under which the host may have a slab's descriptor. New ones are filed under the first. A
+    /// renewed contract keeps the label of the first of its line, so that nothing is filed again.
+    #[must_use]
+    pub fn slab_tags(&self, keys: &KeyTree, slab: &SlabId) -> Vec<SlabTag> {
+        let tags = keys.slab_tag_key();
+        self.0.labels.iter().map(|label| tags.tag(label, slab)).collect()
+    }
+
+    /// The tag under which new descriptors of a slab are filed.
+    #[must_use]
+    pub fn slab_tag(&self, keys: &KeyTree, slab: &SlabId) -> SlabTag {
+        let label = self.0.labels.first().copied().unwrap_or_else(|| self.id());
+        keys.slab_tag_key().tag(&label, slab)
+    }
+
+    /// What the head keeps of the contract.
+    #[must_use]
+    pub fn snapshot(&self) -> ContractSnapshot {
+        ContractSnapshot {
+            nonce: self.nonce(),
+            revision: self.revision(),
+            voucher_total: self.voucher_total(),
+            labels: self.0.labels.clone(),
+        }
     }
 
     /// The nonce from which the contract's key derives.
@@ -347,7 +384,7 @@ impl ContractHandle {
             return Ok(prices.signed.clone());
         }
         let host = self.host();
-        let signed = ask_prices(&self.0.link).await?;
+        let signed = ask_prices(world, self.0.link.reports(), host).await?;
         let limits = *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.check_transfer(&host, &signed.prices)?;
         let tip = world.chain.tip().await;
@@ -376,13 +413,26 @@ fn lock<T>(leaf: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Asks a host for its signed prices.
-async fn ask_prices(link: &ContractLink) -> Result<SignedPrices, ContractError> {
-    let host = link.host();
-    match link.world().hosts.call(&host, Lane::Control, HostRequest::Prices).await? {
-        HostResponse::Prices(signed) if signed.host == host && signed.verify(link.genesis()) => {
+pub(super) async fn ask_prices(
+    world: &World,
+    reports: &Reports,
+    host: PublicKey,
+) -> Result<SignedPrices, ContractError> {
+    let started = world.clock.now();
+    let answer = world.hosts.call(&host, Lane::Control, HostRequest::Prices).await;
+    let answer = answer.inspect_err(|error| reports.failed(&host, error))?;
+    reports.answered(&host, Lane::Control, world.clock.now().saturating_sub(started));
+    match answer {
+        HostResponse::Prices(signed)
+            if signed.host == host && signed.verify(&world.chain.genesis().hash()) =>
+        {
             Ok(*signed)
         }
         HostResponse::Refused(refusal) => Err(ContractError::Refused { host, refusal }),
-        _ => Err(link.false_answer("its price table is not signed by it")),
+        _ => {
+            let reason = "its price table is not signed by it".to_owned();
+            reports.false_answer(&host, &reason);
+            Err(ContractError::False { host, reason })
+        }
     }
 }

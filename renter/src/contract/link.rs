@@ -98,6 +98,10 @@ impl ContractLink {
         &self.0.world
     }
 
+    pub(super) fn reports(&self) -> &Reports {
+        &self.0.reports
+    }
+
     pub(super) fn writer(&self) -> &Writer {
         &self.0.writer
     }

@@ -7,31 +7,40 @@
 //! | [`ContractHandle`] | a link with money and a list of sectors: stores, reads, commits |
 //! | [`Writer`] | the epoch of this node, and whether another node has taken over |
 //! | [`Reports`] | what was seen of hosts |
+//! | [`Contractor`] | the autopilot: forms, renews and replaces within an [`Allowance`] |
 //!
 //! Invariants: a revision is on disk, signed, before it is sent, and its number grows by one; voucher
 //! totals only grow and stay within the funds; no answer is believed unchecked; a fenced writer sends
 //! nothing that changes anything (I8). Owner of all state is the [`ContractBook`].
 
+mod allowance;
 mod book;
 mod commit;
+mod contractor;
 mod error;
 mod handle;
 mod link;
+mod plan;
 mod prices;
 mod purse;
 mod reports;
+mod score;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use allowance::{Allowance, AllowanceError, Redundancy};
 pub use book::{
     Adoption, BookError, BookSnapshot, ContractBook, ContractSnapshot, HostRow, HostSnapshot,
     RolledBack,
 };
+pub use contractor::{Contractor, ContractorError, HostRegistry, StepOutcome};
 pub use error::ContractError;
 pub use handle::ContractHandle;
 pub use link::{ContractLink, HeadAnswer};
+pub use plan::{HostVerdict, LiveSight, Plan, Reason, Sight, Standing, Step, plan};
 pub use prices::PriceLimits;
 pub use reports::{HostHealth, Incident, Reports};
+pub use score::{BEST, byte_price, score};
 pub use writer::{Writer, WriterState};

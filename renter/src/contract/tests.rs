@@ -42,10 +42,7 @@ async fn sectors_are_stored_committed_read_and_removed() {
     let revision = contract.commit(Vec::new(), vec![entry.root], Vec::new()).await.unwrap();
     assert_eq!((revision.revision.number, revision.revision.size), (3, 16 << 10));
     let refused = contract.read(entry.root, entry.size, 0..1).await.unwrap_err();
-    assert!(matches!(
-        refused,
-        ContractError::Refused { refusal: Refusal::UnknownSector(_), .. }
-    ));
+    assert!(matches!(refused, ContractError::Refused { refusal: Refusal::UnknownSector(_), .. }));
     assert_eq!(bench.reopen().await.contract(HostIndex(0)).unwrap().revision(), revision);
 }
 
@@ -260,7 +257,7 @@ async fn found_contracts_are_adopted_and_rollbacks_named() {
     assert_eq!(book.snapshot(), snapshot);
     let on_chain = found.world.chain.contract(&contract.id()).await.unwrap().unwrap();
     let status = book.link(&on_chain).unwrap().latest().await.unwrap();
-    let adoption = book.adopt(&on_chain, &status).await.unwrap();
+    let adoption = book.adopt(&on_chain, &status, &[]).await.unwrap();
     assert!(adoption.rolled_back.is_none());
     assert_eq!(adoption.handle.revision(), contract.revision());
     add(&adoption.handle, 2).await.unwrap();
@@ -268,7 +265,7 @@ async fn found_contracts_are_adopted_and_rollbacks_named() {
     assert_eq!(adoption.handle.read(entry.root, entry.size, 0..100).await.unwrap(), bytes[..100]);
 
     // A host that shows the state before is named.
-    let back = book.adopt(&on_chain, &before).await.unwrap().rolled_back.unwrap();
+    let back = book.adopt(&on_chain, &before, &[]).await.unwrap().rolled_back.unwrap();
     assert_eq!((back.known.number, back.shown.number), (2, 0));
 }
 

@@ -1,6 +1,271 @@
-//! Recovery.
+//! Recovery: everything back from the words, an empty machine and one peer.
+//!
+//! ```text
+//! words -> scan of the chain -> claim (promises and heads) -> adopt the newest head -> take over -> done
+//!            |                                                   |
+//!            +-> nothing found                                   +-> read-only, without a quorum
+//! ```
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `progress` | the steps, their legal order, and what is stored of them |
+//! | `scan` | drives the scan of the chain for this seed's contracts |
+//! | `claim` | a new epoch: promises and heads from every host |
+//! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
+//!
+//! Invariants: nothing is acknowledged before a write quorum holds the head under the new epoch; below a
+//! read quorum nothing is written at all; each step may be repeated, so a crash or a stop costs at most
+//! the step that ran; nothing is concluded from a single chain peer without saying so.
+
+mod adopt;
+mod claim;
 mod error;
+mod progress;
+mod scan;
 mod types;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 pub use error::RecoveryError;
+use samara_protocol::keys::KeyTree;
+use tokio::sync::watch;
 pub use types::{RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};
+
+use self::progress::{Progress as Stored, Step};
+use crate::contract::ContractBook;
+use crate::journal::{Journal, Mode};
+use crate::progress::Progress;
+use crate::slabs::Slabs;
+use crate::world::{StoreError, World};
+
+/// What one run was asked for.
+struct Context<'a> {
+    options: RecoveryOptions,
+    progress: &'a dyn Progress,
+}
+
+struct Shared {
+    status: Mutex<RecoveryStatus>,
+    stop: watch::Sender<bool>,
+}
+
+/// The recovery of a renter. A cheap clone.
+#[derive(Clone)]
+pub(crate) struct Recovery {
+    world: World,
+    keys: Arc<KeyTree>,
+    book: ContractBook,
+    journal: Journal,
+    slabs: Slabs,
+    shared: Arc<Shared>,
+}
+
+/// Marks the run as ended, also when its future is dropped.
+struct Running<'a>(&'a Shared);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.status).running = false;
+    }
+}
+
+fn lock(status: &Mutex<RecoveryStatus>) -> MutexGuard<'_, RecoveryStatus> {
+    // The status is replaced field by field; a panicking holder leaves no harm.
+    status.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Recovery {
+    /// Reads how far an earlier run came.
+    pub(crate) async fn open(
+        world: World,
+        keys: Arc<KeyTree>,
+        book: ContractBook,
+        journal: Journal,
+        slabs: Slabs,
+    ) -> Result<Self, StoreError> {
+        let stored = Stored::load(world.store.as_ref()).await?;
+        let phase = match stored.step {
+            Step::Idle => RecoveryPhase::Idle,
+            Step::Scanning => RecoveryPhase::Scanning {
+                blocks_done: 0,
+                blocks_known: None,
+                contracts_found: 0,
+                rate: None,
+                seconds_left: None,
+            },
+            Step::Claiming => RecoveryPhase::Claiming { hosts_answered: 0, hosts_asked: 0 },
+            Step::Adopting => RecoveryPhase::Adopting { segments_done: 0, segments_total: 0 },
+            Step::TakingOver => RecoveryPhase::TakingOver { hosts_written: 0 },
+            Step::Done => RecoveryPhase::Done,
+            Step::ReadOnly => RecoveryPhase::ReadOnly,
+            Step::NothingFound => {
+                RecoveryPhase::NothingFound { peers: stored.peers, blocks: stored.blocks }
+            }
+        };
+        let status =
+            RecoveryStatus { progress: phase, report: stored.report, ..Default::default() };
+        let shared = Shared { status: Mutex::new(status), stop: watch::Sender::new(false) };
+        Ok(Self { world, keys, book, journal, slabs, shared: Arc::new(shared) })
+    }
+
+    /// How far it is.
+    pub(crate) fn status(&self) -> RecoveryStatus {
+        lock(&self.shared.status).clone()
+    }
+
+    /// Ends the run that is under way, if there is one; it goes on when it is started again.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.send_replace(true);
+    }
+
+    /// Whether a run has not come to its end.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !matches!(
+            lock(&self.shared.status).progress,
+            RecoveryPhase::Idle
+                | RecoveryPhase::Done
+                | RecoveryPhase::ReadOnly
+                | RecoveryPhase::NothingFound { .. }
+        )
+    }
+
+    fn set_phase(&self, phase: RecoveryPhase) {
+        lock(&self.shared.status).progress = phase;
+    }
+
+    /// Brings everything back, from where an earlier run stopped.
+    pub(crate) async fn run(
+        &self,
+        options: RecoveryOptions,
+        progress: &dyn Progress,
+    ) -> Result<RecoveryReport, RecoveryError> {
+        {
+            let mut status = lock(&self.shared.status);
+            if status.running {
+                return Err(RecoveryError::Running);
+            }
+            status.running = true;
+            status.problem = None;
+        }
+        let _running = Running(&self.shared);
+        self.shared.stop.send_replace(false);
+        let mut stop = self.shared.stop.subscribe();
+        let context = Context { options, progress };
+        // Progress is durable at each step, so the run may be dropped wherever it waits.
+        let result = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => Err(RecoveryError::Stopped),
+            result = self.steps(&context) => result,
+        };
+        let mut status = lock(&self.shared.status);
+        match &result {
+            Ok(report) => {
+                status.progress = report.outcome.clone();
+                status.report = Some(report.clone());
+            }
+            Err(error) => status.problem = Some(error.to_string()),
+        }
+        result
+    }
+
+    async fn steps(&self, context: &Context<'_>) -> Result<RecoveryReport, RecoveryError> {
+        let started = self.world.clock.now();
+        let store = self.world.store.as_ref();
+        if context.options.restart {
+            progress::forget(store).await?;
+        }
+        let mut stored = Stored::load(store).await?;
+        let journal = self.journal.status();
+        if journal.mode == Mode::Active && journal.fenced.is_none() && stored.step.is_final() {
+            return Err(RecoveryError::Active);
+        }
+        if stored.step.is_final() || stored.step == Step::Scanning {
+            if stored.step.is_final() {
+                // A claim of a run that has ended is not used again.
+                stored.claimed = None;
+            }
+            self.scan(context, &mut stored).await?;
+        }
+        let mut report = RecoveryReport {
+            peers: stored.peers,
+            blocks: stored.blocks,
+            contracts_found: stored.found.len() as u64,
+            ..RecoveryReport::default()
+        };
+        let live = self.live(&stored.found).await?;
+        report.contracts_live = live.len() as u64;
+        if live.is_empty() {
+            return self.nothing_found(&mut stored, report, started).await;
+        }
+        let claim = self.claim(context, &mut stored, live).await?;
+        report.hosts_answered = claim
+            .answered
+            .iter()
+            .map(|answered| {
+                let head = answered.head.as_ref().map_or_else(
+                    || "it has no head".to_owned(),
+                    |head| format!("its head reaches position {}", head.point.position),
+                );
+                claim::host_row(&answered.live.found, head)
+            })
+            .collect();
+        report.hosts_silent = claim.silent.iter().map(|(_, row)| row.clone()).collect();
+        report.hosts_behind.clone_from(&claim.behind);
+        let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
+        report.hosts_behind.dedup();
+        if mode == Mode::Active {
+            self.take_over(&mut stored, &claim, &mut report).await?;
+            report.outcome = RecoveryPhase::Done;
+            report.next = Some("set the allowance, so that contracts are renewed in time".into());
+            self.end(&mut stored, Step::Done, report, started).await
+        } else {
+            report.outcome = RecoveryPhase::ReadOnly;
+            report.next = Some(
+                "files can be listed and read; start the recovery again when more hosts answer"
+                    .into(),
+            );
+            self.end(&mut stored, Step::ReadOnly, report, started).await
+        }
+    }
+
+    async fn nothing_found(
+        &self,
+        stored: &mut Stored,
+        mut report: RecoveryReport,
+        started: u64,
+    ) -> Result<RecoveryReport, RecoveryError> {
+        let (peers, blocks) = (stored.peers, stored.blocks);
+        report.outcome = RecoveryPhase::NothingFound { peers, blocks };
+        let what = if report.contracts_found == 0 {
+            format!("these words own nothing on this chain: {blocks} blocks were checked")
+        } else {
+            let found = report.contracts_found;
+            format!("all {found} contracts of these words have ended: {blocks} blocks were checked")
+        };
+        let witness = if peers > 1 {
+            format!("{peers} chain peers answered")
+        } else {
+            "only one chain peer answered: name another one and start again to be certain".into()
+        };
+        report.next = Some(format!("{what}; {witness}"));
+        if stored.step != Step::Scanning {
+            // Contracts have ended since an earlier run claimed them.
+            stored.enter(Step::Scanning);
+        }
+        self.end(stored, Step::NothingFound, report, started).await
+    }
+
+    async fn end(
+        &self,
+        stored: &mut Stored,
+        step: Step,
+        mut report: RecoveryReport,
+        started: u64,
+    ) -> Result<RecoveryReport, RecoveryError> {
+        report.elapsed = self.world.clock.now().saturating_sub(started);
+        stored.enter(step);
+        stored.report = Some(report.clone());
+        stored.save(self.world.store.as_ref()).await?;
+        Ok(report)
+    }
+}

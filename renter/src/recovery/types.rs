@@ -17,7 +17,7 @@ pub struct RecoveryOptions {
 
 /// Where a recovery is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum RecoveryPhase {
     /// None was started.
     #[default]

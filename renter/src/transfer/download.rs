@@ -299,21 +299,24 @@ type Answer = (PublicKey, Result<SlabDescriptor, String>);
 /// Asks one host for a slab's descriptor and checks it against the record.
 async fn ask(book: ContractBook, contract: ContractHandle, record: SlabRecord) -> Answer {
     let host = contract.host();
-    let tag = book.keys().slab_tag_key().tag(&contract.id(), &record.id);
-    let sealed = match contract.descriptors(&[tag]).await {
-        Ok(mut found) => found.pop().flatten(),
+    let tags = contract.slab_tags(book.keys(), &record.id);
+    let sealed: Vec<Vec<u8>> = match contract.descriptors(&tags).await {
+        Ok(found) => found.into_iter().flatten().collect(),
         Err(error) => return (host, Err(error.to_string())),
     };
-    let Some(sealed) = sealed else { return (host, Err("it has no descriptor".into())) };
     let key = book.keys().slab(&record.id);
-    let checked = SlabDescriptor::open(key.as_bytes(), &sealed).map_err(|error| error.to_string());
-    let checked = checked.and_then(|descriptor| {
-        if descriptor.hash() == record.descriptor {
-            Ok(descriptor)
-        } else {
-            Err("its descriptor is not the one that the record names".to_owned())
+    let mut checked = Err("it has no descriptor".to_owned());
+    for sealed in sealed {
+        match SlabDescriptor::open(key.as_bytes(), &sealed) {
+            Ok(descriptor) if descriptor.hash() == record.descriptor => {
+                return (host, Ok(descriptor));
+            }
+            Ok(_) => {
+                checked = Err("its descriptor is not the one that the record names".to_owned());
+            }
+            Err(error) => checked = Err(error.to_string()),
         }
-    });
+    }
     if let Err(reason) = &checked {
         // Old placements are left at hosts that a repair did not reach, so this alone is no lie.
         tracing::info!(host = %host.short(), slab = %record.id.short(), reason, "no descriptor");

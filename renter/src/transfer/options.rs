@@ -4,34 +4,9 @@ use samara_protocol::sector::SectorSize;
 use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
 
-/// How many shards a slab has, and how many of them rebuild it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redundancy {
-    /// Data shards, k: any so many rebuild a slab. At least 1.
-    pub data: u8,
-    /// All shards, n. More than `data`.
-    pub total: u8,
-    /// Hosts beyond k that must have committed before a slab is acknowledged.
-    pub margin: u8,
-}
+pub use crate::contract::Redundancy;
 
 impl Redundancy {
-    /// What suits a network of so many hosts: never fewer than one lost host survived.
-    #[must_use]
-    pub const fn for_hosts(hosts: usize) -> Self {
-        match hosts {
-            0..=2 => Self { data: 1, total: 2, margin: 1 },
-            3 => Self { data: 1, total: 3, margin: 1 },
-            4 => Self { data: 2, total: 4, margin: 1 },
-            5 => Self { data: 2, total: 5, margin: 2 },
-            6..=7 => Self { data: 3, total: 6, margin: 2 },
-            8..=11 => Self { data: 4, total: 8, margin: 2 },
-            12..=19 => Self { data: 5, total: 12, margin: 4 },
-            20..=29 => Self { data: 8, total: 20, margin: 6 },
-            _ => Self { data: 10, total: 30, margin: 10 },
-        }
-    }
-
     /// The same for one class of slabs: names and trees outlive data.
     #[must_use]
     pub const fn for_class(self, class: SlabClass) -> Self {
@@ -44,12 +19,6 @@ impl Redundancy {
                 Self { data, total: self.total, margin }
             }
         }
-    }
-
-    /// Whether a slab can be cut so.
-    #[must_use]
-    pub const fn is_valid(&self) -> bool {
-        self.data >= 1 && self.data < self.total
     }
 }
 

@@ -146,10 +146,7 @@ async fn without_spares_a_slab_needs_its_margin_and_names_the_rest() {
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
     bench.set([2], Fault::Deaf);
     let error = uploader.upload_slab(plain, SlabClass::Data).await.unwrap_err();
-    assert!(
-        matches!(error, UploadError::TooFewHosts { reached: 3, needed: 4, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, UploadError::TooFewHosts { reached: 3, needed: 4, .. }), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -420,7 +420,7 @@ impl Flight {
         let Some((_, sealed)) = &self.descriptor else { return };
         let contract = self.placement[shard].clone();
         let entry = SectorEntry { root: self.sealed[shard].root, size: self.geometry.column() };
-        let tag = self.book.keys().slab_tag_key().tag(&contract.id(), &self.slab);
+        let tag = contract.slab_tag(self.book.keys(), &self.slab);
         let sealed = sealed.clone();
         self.progress[shard] = Progress::Committing;
         self.work.push(Box::pin(async move {

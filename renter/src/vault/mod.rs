@@ -1,9 +1,89 @@
-//! Vaults.
+//! Vaults: files in and out of the network, and their names.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `put` | walks a folder, leaves out what has not changed, cuts the rest into batches |
+//! | `batch` | reads files, packs them into slabs, and has slabs and names acknowledged together |
+//! | `plan` | which files a get is about, where they go, and which of them share a read |
+//! | `get` | fetches and verifies files, and gives them their names |
+//! | `names` | lists, moves and removes |
+//!
+//! Invariants: a file counts as stored only when its slabs and its event are acknowledged (B1); a file
+//! gets its name on disk only after all its bytes had its hash (I6); memory is bounded by the transfer's
+//! budgets, whatever the size of a file.
+
+mod batch;
 mod error;
+mod get;
+mod names;
+mod plan;
+mod put;
 mod types;
 
+use std::sync::Arc;
+
+pub(crate) use batch::append as append_changes;
 pub use error::{GetError, PutError, VaultError};
+pub(crate) use get::Source;
+pub(crate) use names::{event as vault_event, find, folder, totals};
+pub(crate) use plan::{Destination, select};
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,
     PutRequest, PutStreamRequest, VaultRow, VersionRow,
 };
+
+use crate::journal::Journal;
+use crate::slabs::Slabs;
+use crate::world::World;
+
+/// Limits of puts and gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VaultOptions {
+    /// Longest content that may ride in its event, bytes.
+    pub inline: u64,
+    /// Most such bytes in one batch.
+    pub inline_batch: u64,
+    /// Most files in one batch.
+    pub batch_files: usize,
+    /// Bytes after which a batch is closed.
+    pub batch_bytes: u64,
+    /// Bytes read from a file at once.
+    pub chunk: usize,
+    /// Most bytes of neighbouring small files that are fetched together.
+    pub shared_read: u32,
+    /// Files, or groups of small ones, fetched at one time.
+    pub parallel_reads: usize,
+}
+
+impl Default for VaultOptions {
+    fn default() -> Self {
+        Self {
+            inline: 4 << 10,
+            inline_batch: 64 << 10,
+            batch_files: 1_000,
+            batch_bytes: 128 << 20,
+            chunk: 1 << 20,
+            shared_read: 4 << 20,
+            parallel_reads: 4,
+        }
+    }
+}
+
+/// The vaults of a renter. A cheap clone.
+#[derive(Clone)]
+pub(crate) struct Vaults {
+    pub(crate) world: World,
+    pub(crate) journal: Journal,
+    pub(crate) slabs: Slabs,
+    pub(crate) options: Arc<VaultOptions>,
+}
+
+impl Vaults {
+    pub(crate) fn new(world: World, journal: Journal, slabs: Slabs, options: VaultOptions) -> Self {
+        Self { world, journal, slabs, options: Arc::new(options) }
+    }
+}
+
+pub(crate) fn item(path: impl Into<String>, code: &str, reason: impl ToString) -> ItemReport {
+    ItemReport { path: path.into(), code: code.to_owned(), reason: reason.to_string() }
+}

@@ -1,0 +1,172 @@
+//! A backup's files back: to a folder, into their vaults, or both.
+
+use std::path::Path;
+
+use samara_protocol::journal::{Backup, JournalState, StoredFile, StoredPath, VaultEvent};
+
+use super::types::{RestoreReport, RestoreRequest};
+use super::{BackupError, Backups, scoped};
+use crate::progress::Progress;
+use crate::vault::{
+    Conflict, Destination, GetError, Source, VaultError, append_changes, select, vault_event,
+};
+use crate::world::FileKind;
+
+/// Names tried for a file that is listed beside another.
+const RENAMES: u32 = 10_000;
+
+impl Backups {
+    /// Restores all of a backup or a part of it.
+    pub(crate) async fn restore(
+        &self,
+        request: &RestoreRequest,
+        progress: &dyn Progress,
+    ) -> Result<RestoreReport, BackupError> {
+        if request.destination.is_none() && !request.into_vault {
+            return Err(BackupError::NoDestination);
+        }
+        let (_, backup) = self.find(&request.backup)?;
+        let state = self.state_at(&backup).await?;
+        let names = vault_names(&state, &backup, request)?;
+        let mut report = RestoreReport::default();
+        if request.into_vault {
+            for name in &names {
+                self.relist(&state, name, request, &mut report).await?;
+            }
+        }
+        let Some(destination) = &request.destination else { return Ok(report) };
+        let existing = self.vaults.world.files.stat(destination).await.map_err(GetError::File)?;
+        let slash = destination.to_str().is_some_and(|text| text.ends_with('/'));
+        let is_folder = slash
+            || request.vault.is_none()
+            || existing.is_some_and(|entry| entry.kind == FileKind::Folder);
+        let source = Source::Then(Box::new(state));
+        let wanted = self.vaults.wanted(&source, |state| {
+            let mut all = Vec::new();
+            for name in &names {
+                let below;
+                let path: &Path = if request.vault.is_some() {
+                    destination
+                } else {
+                    below = destination.join(folder_name(name));
+                    &below
+                };
+                let destination = Destination { path, is_folder };
+                all.extend(chosen(state, name, &request.path, &destination)?);
+            }
+            Ok(all)
+        })?;
+        let (conflict, dry_run) = (request.conflict, request.dry_run);
+        report.files = self.vaults.fetch(wanted, conflict, dry_run, progress).await?;
+        Ok(report)
+    }
+
+    /// Lists a vault's files again as they were.
+    async fn relist(
+        &self,
+        state: &JournalState,
+        name: &str,
+        request: &RestoreRequest,
+        report: &mut RestoreReport,
+    ) -> Result<(), BackupError> {
+        let nowhere = Destination { path: Path::new(""), is_folder: true };
+        let files = chosen(state, name, &request.path, &nowhere)?;
+        let mut puts = Vec::new();
+        for (path, _, file) in files {
+            let current = |path: &StoredPath| {
+                self.vaults.journal.read(|now| {
+                    let (_, vault) = now.vault_named(name)?;
+                    Some(vault.files.get(path)?.current()?.file.clone())
+                })
+            };
+            match (current(&path), request.conflict) {
+                (None, _) => puts.push((path, file)),
+                (Some(now), _) if now == file => {}
+                (Some(_), Conflict::Keep) => report.relisting_kept.push(path.to_string()),
+                (Some(_), Conflict::Replace) => puts.push((path, file)),
+                (Some(_), Conflict::Rename) => {
+                    let free = (1..=RENAMES)
+                        .filter_map(|number| renamed(&path, number))
+                        .find(|other| current(other).is_none());
+                    match free {
+                        Some(other) => puts.push((other, file)),
+                        None => report.relisting_kept.push(path.to_string()),
+                    }
+                }
+            }
+        }
+        report.relisted_files += puts.len() as u64;
+        if request.dry_run || puts.is_empty() {
+            return Ok(());
+        }
+        let vault = self.vaults.find_or_create(name).await?;
+        let put = |(path, file): (StoredPath, StoredFile)| {
+            vault_event(vault, VaultEvent::Put { path, file })
+        };
+        append_changes(&self.vaults, puts.into_iter().map(put).collect()).await?;
+        Ok(())
+    }
+}
+
+/// Names then of the vaults to restore.
+fn vault_names(
+    state: &JournalState,
+    backup: &Backup,
+    request: &RestoreRequest,
+) -> Result<Vec<String>, VaultError> {
+    let names = scoped(state, backup).map(|(_, vault)| vault.name.clone());
+    let wanted = |name: &String| request.vault.as_ref().is_none_or(|vault| vault == name);
+    let names: Vec<String> = names.filter(wanted).collect();
+    match &request.vault {
+        Some(vault) if names.is_empty() => Err(VaultError::NoVault(vault.clone())),
+        _ => Ok(names),
+    }
+}
+
+fn chosen(
+    state: &JournalState,
+    name: &str,
+    path: &str,
+    destination: &Destination<'_>,
+) -> Result<Vec<(StoredPath, std::path::PathBuf, StoredFile)>, GetError> {
+    let vault = state.vault_named(name).ok_or_else(|| VaultError::NoVault(name.to_owned()))?.1;
+    select(vault, name, path, None, destination)
+}
+
+/// A vault's name as a folder's: no name leaves the folder that it is put in.
+fn folder_name(vault: &str) -> String {
+    match vault.trim_matches(['/', '\\', '\0']) {
+        "" | "." | ".." => "vault".to_owned(),
+        name => name.replace(['/', '\\', '\0'], "_"),
+    }
+}
+
+/// `folder/name (restored).ext`.
+fn renamed(path: &StoredPath, number: u32) -> Option<StoredPath> {
+    let text = path.as_str();
+    let (folder, name) = match text.rsplit_once('/') {
+        Some((folder, name)) => (format!("{folder}/"), name),
+        None => (String::new(), text),
+    };
+    let mark = if number == 1 { "restored".to_owned() } else { format!("restored {number}") };
+    let name = match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() => format!("{stem} ({mark}).{extension}"),
+        _ => format!("{name} ({mark})"),
+    };
+    StoredPath::new(format!("{folder}{name}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vault_names_stay_inside_their_folder() {
+        assert_eq!(folder_name(".."), "vault");
+        assert_eq!(folder_name("../x"), ".._x");
+        assert_eq!(folder_name("home"), "home");
+        let name = |path| renamed(&StoredPath::new(path).unwrap(), 2).unwrap().to_string();
+        assert_eq!(name("a/b.txt"), "a/b (restored 2).txt");
+        assert_eq!(name(".profile"), ".profile (restored 2)");
+    }
+}

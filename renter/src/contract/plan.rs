@@ -1,0 +1,384 @@
+//! What the contractor would do, and why: a pure function of what it sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use samara_protocol::contract::ContractId;
+use samara_protocol::host::HostAnnouncement;
+use samara_protocol::journal::HostIndex;
+use samara_protocol::ledger::state::Contract;
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::{Amount, ChainTime, Millis};
+
+use super::allowance::Allowance;
+use super::reports::HostHealth;
+use super::score::{byte_price, score, verdict};
+
+/// What a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    /// What the owner allows.
+    pub allowance: Allowance,
+    /// Chain time.
+    pub now: ChainTime,
+    /// This machine's time, in which health is counted.
+    pub clock: u64,
+    /// What the account can spend.
+    pub balance: Amount,
+    /// Fee of a transaction.
+    pub fee: Amount,
+    /// Announced hosts.
+    pub announced: Vec<(PublicKey, HostAnnouncement)>,
+    /// What was seen of them.
+    pub health: BTreeMap<PublicKey, HostHealth>,
+    /// Contracts in use.
+    pub live: Vec<LiveSight>,
+}
+
+/// A contract in use.
+#[derive(Clone, Debug)]
+pub struct LiveSight {
+    /// The host's number.
+    pub index: HostIndex,
+    /// The host.
+    pub host: PublicKey,
+    /// Who runs it.
+    pub operator: String,
+    /// The contract.
+    pub contract: ContractId,
+    /// What the chain shows of it; nothing if it has ended or the chain lags.
+    pub on_chain: Option<Contract>,
+    /// When its last period ends.
+    pub ends: ChainTime,
+    /// What vouchers may still cover.
+    pub money_left: Amount,
+}
+
+/// Why a step is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Fewer contracts than the allowance asks for.
+    TooFew {
+        /// Contracts that are good.
+        have: usize,
+        /// Contracts wanted.
+        want: usize,
+    },
+    /// Another host is to be replaced.
+    Replaces {
+        /// That host.
+        host: PublicKey,
+        /// What is wrong with it.
+        because: String,
+    },
+    /// The contract's term comes to its end.
+    EndsSoon {
+        /// When its last period ends.
+        ends: ChainTime,
+    },
+    /// The contract's money runs out.
+    MoneyRunsOut {
+        /// What is left.
+        left: Amount,
+    },
+    /// The contract has ended.
+    Ended {
+        /// When.
+        ends: ChainTime,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFew { have, want } => write!(f, "{have} of {want} contracts wanted"),
+            Self::Replaces { host, because } => {
+                write!(f, "replaces host {}: {because}", host.short())
+            }
+            Self::EndsSoon { ends } => write!(f, "the term ends at chain time {}", ends.0),
+            Self::MoneyRunsOut { left } => write!(f, "only {left} are left for transfers"),
+            Self::Ended { ends } => write!(f, "the contract ended at chain time {}", ends.0),
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Forms a contract.
+    Form {
+        /// With this host.
+        host: PublicKey,
+        /// Who runs it.
+        operator: String,
+        /// Money to lock.
+        funds: Amount,
+        /// Why.
+        reason: Reason,
+    },
+    /// Renews a contract; its data is carried over.
+    Renew {
+        /// The host's number.
+        index: HostIndex,
+        /// The host.
+        host: PublicKey,
+        /// Money to lock in the successor, of which the old one's rest is the first part.
+        funds: Amount,
+        /// Why.
+        reason: Reason,
+    },
+    /// Forgets a contract that has ended.
+    Retire {
+        /// The host's number.
+        index: HostIndex,
+        /// The host.
+        host: PublicKey,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form { host, operator, funds, reason } => {
+                write!(f, "form with {} ({operator}), {funds}: {reason}", host.short())
+            }
+            Self::Renew { host, funds, reason, .. } => {
+                write!(f, "renew with {}, {funds}: {reason}", host.short())
+            }
+            Self::Retire { host, reason, .. } => write!(f, "forget {}: {reason}", host.short()),
+        }
+    }
+}
+
+/// What the contractor thinks of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostVerdict {
+    /// The host.
+    pub host: PublicKey,
+    /// Who runs it.
+    pub operator: String,
+    /// 0 to [`super::score::BEST`]; nothing if it is not announced.
+    pub score: Option<u32>,
+    /// What it comes to.
+    pub standing: Standing,
+}
+
+/// What becomes of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has a good contract.
+    Live,
+    /// It has a contract and is to be replaced.
+    Bad(String),
+    /// The plan forms a contract with it.
+    Chosen,
+    /// It would do; others are better or no more are needed.
+    Spare,
+    /// It shares its operator with a better one, and there are enough others.
+    SameOperator,
+    /// It forms no contracts.
+    NotAccepting,
+    /// It asks too much.
+    TooExpensive {
+        /// Which price.
+        what: &'static str,
+        /// What it asks.
+        asked: Amount,
+        /// The allowance's limit.
+        limit: Amount,
+    },
+    /// It proved unreliable before.
+    Unreliable(String),
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live => f.write_str("in use"),
+            Self::Bad(why) => write!(f, "to be replaced: {why}"),
+            Self::Chosen => f.write_str("chosen"),
+            Self::Spare => f.write_str("not needed"),
+            Self::SameOperator => f.write_str("same operator as a better host"),
+            Self::NotAccepting => f.write_str("forms no contracts"),
+            Self::TooExpensive { what, asked, limit } => {
+                write!(f, "asks {asked} for {what}, limit {limit}")
+            }
+            Self::Unreliable(why) => write!(f, "unreliable: {why}"),
+        }
+    }
+}
+
+/// What the contractor would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps, in order.
+    pub steps: Vec<Step>,
+    /// All hosts, best first.
+    pub hosts: Vec<HostVerdict>,
+    /// Most money that the steps take from the account, fees included.
+    pub spend: Amount,
+    /// What the account has.
+    pub balance: Amount,
+    /// Contracts that are wanted and for which there is no host.
+    pub missing: usize,
+}
+
+/// A contract is renewed when less than one part in this of its funds is left for transfers.
+const LOW_MONEY: u128 = 10;
+
+/// Makes a plan.
+#[must_use]
+pub fn plan(sight: &Sight) -> Plan {
+    let mut steps = Vec::new();
+    let mut standing = BTreeMap::new();
+    let mut bad = Vec::new();
+    let mut good = 0;
+    let mut operators = BTreeSet::new();
+    let health = |host: &PublicKey| sight.health.get(host).cloned().unwrap_or_default();
+    for live in &sight.live {
+        if live.on_chain.is_none() && sight.now >= live.ends {
+            let reason = Reason::Ended { ends: live.ends };
+            steps.push(Step::Retire { index: live.index, host: live.host, reason });
+            continue;
+        }
+        match verdict(&health(&live.host), sight.clock) {
+            Some(because) => {
+                standing.insert(live.host, Standing::Bad(because.clone()));
+                bad.push((live.host, because));
+            }
+            None => {
+                standing.insert(live.host, Standing::Live);
+                operators.insert(live.operator.clone());
+                good += 1;
+                steps.extend(renewal(sight, live));
+            }
+        }
+    }
+    let ranked = rank(sight, &mut standing);
+    let want = usize::from(sight.allowance.hosts);
+    let chosen = choose(&ranked, want.saturating_sub(good), operators, &mut standing);
+    let missing = want.saturating_sub(good + chosen.len());
+    let mut bad = bad.into_iter();
+    for (number, candidate) in chosen.iter().enumerate() {
+        let reason = match bad.next() {
+            Some((host, because)) => Reason::Replaces { host, because },
+            None => Reason::TooFew { have: good + number, want },
+        };
+        let (host, operator) = (candidate.host, candidate.operator.clone());
+        let funds = sight.allowance.funds_each();
+        steps.push(Step::Form { host, operator, funds, reason });
+    }
+    let spend = steps.iter().fold(Amount::ZERO, |sum, step| match step {
+        Step::Form { funds, .. } | Step::Renew { funds, .. } => {
+            sum.saturating_add(*funds).saturating_add(sight.fee)
+        }
+        Step::Retire { .. } => sum,
+    });
+    let hosts = verdicts(sight, &ranked, &standing);
+    Plan { steps, hosts, spend, balance: sight.balance, missing }
+}
+
+/// A host that could be used.
+struct Candidate {
+    host: PublicKey,
+    operator: String,
+    score: u32,
+}
+
+/// Renews before the last period begins, so that a proof is never late for it, or at half of a short
+/// term; and earlier when transfers have used up the money.
+fn renewal(sight: &Sight, live: &LiveSight) -> Option<Step> {
+    let contract = live.on_chain.as_ref()?;
+    let terms = &contract.terms;
+    let lead = (terms.period.0.saturating_mul(3) / 2).min(terms.duration().0 / 2);
+    let due = live.ends.0.saturating_sub(lead);
+    let low = Amount(terms.funds.0 / LOW_MONEY);
+    let left = live.money_left.min(contract.funds);
+    let reason = if sight.now.0 >= due {
+        Reason::EndsSoon { ends: live.ends }
+    } else if left < low {
+        Reason::MoneyRunsOut { left }
+    } else {
+        return None;
+    };
+    let funds = sight.allowance.funds_each();
+    Some(Step::Renew { index: live.index, host: live.host, funds, reason })
+}
+
+/// All announced hosts, best first; those that cannot be used get their standing.
+fn rank(sight: &Sight, standing: &mut BTreeMap<PublicKey, Standing>) -> Vec<Candidate> {
+    let allowance = &sight.allowance;
+    let term = Millis(allowance.period.0.saturating_mul(u64::from(allowance.periods)));
+    let price = |announcement: &HostAnnouncement| byte_price(&announcement.prices, term);
+    let cheapest = sight.announced.iter().map(|(_, a)| price(a)).min().unwrap_or_default();
+    let mut ranked = Vec::new();
+    for (host, announcement) in &sight.announced {
+        let health = sight.health.get(host).cloned().unwrap_or_default();
+        let refused = if !announcement.accepting {
+            Some(Standing::NotAccepting)
+        } else if let Some((what, asked, limit)) = allowance.limits.above(&announcement.prices) {
+            Some(Standing::TooExpensive { what, asked, limit })
+        } else {
+            verdict(&health, sight.clock).map(Standing::Unreliable)
+        };
+        if let Some(refused) = refused {
+            standing.entry(*host).or_insert(refused);
+        }
+        let score = score(price(announcement), cheapest, &health, sight.clock);
+        ranked.push(Candidate { host: *host, operator: announcement.operator.clone(), score });
+    }
+    ranked.sort_by(|a, b| b.score.cmp(&a.score).then(a.host.cmp(&b.host)));
+    ranked
+}
+
+/// The best hosts that have no standing yet: each operator once; only if that is not enough, again.
+fn choose<'a>(
+    ranked: &'a [Candidate],
+    count: usize,
+    mut operators: BTreeSet<String>,
+    standing: &mut BTreeMap<PublicKey, Standing>,
+) -> Vec<&'a Candidate> {
+    let mut chosen = Vec::new();
+    let mut again = Vec::new();
+    for candidate in ranked {
+        if standing.contains_key(&candidate.host) {
+            continue;
+        }
+        if !operators.insert(candidate.operator.clone()) {
+            again.push(candidate);
+        } else if chosen.len() < count {
+            chosen.push(candidate);
+        }
+    }
+    let lacking = count - chosen.len();
+    for candidate in again.iter().skip(lacking) {
+        standing.insert(candidate.host, Standing::SameOperator);
+    }
+    chosen.extend(again.into_iter().take(lacking));
+    for candidate in &chosen {
+        standing.insert(candidate.host, Standing::Chosen);
+    }
+    chosen
+}
+
+fn verdicts(
+    sight: &Sight,
+    ranked: &[Candidate],
+    standing: &BTreeMap<PublicKey, Standing>,
+) -> Vec<HostVerdict> {
+    let of = |host: &PublicKey| standing.get(host).cloned().unwrap_or(Standing::Spare);
+    let announced = ranked.iter().map(|candidate| HostVerdict {
+        host: candidate.host,
+        operator: candidate.operator.clone(),
+        score: Some(candidate.score),
+        standing: of(&candidate.host),
+    });
+    let names: BTreeSet<PublicKey> = ranked.iter().map(|candidate| candidate.host).collect();
+    let others = sight.live.iter().filter(|live| !names.contains(&live.host)).map(|live| {
+        let (host, operator) = (live.host, live.operator.clone());
+        HostVerdict { host, operator, score: None, standing: of(&live.host) }
+    });
+    announced.chain(others).collect()
+}

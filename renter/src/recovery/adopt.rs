@@ -1,0 +1,326 @@
+//! The newest head becomes this node's journal; contracts and money follow.
+
+use std::collections::BTreeMap;
+
+use samara_protocol::chain::{Action, Transaction, TransactionBody};
+use samara_protocol::encoding;
+use samara_protocol::journal::entry::JournalPoint;
+use samara_protocol::journal::head::{Head, Segment};
+use samara_protocol::journal::quorum::HeadSet;
+use samara_protocol::journal::{Entry, HostIndex, SlabRecord};
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::Amount;
+
+use super::claim::{Answered, Claim, host_row};
+use super::error::RecoveryError;
+use super::progress::{Progress, Step, load_silent, save_silent};
+use super::types::{RecoveryPhase, RecoveryReport};
+use super::{Context, Recovery};
+use crate::journal::{Adopted, Candidate, Mode, choose};
+use crate::progress::{Meter, Phase, ProgressEvent, Unit};
+use crate::transfer::Downloader;
+
+/// Plaintext bytes of a full slab: sealed frames without their tags.
+fn capacity(record: &SlabRecord) -> u64 {
+    let frames = u64::from(record.data) << record.column.saturating_sub(record.frame).min(32);
+    frames.saturating_mul((1u64 << record.frame.min(32)).saturating_sub(16))
+}
+
+impl Recovery {
+    /// Takes contracts into the table, fetches the journal, and makes it this node's. Names can be listed
+    /// from here on.
+    pub(super) async fn adopt(
+        &self,
+        context: &Context<'_>,
+        progress: &mut Progress,
+        claim: &Claim,
+        report: &mut RecoveryReport,
+    ) -> Result<Mode, RecoveryError> {
+        progress.enter(Step::Adopting);
+        progress.save(self.world.store.as_ref()).await?;
+        // Requests carry the new epoch from here on; hosts refuse the old one.
+        self.book.writer().claim(claim.epoch);
+        let newest = claim.newest();
+        let quorum = match newest {
+            Some(newest) => claim.is_quorum(newest),
+            // No head anywhere: that is certain only if every host said so.
+            None => claim.silent.is_empty(),
+        };
+        let hosts = newest.map(|head| head.base.hosts.clone()).unwrap_or_default();
+        self.take_contracts(claim, &hosts, report).await?;
+        let (entries, base) = match newest {
+            Some(newest) => (self.journal_of(context, newest).await?, Some(&newest.base)),
+            None if quorum => (Vec::new(), None),
+            None => {
+                let reasons = claim.silent.iter().map(|(_, row)| row.reason.clone());
+                return Err(RecoveryError::NoHead(reasons.collect()));
+            }
+        };
+        let mode = if quorum && !context.options.read_only { Mode::Active } else { Mode::ReadOnly };
+        let old_set = base.map(|base| base.head_set.clone()).unwrap_or_default();
+        let head_set = if mode == Mode::Active { self.head_set(&old_set) } else { old_set };
+        let old_account = base.map_or(0, |base| base.account);
+        let account = match mode {
+            Mode::Active if base.is_some_and(|base| base.epoch != claim.epoch) => old_account + 1,
+            _ => old_account,
+        };
+        self.journal
+            .adopt(Adopted {
+                mode,
+                epoch: claim.epoch,
+                account,
+                head_set,
+                segments: base.map(|base| base.segments.clone()).unwrap_or_default(),
+                base_point: base.map(|base| base.point).unwrap_or_default(),
+                entries,
+            })
+            .await?;
+        self.count(report);
+        let (files, bytes) = (report.files, report.bytes);
+        context.progress.report(ProgressEvent::NamesAvailable { files, bytes });
+        report.may_be_missing = may_be_missing(claim, newest, quorum);
+        Ok(mode)
+    }
+
+    /// The head set under the new epoch: chosen from the hosts that answered, old members first. The
+    /// promises of a read quorum have sealed the old set, so it needs no quorum any more.
+    fn head_set(&self, old: &HeadSet) -> HeadSet {
+        let candidates: Vec<Candidate> = self
+            .book
+            .live()
+            .iter()
+            .map(|contract| Candidate {
+                index: contract.index(),
+                operator: contract.operator().to_owned(),
+                failing: false,
+            })
+            .collect();
+        HeadSet {
+            generation: old.generation.saturating_add(1),
+            hosts: choose(&old.hosts, &candidates),
+            previous: None,
+        }
+    }
+
+    /// Puts the hosts of the head and the contracts that answered into the table.
+    async fn take_contracts(
+        &self,
+        claim: &Claim,
+        hosts: &[PublicKey],
+        report: &mut RecoveryReport,
+    ) -> Result<(), RecoveryError> {
+        let operators = self.operators().await?;
+        let operator = |host: &PublicKey| operators.get(host).cloned().unwrap_or_default();
+        for (index, host) in (0u16..).zip(hosts) {
+            self.book.add_host(HostIndex(index), *host, operator(host)).await?;
+        }
+        // Contracts that were formed after the newest head was written.
+        let mut new: Vec<PublicKey> =
+            claim.answered.iter().map(|answered| answered.live.found.record.host).collect();
+        new.sort_unstable();
+        new.dedup();
+        for host in new {
+            if self.book.index_of(&host).is_none() {
+                let index = self.book.next_index()?;
+                self.book.add_host(index, host, operator(&host)).await?;
+            }
+        }
+        // Where a host has several, the one formed last is used.
+        let mut answered: Vec<&Answered> = claim.answered.iter().collect();
+        answered.sort_by_key(|answered| answered.live.contract.formed);
+        for answered in answered {
+            let adoption = self.book.adopt(&answered.live.contract, &answered.status).await?;
+            if let Some(back) = adoption.rolled_back {
+                let reason = format!(
+                    "it shows revision {} after it signed revision {}",
+                    back.shown.number, back.known.number
+                );
+                report.hosts_behind.push(host_row(&answered.live.found, reason));
+            }
+        }
+        Ok(())
+    }
+
+    async fn operators(&self) -> Result<BTreeMap<PublicKey, String>, RecoveryError> {
+        let hosts = self.world.chain.announced_hosts().await?;
+        Ok(hosts.into_iter().map(|(key, announced)| (key, announced.operator)).collect())
+    }
+
+    /// All entries of a head: its segments', then its own.
+    async fn journal_of(
+        &self,
+        context: &Context<'_>,
+        newest: &Head,
+    ) -> Result<Vec<Entry>, RecoveryError> {
+        let segments = &newest.base.segments;
+        let (now, total) = (self.world.clock.now(), segments.len() as u64);
+        let mut meter =
+            Meter::new(context.progress, Phase::Adopting, Unit::Segments, Some(total), now);
+        let downloader = self.slabs.downloader();
+        let mut entries = Vec::new();
+        let mut point = JournalPoint::default();
+        for (number, segment) in segments.iter().enumerate() {
+            self.set_phase(RecoveryPhase::Adopting {
+                segments_done: number as u64,
+                segments_total: total,
+            });
+            if segment.from != point {
+                return Err(RecoveryError::Broken(format!("part {number} does not follow")));
+            }
+            let part = fetch(&downloader, number, segment).await?;
+            point = part.iter().fold(point, |point, entry| point.after(entry));
+            entries.extend(part);
+            meter.done = number as u64 + 1;
+            meter.report(None, self.world.clock.now());
+        }
+        if point != newest.base.point {
+            return Err(RecoveryError::Broken("its parts do not lead to the head".into()));
+        }
+        entries.extend(newest.entries.iter().cloned());
+        Ok(entries)
+    }
+
+    /// Counts what is there now.
+    pub(super) fn count(&self, report: &mut RecoveryReport) {
+        self.journal.read(|state| {
+            report.position = state.point.position;
+            report.vaults = state.vaults.len() as u64;
+            report.backups = state.backups.len() as u64;
+            let totals = state.vaults.values().map(crate::vault::totals);
+            (report.files, report.bytes) = totals
+                .fold((0, 0u64), |(files, bytes), (f, b)| (files + f, bytes.saturating_add(b)));
+        });
+    }
+
+    /// Writes the head to a quorum under the new epoch, and moves the money.
+    pub(super) async fn take_over(
+        &self,
+        progress: &mut Progress,
+        claim: &Claim,
+        report: &mut RecoveryReport,
+    ) -> Result<(), RecoveryError> {
+        progress.enter(Step::TakingOver);
+        progress.save(self.world.store.as_ref()).await?;
+        self.set_phase(RecoveryPhase::TakingOver { hosts_written: 0 });
+        let silent: Vec<_> = claim.silent.iter().map(|(found, _)| *found).collect();
+        save_silent(self.world.store.as_ref(), &silent).await?;
+        self.journal.confirm().await?;
+        let hosts_written = self.journal.status().settled as u64;
+        self.set_phase(RecoveryPhase::TakingOver { hosts_written });
+        let account = self.journal.status().account;
+        for old in 0..account {
+            // The old node may still spend; what it leaves is moved. A failure costs nothing but time.
+            match self.move_money(old, account).await {
+                Ok(moved) => report.money_moved = report.money_moved.saturating_add(moved),
+                Err(error) => tracing::warn!(%error, account = old, "money was not moved"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what an older epoch's account holds to this epoch's.
+    async fn move_money(&self, from: u64, to: u64) -> Result<Amount, RecoveryError> {
+        let chain = &self.world.chain;
+        let key = self.keys.account(from);
+        let account = chain.account(&key.public()).await?;
+        let fee = chain.genesis().parameters.minimum_fee;
+        let amount = account.balance.saturating_sub(fee);
+        if amount == Amount::ZERO {
+            return Ok(amount);
+        }
+        let action = Action::Transfer { to: self.keys.account(to).public(), amount };
+        let body = TransactionBody {
+            genesis: chain.genesis().hash(),
+            account: key.public(),
+            nonce: account.nonce,
+            fee,
+            action,
+        };
+        let id = chain.submit(Transaction::signed(body, &[&key])).await?;
+        chain.included(&id).await?;
+        Ok(amount)
+    }
+
+    /// Takes over contracts whose hosts did not answer before and do now. Returns how many.
+    pub(crate) async fn adopt_silent(&self) -> Result<usize, RecoveryError> {
+        let store = self.world.store.as_ref();
+        let silent = load_silent(store).await?;
+        if silent.is_empty() || self.journal.check_writable().is_err() {
+            return Ok(0);
+        }
+        let operators = self.operators().await?;
+        let mut left = Vec::new();
+        let mut adopted = 0;
+        for live in self.live(&silent).await? {
+            let host = live.found.record.host;
+            let taken = self.book.index_of(&host).and_then(|index| self.book.contract(index));
+            if taken.is_some_and(|taken| taken.terms().nonce != live.found.record.nonce) {
+                continue;
+            }
+            match live.link.promise(self.book.writer().epoch()).await {
+                Ok(answer) => {
+                    if self.book.index_of(&host).is_none() {
+                        let operator = operators.get(&host).cloned().unwrap_or_default();
+                        self.book.add_host(self.book.next_index()?, host, operator).await?;
+                    }
+                    self.book.adopt(&live.contract, &answer.status).await?;
+                    adopted += 1;
+                }
+                Err(_) => left.push(live.found),
+            }
+        }
+        save_silent(store, &left).await?;
+        Ok(adopted)
+    }
+}
+
+/// Reads one part of the journal.
+async fn fetch(
+    downloader: &Downloader,
+    number: usize,
+    segment: &Segment,
+) -> Result<Vec<Entry>, RecoveryError> {
+    let failed = |reason: String| RecoveryError::Segment { number, reason };
+    let mut bytes = Vec::new();
+    let mut left = segment.length;
+    for record in &segment.slabs {
+        let length = left.min(capacity(record));
+        let end = u32::try_from(length).map_err(|error| failed(error.to_string()))?;
+        if end == 0 {
+            break;
+        }
+        let part = downloader.read(record, 0..end).await;
+        bytes.extend(part.map_err(|error| failed(error.to_string()))?);
+        left -= length;
+    }
+    let entries: Vec<Entry> =
+        encoding::decode(&bytes).map_err(|error| RecoveryError::Broken(error.to_string()))?;
+    if entries.len() as u64 != segment.entries {
+        return Err(RecoveryError::Broken(format!("part {number} has another number of entries")));
+    }
+    Ok(entries)
+}
+
+/// What cannot be ruled out, in plain words.
+fn may_be_missing(claim: &Claim, newest: Option<&Head>, quorum: bool) -> Option<String> {
+    let newest = newest?;
+    if quorum {
+        return None;
+    }
+    let set = &newest.base.head_set;
+    let name = |index: &HostIndex| newest.base.hosts.get(usize::from(index.0)).copied();
+    let members: Vec<PublicKey> = set.hosts.iter().filter_map(name).collect();
+    let heard = |host: &PublicKey| {
+        claim.answered.iter().any(|answered| answered.live.found.record.host == *host)
+    };
+    let silent: Vec<String> = members.iter().filter(|h| !heard(h)).map(PublicKey::short).collect();
+    let needed = samara_protocol::journal::quorum::Quorum::of(members.len()).read;
+    Some(format!(
+        "{} of the {} hosts that keep the newest head answered, {needed} are needed to be certain. \
+         Changes after journal position {} may be missing. Hosts that did not answer: {}",
+        members.len() - silent.len(),
+        members.len(),
+        newest.point.position,
+        silent.join(", ")
+    ))
+}

@@ -1,0 +1,373 @@
+//! Gets: files back to disk, each verified before it has its name.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use samara_protocol::hash::Digest;
+use samara_protocol::journal::{Content, JournalState, StoredFile, StoredPath};
+
+use super::batch::update;
+use super::error::{GetError, VaultError};
+use super::names::{find, version};
+use super::plan::{Destination, Ranges, SlabTable, Wanted, Work, group, select};
+use super::types::{Conflict, GetReport, GetRequest};
+use super::{Vaults, item};
+use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
+use crate::world::{FileError, FileKind};
+
+/// Most bytes of one [`Vaults::read_range`].
+const MAX_RANGE: u64 = 16 << 20;
+/// Names tried for a file that is written beside an existing one.
+const RENAMES: u32 = 10_000;
+
+/// A time from which files are taken.
+pub(crate) enum Source {
+    /// What is acknowledged now.
+    Now,
+    /// What was at an earlier point.
+    Then(Box<JournalState>),
+}
+
+/// What stands in the way of a file's name.
+enum Place {
+    Free(PathBuf),
+    Replaces(PathBuf),
+    Beside(PathBuf),
+    Kept,
+}
+
+impl Vaults {
+    /// Fetches a file, a folder or a vault.
+    pub(crate) async fn get(
+        &self,
+        request: &GetRequest,
+        progress: &dyn Progress,
+    ) -> Result<GetReport, GetError> {
+        let source = match &request.backup {
+            None => Source::Now,
+            Some(backup) => Source::Then(Box::new(self.at_backup(backup).await?)),
+        };
+        let path = request.destination.as_path();
+        let existing = self.world.files.stat(path).await?;
+        let slash = path.to_str().is_some_and(|text| text.ends_with('/'));
+        let is_folder = slash || existing.is_some_and(|entry| entry.kind == FileKind::Folder);
+        let destination = Destination { path, is_folder };
+        let choose = |state: &JournalState| {
+            let (_, vault) = find(state, &request.vault)?;
+            select(vault, &request.vault, &request.path, request.version, &destination)
+        };
+        let wanted = self.wanted(&source, choose)?;
+        self.fetch(wanted, request.conflict, request.dry_run, progress).await
+    }
+
+    /// Chooses files from a time, and finds their slabs.
+    pub(crate) fn wanted(
+        &self,
+        source: &Source,
+        choose: impl FnOnce(&JournalState) -> Result<Vec<(StoredPath, PathBuf, StoredFile)>, GetError>,
+    ) -> Result<Vec<Wanted>, GetError> {
+        self.journal.read(|now| {
+            let older = match source {
+                Source::Now => None,
+                Source::Then(state) => Some(&**state),
+            };
+            let chosen = choose(older.unwrap_or(now))?;
+            let table = SlabTable::of(chosen.iter().map(|(_, _, file)| file), now, older);
+            let wanted = chosen.into_iter().map(|(path, target, file)| {
+                let ranges = table.ranges(&file);
+                Wanted { path, target, file, ranges }
+            });
+            Ok(wanted.collect())
+        })
+    }
+
+    /// Fetches files and writes them. One that fails is reported, and the rest goes on.
+    pub(crate) async fn fetch(
+        &self,
+        wanted: Vec<Wanted>,
+        conflict: Conflict,
+        dry_run: bool,
+        progress: &dyn Progress,
+    ) -> Result<GetReport, GetError> {
+        let started = self.world.clock.now();
+        let mut report = GetReport { dry_run, ..GetReport::default() };
+        let mut files = Vec::with_capacity(wanted.len());
+        let mut taken = BTreeSet::new();
+        for mut file in wanted {
+            match self.place(&file.target, conflict, &mut taken).await {
+                Ok(Place::Kept) => {
+                    report.kept.push(file.path.to_string());
+                    continue;
+                }
+                Ok(Place::Free(target)) => file.target = target,
+                Ok(Place::Replaces(target)) => {
+                    report.replaced_files += 1;
+                    file.target = target;
+                }
+                Ok(Place::Beside(target)) => {
+                    report.renamed.push(target.display().to_string());
+                    file.target = target;
+                }
+                Err(error) => {
+                    report.failed.push(item(file.path.as_str(), "file_failed", error));
+                    continue;
+                }
+            }
+            files.push(file);
+        }
+        let total = files.iter().map(|file| file.file.size).sum();
+        if dry_run {
+            report.restored_files = files.len() as u64;
+            report.restored_bytes = total;
+            return Ok(report);
+        }
+        let meter = Meter::new(progress, Phase::Restoring, Unit::Bytes, Some(total), started);
+        let run = Run { vaults: self, files: &files, meter: Mutex::new(meter) };
+        let work = group(&files, self.options.shared_read);
+        let tasks = work.into_iter().map(|work| run.work(work));
+        let mut done = futures::stream::iter(tasks).buffer_unordered(self.options.parallel_reads);
+        while let Some(results) = done.next().await {
+            for (index, result) in results {
+                let file = &files[index];
+                let item = file.path.to_string();
+                match result {
+                    Ok(()) => {
+                        report.restored_files += 1;
+                        report.restored_bytes =
+                            report.restored_bytes.saturating_add(file.file.size);
+                        progress.report(ProgressEvent::Finished { phase: Phase::Restoring, item });
+                    }
+                    Err(error) => {
+                        progress.report(ProgressEvent::Failed {
+                            phase: Phase::Restoring,
+                            item: item.clone(),
+                            reason: error.to_string(),
+                        });
+                        report.failed.push(super::item(item, error.code(), error));
+                    }
+                }
+            }
+        }
+        report.failed.sort_by(|a, b| a.path.cmp(&b.path));
+        report.elapsed = self.world.clock.now().saturating_sub(started);
+        Ok(report)
+    }
+
+    /// Decides under which name a file is written.
+    async fn place(
+        &self,
+        target: &Path,
+        conflict: Conflict,
+        taken: &mut BTreeSet<PathBuf>,
+    ) -> Result<Place, FileError> {
+        let refuse = |reason: &str| FileError {
+            action: "replace",
+            path: target.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let Some(existing) = self.world.files.stat(target).await? else {
+            taken.insert(target.to_owned());
+            return Ok(Place::Free(target.to_owned()));
+        };
+        match conflict {
+            Conflict::Keep => Ok(Place::Kept),
+            Conflict::Replace if existing.kind == FileKind::File => {
+                Ok(Place::Replaces(target.to_owned()))
+            }
+            Conflict::Replace => Err(refuse("it is not a regular file")),
+            Conflict::Rename => {
+                for number in 1..=RENAMES {
+                    let other = beside(target, number);
+                    if !taken.contains(&other) && self.world.files.stat(&other).await?.is_none() {
+                        taken.insert(other.clone());
+                        return Ok(Place::Beside(other));
+                    }
+                }
+                Err(refuse("too many restored copies lie beside it"))
+            }
+        }
+    }
+
+    /// Bytes of one file, at most 16 MiB at once.
+    pub(crate) async fn read_range(
+        &self,
+        name: &str,
+        path: &str,
+        number: Option<u64>,
+        range: Range<u64>,
+    ) -> Result<Bytes, GetError> {
+        let stored = StoredPath::new(path).map_err(VaultError::Path)?;
+        let (file, ranges) = self.journal.read(|state| {
+            let (_, vault) = find(state, name)?;
+            let file = version(vault, name, &stored, number)?.file.clone();
+            let ranges = SlabTable::of(std::iter::once(&file), state, None).ranges(&file);
+            Ok::<_, VaultError>((file, ranges))
+        })?;
+        let Range { start, end } = range;
+        if start > end || end > file.size || end - start > MAX_RANGE {
+            return Err(GetError::Range { path: path.to_owned(), size: file.size, start, end });
+        }
+        let ranges = match ranges {
+            Ranges::Inline => return Ok(inline_range(&file, start, end)),
+            Ranges::Unknown(slab) => {
+                return Err(GetError::UnknownSlab { path: path.into(), slab: slab.to_string() });
+            }
+            Ranges::Slabs(ranges) => ranges,
+        };
+        let downloader = self.slabs.downloader();
+        let mut bytes = BytesMut::with_capacity(usize::try_from(end - start).unwrap_or(0));
+        let mut at = 0u64;
+        for part in ranges {
+            let next = at.saturating_add(u64::from(part.length));
+            let (from, to) = (start.max(at), end.min(next));
+            if from < to {
+                // Both lie within the part, whose length is 32 bits wide.
+                let offset = |position: u64| part.offset.saturating_add((position - at) as u32);
+                let read = downloader.read(&part.record, offset(from)..offset(to)).await;
+                bytes.extend_from_slice(
+                    &read.map_err(|source| GetError::Download { path: path.to_owned(), source })?,
+                );
+            }
+            at = next;
+        }
+        Ok(bytes.freeze())
+    }
+}
+
+fn inline_range(file: &StoredFile, start: u64, end: u64) -> Bytes {
+    let Content::Inline(bytes) = &file.content else { return Bytes::new() };
+    let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+    Bytes::copy_from_slice(&bytes[at(start)..at(end)])
+}
+
+/// `name (restored).ext`, `name (restored 2).ext`, ...
+fn beside(target: &Path, number: u32) -> PathBuf {
+    let text = |part: Option<&std::ffi::OsStr>| {
+        part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let (stem, extension) = (text(target.file_stem()), text(target.extension()));
+    let mark = if number == 1 { "restored".to_owned() } else { format!("restored {number}") };
+    let name = if extension.is_empty() {
+        format!("{stem} ({mark})")
+    } else {
+        format!("{stem} ({mark}).{extension}")
+    };
+    target.with_file_name(name)
+}
+
+/// One fetch under way.
+struct Run<'a> {
+    vaults: &'a Vaults,
+    files: &'a [Wanted],
+    meter: Mutex<Meter<'a>>,
+}
+
+impl Run<'_> {
+    async fn work(&self, work: Work) -> Vec<(usize, Result<(), GetError>)> {
+        match work {
+            Work::Alone(index) => vec![(index, self.alone(&self.files[index]).await)],
+            Work::Shared { range, files } => {
+                let end = range.offset.saturating_add(range.length);
+                let read =
+                    self.vaults.slabs.downloader().read(&range.record, range.offset..end).await;
+                let mut results = Vec::with_capacity(files.len());
+                match read {
+                    Ok(bytes) => {
+                        let bytes = Bytes::from(bytes);
+                        for (index, span) in files {
+                            let part = bytes.slice(span);
+                            results.push((index, self.whole(&self.files[index], part).await));
+                        }
+                    }
+                    // Each may still be readable alone: a part of a slab can outlive the rest.
+                    Err(_) => {
+                        for (index, _) in files {
+                            results.push((index, self.alone(&self.files[index]).await));
+                        }
+                    }
+                }
+                results
+            }
+        }
+    }
+
+    /// Writes a file whose bytes are here.
+    async fn whole(&self, file: &Wanted, bytes: Bytes) -> Result<(), GetError> {
+        let mut writer = self.vaults.world.files.create(&file.target).await?;
+        let hasher = update(self.vaults, blake3::Hasher::new(), bytes.clone()).await;
+        let size = bytes.len() as u64;
+        check(file, size, &hasher)?;
+        if size > 0 {
+            writer.write(bytes).await?;
+        }
+        writer.finish(file.file.modified, file.file.executable).await?;
+        self.count(size, &file.path);
+        Ok(())
+    }
+
+    /// Fetches and writes one file, piece by piece.
+    async fn alone(&self, file: &Wanted) -> Result<(), GetError> {
+        let ranges = match &file.ranges {
+            Ranges::Inline => {
+                let bytes = inline_range(&file.file, 0, file.file.size);
+                return self.whole(file, bytes).await;
+            }
+            Ranges::Unknown(slab) => {
+                let path = file.path.to_string();
+                return Err(GetError::UnknownSlab { path, slab: slab.to_string() });
+            }
+            Ranges::Slabs(ranges) => ranges.clone(),
+        };
+        let mut writer = self.vaults.world.files.create(&file.target).await?;
+        let mut reader = self.vaults.slabs.downloader().stream(ranges);
+        let mut hasher = blake3::Hasher::new();
+        let mut size = 0u64;
+        loop {
+            let next = reader
+                .next()
+                .await
+                .map_err(|source| GetError::Download { path: file.path.to_string(), source })?;
+            let Some(bytes) = next else { break };
+            let length = bytes.len() as u64;
+            size = size.saturating_add(length);
+            hasher = update(self.vaults, hasher, bytes.clone()).await;
+            writer.write(bytes).await?;
+            self.count(length, &file.path);
+        }
+        check(file, size, &hasher)?;
+        writer.finish(file.file.modified, file.file.executable).await?;
+        Ok(())
+    }
+
+    fn count(&self, bytes: u64, path: &StoredPath) {
+        let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        meter.done = meter.done.saturating_add(bytes);
+        meter.report(Some(path.as_str()), self.vaults.world.clock.now());
+    }
+}
+
+fn check(file: &Wanted, size: u64, hasher: &blake3::Hasher) -> Result<(), GetError> {
+    let hash = Digest(*hasher.finalize().as_bytes());
+    if size == file.file.size && hash == file.file.hash {
+        Ok(())
+    } else {
+        Err(GetError::Hash(file.path.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beside_keep_their_extension() {
+        let name = |path, number| beside(Path::new(path), number).display().to_string();
+        assert_eq!(name("/a/b.txt", 1), "/a/b (restored).txt");
+        assert_eq!(name("/a/b.tar.gz", 2), "/a/b.tar (restored 2).gz");
+        assert_eq!(name("/a/Makefile", 1), "/a/Makefile (restored)");
+    }
+}

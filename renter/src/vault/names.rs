@@ -1,0 +1,338 @@
+//! Names: what exists, and changes that move no bytes.
+
+use std::collections::BTreeMap;
+
+use samara_protocol::journal::{
+    Change, FileState, JournalState, StoredPath, VaultEvent, VaultId, VaultState, Version,
+};
+
+use super::Vaults;
+use super::error::VaultError;
+use super::types::{FileRow, ListOptions, ListRow, VaultRow, VersionRow};
+use crate::world::random_bytes;
+
+/// Events of one append; each has at most two paths of 4 KiB.
+const EVENTS: usize = 40;
+
+/// A change of a vault; the journal gives it its number.
+pub(crate) fn event(vault: VaultId, event: VaultEvent) -> Change {
+    Change::Vault { vault, number: 0, event }
+}
+
+/// Checks a vault's name.
+pub(crate) fn check_name(name: &str) -> Result<(), VaultError> {
+    let bad = |c: char| c.is_control() || c == '/' || c == ':';
+    if name.is_empty() || name.len() > 64 || name.contains(bad) {
+        return Err(VaultError::Name(name.chars().take(80).collect()));
+    }
+    Ok(())
+}
+
+/// A folder's path as users write it, without slashes at its ends.
+pub(crate) fn folder(path: &str) -> &str {
+    path.trim_matches('/')
+}
+
+pub(crate) fn version_row(version: &Version) -> VersionRow {
+    VersionRow {
+        version: version.number,
+        stored: version.time,
+        size: version.file.size,
+        modified: version.file.modified,
+        executable: version.file.executable,
+        hash: version.file.hash.to_string(),
+    }
+}
+
+fn file_row(path: &StoredPath, file: &FileState, versions: bool) -> Option<FileRow> {
+    let newest = file.versions.last()?;
+    Some(FileRow {
+        path: path.to_string(),
+        version: version_row(newest),
+        deleted: file.deleted,
+        versions: if versions { file.versions.iter().map(version_row).collect() } else { vec![] },
+    })
+}
+
+pub(crate) fn vault_row(id: VaultId, vault: &VaultState) -> VaultRow {
+    let (files, bytes) = totals(vault);
+    VaultRow {
+        id: id.to_string(),
+        name: vault.name.clone(),
+        created: vault.created,
+        files,
+        bytes,
+        versions: vault.files.values().map(|file| file.versions.len() as u64).sum(),
+        events: vault.next,
+    }
+}
+
+/// Listed files of a vault, and their bytes.
+pub(crate) fn totals(vault: &VaultState) -> (u64, u64) {
+    vault.listed().fold((0, 0), |(files, bytes), (_, version)| {
+        (files + 1, bytes.saturating_add(version.file.size))
+    })
+}
+
+/// The vault with a name.
+pub(crate) fn find<'a>(
+    state: &'a JournalState,
+    name: &str,
+) -> Result<(VaultId, &'a VaultState), VaultError> {
+    state.vault_named(name).ok_or_else(|| VaultError::NoVault(name.to_owned()))
+}
+
+/// The rows of a listing.
+pub(crate) fn list(
+    state: &JournalState,
+    name: &str,
+    options: &ListOptions,
+) -> Result<Vec<ListRow>, VaultError> {
+    let (_, vault) = find(state, name)?;
+    let folder = folder(&options.folder);
+    let mut folders: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut files = Vec::new();
+    let mut any = folder.is_empty();
+    for (path, file) in &vault.files {
+        if !path.is_below(folder) || (file.deleted && !options.versions) {
+            continue;
+        }
+        any = true;
+        let rest = path.as_str()[folder.len()..].trim_start_matches('/');
+        match rest.split_once('/') {
+            Some((first, _)) if !options.recursive => {
+                let parent =
+                    if folder.is_empty() { first.to_owned() } else { format!("{folder}/{first}") };
+                let count = folders.entry(parent).or_default();
+                if let Some(current) = file.current() {
+                    count.0 += 1;
+                    count.1 = count.1.saturating_add(current.file.size);
+                }
+            }
+            _ => files.extend(file_row(path, file, options.versions).map(ListRow::File)),
+        }
+    }
+    if !any {
+        return Err(VaultError::NoFile { vault: name.to_owned(), path: folder.to_owned() });
+    }
+    let folders =
+        folders.into_iter().map(|(path, (files, bytes))| ListRow::Folder { path, files, bytes });
+    Ok(folders.chain(files).collect())
+}
+
+/// The listed version of a file, or a given one.
+pub(crate) fn version<'a>(
+    vault: &'a VaultState,
+    name: &str,
+    path: &StoredPath,
+    number: Option<u64>,
+) -> Result<&'a Version, VaultError> {
+    let missing = || VaultError::NoFile { vault: name.to_owned(), path: path.to_string() };
+    let file = vault.files.get(path).ok_or_else(missing)?;
+    match number {
+        None => file.current().ok_or_else(missing),
+        Some(number) => {
+            file.versions.iter().find(|version| version.number == number).ok_or_else(|| {
+                VaultError::NoVersion {
+                    vault: name.to_owned(),
+                    path: path.to_string(),
+                    version: number,
+                }
+            })
+        }
+    }
+}
+
+impl Vaults {
+    /// All vaults, ordered by name.
+    pub(crate) fn vaults(&self) -> Vec<VaultRow> {
+        let mut rows: Vec<VaultRow> = self
+            .journal
+            .read(|state| state.vaults.iter().map(|(id, vault)| vault_row(*id, vault)).collect());
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        rows
+    }
+
+    /// Lists a folder, now or at a backup's point.
+    pub(crate) async fn list(
+        &self,
+        name: &str,
+        options: &ListOptions,
+    ) -> Result<Vec<ListRow>, VaultError> {
+        match &options.backup {
+            None => self.journal.read(|state| list(state, name, options)),
+            Some(backup) => list(&self.at_backup(backup).await?, name, options),
+        }
+    }
+
+    /// Everything as it was at a backup's point.
+    pub(crate) async fn at_backup(&self, name: &str) -> Result<JournalState, VaultError> {
+        let position = self
+            .journal
+            .read(|state| state.backup_named(name).map(|(_, backup)| backup.point.position))
+            .ok_or_else(|| VaultError::NoBackup(name.to_owned()))?;
+        let state = self.journal.replay(position).await?;
+        state.ok_or_else(|| VaultError::NoBackup(name.to_owned()))
+    }
+
+    /// One file, or one of its versions.
+    pub(crate) fn file(
+        &self,
+        name: &str,
+        path: &str,
+        number: Option<u64>,
+    ) -> Result<FileRow, VaultError> {
+        let path = StoredPath::new(path)?;
+        self.journal.read(|state| {
+            let (_, vault) = find(state, name)?;
+            let found = version(vault, name, &path, number)?;
+            Ok(FileRow {
+                path: path.to_string(),
+                version: version_row(found),
+                deleted: vault.files.get(&path).is_some_and(|file| file.deleted),
+                versions: Vec::new(),
+            })
+        })
+    }
+
+    /// Makes a vault.
+    pub(crate) async fn create(&self, name: &str) -> Result<VaultRow, VaultError> {
+        check_name(name)?;
+        if self.journal.read(|state| state.vault_named(name).is_some()) {
+            return Err(VaultError::Exists(format!("vault '{name}'")));
+        }
+        let id = VaultId(random_bytes(self.world.random.as_ref()));
+        self.journal.append(vec![event(id, VaultEvent::Created { name: name.into() })]).await?;
+        self.journal.read(|state| {
+            let (id, vault) = find(state, name)?;
+            Ok(vault_row(id, vault))
+        })
+    }
+
+    /// The id of a vault, which is made if it does not exist.
+    pub(crate) async fn find_or_create(&self, name: &str) -> Result<VaultId, VaultError> {
+        let known = || self.journal.read(|state| state.vault_named(name).map(|(id, _)| id));
+        if let Some(id) = known() {
+            return Ok(id);
+        }
+        match self.create(name).await {
+            Ok(_) => {}
+            // Another caller was faster.
+            Err(VaultError::Exists(_)) => {}
+            Err(error) if error.code() == "exists" => {}
+            Err(error) => return Err(error),
+        }
+        known().ok_or_else(|| VaultError::NoVault(name.to_owned()))
+    }
+
+    /// Gives a vault another name.
+    pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<(), VaultError> {
+        check_name(to)?;
+        let id = self.journal.read(|state| find(state, from).map(|(id, _)| id))?;
+        if self.journal.read(|state| state.vault_named(to).is_some()) {
+            return Err(VaultError::Exists(format!("vault '{to}'")));
+        }
+        self.journal.append(vec![event(id, VaultEvent::Renamed { name: to.into() })]).await?;
+        Ok(())
+    }
+
+    /// Gives a vault and everything in it up.
+    pub(crate) async fn remove_vault(&self, name: &str) -> Result<(), VaultError> {
+        let id = self.journal.read(|state| find(state, name).map(|(id, _)| id))?;
+        self.journal.append(vec![event(id, VaultEvent::Removed)]).await?;
+        Ok(())
+    }
+
+    /// Moves a file, or a folder with all in it; returns how many files moved. Into `to/` if it ends
+    /// in a slash.
+    pub(crate) async fn move_file(
+        &self,
+        name: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<u64, VaultError> {
+        let from = folder(from);
+        let last = from.rsplit('/').next().unwrap_or(from);
+        let to = if to.ends_with('/') || to.is_empty() {
+            StoredPath::new(format!("{to}{last}"))?
+        } else {
+            StoredPath::new(to)?
+        };
+        let (id, paths) = self.below(name, from)?;
+        if to.is_below(from) && to.as_str() != from && paths.len() > 1 {
+            return Err(VaultError::Exists(format!("'{to}' lies in '{from}', which")));
+        }
+        let mut moves = Vec::with_capacity(paths.len());
+        for path in paths {
+            let target = StoredPath::new(format!("{to}{}", &path.as_str()[from.len()..]))?;
+            if self.journal.read(|s| s.vaults.get(&id).is_some_and(|v| is_listed(v, &target))) {
+                return Err(VaultError::Exists(format!("file '{target}'")));
+            }
+            moves.push(event(id, VaultEvent::Moved { from: path, to: target }));
+        }
+        self.append_all(moves).await
+    }
+
+    /// Takes a file off the list, or a folder with all in it; its versions stay. Returns how many.
+    pub(crate) async fn remove(
+        &self,
+        name: &str,
+        path: &str,
+        recursive: bool,
+    ) -> Result<u64, VaultError> {
+        let path = folder(path);
+        let (id, paths) = self.below(name, path)?;
+        let is_file = paths.len() == 1 && paths[0].as_str() == path;
+        if !is_file && !recursive {
+            return Err(VaultError::NoFile {
+                vault: name.to_owned(),
+                path: format!("{path} (a folder: remove it with all in it)"),
+            });
+        }
+        let events = paths.into_iter().map(|path| event(id, VaultEvent::Deleted { path }));
+        self.append_all(events.collect()).await
+    }
+
+    /// Gives one version of a file up for good.
+    pub(crate) async fn remove_version(
+        &self,
+        name: &str,
+        path: &str,
+        number: u64,
+    ) -> Result<(), VaultError> {
+        let path = StoredPath::new(path)?;
+        let id = self.journal.read(|state| {
+            let (id, vault) = find(state, name)?;
+            version(vault, name, &path, Some(number)).map(|_| id)
+        })?;
+        let removed = VaultEvent::VersionRemoved { path, version: number };
+        self.journal.append(vec![event(id, removed)]).await?;
+        Ok(())
+    }
+
+    /// Listed files at or below a path.
+    fn below(&self, name: &str, path: &str) -> Result<(VaultId, Vec<StoredPath>), VaultError> {
+        self.journal.read(|state| {
+            let (id, vault) = find(state, name)?;
+            let listed = vault.listed().map(|(listed, _)| listed);
+            let paths: Vec<StoredPath> = listed.filter(|p| p.is_below(path)).cloned().collect();
+            if paths.is_empty() {
+                let path = path.to_owned();
+                return Err(VaultError::NoFile { vault: name.to_owned(), path });
+            }
+            Ok((id, paths))
+        })
+    }
+
+    async fn append_all(&self, changes: Vec<Change>) -> Result<u64, VaultError> {
+        let count = changes.len() as u64;
+        for part in changes.chunks(EVENTS) {
+            self.journal.append(part.to_vec()).await?;
+        }
+        Ok(count)
+    }
+}
+
+fn is_listed(vault: &VaultState, path: &StoredPath) -> bool {
+    vault.files.get(path).is_some_and(|file| file.current().is_some())
+}
