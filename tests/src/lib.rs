@@ -1,3 +1,4 @@
 //! Simulator and end-to-end test support.
 
+pub mod sim;
 pub mod synthetic;
