@@ -127,3 +127,33 @@ pub struct WalletRow {
     /// Transactions sent.
     pub nonce: u64,
 }
+
+/// What setting an allowance, or the upkeep after it, did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowanceReport {
+    /// What was done, in plain words.
+    pub done: Vec<String>,
+    /// What was tried and failed; it is tried again by itself.
+    pub failed: Vec<String>,
+    /// Every host and what becomes of it, best first.
+    pub hosts: Vec<AllowanceHost>,
+    /// Most money that the steps could take, fees included.
+    pub spend: Amount,
+    /// What the account had.
+    pub balance: Amount,
+    /// Contracts that are wanted and for which there is no host.
+    pub missing: u64,
+}
+
+/// What the contractor thinks of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowanceHost {
+    /// Identity key in hex.
+    pub host: String,
+    /// Who runs it, as it says.
+    pub operator: String,
+    /// 0 to 1,000; nothing if it is not announced.
+    pub score: Option<u32>,
+    /// What becomes of it, in plain words.
+    pub standing: String,
+}

@@ -16,6 +16,9 @@ mod error;
 mod restore;
 mod types;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 pub use error::BackupError;
 use samara_protocol::encoding;
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
@@ -31,6 +34,8 @@ use crate::vault::{VaultError, Vaults, find, totals};
 use crate::world::{StoreError, Write, random_bytes};
 
 const PREFIX: &[u8] = b"backup/";
+/// Rows read from the store at once.
+const PAGE: usize = 256;
 /// Longest name, bytes.
 const MAX_NAME: usize = 96;
 /// Longest description, bytes.
@@ -57,9 +62,35 @@ fn key(id: &BackupId) -> Vec<u8> {
 #[derive(Clone)]
 pub(crate) struct Backups {
     pub(crate) vaults: Vaults,
+    /// What the store holds of them.
+    records: Arc<Mutex<BTreeMap<BackupId, Record>>>,
 }
 
 impl Backups {
+    /// Reads how far each backup is.
+    pub(crate) async fn open(vaults: Vaults) -> Result<Self, StoreError> {
+        let mut records = BTreeMap::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = vaults.world.store.scan(PREFIX, after.as_deref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (key, value) in page {
+                // A row that does not decode is one that is missing: the backup is settled again.
+                if let (Ok(id), Ok(record)) =
+                    (key[PREFIX.len()..].try_into(), encoding::decode(&value))
+                {
+                    records.insert(BackupId(id), record);
+                }
+            }
+        }
+        Ok(Self { vaults, records: Arc::new(Mutex::new(records)) })
+    }
+
+    fn records(&self) -> MutexGuard<'_, BTreeMap<BackupId, Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes a backup, and returns when it is settled or has failed to. The event itself is
     /// acknowledged in either case.
     pub(crate) async fn create(
@@ -91,7 +122,7 @@ impl Backups {
             _ => error.into(),
         })?;
         self.settle(id, point.position, progress).await?;
-        self.row(id).await
+        self.row(id)
     }
 
     /// Settles a backup's head and keeps how it went.
@@ -170,7 +201,7 @@ impl Backups {
             state.backups.iter().map(|(id, backup)| (*id, after(backup))).collect()
         });
         for (id, position) in backups {
-            let record = self.record(id).await?;
+            let record = self.record(id);
             if record.is_none_or(|record| record.state != BackupState::Completed) {
                 self.settle(id, position, progress).await?;
             }
@@ -180,17 +211,17 @@ impl Backups {
 
     async fn keep(&self, id: BackupId, record: &Record) -> Result<(), StoreError> {
         let write = Write::Put(key(&id), encoding::encode(record));
-        self.vaults.world.store.commit(vec![write]).await
+        self.vaults.world.store.commit(vec![write]).await?;
+        self.records().insert(id, record.clone());
+        Ok(())
     }
 
-    async fn record(&self, id: BackupId) -> Result<Option<Record>, StoreError> {
-        let stored = self.vaults.world.store.read(&key(&id)).await?;
-        // A row that does not decode is one that is missing: the backup is settled again.
-        Ok(stored.and_then(|bytes| encoding::decode(&bytes).ok()))
+    fn record(&self, id: BackupId) -> Option<Record> {
+        self.records().get(&id).cloned()
     }
 
-    async fn row(&self, id: BackupId) -> Result<BackupRow, BackupError> {
-        let record = self.record(id).await?;
+    fn row(&self, id: BackupId) -> Result<BackupRow, BackupError> {
+        let record = self.record(id);
         let status = self.vaults.journal.status();
         let needed = self.needed(&status) as u64;
         let row = self.vaults.journal.read(|state| {
@@ -225,20 +256,13 @@ impl Backups {
     }
 
     /// All backups, oldest first.
-    pub(crate) async fn list(&self) -> Result<Vec<BackupRow>, BackupError> {
+    pub(crate) fn list(&self) -> Vec<BackupRow> {
         let ids: Vec<BackupId> =
             self.vaults.journal.read(|state| state.backups.keys().copied().collect());
-        let mut rows = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.row(id).await {
-                Ok(row) => rows.push(row),
-                // Deleted meanwhile.
-                Err(BackupError::Vault(VaultError::NoBackup(_))) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        // One that was deleted meanwhile has no row.
+        let mut rows: Vec<BackupRow> = ids.into_iter().filter_map(|id| self.row(id).ok()).collect();
         rows.sort_by_key(|row| row.position);
-        Ok(rows)
+        rows
     }
 
     fn find(&self, name: &str) -> Result<(BackupId, Backup), BackupError> {
@@ -259,7 +283,7 @@ impl Backups {
     /// A backup and what is in it.
     pub(crate) async fn show(&self, name: &str) -> Result<BackupDetail, BackupError> {
         let (id, backup) = self.find(name)?;
-        let row = self.row(id).await?;
+        let row = self.row(id)?;
         let state = self.state_at(&backup).await?;
         let mut detail = BackupDetail { row, vaults: Vec::new(), files: 0, bytes: 0, versions: 0 };
         for (id, vault) in scoped(&state, &backup) {
@@ -279,6 +303,7 @@ impl Backups {
         let (id, _) = self.find(name)?;
         self.vaults.journal.append(vec![Change::BackupDeleted(id)]).await?;
         self.vaults.world.store.commit(vec![Write::Delete(key(&id))]).await?;
+        self.records().remove(&id);
         Ok(())
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use samara_protocol::chain::{Action, Transaction, TransactionBody};
+use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::{Head, Segment};
 use samara_protocol::journal::quorum::HeadSet;
 use samara_protocol::journal::{Entry, HostIndex, SlabRecord};
+use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Amount;
 
@@ -47,7 +49,7 @@ impl Recovery {
             None => claim.silent.is_empty(),
         };
         let hosts = newest.map(|head| head.base.hosts.clone()).unwrap_or_default();
-        self.take_contracts(claim, &hosts, report).await?;
+        self.take_contracts(claim, &progress.found, &hosts, report).await?;
         let (entries, base) = match newest {
             Some(newest) => (self.journal_of(context, newest).await?, Some(&newest.base)),
             None if quorum => (Vec::new(), None),
@@ -106,6 +108,7 @@ impl Recovery {
     async fn take_contracts(
         &self,
         claim: &Claim,
+        found: &[FoundContract],
         hosts: &[PublicKey],
         report: &mut RecoveryReport,
     ) -> Result<(), RecoveryError> {
@@ -129,7 +132,10 @@ impl Recovery {
         let mut answered: Vec<&Answered> = claim.answered.iter().collect();
         answered.sort_by_key(|answered| answered.live.contract.formed);
         for answered in answered {
-            let adoption = self.book.adopt(&answered.live.contract, &answered.status).await?;
+            let adoption = {
+                let earlier = earlier(found, &answered.live.found);
+                self.book.adopt(&answered.live.contract, &answered.status, &earlier).await?
+            };
             if let Some(back) = adoption.rolled_back {
                 let reason = format!(
                     "it shows revision {} after it signed revision {}",
@@ -249,6 +255,7 @@ impl Recovery {
             return Ok(0);
         }
         let operators = self.operators().await?;
+        let found = Progress::load(store).await?.found;
         let mut left = Vec::new();
         let mut adopted = 0;
         for live in self.live(&silent).await? {
@@ -263,7 +270,8 @@ impl Recovery {
                         let operator = operators.get(&host).cloned().unwrap_or_default();
                         self.book.add_host(self.book.next_index()?, host, operator).await?;
                     }
-                    self.book.adopt(&live.contract, &answer.status).await?;
+                    let earlier = earlier(&found, &live.found);
+                    self.book.adopt(&live.contract, &answer.status, &earlier).await?;
                     adopted += 1;
                 }
                 Err(_) => left.push(live.found),
@@ -272,6 +280,16 @@ impl Recovery {
         save_silent(store, &left).await?;
         Ok(adopted)
     }
+}
+
+/// Contracts of these words with the same host that were formed before, latest first.
+fn earlier(found: &[FoundContract], of: &FoundContract) -> Vec<ContractId> {
+    let same = |other: &&FoundContract| {
+        other.record.host == of.record.host
+            && other.record.contract != of.record.contract
+            && other.height <= of.height
+    };
+    found.iter().rev().filter(same).map(|found| found.record.contract).collect()
 }
 
 /// Reads one part of the journal.

@@ -1,0 +1,557 @@
+//! The facade: everything that a daemon, a command line or a simulator calls.
+//!
+//! [`Renter::open`] resumes whatever the store says. Three states follow: a fresh node knows nothing of
+//! what its words own, so it writes only after [`Renter::start_fresh`] (words that were just created
+//! here) or [`Renter::recover`]; an active one writes; a read-only or fenced one reads. Shutdown:
+//! [`Renter::shutdown`] stops upkeep, then the journal's owner; everything acknowledged is at the hosts,
+//! everything else is on disk and is completed at the next start.
+
+mod error;
+mod upkeep;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+pub use error::{OpenError, RenterError};
+use samara_protocol::chain::{Action, Transaction, TransactionBody};
+use samara_protocol::hash::TransactionId;
+use samara_protocol::keys::KeyTree;
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::{Amount, Epoch, Millis};
+
+use self::upkeep::Upkeep;
+use crate::backup::{
+    BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
+};
+use crate::contract::{Allowance, ContractBook, Contractor, Writer};
+use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
+use crate::progress::Progress;
+use crate::recovery::{
+    Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
+};
+use crate::rows::{
+    AllowanceReport, ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus, WalletRow,
+};
+use crate::slabs::Slabs;
+use crate::transfer::{Redundancy, TransferOptions};
+use crate::vault::{
+    FileRow, GetError, GetReport, GetRequest, ListOptions, ListRow, PutError, PutReport,
+    PutRequest, PutStreamRequest, VaultError, VaultOptions, VaultRow, Vaults, totals,
+};
+use crate::world::{ReadFile, TaskHandle, World, random_bytes};
+
+/// Settings of a renter.
+#[derive(Clone, Copy, Debug)]
+pub struct RenterConfig {
+    /// Slabs and transfers. The redundancy is replaced by the allowance's once one is set.
+    pub transfer: TransferOptions,
+    /// Limits of the journal.
+    pub journal: JournalOptions,
+    /// Limits of puts and gets.
+    pub vault: VaultOptions,
+    /// Time between two rounds of upkeep.
+    pub upkeep: Millis,
+}
+
+impl Default for RenterConfig {
+    fn default() -> Self {
+        Self {
+            transfer: TransferOptions::new(Redundancy::for_hosts(8)),
+            journal: JournalOptions::default(),
+            vault: VaultOptions::default(),
+            upkeep: Millis::seconds(10),
+        }
+    }
+}
+
+/// An owner's files on the network. A cheap clone; upkeep ends with the last of them.
+#[derive(Clone)]
+pub struct Renter(Arc<Inner>);
+
+struct Inner {
+    world: World,
+    keys: Arc<KeyTree>,
+    book: ContractBook,
+    journal: Journal,
+    vaults: Vaults,
+    backups: Backups,
+    recovery: Recovery,
+    upkeep: Upkeep,
+    task: std::sync::Mutex<Option<Box<dyn TaskHandle>>>,
+}
+
+impl Renter {
+    /// Opens a renter over its store, and resumes what was under way. An unfinished recovery waits for
+    /// [`Renter::recover`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(
+        world: World,
+        keys: Arc<KeyTree>,
+        config: RenterConfig,
+    ) -> Result<Self, OpenError> {
+        let writer = Writer::new(Epoch::default());
+        let book = ContractBook::open(world.clone(), keys.clone(), writer).await?;
+        let contractor = Contractor::open(book.clone()).await?;
+        let mut transfer = config.transfer;
+        if let Some(allowance) = contractor.allowance() {
+            transfer.redundancy = allowance.redundancy;
+        }
+        let slabs = Slabs::new(book.clone(), transfer);
+        let journal =
+            Journal::open(world.clone(), keys.clone(), book.clone(), slabs.clone(), config.journal)
+                .await?;
+        let vaults = Vaults::new(world.clone(), journal.clone(), slabs.clone(), config.vault);
+        let backups = Backups::open(vaults.clone()).await?;
+        let recovery = Recovery::open(
+            world.clone(),
+            keys.clone(),
+            book.clone(),
+            journal.clone(),
+            slabs.clone(),
+        )
+        .await?;
+        let upkeep = Upkeep {
+            world: world.clone(),
+            book: book.clone(),
+            journal: journal.clone(),
+            slabs,
+            contractor,
+            backups: backups.clone(),
+            recovery: recovery.clone(),
+            planning: Arc::default(),
+        };
+        let task = world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep)));
+        let task = std::sync::Mutex::new(Some(task));
+        let inner = Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, task };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Starts to write for words that were just created on this node: they own nothing, so nothing is
+    /// looked for. For any other words use [`Renter::recover`].
+    ///
+    /// # Errors
+    /// [`RenterError::Started`], [`RenterError::Recovering`].
+    pub async fn start_fresh(&self) -> Result<(), RenterError> {
+        if self.0.journal.status().mode != Mode::Fresh {
+            return Err(RenterError::Started);
+        }
+        if self.0.recovery.status().running || self.0.recovery.is_unfinished() {
+            return Err(RenterError::Recovering);
+        }
+        let writer = random_bytes(self.0.world.random.as_ref());
+        self.0.journal.start(Epoch { counter: 1, writer }).await?;
+        Ok(())
+    }
+
+    /// Everything at a glance.
+    #[must_use]
+    pub fn status(&self) -> RenterStatus {
+        let journal = self.0.journal.status();
+        let recovery = self.0.recovery.status();
+        let unfinished = recovery.running || self.0.recovery.is_unfinished();
+        let state = match (journal.fenced, journal.mode) {
+            _ if unfinished => RenterState::Recovering { progress: recovery.progress },
+            (Some(by), _) => RenterState::Fenced { by: by.to_string() },
+            (None, Mode::Fresh) => RenterState::Fresh,
+            (None, Mode::Active) => RenterState::Active,
+            (None, Mode::ReadOnly) => RenterState::ReadOnly,
+        };
+        let (vaults, files, bytes, backups) = self.0.journal.read(|state| {
+            let each = state.vaults.values().map(totals);
+            let (files, bytes) =
+                each.fold((0, 0u64), |(f, b), (files, bytes)| (f + files, b.saturating_add(bytes)));
+            (state.vaults.len() as u64, files, bytes, state.backups.len() as u64)
+        });
+        RenterStatus {
+            state,
+            epoch: journal.epoch.to_string(),
+            position: journal.acknowledged,
+            unacknowledged: journal.position.saturating_sub(journal.acknowledged),
+            vaults,
+            files,
+            bytes,
+            backups,
+            hosts: journal.hosts.len() as u64,
+            head_set: journal.head_set.into_iter().map(|host| self.head_host(host)).collect(),
+            settled: journal.settled as u64,
+            problem: journal.problem,
+        }
+    }
+
+    fn head_host(&self, host: HeadHost) -> HeadHostRow {
+        let key = self.0.book.host(host.index).unwrap_or_default();
+        let HeadHost { position, problem, .. } = host;
+        HeadHostRow { host: key.to_string(), position, problem }
+    }
+
+    /// Sets what the contractor may do, and lets it act at once. It goes on by itself.
+    ///
+    /// # Errors
+    /// [`RenterError::Journal`] if this node may not write, [`RenterError::Contractor`].
+    pub async fn set_allowance(
+        &self,
+        allowance: Allowance,
+    ) -> Result<AllowanceReport, RenterError> {
+        self.0.journal.check_writable()?;
+        let upkeep = &self.0.upkeep;
+        upkeep.contractor.set_allowance(allowance).await?;
+        upkeep.slabs.set_redundancy(allowance.redundancy);
+        let report = upkeep.keep_contracts().await?;
+        upkeep.keep_setting().await;
+        Ok(report)
+    }
+
+    /// The allowance that is set.
+    #[must_use]
+    pub fn allowance(&self) -> Option<Allowance> {
+        self.0.upkeep.contractor.allowance()
+    }
+
+    /// The allowance that the journal remembers, to be offered after a recovery.
+    #[must_use]
+    pub fn remembered_allowance(&self) -> Option<Allowance> {
+        self.0.upkeep.setting()
+    }
+
+    /// What suits the network of this moment, for an owner who gives so much money.
+    ///
+    /// # Errors
+    /// [`RenterError::Chain`].
+    pub async fn suggest_allowance(&self, funds: Amount) -> Result<Allowance, RenterError> {
+        let chain = &self.0.world.chain;
+        let announced = chain.announced_hosts().await?;
+        let accepting = announced.iter().filter(|(_, host)| host.accepting).count();
+        Ok(Allowance::for_network(accepting, funds, &chain.genesis().parameters))
+    }
+
+    /// Runs one round of upkeep now, instead of waiting for its time.
+    pub async fn upkeep(&self) {
+        self.0.upkeep.once().await;
+    }
+
+    /// All live contracts.
+    #[must_use]
+    pub fn contracts(&self) -> Vec<ContractRow> {
+        let rows = self.0.book.live().into_iter().map(|contract| {
+            let revision = contract.revision().revision;
+            ContractRow {
+                contract: contract.id().to_string(),
+                host: contract.host().to_string(),
+                operator: contract.operator().to_owned(),
+                bytes: revision.size,
+                revision: revision.number,
+                funds: contract.terms().funds,
+                spent: contract.voucher_total(),
+                duration: contract.terms().duration().0,
+            }
+        });
+        rows.collect()
+    }
+
+    /// All hosts that this renter has or had contracts with.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostRow> {
+        let journal = self.0.journal.status();
+        let rows = self.0.book.hosts().into_iter().map(|row| {
+            let health = self.0.book.reports().health(&row.host);
+            let head = journal.hosts.iter().find(|host| host.index == row.index);
+            HostRow {
+                host: row.host.to_string(),
+                operator: row.operator,
+                contract: row.contract.map(|contract| contract.to_string()),
+                answered: health.answered,
+                failed: health.failed,
+                false_answers: health.false_answers,
+                latency: health.latency,
+                last_failure: health.last_failure,
+                in_head_set: journal.head_set.iter().any(|host| host.index == row.index),
+                head_position: head.and_then(|host| host.position),
+            }
+        });
+        rows.collect()
+    }
+
+    /// Puts a file or a folder.
+    ///
+    /// # Errors
+    /// [`PutError`]; what was acknowledged before stays.
+    pub async fn put(
+        &self,
+        request: PutRequest,
+        progress: &dyn Progress,
+    ) -> Result<PutReport, PutError> {
+        self.0.vaults.put(&request, progress).await
+    }
+
+    /// Puts a stream of bytes as one file.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub async fn put_stream(
+        &self,
+        request: PutStreamRequest,
+        source: &mut dyn ReadFile,
+        progress: &dyn Progress,
+    ) -> Result<FileRow, PutError> {
+        self.0.vaults.put_stream(&request, source, progress).await
+    }
+
+    /// Fetches a file, a folder or a vault.
+    ///
+    /// # Errors
+    /// [`GetError`]; single files that fail are in the report instead.
+    pub async fn get(
+        &self,
+        request: GetRequest,
+        progress: &dyn Progress,
+    ) -> Result<GetReport, GetError> {
+        self.0.vaults.get(&request, progress).await
+    }
+
+    /// The listed file at a path, or one of its versions.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn file(
+        &self,
+        vault: &str,
+        path: &str,
+        version: Option<u64>,
+    ) -> Result<FileRow, VaultError> {
+        self.0.vaults.file(vault, path, version)
+    }
+
+    /// Bytes of one file, at most 16 MiB at once.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub async fn read_range(
+        &self,
+        vault: &str,
+        path: &str,
+        version: Option<u64>,
+        range: Range<u64>,
+    ) -> Result<Bytes, GetError> {
+        self.0.vaults.read_range(vault, path, version, range).await
+    }
+
+    /// Lists a folder.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn list(
+        &self,
+        vault: &str,
+        options: &ListOptions,
+    ) -> Result<Vec<ListRow>, VaultError> {
+        self.0.vaults.list(vault, options).await
+    }
+
+    /// All vaults, ordered by name.
+    #[must_use]
+    pub fn vaults(&self) -> Vec<VaultRow> {
+        self.0.vaults.vaults()
+    }
+
+    /// Makes a vault.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn create_vault(&self, name: &str) -> Result<VaultRow, VaultError> {
+        self.0.vaults.create(name).await
+    }
+
+    /// Gives a vault another name.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn rename_vault(&self, from: &str, to: &str) -> Result<(), VaultError> {
+        self.0.vaults.rename(from, to).await
+    }
+
+    /// Gives a vault and everything in it up.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn remove_vault(&self, name: &str) -> Result<(), VaultError> {
+        self.0.vaults.remove_vault(name).await
+    }
+
+    /// Moves a file, or a folder with all in it; returns how many files moved.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn move_file(&self, vault: &str, from: &str, to: &str) -> Result<u64, VaultError> {
+        self.0.vaults.move_file(vault, from, to).await
+    }
+
+    /// Takes a file, or with `recursive` a folder, off the list; versions stay. Returns how many.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn remove(
+        &self,
+        vault: &str,
+        path: &str,
+        recursive: bool,
+    ) -> Result<u64, VaultError> {
+        self.0.vaults.remove(vault, path, recursive).await
+    }
+
+    /// Gives one version of a file up for good.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn remove_version(
+        &self,
+        vault: &str,
+        path: &str,
+        version: u64,
+    ) -> Result<(), VaultError> {
+        self.0.vaults.remove_version(vault, path, version).await
+    }
+
+    /// Makes a backup; returns when it has settled, or failed to.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn create_backup(
+        &self,
+        request: BackupRequest,
+        progress: &dyn Progress,
+    ) -> Result<BackupRow, BackupError> {
+        self.0.backups.create(&request, progress).await
+    }
+
+    /// All backups, oldest first.
+    #[must_use]
+    pub fn backups(&self) -> Vec<BackupRow> {
+        self.0.backups.list()
+    }
+
+    /// A backup, by name or id, and what is in it.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn backup(&self, name: &str) -> Result<BackupDetail, BackupError> {
+        self.0.backups.show(name).await
+    }
+
+    /// Restores all of a backup or a part of it.
+    ///
+    /// # Errors
+    /// [`BackupError`]; single files that fail are in the report instead.
+    pub async fn restore_backup(
+        &self,
+        request: RestoreRequest,
+        progress: &dyn Progress,
+    ) -> Result<RestoreReport, BackupError> {
+        self.0.backups.restore(&request, progress).await
+    }
+
+    /// Gives a backup up.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn delete_backup(&self, name: &str) -> Result<(), BackupError> {
+        self.0.backups.delete(name).await
+    }
+
+    /// Brings everything back from the words, from where an earlier run stopped. May be dropped at any
+    /// moment: it goes on when it is called again.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub async fn recover(
+        &self,
+        options: RecoveryOptions,
+        progress: &dyn Progress,
+    ) -> Result<RecoveryReport, RecoveryError> {
+        let report = Box::pin(self.0.recovery.run(options, progress)).await?;
+        let follow = self.0.upkeep.follow_recovery().await;
+        if let Err(error) = follow {
+            tracing::warn!(%error, "the recovered account is not in use yet");
+        }
+        if report.outcome == RecoveryPhase::Done {
+            tracing::info!(files = report.files, position = report.position, "recovered");
+        }
+        Ok(report)
+    }
+
+    /// How far a recovery is.
+    #[must_use]
+    pub fn recovery_status(&self) -> RecoveryStatus {
+        self.0.recovery.status()
+    }
+
+    /// Ends a recovery that is under way; it goes on when it is started again.
+    pub fn stop_recovery(&self) {
+        self.0.recovery.stop();
+    }
+
+    /// The account that pays.
+    ///
+    /// # Errors
+    /// [`RenterError::Chain`].
+    pub async fn wallet(&self) -> Result<WalletRow, RenterError> {
+        let index = self.0.upkeep.contractor.account();
+        let key = self.0.keys.account(index).public();
+        let account = self.0.world.chain.account(&key).await?;
+        Ok(WalletRow {
+            account: key.to_string(),
+            index,
+            balance: account.balance,
+            nonce: account.nonce,
+        })
+    }
+
+    /// Sends money; returns when a block holds the transfer.
+    ///
+    /// # Errors
+    /// [`RenterError::Money`], [`RenterError::Chain`].
+    pub async fn transfer(
+        &self,
+        to: PublicKey,
+        amount: Amount,
+    ) -> Result<TransactionId, RenterError> {
+        // The contractor's transactions use the same account's numbers.
+        let _planning = self.0.upkeep.planning.lock().await;
+        let chain = &self.0.world.chain;
+        let key = self.0.keys.account(self.0.upkeep.contractor.account());
+        let account = chain.account(&key.public()).await?;
+        let fee = chain.genesis().parameters.minimum_fee;
+        let needed = amount.saturating_add(fee);
+        if account.balance < needed {
+            return Err(RenterError::Money { balance: account.balance, needed });
+        }
+        let body = TransactionBody {
+            genesis: chain.genesis().hash(),
+            account: key.public(),
+            nonce: account.nonce,
+            fee,
+            action: Action::Transfer { to, amount },
+        };
+        let id = chain.submit(Transaction::signed(body, &[&key])).await?;
+        chain.included(&id).await?;
+        Ok(id)
+    }
+
+    /// Waits until everything made so far is acknowledged.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn confirm(&self) -> Result<(), JournalError> {
+        self.0.journal.confirm().await.map(drop)
+    }
+
+    /// Stops upkeep and the journal's owner. Later calls on clones fail with `stopped`.
+    pub async fn shutdown(self) {
+        let task = self.0.task.lock().ok().and_then(|mut task| task.take());
+        drop(task);
+        self.0.recovery.stop();
+        self.0.journal.stop().await;
+    }
+}

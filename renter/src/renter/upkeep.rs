@@ -1,0 +1,160 @@
+//! What a renter does by itself: contracts, hosts left behind, backups not completed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use samara_protocol::encoding;
+use samara_protocol::journal::{Change, HostIndex};
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::Millis;
+
+use crate::backup::Backups;
+use crate::contract::{
+    Allowance, BookError, ContractBook, Contractor, ContractorError, HostRegistry,
+};
+use crate::journal::Journal;
+use crate::progress::Silent;
+use crate::recovery::Recovery;
+use crate::rows::{AllowanceHost, AllowanceReport};
+use crate::slabs::Slabs;
+use crate::world::World;
+
+/// Name of the journal's setting that keeps the allowance.
+const SETTING: &str = "allowance";
+
+/// Everything that upkeep needs. A cheap clone.
+#[derive(Clone)]
+pub(super) struct Upkeep {
+    pub(super) world: World,
+    pub(super) book: ContractBook,
+    pub(super) journal: Journal,
+    pub(super) slabs: Slabs,
+    pub(super) contractor: Contractor,
+    pub(super) backups: Backups,
+    pub(super) recovery: Recovery,
+    /// One plan at a time.
+    pub(super) planning: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Numbers hosts: the table goes ahead, and the journal follows with its next round.
+struct Registry<'a>(&'a ContractBook);
+
+#[async_trait]
+impl HostRegistry for Registry<'_> {
+    async fn register(&self, host: PublicKey, operator: String) -> Result<HostIndex, BookError> {
+        let index = match self.0.index_of(&host) {
+            Some(index) => index,
+            None => self.0.next_index()?,
+        };
+        self.0.add_host(index, host, operator).await?;
+        Ok(index)
+    }
+}
+
+impl Upkeep {
+    /// Looks after everything, again and again.
+    pub(super) async fn run(self, interval: Millis) {
+        loop {
+            self.world.clock.sleep(interval).await;
+            self.once().await;
+        }
+    }
+
+    /// One round. What fails is tried again in the next.
+    pub(super) async fn once(&self) {
+        if self.journal.check_writable().is_err() || self.recovery.status().running {
+            return;
+        }
+        match self.recovery.adopt_silent().await {
+            Ok(0) => {}
+            Ok(adopted) => {
+                tracing::info!(adopted, "contracts of hosts that answer again are in use")
+            }
+            Err(error) => tracing::debug!(%error, "contracts of silent hosts stay aside"),
+        }
+        match self.keep_contracts().await {
+            Ok(report) => {
+                for problem in &report.failed {
+                    tracing::warn!(problem, "upkeep of contracts");
+                }
+            }
+            Err(ContractorError::NoAllowance) => {}
+            Err(error) => tracing::warn!(%error, "upkeep of contracts failed"),
+        }
+        self.keep_setting().await;
+        let status = self.journal.status();
+        if status.acknowledged > 0 && status.settled < status.hosts.len() {
+            let settled = self.journal.settle(status.acknowledged, status.hosts.len()).await;
+            if let Err(error) = settled {
+                tracing::debug!(%error, "settling was cut off");
+            }
+        }
+        if let Err(error) = self.backups.resume(&Silent).await {
+            tracing::warn!(%error, "settling backups failed");
+        }
+    }
+
+    /// Plans and acts on contracts within the allowance.
+    pub(super) async fn keep_contracts(&self) -> Result<AllowanceReport, ContractorError> {
+        let _planning = self.planning.lock().await;
+        let registry = Registry(&self.book);
+        self.contractor.resume(&registry).await?;
+        let plan = self.contractor.plan().await?;
+        let mut report = AllowanceReport {
+            spend: plan.spend,
+            balance: plan.balance,
+            missing: plan.missing as u64,
+            ..AllowanceReport::default()
+        };
+        report.hosts = plan
+            .hosts
+            .iter()
+            .map(|verdict| AllowanceHost {
+                host: verdict.host.to_string(),
+                operator: verdict.operator.clone(),
+                score: verdict.score,
+                standing: verdict.standing.to_string(),
+            })
+            .collect();
+        if !plan.steps.is_empty() {
+            for outcome in self.contractor.apply(plan, &registry).await? {
+                match outcome.result {
+                    Ok(_) => report.done.push(outcome.step.to_string()),
+                    Err(error) => report.failed.push(format!("{}: {error}", outcome.step)),
+                }
+            }
+            // New slots are written before anything else is acknowledged under them.
+            self.journal.refresh().await;
+        }
+        Ok(report)
+    }
+
+    /// Keeps the allowance in the journal, so that a recovery can offer it again.
+    pub(super) async fn keep_setting(&self) {
+        let Some(allowance) = self.contractor.allowance() else { return };
+        let value = encoding::encode(&allowance);
+        let known = self.journal.read(|state| state.settings.get(SETTING) == Some(&value));
+        if known || self.journal.status().hosts.is_empty() {
+            return;
+        }
+        let setting = Change::Setting { name: SETTING.into(), value };
+        if let Err(error) = self.journal.append(vec![setting]).await {
+            tracing::debug!(%error, "the allowance is not in the journal yet");
+        }
+    }
+
+    /// The allowance that the journal knows.
+    pub(super) fn setting(&self) -> Option<Allowance> {
+        self.journal.read(|state| encoding::decode(state.settings.get(SETTING)?).ok())
+    }
+
+    /// After a recovery: pays from the epoch's own account, cuts slabs as the owner had wanted.
+    pub(super) async fn follow_recovery(&self) -> Result<(), ContractorError> {
+        self.contractor.use_account(self.journal.status().account).await?;
+        if let Some(allowance) = self.contractor.allowance().or_else(|| self.setting()) {
+            self.slabs.set_redundancy(allowance.redundancy);
+        }
+        self.journal.refresh().await;
+        Ok(())
+    }
+}
