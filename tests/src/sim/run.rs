@@ -353,7 +353,8 @@ impl Run {
             }
         };
         let files: usize = seen.vaults.values().map(BTreeMap::len).sum();
-        self.trace.event(format_args!("look {when}: {files} files, {} doubts", self.model.doubts()));
+        self.trace
+            .event(format_args!("look {when}: {files} files, {} doubts", self.model.doubts()));
         if let Err(difference) = self.model.check(&seen) {
             self.trace.violation(format!("{when}: {difference}"));
             return None;
@@ -596,7 +597,7 @@ fn config(redundancy: Redundancy) -> RenterConfig {
         frame: 1 << 10,
         ..TransferOptions::new(redundancy)
     };
-    RenterConfig { transfer }
+    RenterConfig { transfer, ..RenterConfig::default() }
 }
 
 /// Names of a renter's backups.
