@@ -14,12 +14,13 @@ use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::{Amount, Epoch, Millis};
+use samara_renter::journal::JournalOptions;
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
 use samara_renter::progress::Silent;
 use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use samara_renter::rows::RenterState;
 use samara_renter::transfer::TransferOptions;
-use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow};
+use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow, VaultOptions};
 use samara_renter::world::ChainView as _;
 use samara_renter::{Renter, RenterConfig};
 use zeroize::Zeroizing;
@@ -336,9 +337,7 @@ impl Run {
             }
             names.vaults.insert(vault.name, files);
         }
-        for backup in backups(renter).await? {
-            names.backups.insert(backup);
-        }
+        names.backups.extend(renter.backups().into_iter().map(|row| row.name));
         Ok(names)
     }
 
@@ -353,8 +352,7 @@ impl Run {
             }
         };
         let files: usize = seen.vaults.values().map(BTreeMap::len).sum();
-        self.trace
-            .event(format_args!("look {when}: {files} files, {} doubts", self.model.doubts()));
+        self.trace.event(format_args!("look {when}: {files} files, {} doubts", self.model.doubts()));
         if let Err(difference) = self.model.check(&seen) {
             self.trace.violation(format!("{when}: {difference}"));
             return None;
@@ -597,13 +595,19 @@ fn config(redundancy: Redundancy) -> RenterConfig {
         frame: 1 << 10,
         ..TransferOptions::new(redundancy)
     };
-    RenterConfig { transfer, ..RenterConfig::default() }
-}
-
-/// Names of a renter's backups.
-#[expect(clippy::unused_async, reason = "kept in the shape of the facade")]
-async fn backups(renter: &Renter) -> Result<Vec<String>, String> {
-    Ok(renter.backups().into_iter().map(|row| row.name).collect())
+    RenterConfig {
+        transfer,
+        journal: JournalOptions { spill: 5 << 10, ..JournalOptions::default() },
+        vault: VaultOptions {
+            inline: 1 << 10,
+            inline_batch: 3 << 10,
+            batch_files: 2,
+            batch_bytes: 96 << 10,
+            chunk: 8 << 10,
+            ..VaultOptions::default()
+        },
+        upkeep: Millis::seconds(10),
+    }
 }
 
 /// The effect of the file that says that everything before is acknowledged.
