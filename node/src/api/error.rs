@@ -58,9 +58,20 @@ impl ApiError {
             "bad_range" => StatusCode::RANGE_NOT_SATISFIABLE,
             "not_found" | "nothing_found" | "no_vault" | "no_version" | "no_backup"
             | "no_source" => StatusCode::NOT_FOUND,
-            "exists" | "conflict" | "refused" | "read_only" | "fenced" | "no_allowance"
-            | "no_role" | "no_money" | "not_started" | "started" | "active" | "recovering"
-            | "running" | "transaction_refused" => StatusCode::CONFLICT,
+            "exists"
+            | "conflict"
+            | "refused"
+            | "read_only"
+            | "fenced"
+            | "no_allowance"
+            | "no_role"
+            | "no_money"
+            | "not_started"
+            | "started"
+            | "active"
+            | "recovering"
+            | "running"
+            | "transaction_refused" => StatusCode::CONFLICT,
             "unreachable" | "no_quorum" | "too_few_hosts" | "too_few_contracts" | "no_hosts"
             | "no_host_answers" | "chain_unreachable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -76,7 +87,9 @@ fn hint(code: &str) -> Option<String> {
         }
         "no_allowance" => "set one with `samara allowance set`",
         "too_few_hosts" => "see `samara hosts`; wait for hosts, or lower the redundancy",
-        "no_money" => "see `samara wallet show`; on a test network `samara wallet faucet` gives coins",
+        "no_money" => {
+            "see `samara wallet show`; on a test network `samara wallet faucet` gives coins"
+        }
         "not_started" => {
             "for words that were just made run `samara init` anew; for any others `samara recover start`"
         }

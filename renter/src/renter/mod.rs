@@ -9,6 +9,9 @@
 mod error;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The renter: its state, contracts, hosts.
 
 use axum::extract::State;
-use axum::routing::{get, post};
 use axum::response::Response;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use samara_protocol::units::{Amount, Millis};
 use samara_renter::contract::Allowance;
@@ -11,9 +11,9 @@ use samara_renter::transfer::Redundancy;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
-use crate::api::stream;
 use crate::api::error::ApiError;
 use crate::api::server::Api;
+use crate::api::stream;
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -101,10 +101,7 @@ async fn set_allowance(
     let renter = api.renter()?.clone();
     let before = match renter.allowance().or_else(|| renter.remembered_allowance()) {
         Some(allowance) => allowance,
-        None => renter
-            .suggest_allowance(request.funds.unwrap_or(FUNDS))
-            .await
-            .map_err(failed)?,
+        None => renter.suggest_allowance(request.funds.unwrap_or(FUNDS)).await.map_err(failed)?,
     };
     let allowance = request.over(before);
     Ok(stream::respond(move |_progress| async move {
