@@ -72,7 +72,6 @@ enum Reading {
 }
 
 impl Batch {
-
     pub(super) fn files(&self) -> usize {
         self.drafts.len()
     }
