@@ -1,0 +1,616 @@
+//! One run: setting up, a schedule of operations and faults, and the last check.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use samara_protocol::chain::Action;
+use samara_protocol::contract::ContractTerms;
+use samara_protocol::hash::ContractNonce;
+use samara_protocol::journal::HostIndex;
+use samara_protocol::journal::quorum::Quorum;
+use samara_protocol::keys::phrase::Phrase;
+use samara_protocol::keys::tree::KeyTree;
+use samara_protocol::sector::SectorSize;
+use samara_protocol::units::{Amount, Epoch, Millis};
+use samara_renter::journal::JournalOptions;
+use samara_renter::contract::{ContractBook, Redundancy, Writer};
+use samara_renter::progress::Silent;
+use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
+use samara_renter::rows::RenterState;
+use samara_renter::transfer::TransferOptions;
+use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow, VaultOptions};
+use samara_renter::world::ChainView as _;
+use samara_renter::{Renter, RenterConfig};
+use zeroize::Zeroizing;
+
+use super::chain::SimChain;
+use super::chance::Chance;
+use super::files::SimFiles;
+use super::hosts::{SimHosts, Weather};
+use super::machine::{Ended, Machine, Point};
+use super::model::{Content, Effect, Model, Names};
+use super::trace::{Fault, Trace};
+
+/// Simulated milliseconds after which an operation hangs.
+pub(super) const LIMIT: u64 = 6 * 3_600_000;
+/// Doubtful changes above which the run waits until all is certain.
+const DOUBTS: usize = 6;
+/// Attempts before a healthy network counts as stuck.
+const PATIENCE: usize = 30;
+
+/// What a run is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Operations.
+    pub operations: u64,
+    /// Whether to print each event.
+    pub trace: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { operations: 25, trace: false }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// What must never happen and did; nothing if all is well.
+    pub violations: Vec<String>,
+    /// Faults by kind.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Events.
+    pub events: u64,
+    /// Hash of all events: the same for the same seed.
+    pub hash: blake3::Hash,
+    /// Changes acknowledged.
+    pub acknowledged: u64,
+}
+
+/// Runs one seed.
+///
+/// # Panics
+/// When no runtime can be made.
+#[must_use]
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let trace = Arc::new(Trace::new(options.trace));
+        let inside = trace.clone();
+        let work = async move {
+            let mut run = Run::new(seed, inside).await;
+            run.all(options.operations).await;
+            run.model.acknowledged
+        };
+        let work = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let acknowledged = match work.await {
+            Ok(acknowledged) => acknowledged,
+            Err(panic) => {
+                trace.violation(format!("panic: {}", super::panic_text(panic.as_ref())));
+                0
+            }
+        };
+        let (events, hash) = trace.hash();
+        let (violations, faults) = (trace.violations(), trace.faults());
+        Outcome { seed, violations, faults, events, hash, acknowledged }
+    })
+}
+
+/// A run under way.
+pub(super) struct Run {
+    pub(super) seed: u64,
+    pub(super) trace: Arc<Trace>,
+    pub(super) chain: SimChain,
+    pub(super) hosts: SimHosts,
+    pub(super) files: SimFiles,
+    pub(super) keys: Arc<KeyTree>,
+    pub(super) config: RenterConfig,
+    pub(super) redundancy: Redundancy,
+    pub(super) machine: Arc<Machine>,
+    pub(super) machines: u32,
+    pub(super) renter: Option<Renter>,
+    pub(super) model: Model,
+    /// Draws of what is done.
+    pub(super) chance: Chance,
+    /// Draws of what goes wrong.
+    pub(super) trouble: Chance,
+    /// Draws of file contents.
+    pub(super) content: Chance,
+    /// Operations so far; makes names and times that differ.
+    pub(super) number: u64,
+}
+
+impl Run {
+    async fn new(seed: u64, trace: Arc<Trace>) -> Self {
+        let mut chance = Chance::new(seed, "operations");
+        let count = [3, 3, 3, 5, 5, 9][chance.index(6)];
+        let chain = SimChain::new(seed, trace.clone());
+        let hosts = SimHosts::new(seed, count, chain.clone(), trace.clone());
+        let mut entropy = Zeroizing::new([0; 16]);
+        Chance::new(seed, "words").fill(entropy.as_mut());
+        let phrase = Phrase::from_entropy(&entropy).expect("16 bytes make words");
+        let keys = Arc::new(KeyTree::new(&phrase.seed(""), &chain.genesis().hash()));
+        chain.fund(keys.account(0).public(), Amount::coins(10_000));
+        let redundancy = Redundancy::for_hosts(count);
+        let machine = Machine::new(seed, 0, trace.clone());
+        let run = Self {
+            seed,
+            chain,
+            hosts,
+            files: SimFiles::default(),
+            keys,
+            config: config(redundancy),
+            redundancy,
+            machine,
+            machines: 1,
+            renter: None,
+            model: Model::default(),
+            chance,
+            trouble: Chance::new(seed, "trouble"),
+            content: Chance::new(seed, "content"),
+            number: 0,
+            trace,
+        };
+        run.form().await;
+        run
+    }
+
+    /// A contract with every host, in the first machine's table.
+    async fn form(&self) {
+        let mut nonces = Chance::new(self.seed, "nonces");
+        let world = self.machine.world(&self.chain, &self.hosts, &self.files);
+        let writer = Writer::new(Epoch::default());
+        let book = ContractBook::open(world, self.keys.clone(), writer).await;
+        let book = book.expect("a table in an empty store");
+        let account = self.keys.account(0);
+        for number in 0..self.hosts.count() {
+            let host = self.hosts.key(number);
+            let mut nonce = ContractNonce([0; 16]);
+            nonces.fill(&mut nonce.0);
+            let key = self.keys.contract(&nonce);
+            let prices = super::hosts::prices();
+            let terms = ContractTerms {
+                contract: key.public(),
+                nonce,
+                tag: self.keys.recovery_tag().tag(&nonce, &host.public()),
+                host: host.public(),
+                refund: account.public(),
+                period: Millis::hours(1_000),
+                periods: 10,
+                window: Millis::hours(1),
+                window_blocks: 3,
+                storage_price: prices.storage,
+                collateral_rate: prices.collateral_rate,
+                proof_fee: prices.proof_fee,
+                funds: Amount::coins(1),
+                collateral: Amount(100_000_000),
+            };
+            let contract = terms.contract;
+            self.chain.send(&account, &[&key, host], Action::FormContract(Box::new(terms)));
+            let index = HostIndex(u16::try_from(number).unwrap_or(u16::MAX));
+            book.add_host(index, host.public(), format!("operator {number}"))
+                .await
+                .expect("a free number");
+            let contract = self.chain.contract_of(&contract).expect("it was just formed");
+            book.formed(&contract).await.expect("a contract of these words");
+        }
+    }
+
+    async fn all(&mut self, operations: u64) {
+        self.reopen().await;
+        for _ in 0..operations {
+            self.number += 1;
+            self.trouble().await;
+            self.operation().await;
+            if self.model.doubts() > DOUBTS || self.chance.per_mille(40) {
+                self.resolve().await;
+            }
+            if self.chance.per_mille(150) {
+                self.look("now and then").await;
+            }
+            if !self.trace.violations().is_empty() {
+                return;
+            }
+        }
+        self.last_check().await;
+    }
+
+    /// Changes what goes wrong.
+    async fn trouble(&mut self) {
+        let count = self.hosts.count();
+        let trouble = &mut self.trouble;
+        if trouble.per_mille(200) {
+            let weather = match trouble.below(4) {
+                0 | 1 => Weather::FAIR,
+                2 => Weather { request_lost: 20, answer_lost: 20, late: 10, delay: 60 },
+                _ => Weather { request_lost: 80, answer_lost: 80, late: 40, delay: 400 },
+            };
+            let silent = if weather == Weather::FAIR { 0 } else { 30 };
+            self.hosts.set_weather(weather);
+            self.chain.set_faults(silent, silent);
+        }
+        let spare = count - Quorum::of(count).write;
+        let down = (0..count).filter(|number| !self.hosts.runs(*number)).count();
+        // Mostly a quorum is up; sometimes it is not.
+        let most = if trouble.per_mille(100) { count } else { spare };
+        let host = trouble.index(count);
+        match trouble.below(10) {
+            0 if down < most => self.hosts.crash(host),
+            1 if down < most => self.hosts.stop(host),
+            2 => self.hosts.fail_disk(host, trouble.below(12)),
+            3..=5 => {
+                for number in 0..count {
+                    if !self.hosts.runs(number) && trouble.per_mille(600) {
+                        self.hosts.start(number);
+                    }
+                }
+            }
+            6 => {
+                // A disk that failed is mended by a restart.
+                self.hosts.crash(host);
+                self.hosts.start(host);
+            }
+            _ => {}
+        }
+        if trouble.per_mille(40) {
+            self.trace.fault(Fault::RenterCrash, format_args!("m{}", self.machine.number()));
+            self.die().await;
+            self.reopen().await;
+        }
+        if self.trouble.per_mille(35) {
+            self.take_over().await;
+        }
+    }
+
+    /// Lets the renter's machine die, if anything runs on it.
+    pub(super) async fn die(&mut self) {
+        self.machine.crash().await;
+        self.renter = None;
+        tokio::task::yield_now().await;
+    }
+
+    /// Opens the renter on its machine again, through crashes if they are planned.
+    pub(super) async fn reopen(&mut self) {
+        for attempt in 0..4 {
+            let world = self.machine.world(&self.chain, &self.hosts, &self.files);
+            if attempt < 3 && self.trouble.per_mille(100) {
+                let (point, after) = self.crash_point(8);
+                self.machine.plan_crash(point, after);
+            }
+            let opening = async {
+                let renter = Renter::open(world, self.keys.clone(), self.config.clone())
+                    .await
+                    .map_err(|error| error.to_string())?;
+                if renter.status().state == RenterState::Fresh {
+                    renter.start_fresh().await.map_err(|error| error.to_string())?;
+                }
+                Ok::<_, String>(renter)
+            };
+            let machine = self.machine.clone();
+            match machine.attempt(None, LIMIT, opening).await {
+                Ended::Done(Ok(renter)) => {
+                    self.machine.forget_plan();
+                    self.trace.event(format_args!("m{} open", self.machine.number()));
+                    self.renter = Some(renter);
+                    return;
+                }
+                Ended::Done(Err(error)) => {
+                    self.trace.violation(format!("the renter does not open again: {error}"));
+                    return;
+                }
+                Ended::Crashed | Ended::Cancelled => {
+                    self.trace.fault(Fault::RenterCrashInside, format_args!("while it opens"));
+                    self.die().await;
+                }
+                Ended::Hung => self.trace.violation("the renter hangs while it opens".into()),
+            }
+        }
+    }
+
+    /// A moment at which a machine may die.
+    pub(super) fn crash_point(&mut self, most: u64) -> (Point, u64) {
+        let point = [Point::Call, Point::BeforeCommit, Point::AfterCommit][self.trouble.index(3)];
+        (point, self.trouble.below(most))
+    }
+
+    /// What a renter lists.
+    pub(super) async fn observe(&self, renter: &Renter) -> Result<Names, String> {
+        let mut names = Names::default();
+        for vault in renter.vaults() {
+            let options = ListOptions { recursive: true, ..ListOptions::default() };
+            let rows = renter.list(&vault.name, &options).await;
+            let mut files = BTreeMap::new();
+            for row in rows.map_err(|error| error.to_string())? {
+                let ListRow::File(row) = row else { continue };
+                let hash = blake3::Hash::from_hex(&row.version.hash)
+                    .map_err(|error| format!("'{}' is no hash: {error}", row.version.hash))?;
+                files.insert(row.path, Content { size: row.version.size, hash });
+            }
+            names.vaults.insert(vault.name, files);
+        }
+        names.backups.extend(renter.backups().into_iter().map(|row| row.name));
+        Ok(names)
+    }
+
+    /// Compares what the renter lists with the model.
+    pub(super) async fn look(&mut self, when: &str) -> Option<Names> {
+        let renter = self.renter.clone()?;
+        let seen = match self.observe(&renter).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.trace.violation(format!("{when}: cannot list: {error}"));
+                return None;
+            }
+        };
+        let files: usize = seen.vaults.values().map(BTreeMap::len).sum();
+        self.trace.event(format_args!("look {when}: {files} files, {} doubts", self.model.doubts()));
+        if let Err(difference) = self.model.check(&seen) {
+            self.trace.violation(format!("{when}: {difference}"));
+            return None;
+        }
+        Some(seen)
+    }
+
+    /// Reads everything that is listed and compares the bytes with the hashes of the listing.
+    async fn read_all(&mut self, when: &str, seen: &Names) {
+        let Some(renter) = self.renter.clone() else { return };
+        let machine = self.machine.clone();
+        for (vault, listed) in &seen.vaults {
+            let mut problem = String::new();
+            for attempt in 0..4 {
+                let folder = PathBuf::from(format!("/read/{}/{attempt}", self.number));
+                let request = GetRequest {
+                    vault: vault.clone(),
+                    path: String::new(),
+                    version: None,
+                    backup: None,
+                    destination: folder.clone(),
+                    conflict: Conflict::Replace,
+                    dry_run: false,
+                };
+                if listed.is_empty() {
+                    break;
+                }
+                let got = machine.attempt(None, LIMIT, renter.get(request, &Silent)).await;
+                problem = match got {
+                    Ended::Done(Ok(report)) if report.failed.is_empty() => String::new(),
+                    Ended::Done(Ok(report)) => format!("{:?}", report.failed),
+                    Ended::Done(Err(error)) => error.to_string(),
+                    other => format!("{:?}", std::mem::discriminant(&other)),
+                };
+                let files = self.files.contents(&folder);
+                self.files.remove(&folder);
+                for (path, bytes) in &files {
+                    if listed.get(path) != Some(&Content::of(bytes)) {
+                        let what = format!("{when}: '{vault}/{path}' was read with other bytes");
+                        self.trace.violation(what);
+                    }
+                }
+                if problem.is_empty() && files.len() != listed.len() {
+                    problem = format!("{} of {} files came", files.len(), listed.len());
+                }
+                if problem.is_empty() {
+                    break;
+                }
+            }
+            if !problem.is_empty() {
+                self.trace.violation(format!("{when}: vault '{vault}' cannot be read: {problem}"));
+            }
+        }
+    }
+
+    /// Heals everything and waits until nothing is doubtful any more.
+    pub(super) async fn resolve(&mut self) {
+        self.trace.event(format_args!("resolve {} doubts", self.model.doubts()));
+        self.hosts.heal();
+        self.chain.set_faults(0, 0);
+        let mut problem = String::new();
+        for attempt in 0..PATIENCE {
+            match self.marker().await {
+                Ok(()) => {
+                    if let Some(seen) = self.look("when all is acknowledged").await {
+                        self.model.settle(seen);
+                    }
+                    return;
+                }
+                Err(error) if attempt == 0 => {
+                    self.doubt_marker();
+                    problem = error;
+                }
+                Err(error) => problem = error,
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        self.trace.violation(format!("stuck though all hosts are well: {problem}"));
+    }
+
+    /// Another machine takes over while this one works, or after it died.
+    async fn take_over(&mut self) {
+        self.trace.fault(Fault::TakeOver, format_args!("from m{}", self.machine.number()));
+        let dead = self.trouble.per_mille(300);
+        if dead {
+            self.die().await;
+        }
+        let (old_machine, old) = (self.machine.clone(), self.renter.take());
+        let fresh = Machine::new(self.seed, self.machines, self.trace.clone());
+        self.machines += 1;
+        // The old renter is in the middle of a put when it is taken over.
+        let last_words = match &old {
+            Some(old) => Some(self.last_words(old.clone(), old_machine.clone())),
+            None => None,
+        };
+        self.machine = fresh;
+        let faults = self.trouble.per_mille(500);
+        if let Some((effect, put)) = last_words {
+            let (done, report) = futures::future::join(put, self.recover(faults)).await;
+            if done {
+                self.trace.event(format_args!("the old machine's put was acknowledged"));
+                self.model.acknowledge(effect);
+            } else {
+                self.model.doubt(effect);
+            }
+            if report.is_none() {
+                return;
+            }
+        } else if self.recover(faults).await.is_none() {
+            return;
+        }
+        if let Some(seen) = self.look("after a take-over").await {
+            self.model.settle(seen);
+        }
+        if let Some(old) = old {
+            self.check_fenced(&old, &old_machine).await;
+            drop(old);
+            old_machine.crash().await;
+        }
+    }
+
+    /// The next write of a renter that was taken over must fail.
+    async fn check_fenced(&mut self, old: &Renter, machine: &Arc<Machine>) {
+        let name = format!("ghost {}", self.number);
+        match machine.attempt(None, LIMIT, old.create_vault(&name)).await {
+            Ended::Done(Ok(_)) => {
+                let what = format!("machine {} writes after it was taken over", machine.number());
+                self.trace.violation(what);
+            }
+            Ended::Done(Err(error)) => {
+                self.trace.event(format_args!("m{} is refused: {error}", machine.number()));
+            }
+            _ => self.trace.violation("a fenced write does not end".into()),
+        }
+        self.look("after a fenced write").await;
+    }
+
+    /// Recovers on this run's machine, whose store may be empty, until it is done.
+    async fn recover(&mut self, faults: bool) -> Option<RecoveryReport> {
+        let mut problem = String::new();
+        for attempt in 0..PATIENCE {
+            if attempt == PATIENCE / 2 {
+                self.hosts.heal();
+                self.chain.set_faults(0, 0);
+            }
+            if attempt > 0 {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+            }
+            let world = self.machine.world(&self.chain, &self.hosts, &self.files);
+            if faults && attempt < 4 && self.trouble.per_mille(700) {
+                let (point, after) = self.crash_point(24);
+                self.machine.plan_crash(point, after);
+            }
+            let (keys, config) = (self.keys.clone(), self.config.clone());
+            let work = async {
+                let renter =
+                    Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
+                let report = renter.recover(RecoveryOptions::default(), &Silent).await;
+                Ok::<_, String>((renter, report.map_err(|error| error.to_string())))
+            };
+            let machine = self.machine.clone();
+            match machine.attempt(None, LIMIT, work).await {
+                Ended::Done(Ok((renter, Ok(report)))) => {
+                    self.trace.event(format_args!("recovered: {:?}", report.outcome));
+                    match report.outcome {
+                        RecoveryPhase::Done => {
+                            self.machine.forget_plan();
+                            self.renter = Some(renter);
+                            return Some(report);
+                        }
+                        RecoveryPhase::ReadOnly => {
+                            problem = format!("read-only: {:?}", report.hosts_silent);
+                        }
+                        other => {
+                            self.trace.violation(format!("the recovery ends as {other:?}"));
+                            return None;
+                        }
+                    }
+                    drop(renter);
+                    self.die().await;
+                }
+                Ended::Done(Ok((renter, Err(error)))) => {
+                    self.trace.event(format_args!("recovery failed: {error}"));
+                    problem = error;
+                    drop(renter);
+                    self.die().await;
+                }
+                Ended::Done(Err(error)) => {
+                    self.trace.violation(format!("the renter does not open: {error}"));
+                    return None;
+                }
+                Ended::Crashed | Ended::Cancelled => {
+                    self.trace.fault(Fault::RenterCrashInside, format_args!("in a recovery"));
+                    self.die().await;
+                }
+                Ended::Hung => {
+                    self.trace.violation("a recovery hangs".into());
+                    return None;
+                }
+            }
+        }
+        self.trace.violation(format!("the recovery does not come to its end: {problem}"));
+        None
+    }
+
+    /// Everything loses power, some hosts are gone, and a fresh machine has the words only.
+    async fn last_check(&mut self) {
+        if self.renter.is_none() || !self.trace.violations().is_empty() {
+            return;
+        }
+        self.hosts.heal();
+        self.chain.set_faults(0, 0);
+        let count = self.hosts.count();
+        let quorum = Quorum::of(count);
+        let most = usize::from(self.redundancy.margin).min(count - quorum.write);
+        for _ in 0..self.trouble.within(0, most as u64) {
+            let left = self.hosts.surviving();
+            self.hosts.lose(left[self.trouble.index(left.len())]);
+        }
+        let (old_machine, old) = (self.machine.clone(), self.renter.take());
+        self.machine = Machine::new(self.seed, self.machines, self.trace.clone());
+        self.machines += 1;
+        if self.recover(false).await.is_none() {
+            return;
+        }
+        let Some(seen) = self.look("at the end").await else { return };
+        self.read_all("at the end", &seen).await;
+        if let Some(old) = old {
+            self.check_fenced(&old, &old_machine).await;
+        }
+    }
+}
+
+/// Small slabs and short waits.
+fn config(redundancy: Redundancy) -> RenterConfig {
+    let size = |bytes| SectorSize::new(bytes).expect("a power of two");
+    let transfer = TransferOptions {
+        minimum_column: size(1 << 10),
+        maximum_column: size(16 << 10),
+        frame: 1 << 10,
+        ..TransferOptions::new(redundancy)
+    };
+    RenterConfig {
+        transfer,
+        journal: JournalOptions { spill: 5 << 10, ..JournalOptions::default() },
+        vault: VaultOptions {
+            inline: 1 << 10,
+            inline_batch: 3 << 10,
+            batch_files: 2,
+            batch_bytes: 96 << 10,
+            chunk: 8 << 10,
+            ..VaultOptions::default()
+        },
+        upkeep: Millis::seconds(10),
+    }
+}
+
+/// The effect of the file that says that everything before is acknowledged.
+pub(super) fn marker_effect(content: Content) -> Effect {
+    Effect::Put { vault: "markers".into(), path: "marker".into(), content }
+}

@@ -1,0 +1,132 @@
+//! What happened in a run, in order: hashed always, printed on demand; and faults counted by kind.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+/// Events of one run above which something goes round in circles.
+const MOST_EVENTS: u64 = 3_000_000;
+
+/// Something that goes wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A request never reaches its host.
+    RequestLost,
+    /// A request is carried out, its answer never arrives.
+    AnswerLost,
+    /// A request arrives seconds late.
+    RequestLate,
+    /// A host that cannot be reached was called.
+    HostUnreachable,
+    /// A host lost power: what it had not synced is gone.
+    HostCrash,
+    /// A host's disk failed between two writes.
+    HostDisk,
+    /// A host is gone for good.
+    HostLost,
+    /// A renter died while it was idle.
+    RenterCrash,
+    /// A renter died inside an operation.
+    RenterCrashInside,
+    /// A renter's commit was under way when it died.
+    CommitCut,
+    /// An operation was dropped at an await.
+    Cancelled,
+    /// The chain did not answer.
+    ChainSilent,
+    /// A transaction was accepted and dropped.
+    TransactionDropped,
+    /// Another machine took over.
+    TakeOver,
+}
+
+/// The record of one run.
+#[derive(Debug)]
+pub struct Trace {
+    inner: Mutex<Inner>,
+    start: Instant,
+    print: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hasher: blake3::Hasher,
+    events: u64,
+    faults: BTreeMap<Fault, u64>,
+    violations: Vec<String>,
+}
+
+impl Trace {
+    /// An empty record; to be made inside the runtime whose clock is paused.
+    #[must_use]
+    pub fn new(print: bool) -> Self {
+        let inner = Inner {
+            hasher: blake3::Hasher::new(),
+            events: 0,
+            faults: BTreeMap::new(),
+            violations: Vec::new(),
+        };
+        Self { inner: Mutex::new(inner), start: Instant::now(), print }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds of simulated time.
+    #[must_use]
+    pub fn elapsed(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes an event.
+    ///
+    /// # Panics
+    /// When there are so many that the run goes round in circles.
+    pub fn event(&self, what: fmt::Arguments<'_>) {
+        let line = format!("{:>9} {what}", self.elapsed());
+        if self.print {
+            println!("{line}");
+        }
+        let mut inner = self.lock();
+        inner.hasher.update(line.as_bytes());
+        inner.hasher.update(b"\n");
+        inner.events += 1;
+        let circles = inner.events > MOST_EVENTS;
+        drop(inner);
+        assert!(!circles, "more than {MOST_EVENTS} events: the run goes round in circles");
+    }
+
+    /// Notes a fault.
+    pub fn fault(&self, fault: Fault, detail: fmt::Arguments<'_>) {
+        *self.lock().faults.entry(fault).or_default() += 1;
+        self.event(format_args!("fault {fault:?} {detail}"));
+    }
+
+    /// Notes something that must never happen.
+    pub fn violation(&self, what: String) {
+        self.event(format_args!("VIOLATION {what}"));
+        self.lock().violations.push(what);
+    }
+
+    /// What must never happen and did.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// Faults so far.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<Fault, u64> {
+        self.lock().faults.clone()
+    }
+
+    /// Events so far, and the hash over them.
+    #[must_use]
+    pub fn hash(&self) -> (u64, blake3::Hash) {
+        let inner = self.lock();
+        (inner.events, inner.hasher.finalize())
+    }
+}
