@@ -65,7 +65,7 @@ struct Settler {
 }
 
 enum Outcome {
-    Written(ContractId, Written),
+    Written(ContractId, Box<Written>),
     Spilled(Result<Segment, String>),
 }
 
@@ -398,7 +398,7 @@ impl Owner {
                     tracing::debug!(contract = %contract.short(), reason = failure.reason(), "head write failed");
                 }
                 if let Some(slot) = self.slots.get_mut(&contract) {
-                    slot.settle(written, now);
+                    slot.settle(*written, now);
                 }
             }
             Outcome::Spilled(result) => {
@@ -635,7 +635,8 @@ impl Owner {
             sequence: slot.sequence,
             confirmed: slot.confirmed,
         };
-        self.inflight.push(Box::pin(async move { Outcome::Written(id, job.run().await) }));
+        self.inflight
+            .push(Box::pin(async move { Outcome::Written(id, Box::new(job.run().await)) }));
     }
 
     /// Hosts by number: the journal's, and those of the contract table that it numbers next.
