@@ -18,18 +18,15 @@
 
 pub mod api;
 pub mod chain;
+pub mod cli;
 pub mod config;
 pub mod consensus;
 pub mod daemon;
 pub mod data;
+pub mod demo;
 pub mod host;
 pub mod light;
 pub mod seed;
 pub mod testnet;
 pub mod transport;
 pub mod world;
-
-/// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use samara_protocol::chain::query::{Finalized, ScannedBlock};
 use samara_protocol::chain::{
     Action, Certificate, ChainParameters, Genesis, Header, Transaction, TransactionBody, Validator,
-    ValidatorSet,
+    ValidatorSet, Vote, VoteKind,
 };
 use samara_protocol::contract::{ContractId, ContractTerms};
 use samara_protocol::encoding;
@@ -86,18 +86,45 @@ struct ChainInner {
     tip: Option<Header>,
     included: BTreeMap<TransactionId, Height>,
     hosts: Vec<PublicKey>,
+    blocks: Vec<ScannedBlock>,
 }
 
 impl TestChain {
     fn new(genesis: Genesis) -> Self {
         let state = MemoryState::new(genesis_state(&genesis).unwrap());
-        let inner = ChainInner { state, tip: None, included: BTreeMap::new(), hosts: Vec::new() };
+        let inner = ChainInner {
+            state,
+            tip: None,
+            included: BTreeMap::new(),
+            hosts: Vec::new(),
+            blocks: Vec::new(),
+        };
         Self { genesis, inner: Mutex::new(inner) }
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, key: &StateKey) -> Option<T> {
         let inner = self.inner.lock().unwrap();
         inner.state.value(key).unwrap().map(|value| encoding::decode(&value).unwrap())
+    }
+
+    /// The one validator's certificate.
+    fn certify(&self, header: &Header) -> Certificate {
+        let validator = secret(254);
+        let vote = Vote {
+            genesis: self.genesis.hash(),
+            kind: VoteKind::Precommit,
+            height: header.height,
+            round: 0,
+            block: Some(header.hash()),
+            validator: validator.public(),
+        };
+        let signature = validator.sign(vote.sign_bytes().as_bytes());
+        Certificate {
+            height: header.height,
+            round: 0,
+            block: header.hash(),
+            signatures: vec![(validator.public(), signature)],
+        }
     }
 
     /// Makes an empty block so much later.
@@ -120,6 +147,14 @@ impl TestChain {
                 inner.hosts.push(transaction.body.account);
             }
         }
+        let records = built.block.transactions.iter().filter_map(|tx| match &tx.body.action {
+            Action::FormContract(terms) | Action::RenewContract { terms, .. } => {
+                Some(terms.record())
+            }
+            _ => None,
+        });
+        let scanned = ScannedBlock { header: built.block.header, records: records.collect() };
+        inner.blocks.push(scanned);
         inner.state.apply(built.changes);
         inner.tip = Some(built.block.header);
         inner.included.extend(id.map(|id| (id, height)));
@@ -158,15 +193,8 @@ impl ChainView for TestChain {
     }
 
     async fn tip(&self) -> Result<Option<Finalized>, ChainError> {
-        Ok(self.inner.lock().unwrap().tip.map(|header| Finalized {
-            header,
-            certificate: Certificate {
-                height: header.height,
-                round: 0,
-                block: header.hash(),
-                signatures: Vec::new(),
-            },
-        }))
+        let tip = self.inner.lock().unwrap().tip;
+        Ok(tip.map(|header| Finalized { header, certificate: self.certify(&header) }))
     }
 
     async fn tip_above(&self, _: Height) -> Result<Finalized, ChainError> {
@@ -201,12 +229,18 @@ impl ChainView for TestChain {
         inner.included.get(id).copied().ok_or(ChainError::Dropped(*id))
     }
 
-    async fn batch(&self, _: Height, _: u32) -> Result<Vec<ScannedBlock>, ChainError> {
-        Ok(Vec::new())
+    async fn batch(&self, from: Height, limit: u32) -> Result<Vec<ScannedBlock>, ChainError> {
+        let inner = self.inner.lock().unwrap();
+        let skip = usize::try_from(from.0 - 1).unwrap();
+        Ok(inner.blocks.iter().skip(skip).take(limit as usize).cloned().collect())
     }
 
-    async fn decision(&self, _: Height) -> Result<(ValidatorSet, Certificate), ChainError> {
-        Err(ChainError::Unreachable("this chain has no validators".into()))
+    async fn decision(&self, height: Height) -> Result<(ValidatorSet, Certificate), ChainError> {
+        let header = {
+            let inner = self.inner.lock().unwrap();
+            inner.blocks[usize::try_from(height.0 - 1).unwrap()].header
+        };
+        Ok((self.genesis.validators.clone(), self.certify(&header)))
     }
 
     async fn peers(&self) -> usize {

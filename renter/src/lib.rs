@@ -30,4 +30,7 @@ pub mod transfer;
 pub mod vault;
 pub mod world;
 
+#[cfg(test)]
+mod testing;
+
 pub use renter::{OpenError, Renter, RenterConfig, RenterError};

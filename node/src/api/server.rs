@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{self, Access, Token};
 use super::error::ApiError;
 use super::routes;
-use crate::host::HostService;
+use crate::daemon::HostRole;
 use crate::light::LightClient;
 use crate::transport::Transport;
 
@@ -41,7 +41,7 @@ pub struct Node {
     /// The faucet of a test network.
     pub faucet: Option<SecretKey>,
     /// The host role.
-    pub host: Option<HostService>,
+    pub host: Option<HostRole>,
     /// The renter role.
     pub renter: Option<Renter>,
     /// Whether the node serves the chain.
@@ -77,7 +77,7 @@ impl Api {
     ///
     /// # Errors
     /// `no_role`.
-    pub fn host(&self) -> Result<&HostService, ApiError> {
+    pub fn host(&self) -> Result<&HostRole, ApiError> {
         self.0.host.as_ref().ok_or_else(|| ApiError::no_role("host"))
     }
 }

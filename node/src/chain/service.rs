@@ -206,6 +206,14 @@ impl Chain {
         }
     }
 
+    /// Passes on again what waits here, at most `limit` transactions: to be called now and then, for
+    /// what was submitted while no peer was there.
+    pub fn republish(&self, limit: usize) {
+        let Some(gossip) = self.gossip.get() else { return };
+        let waiting = self.pool().candidates(limit);
+        waiting.iter().for_each(|transaction| gossip.publish(encoding::encode(transaction)));
+    }
+
     /// Puts a transaction into the pool; gives whether it is new.
     fn take(&self, transaction: Transaction) -> Result<bool, SubmitError> {
         let id = transaction.id();

@@ -26,6 +26,10 @@ pub struct Snapshot {
     nodes: ReadOnlyTable<&'static [u8], &'static [u8]>,
 }
 
+/// A row of the table of undecided blocks.
+type UndecidedRow<'a> =
+    (redb::AccessGuard<'a, &'static [u8; 32]>, redb::AccessGuard<'a, (u32, &'static [u8])>);
+
 const OPEN: &str = "open its tables";
 const READ: &str = "read";
 
@@ -214,10 +218,7 @@ impl Snapshot {
     pub fn all_undecided(&self) -> Result<Vec<Undecided>, StoreError> {
         let table = self.read.open_table(UNDECIDED).map_err(failed(OPEN))?;
         let undecided = |row: Result<_, redb::StorageError>| {
-            let (block, value): (
-                redb::AccessGuard<'_, &[u8; 32]>,
-                redb::AccessGuard<'_, (u32, &[u8])>,
-            ) = row.map_err(failed(READ))?;
+            let (block, value): UndecidedRow<'_> = row.map_err(failed(READ))?;
             let (round, bytes) = value.value();
             Ok(Undecided { round, block: BlockHash(*block.value()), bytes: bytes.to_vec() })
         };

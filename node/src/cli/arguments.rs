@@ -1,4 +1,5 @@
 //! The command line as clap reads it.
+#![allow(missing_docs, reason = "doc comments here are the texts of --help")]
 
 use std::path::PathBuf;
 
@@ -48,7 +49,7 @@ pub enum Command {
     Ls(LsArguments),
     /// Move a file within its vault
     Mv(MvArguments),
-    /// Remove files; their versions stay unless --versions is given
+    /// Remove files; their versions stay until they are given up with --version-number
     Rm(RmArguments),
     /// Make, rename, remove and list vaults
     #[command(subcommand)]
@@ -184,9 +185,12 @@ pub enum OnConflict {
 pub struct LsArguments {
     /// VAULT or VAULT/FOLDER; all vaults if not given
     pub path: Option<String>,
-    /// Show all versions
+    /// Show all versions, also of removed files
     #[arg(long)]
     pub versions: bool,
+    /// Show everything below, not the folder's own entries only
+    #[arg(long, short)]
+    pub recursive: bool,
 }
 
 #[derive(Debug, Args)]
@@ -259,11 +263,24 @@ pub enum BackupCommand {
 #[derive(Debug, Subcommand)]
 pub enum RecoverCommand {
     /// Scan the chain for the words' contracts, claim them, and bring the names back
-    Start,
+    Start(RecoverArguments),
     /// How far it is
     Status,
     /// Stop; a later start resumes
     Stop,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverArguments {
+    /// Forget the progress of earlier runs and scan from the first block
+    #[arg(long)]
+    pub restart: bool,
+    /// Claim nothing: list and read only, so that a node that still writes goes on
+    #[arg(long)]
+    pub read_only: bool,
+    /// Accept a chain whose newest block is this old, for one that is known to have halted
+    #[arg(long, value_name = "SECONDS")]
+    pub maximum_age: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -274,7 +291,7 @@ pub enum AllowanceCommand {
     Set(AllowanceArguments),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct AllowanceArguments {
     /// Hosts to have contracts with
     #[arg(long)]

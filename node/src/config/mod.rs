@@ -17,6 +17,9 @@ pub mod network;
 
 pub use network::{ChainPeer, NetworkFile};
 
+/// A configuration with all defaults and explanations.
+pub const SAMPLE: &str = include_str!("samara.toml");
+
 /// What `samara node` is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -256,6 +259,33 @@ mod tests {
         std::fs::write(&path, "api = \"127.0.0.1:0\"\nlissten = []\n").unwrap();
         let error = NodeConfig::read(&path).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("lissten"), "{error}");
+    }
+
+    #[test]
+    fn the_sample_says_the_defaults() {
+        let read: NodeConfig = toml::from_str(SAMPLE).unwrap();
+        assert_eq!(
+            toml::to_string(&read).unwrap(),
+            toml::to_string(&NodeConfig::default()).unwrap()
+        );
+        // What is commented out must be valid as well: tables and keys have no space after `# `
+        // but in their values.
+        let lines: Vec<String> = SAMPLE
+            .lines()
+            .filter_map(|line| match line.strip_prefix("# ") {
+                Some(setting) if setting.starts_with('[') || is_setting(setting) => {
+                    Some(setting.to_owned())
+                }
+                Some(_) => None,
+                None => Some(line.to_owned()),
+            })
+            .collect();
+        let read: NodeConfig = toml::from_str(&lines.join("\n")).unwrap();
+        assert!(read.chain.is_some() && read.host.is_some() && read.renter.is_some());
+    }
+
+    fn is_setting(line: &str) -> bool {
+        line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
     }
 
     #[test]

@@ -13,16 +13,17 @@ use arc_malachitebft_app_channel::app::engine::util::events::{Event, RxEvent};
 use arc_malachitebft_app_channel::app::streaming::{StreamContent, StreamId, StreamMessage};
 use arc_malachitebft_app_channel::app::types::LocallyProposedValue;
 use arc_malachitebft_app_channel::app::types::core::{
-    Context as _, HeightParams, LinearTimeouts, Round, Validity,
+    Context as _, HeightParams, LinearTimeouts, Round, Validator as _, Validity,
 };
 use arc_malachitebft_app_channel::app::types::sync::RawDecidedValue;
 use arc_malachitebft_app_channel::{AppMsg, Channels, NetworkMsg, Reply};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
+use samara_protocol::chain::certificate::Certificate;
 use samara_protocol::chain::validators::ValidatorSet;
 use samara_protocol::hash::BlockHash;
-use samara_protocol::signature::SecretKey;
+use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::Height;
 
 use super::codec::{certificate_of, engine_certificate, engine_next, engine_round};
@@ -30,13 +31,19 @@ use super::context::{
     Address, BlockId, ChainContext, ChainVerifier, EngineHeight, EngineValidators,
 };
 use super::engine::ConsensusError;
-use super::proposals::{Assembler, HEIGHTS_AHEAD, Part, ProposalId, split};
+use super::proposals::{Assembler, Body, Part, ProposalId, split};
 use super::{Application, Origin, Undecided, Verdict};
 
-/// Bodies of the height after next that are kept until the next is decided.
-const MAX_AHEAD: usize = 8;
-/// Different blocks of one height that are checked; honest validators propose one in each round.
-const MAX_KNOWN: usize = 64;
+/// Rounds of the height after next whose proposals are kept until the next height is decided.
+const ROUNDS_OF_LATER_HEIGHT: u32 = 2;
+/// Rounds beyond the current one whose proposals are checked: others may be ahead of this node.
+const ROUNDS_AHEAD: u32 = 10;
+/// Different blocks of one sender that are checked in one round: an honest one has one, and two
+/// prove that it is not.
+const BLOCKS_PER_ROUND: usize = 2;
+/// From this round on the engine has every validator repeat the proposal it is locked on; before, only
+/// a round's proposer sends one.
+const HIDDEN_LOCK_ROUND: u32 = 10;
 /// Blocks in one answer to a peer that syncs, and their bytes (the engine's limit is 10 MiB).
 const SYNC_BLOCKS: u64 = 256;
 const SYNC_BYTES: usize = 8 << 20;
@@ -56,6 +63,8 @@ pub(super) struct Settings {
 #[derive(Clone, Copy)]
 struct Known {
     proposal: ProposalId,
+    /// Who sent it first, and in which round.
+    source: Option<(PublicKey, u32)>,
     valid: bool,
     /// Whether the engine has heard of it.
     announced: bool,
@@ -68,7 +77,10 @@ pub(super) struct Driver<A> {
     validators: ValidatorSet,
     assembler: Assembler,
     known: BTreeMap<BlockHash, Known>,
-    ahead: BTreeMap<ProposalId, Vec<u8>>,
+    /// Proposals of the height after next, by round.
+    ahead: BTreeMap<u32, Body>,
+    /// Round of the height that is being decided.
+    round: u32,
     /// The engine's wait for the next height.
     held: Option<Reply<Next<ChainContext>>>,
     /// The last block came from a peer: there may be more, go on at once.
@@ -93,6 +105,7 @@ impl<A: Application> Driver<A> {
             assembler,
             known: BTreeMap::new(),
             ahead: BTreeMap::new(),
+            round: 0,
             held: None,
             syncing: false,
             next_stream: stream_seed,
@@ -107,7 +120,7 @@ impl<A: Application> Driver<A> {
     ) -> Outcome {
         for undecided in self.application.all_undecided().map_err(failed)? {
             let proposal = self.proposal_of(&undecided);
-            self.judge(proposal, &undecided.bytes)?;
+            self.judge(proposal, None, &undecided.bytes)?;
         }
         let mut events = channels.events.subscribe();
         loop {
@@ -143,6 +156,7 @@ impl<A: Application> Driver<A> {
                 if round != Round::ZERO {
                     debug!(%height, %round, "another round");
                 }
+                self.round = round.as_u32().unwrap_or(0);
                 answer(reply_value, self.announce(height)?);
             }
             AppMsg::GetValue { height, round, reply, .. } => {
@@ -259,36 +273,51 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    fn value(&self, known: &Known) -> ProposedValue<ChainContext> {
-        let height = EngineHeight::from(known.proposal.height);
-        let round = Round::new(known.proposal.round);
+    /// Whose turn it is, by the set that decides the next height.
+    fn proposer(&self, proposal: &ProposalId) -> Address {
         let validators = EngineValidators::from(&self.validators);
-        let proposer = ChainContext.select_proposer(&validators, height, round);
-        let proposer =
-            *arc_malachitebft_app_channel::app::types::core::Validator::address(proposer);
+        let (height, round) = (EngineHeight::from(proposal.height), Round::new(proposal.round));
+        *ChainContext.select_proposer(&validators, height, round).address()
+    }
+
+    fn value(&self, known: &Known) -> ProposedValue<ChainContext> {
         ProposedValue {
-            height,
-            round,
+            height: EngineHeight::from(known.proposal.height),
+            round: Round::new(known.proposal.round),
             valid_round: engine_round(known.proposal.valid_round),
-            proposer,
+            proposer: self.proposer(&known.proposal),
             value: BlockId(known.proposal.block),
             validity: Validity::from_bool(known.valid),
         }
+    }
+
+    /// Whether a sender may have one more block checked: what bounds the work and the disk that a
+    /// hostile validator can take, without letting it crowd out the proposals of others.
+    fn may_introduce(&self, proposal: &ProposalId, sender: PublicKey) -> bool {
+        let round = proposal.round;
+        let its_turn = self.proposer(proposal).0 == sender || round >= HIDDEN_LOCK_ROUND;
+        let near = round <= self.round.saturating_add(ROUNDS_AHEAD);
+        let source = Some((sender, round));
+        let before = self.known.values().filter(|known| known.source == source).count();
+        its_turn && near && before < BLOCKS_PER_ROUND
     }
 
     /// Has the application check a body for the height after the tip.
     fn judge(
         &mut self,
         proposal: ProposalId,
+        sender: Option<PublicKey>,
         bytes: &[u8],
     ) -> Result<Option<Known>, ConsensusError> {
         if let Some(known) = self.known.get_mut(&proposal.block) {
-            known.proposal = proposal;
-            if known.valid {
+            let again = std::mem::replace(&mut known.proposal, proposal) == proposal;
+            if known.valid || again {
                 return Ok(Some(*known));
             }
-        } else if self.known.len() >= MAX_KNOWN {
-            warn!(height = %proposal.height, "too many proposals for one height");
+        } else if let Some(sender) = sender
+            && !self.may_introduce(&proposal, sender)
+        {
+            debug!(height = %proposal.height, %sender, "proposal out of turn dropped");
             return Ok(None);
         }
         let origin = Origin::Proposal { round: proposal.round };
@@ -307,7 +336,8 @@ impl<A: Application> Driver<A> {
             warn!(height = %proposal.height, %block, "a proposal's body is another block");
             return Ok(None);
         }
-        let known = Known { proposal, valid, announced: false };
+        let source = sender.map(|sender| (sender, proposal.round));
+        let known = Known { proposal, source, valid, announced: false };
         self.known.insert(block, known);
         Ok(Some(known))
     }
@@ -320,13 +350,11 @@ impl<A: Application> Driver<A> {
         if height.protocol() != self.tip.next() {
             return Ok(Vec::new());
         }
-        let (now, later) = std::mem::take(&mut self.ahead)
-            .into_iter()
-            .partition(|(proposal, _)| proposal.height == height.protocol());
-        self.ahead = later;
-        let now: BTreeMap<ProposalId, Vec<u8>> = now;
-        for (proposal, bytes) in now {
-            self.judge(proposal, &bytes)?;
+        let next = height.protocol();
+        for body in std::mem::take(&mut self.ahead).into_values() {
+            if body.proposal.height == next {
+                self.judge(body.proposal, Some(body.sender), &body.bytes)?;
+            }
         }
         let fresh: Vec<Known> = self.known.values().filter(|k| !k.announced).copied().collect();
         self.known.values_mut().for_each(|known| known.announced = true);
@@ -346,7 +374,8 @@ impl<A: Application> Driver<A> {
         };
         let undecided = self.application.propose(number).map_err(failed)?;
         let proposal = self.proposal_of(&undecided);
-        self.known.insert(undecided.block, Known { proposal, valid: true, announced: true });
+        let known = Known { proposal, source: None, valid: true, announced: true };
+        self.known.insert(undecided.block, known);
         answer(reply, LocallyProposedValue::new(height, round, BlockId(undecided.block)));
         self.publish(proposal, &undecided.bytes, network).await
     }
@@ -393,22 +422,21 @@ impl<A: Application> Driver<A> {
         part: Part,
     ) -> Result<Option<ProposedValue<ChainContext>>, ConsensusError> {
         let added = self.assembler.add(part, self.tip, &self.validators);
-        let (proposal, bytes) = match added {
-            Ok(Some(complete)) => complete,
+        let body = match added {
+            Ok(Some(body)) => body,
             Ok(None) => return Ok(None),
             Err(error) => {
                 debug!(tip = %self.tip, %error, "proposal part dropped");
                 return Ok(None);
             }
         };
+        let proposal = body.proposal;
         if proposal.height != self.tip.next() {
-            if self.ahead.len() < MAX_AHEAD {
-                self.ahead.insert(proposal, bytes);
-            }
+            self.keep_ahead(body);
             self.release();
             return Ok(None);
         }
-        let known = self.judge(proposal, &bytes)?;
+        let known = self.judge(proposal, Some(body.sender), &body.bytes)?;
         let mut value = None;
         // While the height has not started, the value waits for its first round.
         if self.held.is_none()
@@ -423,9 +451,18 @@ impl<A: Application> Driver<A> {
         Ok(value)
     }
 
+    /// Keeps a proposal of the height after next until the next one is decided.
+    fn keep_ahead(&mut self, body: Body) {
+        let round = body.proposal.round;
+        let its_turn = self.proposer(&body.proposal).0 == body.sender;
+        if its_turn && round < ROUNDS_OF_LATER_HEIGHT {
+            self.ahead.entry(round).or_insert(body);
+        }
+    }
+
     // --- decisions -----------------------------------------------------------------------------
 
-    fn decide(&mut self, certificate: samara_protocol::chain::certificate::Certificate) -> Outcome {
+    fn decide(&mut self, certificate: Certificate) -> Outcome {
         if certificate.height <= self.tip {
             return Ok(());
         }
@@ -437,7 +474,8 @@ impl<A: Application> Driver<A> {
         self.validators = self.application.validators();
         self.known.clear();
         self.assembler.prune(self.tip);
-        self.ahead.retain(|p, _| p.height > self.tip && p.height.0 - self.tip.0 <= HEIGHTS_AHEAD);
+        self.ahead.retain(|_, body| body.proposal.height > self.tip);
+        self.round = 0;
         Ok(())
     }
 
@@ -465,7 +503,8 @@ impl<A: Application> Driver<A> {
         self.syncing = true;
         let proposal =
             ProposalId { height: height.protocol(), round: number, valid_round: None, block };
-        Ok(SyncedValueOutcome::Verdict(self.value(&Known { proposal, valid, announced: true })))
+        let known = Known { proposal, source: None, valid, announced: true };
+        Ok(SyncedValueOutcome::Verdict(self.value(&known)))
     }
 
     fn history(

@@ -172,7 +172,7 @@ impl Consensus {
 }
 
 impl Role {
-    const fn key(&self) -> Option<&SecretKey> {
+    fn key(&self) -> Option<&SecretKey> {
         match self {
             Self::Validator(key) => Some(key),
             Self::FullNode => None,

@@ -128,7 +128,7 @@ pub trait Application: Send + 'static {
 #[derive(Clone, Debug)]
 pub enum Role {
     /// Votes whenever the validator set lists this key, and follows otherwise.
-    Validator(SecretKey),
+    Validator(Box<SecretKey>),
     /// Follows.
     FullNode,
 }

@@ -35,6 +35,15 @@ pub(super) struct ProposalId {
     pub(super) block: BlockHash,
 }
 
+/// An encoded block that has come completely. Not believed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Body {
+    pub(super) proposal: ProposalId,
+    /// The validator that sent it.
+    pub(super) sender: PublicKey,
+    pub(super) bytes: Vec<u8>,
+}
+
 /// One piece of an encoded block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Part {
@@ -123,7 +132,7 @@ impl Assembler {
         Self { genesis, limit, streams: BTreeMap::new() }
     }
 
-    /// Takes a part; gives the encoded block when it was the last one missing.
+    /// Takes a part; gives sender and encoded block when it was the last one missing.
     ///
     /// `validators` decide the block after `tip`.
     pub(super) fn add(
@@ -131,7 +140,7 @@ impl Assembler {
         part: Part,
         tip: Height,
         validators: &ValidatorSet,
-    ) -> Result<Option<(ProposalId, Vec<u8>)>, PartError> {
+    ) -> Result<Option<Body>, PartError> {
         self.judge(&part, tip, validators)?;
         let Part { proposal, sender, index, parts, bytes, .. } = part;
         let streams = self.streams.entry(sender).or_default();
@@ -149,8 +158,8 @@ impl Assembler {
         }
         let stream = streams.remove(position);
         let chunks: Vec<ByteBuf> = stream.chunks.into_values().collect();
-        let body = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
-        Ok(Some((proposal, body)))
+        let bytes = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
+        Ok(Some(Body { proposal, sender, bytes }))
     }
 
     /// Forgets bodies that can no longer be decided.
@@ -215,7 +224,8 @@ mod tests {
         for part in parts.iter().chain(&parts) {
             assert_eq!(assembler.add(part.clone(), tip, &validators), Ok(None));
         }
-        assert_eq!(assembler.add(last, tip, &validators), Ok(Some((id(5, 1), block))));
+        let body = Body { proposal: id(5, 1), sender: key.public(), bytes: block };
+        assert_eq!(assembler.add(last, tip, &validators), Ok(Some(body)));
         assert!(assembler.streams.values().all(Vec::is_empty));
     }
 

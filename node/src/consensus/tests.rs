@@ -207,7 +207,11 @@ impl TestNode {
             listen: "/ip4/127.0.0.1/tcp/0".parse().unwrap(),
             peers: peers.to_vec(),
             network_key: key(self.index + 100),
-            role: if self.voting { Role::Validator(key(self.index)) } else { Role::FullNode },
+            role: if self.voting {
+                Role::Validator(Box::new(key(self.index)))
+            } else {
+                Role::FullNode
+            },
             propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
         };
         let genesis = genesis(&self.genesis);

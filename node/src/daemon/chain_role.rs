@@ -81,7 +81,10 @@ impl ChainRole {
             listen: identity::addresses("chain.consensus_listen", listen)?.remove(0),
             peers,
             network_key: identity.node.clone(),
-            role: identity.validator.clone().map_or(Role::FullNode, Role::Validator),
+            role: match identity.validator.clone() {
+                Some(key) => Role::Validator(Box::new(key)),
+                None => Role::FullNode,
+            },
             propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
         };
         let consensus = Consensus::start(config, genesis, application, chain.wake()).await?;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::wire::{NodeRequest, NodeResponse};
 
+use super::host_role::HostRole;
 use crate::chain::Chain;
-use crate::host::HostService;
 use crate::transport::{Channel, RequestHandler};
 
 /// Knows which roles this node has. Roles are added as they start; until then the node says that it
@@ -16,7 +16,7 @@ use crate::transport::{Channel, RequestHandler};
 #[derive(Default)]
 pub struct Dispatcher {
     chain: OnceLock<Arc<Chain>>,
-    host: OnceLock<HostService>,
+    host: OnceLock<HostRole>,
 }
 
 impl Dispatcher {
@@ -26,7 +26,7 @@ impl Dispatcher {
     }
 
     /// Serves as a host from here on. Only the first call counts.
-    pub fn serve_host(&self, host: HostService) {
+    pub fn serve_host(&self, host: HostRole) {
         let _ = self.host.set(host);
     }
 }

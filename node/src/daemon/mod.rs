@@ -6,6 +6,7 @@
 
 mod chain_role;
 mod dispatch;
+mod host_role;
 mod identity;
 
 use std::path::PathBuf;
@@ -20,11 +21,11 @@ use zeroize::Zeroizing;
 
 use self::chain_role::{ChainRole, ChainRoleError};
 use self::dispatch::Dispatcher;
+pub use self::host_role::{HostRole, HostRoleError, HostStatus};
 use self::identity::{Identity, IdentityError};
 use crate::api::{Api, Node, Server};
 use crate::config::{ConfigError, NetworkFile, NodeConfig};
 use crate::data::{DataError, DataFolder};
-use crate::host::{HostService, HostStartError};
 use crate::light::{
     ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer, system_clock,
 };
@@ -64,7 +65,7 @@ pub enum DaemonError {
     Chain(#[from] ChainRoleError),
     /// The host role.
     #[error("cannot start the host role")]
-    Host(#[from] HostStartError),
+    Host(#[from] HostRoleError),
     /// The renter's store.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
@@ -108,7 +109,7 @@ pub async fn run(
 struct Running {
     server: Server,
     renter: Option<Renter>,
-    host: Option<HostService>,
+    host: Option<HostRole>,
     chain: Option<ChainRole>,
     light: LightClient,
     transport: Transport,
@@ -150,7 +151,7 @@ impl Running {
         let host = match &config.host {
             Some(role) => {
                 let addresses = identity::external(config, &transport);
-                let host = HostService::start(
+                let host = HostRole::start(
                     role,
                     &folder.join("host"),
                     identity.keys.host_identity(0),

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::network::TestnetError;
 use crate::config::network::{Allocation, GenesisValidator, Parameters};
 use crate::config::{ChainConfig, ChainPeer, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
-use crate::host::HostConfig;
+use crate::host::{ByteCount, HostConfig, VolumeConfig};
 use crate::seed::command::WordCount;
 use crate::seed::{command, store};
 
@@ -33,6 +33,25 @@ pub struct Plan {
     /// The chain's rules.
     pub parameters: ChainParameters,
 }
+
+impl Plan {
+    /// A network that reacts fast: what tests and people at a terminal want.
+    #[must_use]
+    pub fn local(folder: PathBuf, validators: usize, hosts: usize, renters: usize) -> Self {
+        Self {
+            folder,
+            validators,
+            hosts,
+            renters,
+            host_capacity: HOST_CAPACITY,
+            parameters: ChainParameters::default(),
+        }
+    }
+}
+
+/// Bytes that a host of a local network offers: more than anybody stores there, as nothing is
+/// reserved on disk.
+const HOST_CAPACITY: u64 = 1_000_000_000_000;
 
 /// What a node of a local network is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +98,12 @@ impl NodePlace {
     #[must_use]
     pub fn words(&self) -> PathBuf {
         self.folder.join("words")
+    }
+
+    /// Where a host keeps sectors.
+    #[must_use]
+    pub fn sectors(&self) -> PathBuf {
+        self.folder.join("sectors")
     }
 
     /// What it logs.
@@ -155,6 +180,25 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Makes a folder for one more renter with known words: an empty machine, as after a loss.
+    ///
+    /// # Errors
+    /// [`TestnetError`] when the folder cannot be written.
+    pub fn add_renter(&mut self, phrase: &Phrase) -> Result<NodePlace, TestnetError> {
+        let number = self.of(Role::Renter).map(|place| place.number + 1).max().unwrap_or(0);
+        let folder = self.folder.join(format!("{}-{number}", Role::Renter.name()));
+        let place = NodePlace { role: Role::Renter, number, folder };
+        std::fs::create_dir_all(&place.folder)
+            .map_err(|source| TestnetError::File { path: place.folder.clone(), source })?;
+        store::store_plain(&place.words(), phrase)
+            .map_err(|error| TestnetError::Words(error.to_string()))?;
+        let config =
+            NodeConfig { renter: Some(RenterConfig::default()), ..self.basic_configuration() };
+        config.write(&place.folder.join("samara.toml"))?;
+        self.nodes.push(place.clone());
+        Ok(place)
+    }
+
     fn draw_words(&self) -> Result<Vec<Phrase>, TestnetError> {
         let mut phrases = Vec::new();
         for place in &self.nodes {
@@ -209,14 +253,9 @@ impl Layout {
         Ok(network)
     }
 
-    fn configuration(
-        &self,
-        place: &NodePlace,
-        plan: &Plan,
-        network: &NetworkFile,
-        ports: &Ports,
-    ) -> NodeConfig {
-        let mut config = NodeConfig {
+    /// What all nodes have in common.
+    fn basic_configuration(&self) -> NodeConfig {
+        NodeConfig {
             network: self.network_file(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             words: WordsConfig {
@@ -225,7 +264,17 @@ impl Layout {
                 seed_passphrase: "none".to_owned(),
             },
             ..NodeConfig::default()
-        };
+        }
+    }
+
+    fn configuration(
+        &self,
+        place: &NodePlace,
+        plan: &Plan,
+        network: &NetworkFile,
+        ports: &Ports,
+    ) -> NodeConfig {
+        let mut config = self.basic_configuration();
         match place.role {
             Role::Validator => {
                 let own = ports.address(2 * place.number + 1);
@@ -243,11 +292,15 @@ impl Layout {
                 });
             }
             Role::Host => {
-                config.host = Some(HostConfig::for_test_network(
-                    place.folder.join("sectors"),
-                    plan.host_capacity,
-                    place.name(),
-                ));
+                config.host = Some(HostConfig {
+                    volumes: vec![VolumeConfig {
+                        path: place.sectors(),
+                        limit: ByteCount(plan.host_capacity),
+                    }],
+                    // Hosts of one operator share no slab; here each is its own.
+                    operator: place.name(),
+                    ..HostConfig::default()
+                });
             }
             Role::Renter => config.renter = Some(RenterConfig::default()),
         }

@@ -1,14 +1,11 @@
 //! A running local network.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use serde_json::{Value, json};
+use std::path::PathBuf;
 
 use super::layout::{Layout, NodePlace, Role};
-use super::process::{NodeProcess, log_end};
-use super::ready;
+use super::process::{Runner, RunningNode};
+use super::ready::{self, Shape};
 use crate::api::client::Client;
 use crate::api::error::ApiError;
 use crate::config::ConfigError;
@@ -60,36 +57,39 @@ pub enum TestnetError {
         /// The error.
         source: ApiError,
     },
+    /// The node runs already.
+    #[error("{0} runs already")]
+    Running(String),
     /// No such node.
     #[error("the network has no running node {0}")]
     NoNode(String),
 }
 
-/// A local network whose processes this process owns. Dropped, all of them end.
+/// A local network whose nodes this process owns. Dropped, all of them end, unless they are detached.
 pub struct Network {
     layout: Layout,
-    program: PathBuf,
-    detached: bool,
-    running: BTreeMap<String, (NodeProcess, Client)>,
+    runner: Runner,
+    // A node that was started and has not answered yet has no client.
+    running: BTreeMap<String, (RunningNode, Option<Client>)>,
 }
 
 impl Network {
-    /// A network on disk with nothing running yet. `program` is the samara binary.
+    /// A network on disk with nothing running yet.
     #[must_use]
-    pub fn new(layout: Layout, program: PathBuf) -> Self {
-        Self { layout, program, detached: false, running: BTreeMap::new() }
-    }
-
-    /// As [`Network::new`], with nodes that outlive this process; [`down`] ends them.
-    #[must_use]
-    pub fn detached(layout: Layout, program: PathBuf) -> Self {
-        Self { detached: true, ..Self::new(layout, program) }
+    pub fn new(layout: Layout, runner: Runner) -> Self {
+        Self { layout, runner, running: BTreeMap::new() }
     }
 
     /// The network on disk.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The network on disk, to add nodes to.
+    #[must_use]
+    pub fn layout_mut(&mut self) -> &mut Layout {
+        &mut self.layout
     }
 
     /// Starts every node that is not running and waits until all of them answer, validators
@@ -99,32 +99,44 @@ impl Network {
     /// [`TestnetError`] naming the node that failed.
     pub async fn start(&mut self, mut progress: impl FnMut(&str)) -> Result<(), TestnetError> {
         for role in [Role::Validator, Role::Host, Role::Renter] {
-            let places: Vec<NodePlace> = self.layout.of(role).cloned().collect();
-            if places.is_empty() {
-                continue;
-            }
-            progress(&format!("starting {} {}s", places.len(), role.name()));
-            let mut started = Vec::new();
-            for place in places.iter().filter(|place| !self.running.contains_key(&place.name())) {
-                started.push(NodeProcess::start(&self.program, place, self.detached)?);
-            }
-            for mut process in started {
-                let client = process.ready().await?;
-                self.running.insert(process.place().name(), (process, client));
-            }
-            for place in &places {
-                let client = self.client(&place.name())?;
-                if role != Role::Validator {
-                    ready::funded(&place.name(), &client).await?;
-                }
-            }
+            self.start_role(role, &mut progress).await?;
         }
         let hosts = self.layout.of(Role::Host).count();
-        if hosts > 0 {
+        if let Some(watcher) = self.layout.of(Role::Host).next().map(NodePlace::name) {
             progress(&format!("waiting for {hosts} hosts to announce themselves"));
-            let watcher = self.layout.of(Role::Host).next().map(NodePlace::name);
-            let client = self.client(&watcher.unwrap_or_default())?;
-            ready::announced(&client, hosts).await?;
+            ready::announced(&self.client(&watcher)?, hosts).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_role(
+        &mut self,
+        role: Role,
+        progress: &mut impl FnMut(&str),
+    ) -> Result<(), TestnetError> {
+        let idle: Vec<NodePlace> = self
+            .layout
+            .of(role)
+            .filter(|place| !self.running.contains_key(&place.name()))
+            .cloned()
+            .collect();
+        if idle.is_empty() {
+            return Ok(());
+        }
+        progress(&format!("starting {} {}s", idle.len(), role.name()));
+        for place in &idle {
+            let node = RunningNode::start(&self.runner, place)?;
+            self.running.insert(place.name(), (node, None));
+        }
+        for place in &idle {
+            self.await_node(&place.name()).await?;
+        }
+        if role == Role::Validator {
+            return Ok(());
+        }
+        for (number, place) in idle.iter().enumerate() {
+            progress(&format!("giving {}s money: {} of {}", role.name(), number + 1, idle.len()));
+            ready::funded(&place.name(), &self.client(&place.name())?).await?;
         }
         Ok(())
     }
@@ -134,11 +146,37 @@ impl Network {
     /// # Errors
     /// [`TestnetError`].
     pub async fn start_node(&mut self, name: &str) -> Result<Client, TestnetError> {
+        if self.running.contains_key(name) {
+            return Err(TestnetError::Running(name.to_owned()));
+        }
         let place = self.place(name)?;
-        let mut process = NodeProcess::start(&self.program, &place, self.detached)?;
-        let client = process.ready().await?;
-        self.running.insert(name.to_owned(), (process, client.clone()));
-        Ok(client)
+        let node = RunningNode::start(&self.runner, &place)?;
+        self.running.insert(name.to_owned(), (node, None));
+        self.await_node(name).await
+    }
+
+    async fn await_node(&mut self, name: &str) -> Result<Client, TestnetError> {
+        let Some((node, client)) = self.running.get_mut(name) else {
+            return Err(TestnetError::NoNode(name.to_owned()));
+        };
+        match node.ready().await {
+            Ok(answers) => Ok(client.insert(answers).clone()),
+            Err(error) => {
+                // It is no use to anybody, and must not be left behind.
+                self.take(name)?.kill().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a renter with new words ready to store: claims its first epoch and sets an allowance
+    /// that fits the network. A renter that has one already is left alone.
+    ///
+    /// # Errors
+    /// [`TestnetError`].
+    pub async fn equip(&self, name: &str, shape: Option<Shape>) -> Result<(), TestnetError> {
+        let hosts = self.layout.of(Role::Host).count();
+        ready::equipped(name, &self.client(name)?, hosts, shape).await
     }
 
     /// Kills one node as a crash would.
@@ -146,9 +184,7 @@ impl Network {
     /// # Errors
     /// [`TestnetError::NoNode`] when it does not run.
     pub async fn kill(&mut self, name: &str) -> Result<(), TestnetError> {
-        let (mut process, _) =
-            self.running.remove(name).ok_or_else(|| TestnetError::NoNode(name.to_owned()))?;
-        process.kill().await
+        self.take(name)?.kill().await
     }
 
     /// Stops one node in good order.
@@ -156,19 +192,55 @@ impl Network {
     /// # Errors
     /// [`TestnetError::NoNode`] when it does not run.
     pub async fn stop_node(&mut self, name: &str) -> Result<(), TestnetError> {
-        let (process, _) =
-            self.running.remove(name).ok_or_else(|| TestnetError::NoNode(name.to_owned()))?;
-        process.stop().await
+        self.take(name)?.stop().await
     }
 
-    /// Stops everything in good order.
+    fn take(&mut self, name: &str) -> Result<RunningNode, TestnetError> {
+        let taken = self.running.remove(name);
+        taken.map(|(node, _)| node).ok_or_else(|| TestnetError::NoNode(name.to_owned()))
+    }
+
+    /// Stops everything in good order: renters first, validators last.
     ///
     /// # Errors
     /// The first node's that could not be stopped; the others are stopped all the same.
     pub async fn stop(&mut self) -> Result<(), TestnetError> {
-        let running = std::mem::take(&mut self.running);
-        let stops = running.into_values().map(|(process, _)| process.stop());
-        futures::future::join_all(stops).await.into_iter().collect()
+        let mut outcome = Ok(());
+        for role in [Role::Renter, Role::Host, Role::Validator] {
+            let names: Vec<String> = self.layout.of(role).map(NodePlace::name).collect();
+            let nodes = names.iter().filter_map(|name| self.running.remove(name));
+            let stops: Vec<_> = nodes.map(|(node, _)| node.stop()).collect();
+            for stopped in futures::future::join_all(stops).await {
+                outcome = outcome.and(stopped);
+            }
+        }
+        outcome
+    }
+
+    /// Kills everything, also what has not answered yet, and waits until it is gone.
+    pub async fn kill_all(&mut self) {
+        let nodes = std::mem::take(&mut self.running).into_values();
+        let kills = nodes.map(|(mut node, _)| async move { node.kill().await });
+        for killed in futures::future::join_all(kills).await {
+            if let Err(error) = killed {
+                tracing::warn!(%error, "a node could not be killed");
+            }
+        }
+    }
+
+    /// Waits until any node ends by itself, and gives its name.
+    pub async fn first_death(&mut self) -> String {
+        let deaths = self.running.iter_mut().map(|(name, (node, _))| {
+            Box::pin(async move {
+                node.died().await;
+                name.clone()
+            })
+        });
+        let deaths: Vec<_> = deaths.collect();
+        if deaths.is_empty() {
+            return std::future::pending().await;
+        }
+        futures::future::select_all(deaths).await.0
     }
 
     /// A client of a running node.
@@ -178,14 +250,14 @@ impl Network {
     pub fn client(&self, name: &str) -> Result<Client, TestnetError> {
         self.running
             .get(name)
-            .map(|(_, client)| client.clone())
+            .and_then(|(_, client)| client.clone())
             .ok_or_else(|| TestnetError::NoNode(name.to_owned()))
     }
 
     /// Process id of a running node.
     #[must_use]
     pub fn pid(&self, name: &str) -> Option<u32> {
-        self.running.get(name).and_then(|(process, _)| process.pid())
+        self.running.get(name).and_then(|(node, _)| node.pid())
     }
 
     /// A node's place, running or not.
@@ -200,40 +272,24 @@ impl Network {
             .cloned()
             .ok_or_else(|| TestnetError::NoNode(name.to_owned()))
     }
-
-    /// Adds a folder for one more node to the layout.
-    pub fn add_place(&mut self, place: NodePlace) {
-        self.layout.nodes.push(place);
-    }
 }
 
-/// Stops the nodes of a network that another process started.
-///
-/// # Errors
-/// [`TestnetError`] for a folder without a network, or a node that does not end.
-pub async fn down(folder: &Path) -> Result<usize, TestnetError> {
-    let layout = Layout::find(folder)?;
-    let mut stopped = 0;
-    for place in &layout.nodes {
-        let Ok(client) = Client::of_folder(&place.folder) else { continue };
-        if client.post::<_, Value>("/v1/shutdown", &json!({})).await.is_err() {
-            continue;
-        }
-        stopped += 1;
-        wait_until_free(place).await?;
-    }
-    Ok(stopped)
-}
-
-async fn wait_until_free(place: &NodePlace) -> Result<(), TestnetError> {
-    let free = async {
-        // The lock goes with the process, whatever ends it.
-        while crate::data::DataFolder::open(&place.folder).is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits until somebody wants this process to end: Ctrl-C, a closed terminal, or SIGTERM.
+pub async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            // Without a handler the signal ends the process by itself.
+            Err(_) => std::future::pending().await,
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), free).await.map_err(|_| TestnetError::Slow {
-        what: format!("{} to end", place.name()),
-        log: log_end(&place.log()),
-    })
+    tokio::select! {
+        biased;
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::hangup()) => {}
+    }
 }

@@ -1,4 +1,4 @@
-//! One node's process: started, watched, asked to stop, killed.
+//! One node's process or task: started, watched, asked to stop, killed.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,51 +6,63 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::layout::NodePlace;
 use super::network::TestnetError;
 use crate::api::access::Access;
 use crate::api::client::Client;
+use crate::config::NodeConfig;
+use crate::daemon::{self, DaemonError, DaemonOptions};
 
-/// A node that runs as a process of its own.
-pub struct NodeProcess {
-    place: NodePlace,
-    child: Child,
+/// How long a node may take to end in good order before it is killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node may take to answer after its start. Thirty of them start at once on two cores.
+const START: Duration = Duration::from_secs(120);
+/// How often files and addresses are looked at that nobody announces.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// How the nodes of a local network run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runner {
+    /// Each its own process of this program, which ends with this one.
+    Processes(PathBuf),
+    /// Each its own process of this program, which outlives this one.
+    Detached(PathBuf),
+    /// Each a task of this process.
+    Tasks,
 }
 
-impl NodeProcess {
-    /// Starts a node. Unless detached it ends with this process, however that ends: its standard
-    /// input is a pipe that only this process holds.
+/// A node that was started here.
+pub struct RunningNode {
+    place: NodePlace,
+    inner: Inner,
+}
+
+enum Inner {
+    Process(Child),
+    Task { stop: CancellationToken, task: JoinHandle<Result<(), DaemonError>> },
+}
+
+impl RunningNode {
+    /// Starts a node.
     ///
     /// # Errors
-    /// [`TestnetError::File`] when the program cannot be started.
-    pub fn start(program: &Path, place: &NodePlace, detached: bool) -> Result<Self, TestnetError> {
-        let fail = |path: PathBuf| move |source| TestnetError::File { path, source };
+    /// [`TestnetError`] when the program cannot be started or the configuration not be read.
+    pub fn start(runner: &Runner, place: &NodePlace) -> Result<Self, TestnetError> {
         // An address left by an earlier run would be taken for this one's.
         let stale = place.folder.join(crate::api::access::FILE);
         if stale.exists() {
-            std::fs::remove_file(&stale).map_err(fail(stale.clone()))?;
+            std::fs::remove_file(&stale)
+                .map_err(|source| TestnetError::File { path: stale, source })?;
         }
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(place.log())
-            .map_err(fail(place.log()))?;
-        let errors = log.try_clone().map_err(fail(place.log()))?;
-        let mut command = Command::new(program);
-        command
-            .arg("node")
-            .arg("--data")
-            .arg(&place.folder)
-            .stdout(Stdio::from(log))
-            .stderr(Stdio::from(errors));
-        if detached {
-            command.stdin(Stdio::null()).process_group(0);
-        } else {
-            command.arg("--until-input-ends").stdin(Stdio::piped()).kill_on_drop(true);
-        }
-        let child = command.spawn().map_err(fail(program.to_owned()))?;
-        Ok(Self { place: place.clone(), child })
+        let inner = match runner {
+            Runner::Processes(program) => Inner::Process(spawn(program, place, false)?),
+            Runner::Detached(program) => Inner::Process(spawn(program, place, true)?),
+            Runner::Tasks => task(place)?,
+        };
+        Ok(Self { place: place.clone(), inner })
     }
 
     /// The node's place.
@@ -59,17 +71,20 @@ impl NodeProcess {
         &self.place
     }
 
-    /// The process id, while it runs.
+    /// The id of its own process, while that runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.child.id()
+        match &self.inner {
+            Inner::Process(child) => child.id(),
+            Inner::Task { .. } => None,
+        }
     }
 
     /// Waits until the node's API answers.
     ///
     /// # Errors
-    /// [`TestnetError::Died`] with the end of its log when the process ends before, and
-    /// [`TestnetError::Slow`] after a minute.
+    /// [`TestnetError::Died`] with the end of its log when it ends before, and
+    /// [`TestnetError::Slow`] after two minutes.
     pub async fn ready(&mut self) -> Result<Client, TestnetError> {
         let place = self.place.clone();
         let answers = async {
@@ -80,47 +95,128 @@ impl NodeProcess {
                         return client;
                     }
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(GLANCE).await;
             }
         };
         tokio::select! {
             biased;
             client = answers => Ok(client),
-            _ = self.child.wait() => Err(TestnetError::Died {
-                node: self.place.name(),
-                log: log_end(&self.place.log()),
-            }),
-            () = tokio::time::sleep(Duration::from_secs(60)) => Err(TestnetError::Slow {
-                what: format!("{} to answer", self.place.name()),
-                log: log_end(&self.place.log()),
+            log = self.died() => Err(TestnetError::Died { node: place.name(), log }),
+            () = tokio::time::sleep(START) => Err(TestnetError::Slow {
+                what: format!("{} to answer", place.name()),
+                log: log_end(&place.log()),
             }),
         }
     }
 
-    /// Kills the process at once, as a crash would, and waits until it is gone.
+    /// Waits until the node ends, and gives what it said last.
+    pub async fn died(&mut self) -> String {
+        match &mut self.inner {
+            Inner::Process(child) => {
+                // An error means that there is no such process any more.
+                let _ = child.wait().await;
+                log_end(&self.place.log())
+            }
+            Inner::Task { task, .. } => match task.await {
+                Ok(Ok(())) => "it was stopped".to_owned(),
+                Ok(Err(error)) => crate::cli::failure::chain(&error),
+                Err(error) => error.to_string(),
+            },
+        }
+    }
+
+    /// Kills the process at once, as a crash would, and waits until it is gone. A task cannot crash
+    /// alone: it is stopped.
     ///
     /// # Errors
     /// [`TestnetError::File`] when the system refuses.
     pub async fn kill(&mut self) -> Result<(), TestnetError> {
-        self.child
-            .kill()
-            .await
-            .map_err(|source| TestnetError::File { path: self.place.folder.clone(), source })
+        match &mut self.inner {
+            Inner::Process(child) => child
+                .kill()
+                .await
+                .map_err(|source| TestnetError::File { path: self.place.folder.clone(), source }),
+            Inner::Task { stop, task } => {
+                stop.cancel();
+                if !task.is_finished() && tokio::time::timeout(PATIENCE, &mut *task).await.is_err()
+                {
+                    task.abort();
+                }
+                Ok(())
+            }
+        }
     }
 
-    /// Ends the node in good order: closes its input, and kills it if it has not ended in ten
-    /// seconds.
+    /// Ends the node in good order, and kills it if it has not ended in ten seconds.
     ///
     /// # Errors
     /// [`TestnetError::File`] when the system refuses.
     pub async fn stop(mut self) -> Result<(), TestnetError> {
-        drop(self.child.stdin.take());
-        let ended = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
-        if ended.is_err() {
-            self.kill().await?;
+        if let Inner::Process(child) = &mut self.inner {
+            match child.stdin.take() {
+                // The node was started with `--until-input-ends`.
+                Some(input) => drop(input),
+                None => ask_to_stop(&self.place.folder).await,
+            }
+            if tokio::time::timeout(PATIENCE, child.wait()).await.is_ok() {
+                return Ok(());
+            }
         }
-        Ok(())
+        self.kill().await
     }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        if let Inner::Task { stop, .. } = &self.inner {
+            stop.cancel();
+        }
+    }
+}
+
+/// A node that does not answer is ended otherwise.
+pub(super) async fn ask_to_stop(folder: &Path) {
+    if let Ok(client) = Client::of_folder(folder) {
+        let body = serde_json::json!({});
+        let asked = client.post::<_, serde_json::Value>("/v1/shutdown", &body);
+        let _ = tokio::time::timeout(PATIENCE, asked).await;
+    }
+}
+
+/// Unless detached the node ends with this process, however that ends: its standard input is a pipe
+/// that only this process holds.
+fn spawn(program: &Path, place: &NodePlace, detached: bool) -> Result<Child, TestnetError> {
+    let fail = |path: PathBuf| move |source| TestnetError::File { path, source };
+    let log =
+        File::options().create(true).append(true).open(place.log()).map_err(fail(place.log()))?;
+    let errors = log.try_clone().map_err(fail(place.log()))?;
+    let mut command = Command::new(program);
+    // A variable meant for the command that starts a network is not meant for each of its nodes.
+    for variable in ["SAMARA_DATA", "SAMARA_CONFIG", "SAMARA_API", "SAMARA_LISTEN"] {
+        command.env_remove(variable);
+    }
+    command
+        .arg("node")
+        .arg("--data")
+        .arg(&place.folder)
+        .stdout(Stdio::from(log))
+        .stderr(Stdio::from(errors))
+        // Ctrl-C reaches the whole group of the terminal; here the parent decides who ends when.
+        .process_group(0);
+    if detached {
+        command.stdin(Stdio::null());
+    } else {
+        command.arg("--until-input-ends").stdin(Stdio::piped()).kill_on_drop(true);
+    }
+    command.spawn().map_err(fail(program.to_owned()))
+}
+
+fn task(place: &NodePlace) -> Result<Inner, TestnetError> {
+    let config = NodeConfig::read(&place.folder.join("samara.toml"))?;
+    let stop = CancellationToken::new();
+    let options = DaemonOptions { until_input_ends: false, stop: Some(stop.clone()) };
+    let task = tokio::spawn(daemon::run(place.folder.clone(), config, options));
+    Ok(Inner::Task { stop, task })
 }
 
 /// The last lines of a log, for an error.

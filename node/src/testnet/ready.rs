@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use samara_renter::rows::{RenterState, RenterStatus};
 use serde_json::{Value, json};
 
 use super::network::TestnetError;
@@ -10,6 +11,10 @@ use crate::api::error::ApiError;
 
 /// Coins that each host and renter of a local network starts with.
 const COINS: &str = "100000";
+/// Coins that a renter of a local network may lock for one term.
+const FUNDS: &str = "10000";
+
+pub use crate::cli::money::Shape;
 
 /// Gives a node's account money, unless it has some.
 pub(super) async fn funded(node: &str, client: &Client) -> Result<(), TestnetError> {
@@ -38,4 +43,28 @@ pub(super) async fn announced(client: &Client, hosts: usize) -> Result<(), Testn
         what: format!("{hosts} hosts to announce themselves"),
         log: String::new(),
     })
+}
+
+/// Starts a renter whose words are new, and gives it contracts with all hosts.
+pub(super) async fn equipped(
+    node: &str,
+    client: &Client,
+    hosts: usize,
+    shape: Option<Shape>,
+) -> Result<(), TestnetError> {
+    let api = |source: ApiError| TestnetError::Api { node: node.to_owned(), source };
+    let status: RenterStatus = client.get("/v1/renter").await.map_err(api)?;
+    if status.state == RenterState::Fresh {
+        let _: Value = client.post("/v1/renter/start", &json!({})).await.map_err(api)?;
+    }
+    let allowance: Value = client.get("/v1/allowance").await.map_err(api)?;
+    if !allowance.is_null() || hosts == 0 {
+        return Ok(());
+    }
+    let mut wanted = json!({ "hosts": hosts, "funds": FUNDS });
+    if let Some(shape) = shape {
+        wanted["redundancy"] = json!(shape.to_string());
+    }
+    let _: Value = client.run("/v1/allowance", &wanted, drop).await.map_err(api)?;
+    Ok(())
 }

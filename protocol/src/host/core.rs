@@ -300,6 +300,12 @@ impl<S: HostStore> Host<S> {
         }
     }
 
+    /// Whether a request is signed by its contract's key for this host.
+    #[must_use]
+    pub fn is_signed(&self, request: &ContractRequest) -> bool {
+        request.verify(&self.genesis, &self.id)
+    }
+
     /// Answers a request of the peer `from`. A refusal changes nothing.
     pub fn handle(
         &self,
@@ -322,7 +328,7 @@ impl<S: HostStore> Host<S> {
         facts: &ChainFacts,
         request: ContractRequest,
     ) -> Result<HostResponse, Refusal> {
-        if !request.verify(&self.genesis, &self.id) {
+        if !self.is_signed(&request) {
             return Err(bad("the contract's key did not sign this request for this host"));
         }
         let id = request.contract;

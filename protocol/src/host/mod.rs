@@ -8,7 +8,7 @@
 //! | [`announcement`], [`message`] | what travels |
 //! | [`core`] | [`Host`]: one entrance for all requests, contracts in memory, payment |
 //! | `agree`, `commit`, `head`, `sectors` | the rules for each kind of request |
-//! | [`upkeep`] | following the chain, renewals, storage proofs, sweeping |
+//! | [`prove`], [`upkeep`] | storage proofs; following the chain, renewals, sweeping |
 //! | [`store`], [`memory`] | what is kept, and a store in memory for tests and simulations |
 
 mod agree;
@@ -18,6 +18,7 @@ pub mod core;
 mod head;
 pub mod memory;
 pub mod message;
+pub mod prove;
 mod sectors;
 pub mod store;
 #[cfg(test)]

@@ -171,6 +171,11 @@ impl<S: HostStore> Host<S> {
             let mut live = lock(live);
             ask.running(&live)?;
             fence(ask.epoch, live.record.promised)?;
+            if !live.known {
+                // A temporary sector is found again only through its contract's record.
+                let record = live.record.clone();
+                self.persist(&mut live, record, Vec::new())?;
+            }
             self.charge(ask, &mut live, voucher, cost)?;
         }
         let stored = self.store_paid(ask, live, SectorEntry { root, size }, data);

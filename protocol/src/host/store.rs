@@ -204,8 +204,9 @@ pub trait HostStore: Send + Sync {
     /// Every sector whose bytes are there, needed or not.
     fn stored(&self) -> Result<Vec<SectorEntry>, HostStoreError>;
 
-    /// Stores a sector's bytes and outboard, replacing what was there. Both are durable when it
-    /// returns; a failure leaves what was there before, or nothing.
+    /// Stores a sector's bytes and outboard, replacing what was there. The bytes are durable when it
+    /// returns; the outboard may be lost in a crash, since it can be computed again. A failure leaves
+    /// what was there before, or nothing.
     ///
     /// # Errors
     /// [`HostStoreError::Full`] when no volume has room, [`HostStoreError::Failed`] otherwise.

@@ -1,5 +1,5 @@
 //! What a host does without being asked: follow its contracts on the chain, take over renewed ones,
-//! prove storage, and drop what nobody needs any more.
+//! and drop what nobody needs any more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,11 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::core::{ChainFacts, Host, Live, lock};
 use super::message::Refusal;
 use super::store::{Agreement, ContractRecord, HostStore, HostStoreError, HostWrite};
-use crate::contract::{ContractId, SignedRevision, SignedVoucher};
-use crate::hash::{Digest, SectorRoot};
+use crate::contract::ContractId;
 use crate::ledger::state::Contract;
-use crate::sector::{StorageProof, StorageSample, locate_samples, prove_chunk};
-use crate::signature::Signature;
 use crate::units::ChainTime;
 
 /// What a sweep removed.
@@ -23,36 +20,6 @@ pub struct SweepReport {
     pub contracts: usize,
     /// Agreements that did not reach the chain.
     pub agreements: usize,
-}
-
-/// Why a storage proof cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProveError {
-    /// The host has no record of the contract.
-    #[error("the host has no contract {0}")]
-    UnknownContract(ContractId),
-    /// The sectors on file are not those of the latest revision: the host lost its store.
-    #[error("the sectors of contract {0} are not those of its latest revision")]
-    Incomplete(ContractId),
-    /// A challenged sector is damaged or cannot be read.
-    #[error("sector {root} cannot be proven")]
-    Sector {
-        /// The sector.
-        root: SectorRoot,
-        /// Why.
-        source: Refusal,
-    },
-}
-
-/// All that the transaction of a storage proof takes from the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeriodProof {
-    /// The newest revision, if the chain's is older.
-    pub revision: Option<SignedRevision>,
-    /// The newest voucher, if it is above what was redeemed.
-    pub voucher: Option<SignedVoucher>,
-    /// The samples.
-    pub proof: StorageProof,
 }
 
 impl<S: HostStore> Host<S> {
@@ -140,66 +107,6 @@ impl<S: HostStore> Host<S> {
             temporary.contract = id;
         }
         Ok(Some(new))
-    }
-
-    /// The proof for a challenge over the contract's present data.
-    ///
-    /// # Errors
-    /// [`ProveError`]: an unknown contract, or a sector that is damaged.
-    pub fn prove(&self, contract: &ContractId, seed: &Digest) -> Result<StorageProof, ProveError> {
-        let live = lock(&self.contracts).get(contract).cloned();
-        let live = live.ok_or(ProveError::UnknownContract(*contract))?;
-        let locations = {
-            let live = lock(&live);
-            let revision = &live.record.revision.revision;
-            if (live.tree.root(), live.tree.bytes()) != (revision.data_root, revision.size) {
-                return Err(ProveError::Incomplete(*contract));
-            }
-            locate_samples(seed, &live.list)
-        };
-        let mut samples = Vec::with_capacity(locations.len());
-        for location in locations {
-            let entry = location.position.entry;
-            let chunk = self
-                .group(&entry, location.group.clone())
-                .and_then(|(outboard, group)| {
-                    prove_chunk(&outboard, &group, location.chunk)
-                        .map_err(|error| Refusal::Internal(error.to_string()))
-                })
-                .map_err(|source| ProveError::Sector { root: entry.root, source })?;
-            samples.push(StorageSample { position: location.position, chunk });
-        }
-        Ok(StorageProof { samples })
-    }
-
-    /// What is due for a contract on the chain whose period is over and whose challenge is fixed: the
-    /// proof, with the newest revision and voucher where the chain has older ones.
-    ///
-    /// # Errors
-    /// As [`Host::prove`].
-    pub fn prove_period(
-        &self,
-        contract: &Contract,
-        seed: &Digest,
-    ) -> Result<PeriodProof, ProveError> {
-        let id = contract.terms.contract;
-        let proof = self.prove(&id, seed)?;
-        let (revision, voucher) = self.news(contract).ok_or(ProveError::UnknownContract(id))?;
-        Ok(PeriodProof { revision, voucher, proof })
-    }
-
-    /// Revision and voucher that are newer than the chain's; nothing for an unknown contract.
-    pub fn news(
-        &self,
-        contract: &Contract,
-    ) -> Option<(Option<SignedRevision>, Option<SignedVoucher>)> {
-        let live = lock(&self.contracts).get(&contract.terms.contract).cloned()?;
-        let live = lock(&live);
-        let latest = live.record.revision;
-        let signed = latest.host != Signature::EMPTY;
-        let newer = signed && latest.revision.number > contract.revision.number;
-        let voucher = live.record.voucher.filter(|signed| signed.voucher.total > contract.redeemed);
-        Some((newer.then_some(latest), voucher))
     }
 
     /// Drops stored sectors that waited too long for a commit, contracts that left the chain long

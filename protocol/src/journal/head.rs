@@ -11,7 +11,7 @@ use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, JournalPoint};
+use super::entry::{Change, Entry, JournalPoint};
 use super::quorum::HeadSet;
 use super::slab_record::{HostIndex, SlabRecord};
 use crate::contract::{ContractId, Revision};
@@ -80,6 +80,22 @@ pub struct Head {
     pub epoch: Epoch,
     /// Sequence of the last piece.
     pub sequence: u64,
+}
+
+impl Head {
+    /// Hosts by number: the base's, and those that its entries added since.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<PublicKey> {
+        let mut hosts = self.base.hosts.clone();
+        for entry in &self.entries {
+            if let Change::HostAdded { index, host } = &entry.change
+                && usize::from(index.0) == hosts.len()
+            {
+                hosts.push(*host);
+            }
+        }
+        hosts
+    }
 }
 
 /// Why a slot is not a head of this seed.
@@ -300,7 +316,6 @@ mod tests {
 
     use super::*;
     use crate::host::message::SlotState;
-    use crate::journal::entry::Change;
     use crate::signature::SecretKey;
 
     const KEY: [u8; 32] = [3; 32];

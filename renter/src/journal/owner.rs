@@ -19,6 +19,7 @@ use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::{HeadBase, Segment};
 use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
 use samara_protocol::keys::KeyTree;
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
@@ -637,6 +638,17 @@ impl Owner {
         self.inflight.push(Box::pin(async move { Outcome::Written(id, job.run().await) }));
     }
 
+    /// Hosts by number: the journal's, and those of the contract table that it numbers next.
+    fn hosts(&self) -> Vec<PublicKey> {
+        let mut hosts = self.working.hosts.clone();
+        for row in self.book.hosts() {
+            if usize::from(row.index.0) == hosts.len() {
+                hosts.push(row.host);
+            }
+        }
+        hosts
+    }
+
     fn head_base(&self) -> HeadBase {
         let revisions =
             self.slots.values().map(|slot| (slot.handle.index(), slot.handle.revision().revision));
@@ -646,7 +658,7 @@ impl Owner {
             epoch: self.meta.epoch,
             account: self.meta.account,
             head_set: self.base.head_set.clone(),
-            hosts: self.working.hosts.clone(),
+            hosts: self.hosts(),
             revisions,
             segments: self.base.segments.clone(),
             point: self.base.point,

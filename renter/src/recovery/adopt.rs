@@ -48,7 +48,7 @@ impl Recovery {
             // No head anywhere: that is certain only if every host said so.
             None => claim.silent.is_empty(),
         };
-        let hosts = newest.map(|head| head.base.hosts.clone()).unwrap_or_default();
+        let hosts = newest.map(Head::hosts).unwrap_or_default();
         self.take_contracts(claim, &progress.found, &hosts, report).await?;
         let (entries, base) = match newest {
             Some(newest) => (self.journal_of(context, newest).await?, Some(&newest.base)),
@@ -326,7 +326,8 @@ fn may_be_missing(claim: &Claim, newest: Option<&Head>, quorum: bool) -> Option<
         return None;
     }
     let set = &newest.base.head_set;
-    let name = |index: &HostIndex| newest.base.hosts.get(usize::from(index.0)).copied();
+    let table = newest.hosts();
+    let name = |index: &HostIndex| table.get(usize::from(index.0)).copied();
     let members: Vec<PublicKey> = set.hosts.iter().filter_map(name).collect();
     let heard = |host: &PublicKey| {
         claim.answered.iter().any(|answered| answered.live.found.record.host == *host)

@@ -58,9 +58,10 @@ impl Claim {
 
     /// Whether the hosts that answered are a read quorum of the newest head's set.
     pub(super) fn is_quorum(&self, newest: &Head) -> bool {
+        let table = newest.hosts();
         let index = |answered: &Answered| {
             let host = answered.live.found.record.host;
-            let at = newest.base.hosts.iter().position(|known| *known == host)?;
+            let at = table.iter().position(|known| *known == host)?;
             u16::try_from(at).ok().map(HostIndex)
         };
         let hosts: Vec<HostIndex> = self.answered.iter().filter_map(index).collect();

@@ -9,6 +9,9 @@
 mod error;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -103,6 +106,11 @@ impl Renter {
         let journal =
             Journal::open(world.clone(), keys.clone(), book.clone(), slabs.clone(), config.journal)
                 .await?;
+        let account = journal.status().account;
+        if contractor.account() != account {
+            // A crash came between the end of a recovery and this.
+            contractor.use_account(account).await?;
+        }
         let vaults = Vaults::new(world.clone(), journal.clone(), slabs.clone(), config.vault);
         let backups = Backups::open(vaults.clone()).await?;
         let recovery = Recovery::open(

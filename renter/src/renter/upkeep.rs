@@ -134,7 +134,7 @@ impl Upkeep {
         let Some(allowance) = self.contractor.allowance() else { return };
         let value = encoding::encode(&allowance);
         let known = self.journal.read(|state| state.settings.get(SETTING) == Some(&value));
-        if known || self.journal.status().hosts.is_empty() {
+        if known || self.book.live().is_empty() {
             return;
         }
         let setting = Change::Setting { name: SETTING.into(), value };

@@ -72,10 +72,6 @@ enum Reading {
 }
 
 impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.drafts.is_empty()
-    }
-
     pub(super) fn files(&self) -> usize {
         self.drafts.len()
     }

@@ -1,5 +1,5 @@
 //! The `samara` binary.
 
 fn main() -> std::process::ExitCode {
-    samara_node::main()
+    samara_node::cli::run()
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::server::Api;
-use crate::host::HostStatus;
+use crate::daemon::{HostRole, HostStatus};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -82,10 +82,7 @@ async fn status(State(api): State<Api>) -> Result<Json<NodeStatus>, ApiError> {
             roles.push(name.to_owned());
         }
     }
-    let host = match &node.host {
-        Some(host) => Some(host.status().await),
-        None => None,
-    };
+    let host = node.host.as_ref().map(HostRole::status);
     Ok(Json(NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         roles,
@@ -135,5 +132,5 @@ async fn hosts(State(api): State<Api>) -> Result<Json<Vec<AnnouncedHost>>, ApiEr
 }
 
 async fn host(State(api): State<Api>) -> Result<Json<HostStatus>, ApiError> {
-    Ok(Json(api.host()?.status().await))
+    Ok(Json(api.host()?.status()))
 }

@@ -1,6 +1,7 @@
 //! Tests of the chain: alone, and under consensus.
 
 mod alone;
+mod crash;
 mod network;
 mod pool;
 

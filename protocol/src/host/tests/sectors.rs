@@ -6,8 +6,8 @@ use crate::host::message::{
     ContractCall, HostResponse, MAX_DESCRIPTOR, MAX_TAGS, Refusal, SealedDescriptor,
 };
 use crate::host::store::HostStore as _;
-use crate::host::upkeep::{ProveError, SweepReport};
-use crate::sector::{verify_range, verify_storage_proof};
+use crate::host::upkeep::SweepReport;
+use crate::sector::verify_range;
 use crate::signature::Signature;
 use crate::units::{Amount, Millis};
 
@@ -208,31 +208,6 @@ fn damage_is_told_remembered_and_mended_by_storing_again() {
     assert!(world.read(entry.root, 32 << 10).is_ok());
     assert_eq!(world.host.check_sector(&entry), Ok(true));
     assert!(world.host.damaged_sectors().is_empty());
-}
-
-#[test]
-fn storage_is_proven_for_any_seed_unless_it_is_damaged() {
-    let mut world = World::new();
-    let entries: Vec<_> =
-        (0..6).map(|number| world.store(number, 10 + (number % 6) as u8).unwrap()).collect();
-    world.do_commit(&entries, &[], Vec::new()).unwrap();
-    for seed in 0..20 {
-        let seed = Digest([seed; 32]);
-        let proof = world.host.prove(&world.id(), &seed).unwrap();
-        let (root, size) = (world.revision.data_root, world.revision.size);
-        assert_eq!(verify_storage_proof(&seed, &root, size, &proof), Ok(()));
-    }
-    let contract = world.facts.contract.clone().unwrap();
-    let due = world.host.prove_period(&contract, &Digest([1; 32])).unwrap();
-    assert_eq!(due.revision.map(|signed| signed.revision), Some(world.revision));
-    assert_eq!(due.voucher.map(|signed| signed.voucher.total), Some(world.paid));
-    for (number, entry) in entries.iter().enumerate() {
-        for group in 0..(1usize << (10 + number % 6)).div_ceil(16 << 10) {
-            assert!(world.store.corrupt(&entry.root, group * (16 << 10)));
-        }
-    }
-    let refused = world.host.prove(&world.id(), &Digest([1; 32]));
-    assert!(matches!(refused, Err(ProveError::Sector { .. })), "{refused:?}");
 }
 
 #[test]

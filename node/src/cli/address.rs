@@ -1,0 +1,79 @@
+//! Places in vaults, as people write them, and as the API's addresses want them.
+
+use super::exit::Exit;
+use super::failure::Failure;
+
+/// `VAULT` or `VAULT/PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the vault.
+    pub vault: String,
+    /// Path in it; empty for the vault itself.
+    pub path: String,
+}
+
+impl Place {
+    /// Takes a text apart at its first slash.
+    ///
+    /// # Errors
+    /// A usage failure for a text without a vault.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let (vault, path) = text.split_once('/').unwrap_or((text, ""));
+        if vault.is_empty() {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("'{text}' names no vault: write VAULT or VAULT/PATH"),
+            ));
+        }
+        Ok(Self { vault: vault.to_owned(), path: path.to_owned() })
+    }
+
+    /// As [`Place::parse`], for a command that needs something inside of a vault.
+    ///
+    /// # Errors
+    /// A usage failure.
+    pub fn parse_inside(text: &str) -> Result<Self, Failure> {
+        let place = Self::parse(text)?;
+        if place.path.is_empty() {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("'{text}' is a vault: name something in it, as in {text}/file"),
+            ));
+        }
+        Ok(place)
+    }
+}
+
+/// A text as one segment or value of an address (RFC 3986: all but the unreserved are escaped).
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_vault_and_a_path() {
+        let place = Place::parse("home/a/b.txt").unwrap();
+        assert_eq!((place.vault.as_str(), place.path.as_str()), ("home", "a/b.txt"));
+        assert_eq!(Place::parse("home").unwrap().path, "");
+        assert_eq!(Place::parse("/a").unwrap_err().exit, Exit::Usage);
+        assert_eq!(Place::parse_inside("home/").unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn everything_special_is_escaped() {
+        assert_eq!(escape("2026/Nov 21? ü%"), "2026%2FNov%2021%3F%20%C3%BC%25");
+        assert_eq!(escape("plain-name_1.~"), "plain-name_1.~");
+    }
+}

@@ -1,0 +1,308 @@
+//! Tables, sizes, durations and counts for people.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A table with aligned columns, its header in capitals.
+#[derive(Debug, Clone)]
+pub struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+/// On which side a column's texts end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Texts.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+impl Table {
+    /// A table with these columns and no rows yet.
+    #[must_use]
+    pub fn new(columns: &[(&'static str, Align)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row; one text per column.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Whether it has no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table as lines; a line never ends in spaces.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let header: Vec<String> =
+            self.columns.iter().map(|(name, _)| name.to_uppercase()).collect();
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|column| {
+                let cells = std::iter::once(&header).chain(&self.rows);
+                cells.filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0)
+            })
+            .collect();
+        let mut text = String::new();
+        for row in std::iter::once(&header).chain(&self.rows) {
+            let mut line = String::new();
+            for (cell, ((_, align), width)) in row.iter().zip(self.columns.iter().zip(&widths)) {
+                if !line.is_empty() {
+                    line.push_str("  ");
+                }
+                line.push_str(&pad(cell, *width, *align));
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Columns that a text takes; wide letters are counted as one, which only shifts what follows them.
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// A text filled with spaces to a width.
+#[must_use]
+pub fn pad(text: &str, wanted: usize, align: Align) -> String {
+    let fill = " ".repeat(wanted.saturating_sub(width(text)));
+    match align {
+        Align::Left => format!("{text}{fill}"),
+        Align::Right => format!("{fill}{text}"),
+    }
+}
+
+/// Bytes in units of a thousand: `512 B`, `1.5 MB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    // 999.95 would be rounded to 1000.0.
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 99.95);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// Bytes in a time, as bytes a second; nothing for a time that is too short to tell.
+#[must_use]
+pub fn rate(bytes: u64, time: Duration) -> Option<String> {
+    (time >= Duration::from_millis(1) && bytes > 0)
+        .then(|| format!("{}/s", size((bytes as f64 / time.as_secs_f64()) as u64)))
+}
+
+/// A span of time: `120 ms`, `4.2 s`, `2 min 5 s`, `1 h 2 min`.
+#[must_use]
+pub fn duration(time: Duration) -> String {
+    let milliseconds = time.as_millis();
+    let seconds = (time.as_secs_f64()).round() as u64;
+    match milliseconds {
+        0..950 => format!("{milliseconds} ms"),
+        950..59_950 => format!("{:.1} s", time.as_secs_f64()),
+        _ if seconds < 3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A number and its noun: `1 file`, `1,234 files`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{} {}", thousands(number), plural(noun)),
+    }
+}
+
+fn plural(noun: &str) -> String {
+    match noun.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ => format!("{noun}s"),
+    }
+}
+
+/// A number with its thousands apart.
+#[must_use]
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A moment in UTC, from milliseconds since the Unix epoch: `2026-11-21 09:30`.
+#[must_use]
+pub fn moment(milliseconds: u64) -> String {
+    let minutes = milliseconds / 60_000;
+    let (year, month, day) = civil(minutes / 1440);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60 % 24, minutes % 60)
+}
+
+/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant, `civil_from_days`).
+const fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
+    (year, month, day)
+}
+
+/// The first characters of a long hex text.
+#[must_use]
+pub fn short(hex: &str) -> String {
+    hex.chars().take(12).collect()
+}
+
+/// An answer without a layout of its own: aligned names and values, arrays of objects as tables.
+#[must_use]
+pub fn fields(value: &Value) -> String {
+    let mut lines = Vec::new();
+    collect(value, "", &mut lines);
+    let widest = lines.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in lines {
+        let line = format!("{}  {value}", pad(&name, widest, Align::Left));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn collect(value: &Value, name: &str, lines: &mut Vec<(String, String)>) {
+    let join = |key: &str| {
+        let key = key.replace('_', " ");
+        if name.is_empty() { key } else { format!("{name} {key}") }
+    };
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                collect(inner, &join(key), lines);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.iter().enumerate() {
+                collect(item, &join(&(index + 1).to_string()), lines);
+            }
+        }
+        other => lines.push((name.to_owned(), scalar(other))),
+    }
+}
+
+/// A value on one line.
+#[must_use]
+pub fn scalar(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sizes_have_two_or_three_digits_that_mean_something() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (14_249_000, "14.2 MB"),
+            (99_960_000, "100 MB"),
+            (999_960_000, "1.0 GB"),
+            (u64::MAX, "18.4 EB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn durations_use_the_unit_that_fits() {
+        let cases = [
+            (0, "0 ms"),
+            (949, "949 ms"),
+            (950, "0.9 s"),
+            (4_210, "4.2 s"),
+            (59_949, "59.9 s"),
+            (59_960, "1 min 0 s"),
+            (125_000, "2 min 5 s"),
+            (3_720_000, "1 h 2 min"),
+        ];
+        for (milliseconds, text) in cases {
+            assert_eq!(duration(Duration::from_millis(milliseconds)), text);
+        }
+    }
+
+    #[test]
+    fn rates_are_only_told_when_there_is_one() {
+        assert_eq!(rate(10_000_000, Duration::from_millis(500)).as_deref(), Some("20.0 MB/s"));
+        assert_eq!(rate(10, Duration::ZERO), None);
+        assert_eq!(rate(0, Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn numbers_and_nouns_agree() {
+        assert_eq!(count(1, "file"), "1 file");
+        assert_eq!(count(0, "file"), "0 files");
+        assert_eq!(count(1_234_567, "entry"), "1,234,567 entries");
+        assert_eq!(count(2, "day"), "2 days");
+    }
+
+    #[test]
+    fn moments_follow_the_calendar() {
+        assert_eq!(moment(0), "1970-01-01 00:00");
+        assert_eq!(moment(951_782_400_000), "2000-02-29 00:00");
+        assert_eq!(moment(1_795_253_400_000), "2026-11-21 09:30");
+    }
+
+    #[test]
+    fn tables_align_and_do_not_end_in_spaces() {
+        let mut table = Table::new(&[("name", Align::Left), ("size", Align::Right)]);
+        table.row(["a".into(), "1.0 kB".into()]);
+        table.row(["größer".into(), "2 B".into()]);
+        assert_eq!(table.render(), "NAME      SIZE\na       1.0 kB\ngrößer     2 B\n");
+    }
+
+    #[test]
+    fn any_answer_can_be_shown() {
+        let value = json!({
+            "chain": { "height": 7, "peers": ["a", "b"] },
+            "renter": null,
+            "volumes": [{ "path": "/x", "full": false }],
+        });
+        let expected = "chain height    7\nchain peers     a, b\nrenter          -\nvolumes 1 full  no\nvolumes 1 path  /x\n";
+        assert_eq!(fields(&value), expected);
+    }
+}

@@ -1,0 +1,142 @@
+//! How a command fails: an exit code, a message, a hint.
+
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use crate::api::error::ApiError;
+
+/// Why a command ended without doing what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// How the process ends.
+    pub exit: Exit,
+    /// A stable word for programs.
+    pub code: String,
+    /// What was attempted, on what, and what went wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a code of the API.
+    #[must_use]
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        let code = match exit {
+            Exit::Ok | Exit::Failure => "failed",
+            Exit::Usage => "usage",
+            Exit::NotFound => "not_found",
+            Exit::Refused => "refused",
+            Exit::Unreachable => "unreachable",
+            Exit::Partial => "partial",
+            Exit::Fenced => "fenced",
+            Exit::NothingFound => "nothing_found",
+            Exit::Interrupted => "interrupted",
+        };
+        Self { exit, code: code.to_owned(), message: message.into(), hint: None }
+    }
+
+    /// A failure with everything that caused it, one after the other.
+    #[must_use]
+    pub fn of(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(exit, chain(error))
+    }
+
+    /// The same with something to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({ "code": self.code, "message": self.message, "hint": self.hint })
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("samara: {}\n  {hint}\n", self.message),
+            None => format!("samara: {}\n", self.message),
+        }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self {
+            exit: Exit::of_code(&error.code),
+            code: error.code,
+            message: error.message,
+            hint: error.hint,
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Failure, format!("{error:#}"))
+    }
+}
+
+impl From<crate::testnet::TestnetError> for Failure {
+    fn from(error: crate::testnet::TestnetError) -> Self {
+        use crate::testnet::TestnetError;
+        let exit = match &error {
+            TestnetError::Exists(_) | TestnetError::Running(_) => Exit::Refused,
+            TestnetError::NoNetwork(_) | TestnetError::NoNode(_) => Exit::NotFound,
+            TestnetError::Config(_) => Exit::Usage,
+            TestnetError::Slow { .. } => Exit::Unreachable,
+            TestnetError::Api { source, .. } => Exit::of_code(&source.code),
+            _ => Exit::Failure,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
+        Self::of(Exit::Usage, &error)
+    }
+}
+
+/// An error and what caused it; a cause that the error has told already is not told twice.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_api_keeps_code_and_hint() {
+        let failure = Failure::from(ApiError::new("fenced", "stopped writing"));
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::Fenced, "fenced"));
+        assert!(failure.to_text().starts_with("samara: stopped writing\n  another node"));
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("inner"));
+        assert_eq!(chain(&error), "outer: inner");
+        let told = anyhow::anyhow!("outer: inner");
+        assert_eq!(Failure::from(told).message, "outer: inner");
+    }
+}

@@ -1,0 +1,234 @@
+//! `samara init`: a data folder for a node, from a network file and words.
+
+use std::path::{Path, PathBuf};
+
+use samara_protocol::keys::Phrase;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::arguments::{InitArguments, RoleName};
+use super::display;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::{Session, absolute};
+use crate::config::{ChainConfig, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
+use crate::data::DataFolder;
+use crate::host::{ByteCount, HostConfig, VolumeConfig};
+use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw};
+use crate::seed::console::{Console as _, ProcessConsole};
+use crate::seed::source::{PassphraseSource, SEALING_PASSPHRASE_VARIABLE};
+use crate::seed::store;
+
+/// Bytes that a host offers when no capacity is named.
+const CAPACITY: u64 = 100_000_000_000;
+
+/// What `init` prints for programs.
+#[derive(Serialize)]
+struct Report {
+    data: PathBuf,
+    network: String,
+    genesis: String,
+    /// Words that were drawn. Nothing prints them again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<Vec<String>>,
+}
+
+/// Makes the folder. Nothing is overwritten: a folder that has a configuration is refused.
+pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure> {
+    let data = session.data()?;
+    let network = NetworkFile::read(&arguments.network)?;
+    let genesis = network.genesis()?.hash();
+    let config = configuration(&arguments, &network)?;
+    let folder = DataFolder::open(&data).map_err(|error| Failure::of(Exit::Refused, &error))?;
+    if folder.join("samara.toml").exists() {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("{} has a samara.toml already", data.display()),
+        )
+        .with_hint("name another folder with --data"));
+    }
+    let words = words(session, &arguments, &data)?;
+    network.write(&folder.join("network.toml"))?;
+    config.write(&folder.join("samara.toml"))?;
+    let report = Report {
+        data,
+        network: network.name,
+        genesis: genesis.to_string(),
+        words: words.map(|phrase| phrase.words().map(str::to_owned).collect()),
+    };
+    session.output.answer(&report, || {
+        format!(
+            "{} is ready for network '{}', genesis {}\nstart it with: samara node --data {}\n",
+            report.data.display(),
+            report.network,
+            display::short(&report.genesis),
+            report.data.display()
+        )
+    });
+    Ok(Exit::Ok)
+}
+
+/// Stores the words; gives them back if they are new and have not been shown to a person.
+fn words(
+    session: &Session,
+    arguments: &InitArguments,
+    data: &Path,
+) -> Result<Option<Phrase>, Failure> {
+    let fail = |error: &(dyn std::error::Error + 'static)| Failure::of(Exit::Failure, error);
+    if !arguments.existing && !session.output.is_json() {
+        let command = SeedCommand::New(NewArguments {
+            words: WordCount::Twelve,
+            seal: (!arguments.plain).then(|| data.join(SEALED)),
+            sealing_passphrase_from: arguments.seed.words.sealing_passphrase_from.clone(),
+            plain: arguments.plain.then(|| data.join(PLAIN)),
+            no_confirm: false,
+        });
+        crate::seed::run(&command, false).map_err(|error| fail(&error))?;
+        return Ok(None);
+    }
+    let phrase = if arguments.existing {
+        arguments.seed.words.read(&mut ProcessConsole).map_err(|error| fail(&error))?
+    } else {
+        draw(WordCount::Twelve).map_err(|error| fail(&error))?
+    };
+    if arguments.plain {
+        store::store_plain(&data.join(PLAIN), &phrase).map_err(|error| fail(&error))?;
+    } else {
+        let passphrase = sealing_passphrase(arguments)?;
+        store::store_sealed(&data.join(SEALED), &phrase, &passphrase)
+            .map_err(|error| fail(&error))?;
+    }
+    Ok((!arguments.existing).then_some(phrase))
+}
+
+const SEALED: &str = "words.sealed";
+const PLAIN: &str = "words";
+
+/// A person types it twice, because nobody can undo a typing error.
+fn sealing_passphrase(arguments: &InitArguments) -> Result<Zeroizing<String>, Failure> {
+    let source = arguments.seed.words.sealing_passphrase_from.as_ref();
+    let source = source.unwrap_or(&PassphraseSource::Prompt);
+    let ask = |prompt: &str| {
+        source
+            .read(SEALING_PASSPHRASE_VARIABLE, prompt, &mut ProcessConsole)
+            .map_err(|error| Failure::of(Exit::Failure, &error))
+    };
+    let passphrase = ask("New passphrase to seal the words with: ")?;
+    let person = *source == PassphraseSource::Prompt && ProcessConsole.stdin_is_terminal();
+    if person && ask("Again: ")? != passphrase {
+        return Err(Failure::new(Exit::Refused, "the two passphrases differ; nothing was stored"));
+    }
+    Ok(passphrase)
+}
+
+fn configuration(arguments: &InitArguments, network: &NetworkFile) -> Result<NodeConfig, Failure> {
+    let has = |role| arguments.role.contains(&role);
+    let validator = has(RoleName::Validator);
+    let chain = (validator || has(RoleName::Chain)).then(|| ChainConfig {
+        validator,
+        consensus_peers: network.consensus_peers.clone(),
+        ..ChainConfig::default()
+    });
+    let host = has(RoleName::Host).then(|| host(arguments)).transpose()?;
+    if host.is_none() && (arguments.volume.is_some() || arguments.capacity.is_some()) {
+        return Err(Failure::new(Exit::Usage, "--volume and --capacity go with --role host"));
+    }
+    Ok(NodeConfig {
+        words: words_config(arguments)?,
+        chain,
+        host,
+        renter: has(RoleName::Renter).then(RenterConfig::default),
+        ..NodeConfig::default()
+    })
+}
+
+fn host(arguments: &InitArguments) -> Result<HostConfig, Failure> {
+    let volume = arguments.volume.as_deref().ok_or_else(|| {
+        Failure::new(Exit::Usage, "a host needs a folder for sectors: --volume DIR")
+    })?;
+    let capacity = arguments.capacity.as_deref().map_or(Ok(CAPACITY), parse_size)?;
+    Ok(HostConfig {
+        volumes: vec![VolumeConfig { path: absolute(volume)?, limit: ByteCount(capacity) }],
+        ..HostConfig::default()
+    })
+}
+
+fn words_config(arguments: &InitArguments) -> Result<WordsConfig, Failure> {
+    let seed_passphrase = match &arguments.seed.seed_passphrase_from {
+        Some(source) => source_text(source)?,
+        None => "none".to_owned(),
+    };
+    if arguments.plain {
+        return Ok(WordsConfig {
+            from: format!("file:{PLAIN}"),
+            sealing_passphrase: "none".to_owned(),
+            seed_passphrase,
+        });
+    }
+    let sealing = arguments.seed.words.sealing_passphrase_from.as_ref();
+    Ok(WordsConfig {
+        from: format!("sealed:{SEALED}"),
+        sealing_passphrase: sealing.map_or(Ok("prompt".to_owned()), source_text)?,
+        seed_passphrase,
+    })
+}
+
+/// As the configuration spells a source.
+fn source_text(source: &PassphraseSource) -> Result<String, Failure> {
+    Ok(match source {
+        PassphraseSource::None => "none".to_owned(),
+        PassphraseSource::Prompt => "prompt".to_owned(),
+        PassphraseSource::Environment => "environment".to_owned(),
+        PassphraseSource::File(path) => format!("file:{}", absolute(path)?.display()),
+    })
+}
+
+/// Bytes from a text with a unit: `500GB`, `1.5 TB`, `64 MiB`, `1000`.
+///
+/// # Errors
+/// A usage failure for anything else.
+pub fn parse_size(text: &str) -> Result<u64, Failure> {
+    let refuse = || Failure::new(Exit::Usage, format!("'{text}' is no size: write it as in 500GB"));
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "t" | "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return Err(refuse()),
+    };
+    let value: f64 = number.parse().map_err(|_| refuse())?;
+    let bytes = value * factor as f64;
+    // Above 2^53 a floating point number no longer knows every byte; no disk is that large.
+    if !(1.0..9e15).contains(&bytes) {
+        return Err(refuse());
+    }
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        let cases = [
+            ("500GB", 500_000_000_000),
+            ("1.5 TB", 1_500_000_000_000),
+            ("64MiB", 64 << 20),
+            ("7", 7),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "GB", "-1GB", "0", "1e99TB", "5 parsecs"] {
+            assert_eq!(parse_size(text).unwrap_err().exit, Exit::Usage, "{text}");
+        }
+    }
+}

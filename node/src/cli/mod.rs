@@ -1,0 +1,145 @@
+//! The command line.
+//!
+//! Commands talk to the daemon of a data folder through its HTTP API (`docs/api.md`); only `node`,
+//! `init`, `seed`, `testnet` and `demo` do work of their own. Each command gives an [`exit::Exit`]
+//! or a [`failure::Failure`], which is shown here and nowhere else.
+
+mod address;
+pub mod arguments;
+pub mod backups;
+pub mod bar;
+pub mod display;
+pub mod exit;
+pub mod failure;
+pub mod files;
+mod help;
+mod init;
+mod logging;
+pub mod money;
+mod networks;
+mod node;
+pub mod output;
+pub mod recover;
+pub mod session;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::arguments::{Cli, Command};
+use self::exit::Exit;
+use self::failure::Failure;
+use self::session::Session;
+
+/// Runs the command that this process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors; printing fails only when nobody reads.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let session = Session::new(cli.global);
+    match dispatch(&session, cli.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            session.output.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Seed(command) => {
+            crate::seed::run(&command, session.output.is_json())
+                .map_err(|error| Failure::of(Exit::Failure, &error))?;
+            Ok(Exit::Ok)
+        }
+        Command::Init(arguments) => init::run(session, arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "samara", &mut std::io::stdout());
+            Ok(Exit::Ok)
+        }
+        // These handle signals themselves: they have something to put in order first.
+        Command::Node(arguments) => block_on(node::run(session, arguments)),
+        Command::Testnet(command) => block_on(networks::run(session, command)),
+        Command::Demo(arguments) => block_on(crate::demo::run(session, arguments)),
+        command => block_on(interruptible(call(session, command))),
+    }
+}
+
+/// Commands that only ask the daemon.
+async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Put(arguments) => files::put(session, arguments).await,
+        Command::Get(arguments) => files::get(session, arguments).await,
+        Command::Ls(arguments) => files::list(session, arguments).await,
+        Command::Mv(arguments) => files::move_file(session, arguments).await,
+        Command::Rm(arguments) => files::remove(session, arguments).await,
+        Command::Vault(command) => files::vault(session, command).await,
+        Command::Backup(command) => backups::run(session, command).await,
+        Command::Recover(command) => recover::run(session, command).await,
+        Command::Hosts => money::hosts(session).await,
+        Command::Contracts => money::contracts(session).await,
+        Command::Allowance(command) => money::allowance(session, command).await,
+        Command::Wallet(command) => money::wallet(session, command).await,
+        Command::Status
+        | Command::Seed(_)
+        | Command::Init(_)
+        | Command::Completions { .. }
+        | Command::Node(_)
+        | Command::Testnet(_)
+        | Command::Demo(_) => money::status(session).await,
+    }
+}
+
+/// Ends a wait at Ctrl-C. The daemon goes on with what it was asked.
+async fn interruptible(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(
+            Exit::Interrupted,
+            "interrupted; the node goes on with what it was asked",
+        )),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot start threads: {error}")))?;
+    let outcome = runtime.block_on(work);
+    // A read of standard input may never return; nothing else is left to wait for.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_lists_the_exit_codes() {
+        let help = Cli::command().render_help().to_string();
+        assert!(help.contains("Exit codes:") && help.contains("  7  another node"), "{help}");
+    }
+
+    #[test]
+    fn json_is_an_option_of_every_command() {
+        let cli = Cli::try_parse_from(["samara", "backup", "list", "--json"]).unwrap();
+        assert!(cli.global.json);
+        let cli = Cli::try_parse_from(["samara", "--json", "put", "x"]).unwrap();
+        assert!(cli.global.json);
+    }
+}

@@ -1,0 +1,359 @@
+//! Sectors on disk: a file per sector in one or more folders with a byte limit each.
+//!
+//! ```text
+//! <volume>/samara-volume     marker: this folder is a volume of this host
+//! <volume>/ab/ab34...ef      a sector: its name is the BLAKE3 hash of its bytes, as b3sum prints it
+//! <volume>/tmp/<n>           a sector being written
+//! ```
+//!
+//! A sector is written to `tmp`, synced, renamed, and its folder is synced; many stores share the folder
+//! syncs. So a name exists only with all its bytes, and is durable when [`Volumes::put`] returns. A full
+//! disk leaves nothing behind. What is on disk is listed once at the start; a file of a length that no
+//! sector has is a torn one and is removed, which the host then finds as lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use samara_protocol::hash::SectorRoot;
+use samara_protocol::host::HostStoreError;
+use samara_protocol::host::store::Space;
+use samara_protocol::sector::{SectorEntry, SectorSize};
+use samara_protocol::signature::PublicKey;
+
+use super::config::VolumeConfig;
+use super::group::Group;
+
+const MARKER: &str = "samara-volume";
+const TEMPORARY: &str = "tmp";
+
+/// Why a volume cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenVolumeError {
+    /// The system refused.
+    #[error("cannot {action} {path}", path = .path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder was a volume before and its marker is gone: most likely its disk is not mounted.
+    #[error("{path} is not the volume it was: is its disk mounted?", path = .path.display())]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder belongs to another host.
+    #[error("{path} is a volume of host {owner}", path = .path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// What its marker says.
+        owner: String,
+    },
+    /// A folder is configured twice.
+    #[error("{path} is configured twice", path = .path.display())]
+    Twice {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No folder is configured.
+    #[error("a host needs at least one volume")]
+    None,
+}
+
+/// All volumes of a host.
+#[derive(Debug)]
+pub struct Volumes {
+    volumes: Vec<Volume>,
+    index: Mutex<BTreeMap<SectorRoot, Place>>,
+    next_temporary: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    volume: usize,
+    size: SectorSize,
+}
+
+#[derive(Debug)]
+struct Volume {
+    path: PathBuf,
+    limit: u64,
+    /// Bytes of sectors, with those being written.
+    used: AtomicU64,
+    syncs: Group<PathBuf, HostStoreError>,
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenVolumeError {
+    let path = path.to_owned();
+    move |source| OpenVolumeError::Io { action, path, source }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostStoreError {
+    let path = path.display().to_string();
+    move |error| HostStoreError::Failed { action, reason: format!("{path}: {error}") }
+}
+
+impl Volumes {
+    /// Opens or makes the volumes of `host`. Those in `known` were opened before and must be there.
+    ///
+    /// # Errors
+    /// [`OpenVolumeError`] for the first one that cannot be used.
+    pub fn open(
+        configs: &[VolumeConfig],
+        host: &PublicKey,
+        known: &BTreeSet<PathBuf>,
+    ) -> Result<Self, OpenVolumeError> {
+        if configs.is_empty() {
+            return Err(OpenVolumeError::None);
+        }
+        let mut paths = BTreeSet::new();
+        if let Some(twice) = configs.iter().find(|config| !paths.insert(config.path.clone())) {
+            return Err(OpenVolumeError::Twice { path: twice.path.clone() });
+        }
+        for path in known.difference(&paths) {
+            tracing::warn!(path = %path.display(), "this volume is no longer configured");
+        }
+        let mut volumes = Vec::with_capacity(configs.len());
+        let mut index = BTreeMap::new();
+        for (number, config) in configs.iter().enumerate() {
+            let path = &config.path;
+            prepare(path, host, known.contains(path))?;
+            let mut used = 0;
+            for (root, size) in scan(path)? {
+                used += u64::from(size.bytes());
+                index.insert(root, Place { volume: number, size });
+            }
+            volumes.push(Volume {
+                path: path.clone(),
+                limit: config.limit.0,
+                used: AtomicU64::new(used),
+                syncs: Group::new(),
+            });
+        }
+        Ok(Self { volumes, index: Mutex::new(index), next_temporary: AtomicU64::new(0) })
+    }
+
+    fn index(&self) -> MutexGuard<'_, BTreeMap<SectorRoot, Place>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes offered and free in all volumes.
+    pub fn space(&self) -> Space {
+        self.volumes.iter().fold(Space { capacity: 0, free: 0 }, |space, volume| Space {
+            capacity: space.capacity.saturating_add(volume.limit),
+            free: space.free.saturating_add(volume.free()),
+        })
+    }
+
+    /// All sectors, by root.
+    pub fn entries(&self) -> Vec<SectorEntry> {
+        let entry =
+            |(root, place): (&SectorRoot, &Place)| SectorEntry { root: *root, size: place.size };
+        self.index().iter().map(entry).collect()
+    }
+
+    /// Writes a sector, durable when it returns; in the volume with the most room, or in place of the
+    /// sector's present file.
+    ///
+    /// # Errors
+    /// [`HostStoreError::Full`] when no volume has room, or no disk has.
+    pub fn put(&self, entry: &SectorEntry, data: &[u8]) -> Result<(), HostStoreError> {
+        let present = self.index().get(&entry.root).copied();
+        if let Some(place) = present {
+            return self.volumes[place.volume].write(self.temporary(), &entry.root, data);
+        }
+        let needed = u64::from(entry.size.bytes());
+        let mut order: Vec<_> = (0..self.volumes.len()).collect();
+        order.sort_by_key(|number| std::cmp::Reverse(self.volumes[*number].free()));
+        for number in order {
+            let volume = &self.volumes[number];
+            if !volume.reserve(needed) {
+                continue;
+            }
+            match volume.write(self.temporary(), &entry.root, data) {
+                Ok(()) => {
+                    self.index().insert(entry.root, Place { volume: number, size: entry.size });
+                    return Ok(());
+                }
+                Err(HostStoreError::Full { .. }) => volume.release(needed),
+                Err(error) => {
+                    volume.release(needed);
+                    return Err(error);
+                }
+            }
+        }
+        Err(HostStoreError::Full { needed, free: self.space().free })
+    }
+
+    fn temporary(&self) -> u64 {
+        self.next_temporary.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Bytes of a sector; fewer where its file is too short, nothing if there is no such file.
+    ///
+    /// # Errors
+    /// [`HostStoreError::Failed`] when the disk fails.
+    pub fn read(
+        &self,
+        root: &SectorRoot,
+        offset: u32,
+        length: u32,
+    ) -> Result<Option<Vec<u8>>, HostStoreError> {
+        let Some(path) = self.path(root) else { return Ok(None) };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open a sector", &path)(error)),
+        };
+        let mut data = Vec::with_capacity(length as usize);
+        file.seek(SeekFrom::Start(offset.into()))
+            .and_then(|_| file.take(length.into()).read_to_end(&mut data))
+            .map_err(failed("read a sector", &path))?;
+        Ok(Some(data))
+    }
+
+    /// Removes a sector's file, if there is one. Not durable by itself.
+    ///
+    /// # Errors
+    /// [`HostStoreError::Failed`] when the disk fails; the sector is still there.
+    pub fn remove(&self, root: &SectorRoot) -> Result<(), HostStoreError> {
+        let Some(path) = self.path(root) else { return Ok(()) };
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("remove a sector", &path)(error)),
+        }
+        if let Some(place) = self.index().remove(root) {
+            self.volumes[place.volume].release(u64::from(place.size.bytes()));
+        }
+        Ok(())
+    }
+
+    /// The file of a sector.
+    pub fn path(&self, root: &SectorRoot) -> Option<PathBuf> {
+        let place = self.index().get(root).copied()?;
+        Some(self.volumes[place.volume].folder(root).join(root.to_string()))
+    }
+}
+
+impl Volume {
+    fn free(&self) -> u64 {
+        self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Takes room if there is enough.
+    fn reserve(&self, bytes: u64) -> bool {
+        let take = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn release(&self, bytes: u64) {
+        let give = |used: u64| Some(used.saturating_sub(bytes));
+        // The closure never refuses.
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
+    }
+
+    fn folder(&self, root: &SectorRoot) -> PathBuf {
+        self.path.join(format!("{:02x}", root.0[0]))
+    }
+
+    fn write(&self, number: u64, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
+        let temporary = self.path.join(TEMPORARY).join(number.to_string());
+        let folder = self.folder(root);
+        let target = folder.join(root.to_string());
+        let written = write_synced(&temporary, data).and_then(|()| fs::rename(&temporary, &target));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&temporary);
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            if full.contains(&error.kind()) {
+                return Err(HostStoreError::Full { needed: data.len() as u64, free: 0 });
+            }
+            return Err(failed("write a sector", &target)(error));
+        }
+        self.syncs.join(folder, |folders| {
+            let folders: BTreeSet<_> = folders.into_iter().collect();
+            folders.iter().try_for_each(|folder| {
+                sync_folder(folder).map_err(failed("sync the folder", folder))
+            })
+        })
+    }
+}
+
+fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(data)?;
+    file.sync_all()
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes folders and marker, or checks them, and clears what was being written.
+fn prepare(path: &Path, host: &PublicKey, known: bool) -> Result<(), OpenVolumeError> {
+    let marker = path.join(MARKER);
+    match fs::read_to_string(&marker) {
+        Ok(owner) if owner.trim() == host.to_string() => {}
+        Ok(owner) => {
+            let owner = owner.trim().to_owned();
+            return Err(OpenVolumeError::Foreign { path: path.to_owned(), owner });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if known {
+                return Err(OpenVolumeError::Missing { path: path.to_owned() });
+            }
+            make(path).map_err(io_error("make the volume", path))?;
+            // The marker comes last: a volume that has it has all its folders.
+            write_synced(&marker, format!("{host}\n").as_bytes())
+                .and_then(|()| sync_folder(path))
+                .map_err(io_error("write the marker", &marker))?;
+        }
+        Err(error) => return Err(io_error("read the marker", &marker)(error)),
+    }
+    let temporary = path.join(TEMPORARY);
+    for file in fs::read_dir(&temporary).map_err(io_error("list", &temporary))? {
+        let file = file.map_err(io_error("list", &temporary))?.path();
+        fs::remove_file(&file).map_err(io_error("remove", &file))?;
+    }
+    Ok(())
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path.join(TEMPORARY))?;
+    for byte in 0..=u8::MAX {
+        fs::create_dir_all(path.join(format!("{byte:02x}")))?;
+    }
+    sync_folder(path)
+}
+
+/// Lists the sectors of a volume.
+fn scan(path: &Path) -> Result<Vec<(SectorRoot, SectorSize)>, OpenVolumeError> {
+    let mut found = Vec::new();
+    for byte in 0..=u8::MAX {
+        let folder = path.join(format!("{byte:02x}"));
+        for file in fs::read_dir(&folder).map_err(io_error("list", &folder))? {
+            let file = file.map_err(io_error("list", &folder))?;
+            let Some(root) = file.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                // Not ours; the operator's business.
+                continue;
+            };
+            let path = file.path();
+            let length = file.metadata().map_err(io_error("look at", &path))?.len();
+            if let Ok(size) = SectorSize::new(length) {
+                found.push((root, size));
+            } else {
+                tracing::warn!(path = %path.display(), length, "removing a torn sector");
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,4 @@
+//! The whole renter over real hosts.
+
+mod recovery;
+mod vaults;

@@ -1,0 +1,355 @@
+//! Machines that are lost, and what the words bring back.
+
+use std::sync::Arc;
+
+use samara_protocol::keys::KeyTree;
+use samara_protocol::keys::phrase::Phrase;
+use samara_protocol::units::Amount;
+use zeroize::Zeroizing;
+
+use crate::backup::{BackupRequest, BackupState, RestoreRequest};
+use crate::bench::{Bench, Fault};
+use crate::progress::{ProgressEvent, Silent};
+use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
+use crate::rows::RenterState;
+use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config, noise, put};
+use crate::vault::Conflict;
+
+async fn recover(node: &Node) -> RecoveryReport {
+    node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap()
+}
+
+fn fill(files: &MemoryFiles) {
+    files.put("/home/small.txt", b"hello", 10);
+    files.put("/home/sub/medium.bin", &noise(1, 20_000), 12);
+    files.put("/home/sub/large.bin", &noise(2, 300_000), 13);
+}
+
+fn backup(name: &str) -> BackupRequest {
+    BackupRequest { name: name.into(), ..BackupRequest::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_comes_back_from_the_words_alone() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    let expected = node.files.below("/home");
+    node.lose().await;
+    bench.set([3], Fault::Dead);
+
+    let node = Node::blank(&bench).await;
+    assert_eq!(node.renter.status().state, RenterState::Fresh);
+    let seen = std::sync::Mutex::new(Vec::new());
+    let note = |event: ProgressEvent| seen.lock().unwrap().push(event);
+    let report = node.renter.recover(RecoveryOptions::default(), &note).await.unwrap();
+    assert_eq!(report.outcome, RecoveryPhase::Done, "{report:?}");
+    assert_eq!((report.contracts_live, report.hosts_silent.len()), (8, 1));
+    assert_eq!((report.files, report.may_be_missing), (3, None));
+    assert!(report.money_moved > Amount::ZERO);
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.iter().any(|e| matches!(e, ProgressEvent::NamesAvailable { files: 3, .. })));
+    assert!(seen.iter().any(|e| matches!(e, ProgressEvent::ContractsFound { count: 8 })));
+
+    assert_eq!(node.get("home", "/back", Conflict::Keep).await.restored_files, 3);
+    assert_eq!(node.files.below("/back"), expected);
+    // It writes again, under its own epoch and from its own account.
+    let wallet = node.renter.wallet().await.unwrap();
+    assert_eq!((wallet.index, wallet.balance > Amount::ZERO), (1, true));
+    assert_eq!(node.renter.remembered_allowance(), Some(allowance(&bench)));
+    node.files.put("/more/new.bin", &noise(9, 50_000), 20);
+    node.put("/more", "home").await;
+    // The host that was silent is taken over when it answers.
+    bench.set([3], Fault::None);
+    node.renter.upkeep().await;
+    assert_eq!(node.renter.contracts().len(), 8);
+    node.lose().await;
+
+    let node = Node::blank(&bench).await;
+    assert_eq!(recover(&node).await.files, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_node_is_fenced_and_says_so() {
+    let bench = Bench::empty(8).await;
+    let old = Node::fresh(&bench).await;
+    fill(&old.files);
+    old.put("/home", "home").await;
+    let new = Node::blank(&bench).await;
+    assert_eq!(recover(&new).await.outcome, RecoveryPhase::Done);
+
+    old.files.put("/home/late", b"late", 30);
+    let refused = old.renter.put(put("/home", "home"), &Silent).await.unwrap_err();
+    assert_eq!(refused.code(), "fenced", "{refused}");
+    assert!(matches!(old.renter.status().state, RenterState::Fenced { .. }));
+    // It knows it after a restart, too.
+    let (store, files) = (old.store.clone(), old.files.clone());
+    old.lose().await;
+    let old = Node::with(&bench, store, files, config()).await;
+    assert!(matches!(old.renter.status().state, RenterState::Fenced { .. }));
+    assert_eq!(new.renter.status().files, 3);
+    // And it can take over again.
+    assert_eq!(recover(&old).await.outcome, RecoveryPhase::Done);
+    old.put("/home", "home").await;
+    assert_eq!(old.renter.status().files, 4);
+    let refused = new.renter.create_vault("other").await.unwrap_err();
+    assert_eq!(refused.code(), "fenced", "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    let expected = node.files.below("/home");
+    node.lose().await;
+    // Eight hosts keep the head: five of them are a read quorum, four rebuild a slab.
+    bench.set(0..4, Fault::Dead);
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    assert_eq!(report.outcome, RecoveryPhase::ReadOnly);
+    assert_eq!((report.hosts_answered.len(), report.hosts_silent.len()), (4, 4));
+    let account = report.may_be_missing.unwrap();
+    assert!(account.contains("4 of the 8 hosts"), "{account}");
+    assert_eq!(node.renter.status().state, RenterState::ReadOnly);
+    node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(node.files.below("/back"), expected);
+    let refused = node.renter.create_vault("x").await.unwrap_err();
+    assert_eq!(refused.code(), "read_only");
+    // More hosts answer: the same node recovers whole.
+    bench.set(0..4, Fault::None);
+    assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
+    node.renter.create_vault("x").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn words_that_own_nothing_are_told_so() {
+    let mut bench = Bench::empty(3).await;
+    let phrase = Phrase::from_entropy(&Zeroizing::new([9; 16])).unwrap();
+    let genesis = bench.world.chain.genesis().hash();
+    bench.keys = Arc::new(KeyTree::new(&phrase.seed(""), &genesis));
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    let RecoveryPhase::NothingFound { peers, blocks } = report.outcome else {
+        panic!("{report:?}")
+    };
+    assert_eq!((peers, blocks > 5), (1, true));
+    assert!(report.next.unwrap().contains("only one chain peer"));
+    assert_eq!(node.renter.status().state, RenterState::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn backups_are_settled_shown_restored_and_deleted() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    let renter = &node.renter;
+    assert_eq!(renter.create_backup(backup(""), &Silent).await.unwrap_err().code(), "bad_name");
+    let row = renter.create_backup(backup("first"), &Silent).await.unwrap();
+    assert_eq!(row.state, BackupState::Completed, "{row:?}");
+    assert!(row.hosts_ok >= row.hosts_needed && row.hosts_needed >= 5, "{row:?}");
+    let again = renter.create_backup(backup("first"), &Silent).await.unwrap_err();
+    assert_eq!(again.code(), "exists");
+    let then = node.files.below("/home");
+    node.files.put("/home/small.txt", b"changed", 99);
+    node.put("/home", "home").await;
+    renter.remove("home", "sub", true).await.unwrap();
+    node.lose().await;
+
+    let node = Node::blank(&bench).await;
+    assert_eq!(recover(&node).await.backups, 1);
+    let renter = &node.renter;
+    assert_eq!(renter.backups()[0].state, BackupState::InProgress);
+    renter.upkeep().await;
+    assert_eq!(renter.backups()[0].state, BackupState::Completed);
+    let detail = renter.backup("first").await.unwrap();
+    assert_eq!((detail.files, detail.vaults.len()), (3, 1));
+    let mut request = RestoreRequest {
+        backup: "first".into(),
+        vault: None,
+        path: String::new(),
+        destination: Some("/restored".into()),
+        into_vault: false,
+        conflict: Conflict::Replace,
+        dry_run: false,
+    };
+    let report = renter.restore_backup(request.clone(), &Silent).await.unwrap();
+    assert_eq!((report.files.restored_files, report.files.failed.len()), (3, 0));
+    assert_eq!(node.files.below("/restored/home"), then);
+    (request.destination, request.into_vault) = (None, true);
+    let report = renter.restore_backup(request, &Silent).await.unwrap();
+    assert_eq!(report.relisted_files, 3);
+    node.get("home", "/again", Conflict::Keep).await;
+    assert_eq!(node.files.below("/again"), then);
+    renter.delete_backup("first").await.unwrap();
+    assert_eq!(renter.backups(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_too_few_hosts_hold_is_in_error_until_they_do() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.renter.create_vault("home").await.unwrap();
+    bench.set(0..3, Fault::Dead);
+    let row = node.renter.create_backup(backup("b"), &Silent).await.unwrap();
+    assert_eq!((row.hosts_ok, row.hosts_needed, row.hosts_total), (5, 5, 8));
+    assert_eq!(row.state, BackupState::Completed);
+    let error = node.renter.create_backup(backup("c"), &Silent).await;
+    assert_eq!(error.unwrap().state, BackupState::Completed);
+    bench.set(0..4, Fault::Dead);
+    let error = node.renter.create_backup(backup("d"), &Silent).await.unwrap_err();
+    assert_eq!(error.code(), "no_quorum");
+    bench.set(0..4, Fault::None);
+    node.renter.confirm().await.unwrap();
+    assert_eq!(node.renter.backups().len(), 3);
+    node.renter.upkeep().await;
+    assert!(node.renter.backups().iter().all(|row| row.state == BackupState::Completed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_journal_spills_into_slabs_and_comes_back() {
+    let bench = Bench::empty(8).await;
+    let mut small = config();
+    small.journal.spill = 20 << 10;
+    let node = Node::with(&bench, MortalStore::immortal(), MemoryFiles::default(), small).await;
+    node.start(&bench).await;
+    for round in 0..6u64 {
+        for number in 0..60 {
+            let path = format!("/home/{round}/{number}");
+            node.files.put(&path, &noise(round * 100 + number, 300), 10);
+        }
+        node.put("/home", "home").await;
+    }
+    // The last segment may still be on its way.
+    node.renter.create_vault("last").await.unwrap();
+    let expected = node.files.below("/home");
+    let (store, files) = (node.store.clone(), node.files.clone());
+    node.lose().await;
+    let node = Node::with(&bench, store, files, small).await;
+    node.renter.confirm().await.unwrap();
+    node.renter.create_vault("after").await.unwrap();
+    assert_eq!(node.renter.status().files, 360);
+    node.lose().await;
+
+    let node = Node::blank(&bench).await;
+    let seen = std::sync::Mutex::new(0);
+    let note = |event: ProgressEvent| {
+        if let ProgressEvent::Advanced { phase: crate::progress::Phase::Adopting, done, .. } = event
+        {
+            *seen.lock().unwrap() = done;
+        }
+    };
+    let report = node.renter.recover(RecoveryOptions::default(), &note).await.unwrap();
+    assert_eq!((report.files, report.vaults), (360, 3));
+    assert!(*seen.lock().unwrap() >= 3, "the journal lies in several slabs");
+    node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(node.files.below("/back"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_and_a_backup_survive_a_crash_at_every_write() {
+    for commits in 0.. {
+        let bench = Bench::empty(4).await;
+        let node = Node::fresh(&bench).await;
+        fill(&node.files);
+        let (store, files) = (node.store.clone(), node.files.clone());
+        node.lose().await;
+        let dying = store.dies_after(commits);
+        let node = Node::with(&bench, dying.clone(), files.clone(), config()).await;
+        // What the caller was told, if anything.
+        let told = node.renter.put(put("/home", "home"), &Silent).await.is_ok();
+        let backed = told && node.renter.create_backup(backup("b"), &Silent).await.is_ok();
+        let dead = dying.is_dead();
+        node.lose().await;
+
+        // The machine starts again with what was on its disk.
+        let node = Node::with(&bench, store, files.clone(), config()).await;
+        let confirmed = node.renter.confirm().await;
+        assert!(confirmed.is_ok(), "{commits}: {confirmed:?}");
+        if told {
+            assert_eq!(node.renter.status().files, 3, "{commits}");
+        }
+        let report = node.put("/home", "home").await;
+        assert_eq!(report.stored_files + report.unchanged_files, 3, "{commits}");
+        if node.renter.backups().is_empty() {
+            assert!(!backed, "{commits}");
+            node.renter.create_backup(backup("b"), &Silent).await.unwrap();
+        }
+        node.renter.upkeep().await;
+        assert_eq!(node.renter.backups()[0].state, BackupState::Completed, "{commits}");
+        node.lose().await;
+
+        // And the words alone bring the same back.
+        let node = Node::blank(&bench).await;
+        let report = recover(&node).await;
+        assert_eq!((report.files, report.backups), (3, 1), "{commits}");
+        node.get("home", "/back", Conflict::Keep).await;
+        assert_eq!(node.files.below("/back"), files.below("/home"), "{commits}");
+        if !dead {
+            assert!(commits > 5, "the crash must have hit something");
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_survives_a_crash_at_every_write() {
+    let bench = Bench::empty(5).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    let expected = node.files.below("/home");
+    node.lose().await;
+    for commits in 0.. {
+        let store = MortalStore::immortal();
+        let dying = store.dies_after(commits);
+        let node = Node::with(&bench, dying.clone(), MemoryFiles::default(), config()).await;
+        let first = node.renter.recover(RecoveryOptions::default(), &Silent).await;
+        let dead = dying.is_dead();
+        assert!(first.is_ok() || dead, "{commits}: {first:?}");
+        node.lose().await;
+        let node = Node::with(&bench, store, MemoryFiles::default(), config()).await;
+        if first.is_err() {
+            let report = recover(&node).await;
+            assert_eq!(report.outcome, RecoveryPhase::Done, "{commits}");
+        }
+        let wallet = node.renter.wallet().await.unwrap();
+        assert!(wallet.index > 0 && wallet.balance > Amount::ZERO, "{commits}: {wallet:?}");
+        assert_eq!(node.renter.status().state, RenterState::Active, "{commits}");
+        assert_eq!(node.renter.status().files, 3, "{commits}");
+        node.renter.create_vault(&format!("after {commits}")).await.unwrap();
+        node.get("home", "/back", Conflict::Keep).await;
+        assert_eq!(node.files.below("/back"), expected, "{commits}");
+        node.lose().await;
+        if !dead {
+            assert!(commits > 10, "the crash must have hit something");
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_is_stopped_and_started_again() {
+    let bench = Bench::empty(5).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    node.lose().await;
+    bench.set(0..5, Fault::Slow(50));
+    let node = Node::blank(&bench).await;
+    let renter = node.renter.clone();
+    let stop = move |event: ProgressEvent| {
+        if matches!(event, ProgressEvent::ContractsFound { .. }) {
+            renter.stop_recovery();
+        }
+    };
+    let stopped = node.renter.recover(RecoveryOptions::default(), &stop).await.unwrap_err();
+    assert_eq!(stopped.code(), "stopped");
+    assert!(!node.renter.recovery_status().running);
+    assert!(matches!(node.renter.status().state, RenterState::Recovering { .. }));
+    assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
+    assert_eq!(node.renter.recovery_status().progress, RecoveryPhase::Done);
+}

@@ -1,0 +1,185 @@
+//! Files in and out.
+
+use crate::bench::{Bench, Fault};
+use crate::progress::Silent;
+use crate::rows::RenterState;
+use crate::testing::{Node, get, noise, put};
+use crate::vault::{Conflict, ListOptions, ListRow, PutStreamRequest};
+
+fn fill(node: &Node) {
+    node.files.put("/home/small.txt", b"hello", 10);
+    node.files.put("/home/empty", b"", 11);
+    node.files.put("/home/sub/medium.bin", &noise(1, 20_000), 12);
+    node.files.put("/home/sub/large.bin", &noise(2, 700_000), 13);
+    node.files.put("/home/sub/skip.tmp", b"no", 14);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_comes_back_as_it_was() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node);
+    let mut request = put("/home", "home");
+    request.exclude = vec!["*.tmp".into()];
+    let report = node.renter.put(request.clone(), &Silent).await.unwrap();
+    assert_eq!((report.stored_files, report.stored_bytes), (4, 720_005));
+    let again = node.renter.put(request, &Silent).await.unwrap();
+    assert_eq!((again.stored_files, again.unchanged_files), (0, 4));
+
+    let restored = node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!((restored.restored_files, restored.failed.len()), (4, 0));
+    let mut expected = node.files.below("/home");
+    expected.remove("sub/skip.tmp");
+    assert_eq!(node.files.below("/back"), expected);
+
+    let range = node.renter.read_range("home", "sub/large.bin", None, 300_000..301_000).await;
+    assert_eq!(range.unwrap(), noise(2, 700_000)[300_000..301_000]);
+    let status = node.renter.status();
+    assert_eq!(status.state, RenterState::Active);
+    assert_eq!((status.files, status.bytes, status.unacknowledged), (4, 720_005, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_files_get_versions_and_old_ones_can_be_fetched() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/home/a", &noise(1, 9_000), 10);
+    node.put("/home", "home").await;
+    node.files.put("/home/a", &noise(2, 9_000), 11);
+    assert_eq!(node.put("/home", "home").await.stored_files, 1);
+    // Only its time has changed: no byte is sent again.
+    node.files.put("/home/a", &noise(2, 9_000), 12);
+    let stored: u64 = bench.hosts.iter().map(|host| host.calls("store")).sum();
+    assert_eq!(node.put("/home", "home").await.stored_files, 1);
+    assert_eq!(bench.hosts.iter().map(|host| host.calls("store")).sum::<u64>(), stored);
+    // A change that hides behind size and time is found by its hash.
+    node.files.put("/home/a", &noise(3, 9_000), 12);
+    assert_eq!(node.put("/home", "home").await.unchanged_files, 1);
+    let mut request = put("/home", "home");
+    request.checksum = true;
+    assert_eq!(node.renter.put(request, &Silent).await.unwrap().stored_files, 1);
+
+    let options = ListOptions { versions: true, ..ListOptions::default() };
+    let rows = node.renter.list("home", &options).await.unwrap();
+    let [ListRow::File(row)] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(row.versions.len(), 4);
+    let mut request = get("home", "/old", Conflict::Keep);
+    (request.path, request.version) = ("a".into(), Some(row.versions[0].version));
+    node.renter.get(request, &Silent).await.unwrap();
+    assert_eq!(node.files.bytes("/old").unwrap(), noise(1, 9_000));
+
+    node.renter.remove("home", "a", false).await.unwrap();
+    assert_eq!(node.renter.status().files, 0);
+    node.renter.remove_version("home", "a", row.versions[0].version).await.unwrap();
+    let rows = node.renter.list("home", &options).await.unwrap();
+    let [ListRow::File(row)] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((row.deleted, row.versions.len()), (true, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clashes_are_handled_as_was_chosen() {
+    let bench = Bench::empty(5).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/home/a.txt", b"mine", 10);
+    node.put("/home", "home").await;
+    node.files.put("/out/a.txt", b"other", 10);
+    let kept = node.get("home", "/out", Conflict::Keep).await;
+    assert_eq!((kept.restored_files, kept.kept), (0, vec!["a.txt".to_owned()]));
+    let renamed = node.get("home", "/out", Conflict::Rename).await;
+    assert_eq!(renamed.renamed, vec!["/out/a (restored).txt".to_owned()]);
+    assert_eq!(node.files.bytes("/out/a.txt").unwrap(), b"other");
+    let mut request = get("home", "/out", Conflict::Replace);
+    request.dry_run = true;
+    assert_eq!(node.renter.get(request, &Silent).await.unwrap().replaced_files, 1);
+    assert_eq!(node.files.bytes("/out/a.txt").unwrap(), b"other");
+    assert_eq!(node.get("home", "/out", Conflict::Replace).await.replaced_files, 1);
+    assert_eq!(node.files.bytes("/out/a.txt").unwrap(), b"mine");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_small_files_share_slabs_and_reads() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    for number in 0..200 {
+        node.files.put(&format!("/home/{number}"), &noise(number, 5_000), 10);
+    }
+    let stored = |bench: &Bench| bench.hosts.iter().map(|host| host.calls("store")).sum::<u64>();
+    let before = stored(&bench);
+    node.put("/home", "home").await;
+    // One megabyte in slabs of four columns of 64 KiB: five slabs of eight sectors.
+    assert!(stored(&bench) - before <= 5 * 8, "{}", stored(&bench) - before);
+    let reads = |bench: &Bench| bench.hosts.iter().map(|host| host.calls("read")).sum::<u64>();
+    node.get("home", "/back", Conflict::Keep).await;
+    assert!(reads(&bench) <= 5 * 8, "{}", reads(&bench));
+    assert_eq!(node.files.below("/back"), node.files.below("/home"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_move_and_vaults_are_renamed_and_removed() {
+    let bench = Bench::empty(5).await;
+    let node = Node::fresh(&bench).await;
+    for path in ["a/x", "a/b/y", "c"] {
+        node.files.put(&format!("/home/{path}"), path.as_bytes(), 10);
+    }
+    node.put("/home", "home").await;
+    let renter = &node.renter;
+    assert_eq!(renter.move_file("home", "a", "d/e").await.unwrap(), 2);
+    assert!(renter.move_file("home", "c", "d/e/x").await.is_err());
+    assert!(renter.remove("home", "d", false).await.is_err());
+    let paths = |rows: Vec<ListRow>| -> Vec<String> {
+        let path = |row| match row {
+            ListRow::File(file) => file.path,
+            ListRow::Folder { path, files, .. } => format!("{path}/ {files}"),
+        };
+        rows.into_iter().map(path).collect()
+    };
+    let all = ListOptions { recursive: true, ..ListOptions::default() };
+    assert_eq!(paths(renter.list("home", &all).await.unwrap()), ["c", "d/e/b/y", "d/e/x"]);
+    let top = ListOptions::default();
+    assert_eq!(paths(renter.list("home", &top).await.unwrap()), ["d/ 2", "c"]);
+    assert_eq!(renter.remove("home", "d", true).await.unwrap(), 2);
+    renter.rename_vault("home", "house").await.unwrap();
+    assert!(renter.create_vault("house").await.is_err());
+    renter.create_vault("other").await.unwrap();
+    renter.remove_vault("house").await.unwrap();
+    let names: Vec<String> = renter.vaults().into_iter().map(|vault| vault.name).collect();
+    assert_eq!(names, ["other"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_quorum_nothing_is_acknowledged_and_nothing_is_lost() {
+    let bench = Bench::empty(5).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/home/a", b"tiny", 10);
+    bench.set(0..3, Fault::Dead);
+    let error = node.renter.put(put("/home", "home"), &Silent).await.unwrap_err();
+    assert_eq!(error.code(), "no_quorum", "{error}");
+    assert_eq!(node.renter.status().files, 0);
+    bench.set(0..3, Fault::None);
+    node.put("/home", "home").await;
+    assert_eq!(node.renter.status().files, 1);
+    assert_eq!(node.renter.vaults()[0].versions, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_put_and_a_node_that_has_not_started_refuses() {
+    let bench = Bench::empty(5).await;
+    let node = Node::blank(&bench).await;
+    let request = |path: &str| PutStreamRequest {
+        vault: "home".into(),
+        path: path.into(),
+        modified: Some(5),
+        executable: true,
+    };
+    node.files.put("/in", &noise(4, 100_000), 0);
+    let open = || crate::world::Files::open(&node.files, std::path::Path::new("/in"));
+    let mut source = open().await.unwrap();
+    let refused = node.renter.put_stream(request("a"), source.as_mut(), &Silent).await;
+    assert_eq!(refused.unwrap_err().code(), "not_started");
+    node.start(&bench).await;
+    let row = node.renter.put_stream(request("a"), source.as_mut(), &Silent).await.unwrap();
+    assert_eq!((row.version.size, row.version.executable), (100_000, true));
+    assert_eq!(row.version.hash, blake3::hash(&noise(4, 100_000)).to_string());
+    let mut source = open().await.unwrap();
+    assert!(node.renter.put_stream(request("../a"), source.as_mut(), &Silent).await.is_err());
+}

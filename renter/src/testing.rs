@@ -1,0 +1,292 @@
+//! Nodes for tests of the whole renter: files in memory, a store that can die at any write.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use samara_protocol::units::{Amount, Millis};
+
+use crate::bench::{Bench, TestStore};
+use crate::contract::Allowance;
+use crate::progress::Silent;
+use crate::renter::{Renter, RenterConfig};
+use crate::transfer::TransferOptions;
+use crate::vault::{Conflict, GetReport, GetRequest, PutReport, PutRequest};
+use crate::world::{
+    FileEntry, FileError, FileKind, Files, ReadFile, Store, StoreError, World, Write, WriteFile,
+};
+
+/// A file in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryFile {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) modified: u64,
+    pub(crate) executable: bool,
+}
+
+/// Files in memory. Folders exist where files are.
+#[derive(Clone, Default)]
+pub(crate) struct MemoryFiles(Arc<Mutex<BTreeMap<PathBuf, MemoryFile>>>);
+
+impl MemoryFiles {
+    pub(crate) fn put(&self, path: &str, bytes: &[u8], modified: u64) {
+        let file = MemoryFile { bytes: bytes.to_vec(), modified, executable: false };
+        self.0.lock().unwrap().insert(path.into(), file);
+    }
+
+    pub(crate) fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().get(Path::new(path)).map(|file| file.bytes.clone())
+    }
+
+    /// Files below a folder, by their path in it.
+    pub(crate) fn below(&self, folder: &str) -> BTreeMap<String, MemoryFile> {
+        let files = self.0.lock().unwrap();
+        let below = files.iter().filter_map(|(path, file)| {
+            let path = path.strip_prefix(folder).ok()?;
+            Some((path.to_str().unwrap().to_owned(), file.clone()))
+        });
+        below.collect()
+    }
+
+    fn entry(path: &Path, file: &MemoryFile) -> FileEntry {
+        FileEntry {
+            path: path.to_owned(),
+            kind: FileKind::File,
+            size: file.bytes.len() as u64,
+            modified: file.modified,
+            executable: file.executable,
+        }
+    }
+}
+
+struct Reader {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+#[async_trait]
+impl ReadFile for Reader {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
+        let count = buffer.len().min(self.bytes.len() - self.at);
+        buffer[..count].copy_from_slice(&self.bytes[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+struct Writer {
+    files: MemoryFiles,
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+#[async_trait]
+impl WriteFile for Writer {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), FileError> {
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>, modified: u64, executable: bool) -> Result<(), FileError> {
+        let file = MemoryFile { bytes: self.bytes, modified, executable };
+        self.files.0.lock().unwrap().insert(self.path, file);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Files for MemoryFiles {
+    async fn walk(&self, root: &Path) -> Result<Vec<FileEntry>, FileError> {
+        let files = self.0.lock().unwrap();
+        let below = files.iter().filter(|(path, _)| path.starts_with(root));
+        Ok(below.map(|(path, file)| Self::entry(path, file)).collect())
+    }
+
+    async fn stat(&self, path: &Path) -> Result<Option<FileEntry>, FileError> {
+        let files = self.0.lock().unwrap();
+        if let Some(file) = files.get(path) {
+            return Ok(Some(Self::entry(path, file)));
+        }
+        let kind = FileKind::Folder;
+        let folder =
+            || FileEntry { path: path.into(), kind, size: 0, modified: 0, executable: false };
+        Ok(files.keys().any(|file| file.starts_with(path)).then(folder))
+    }
+
+    async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError> {
+        let files = self.0.lock().unwrap();
+        match files.get(path) {
+            Some(file) => Ok(Box::new(Reader { bytes: file.bytes.clone(), at: 0 })),
+            None => {
+                Err(FileError { action: "open", path: path.into(), reason: "not there".into() })
+            }
+        }
+    }
+
+    async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
+        Ok(Box::new(Writer { files: self.clone(), path: path.into(), bytes: Vec::new() }))
+    }
+
+    async fn create_folder(&self, _: &Path) -> Result<(), FileError> {
+        Ok(())
+    }
+}
+
+/// A store whose machine dies after so many more commits: nothing that comes later is kept.
+#[derive(Clone)]
+pub(crate) struct MortalStore {
+    pub(crate) disk: Arc<TestStore>,
+    commits: Arc<AtomicI64>,
+}
+
+impl MortalStore {
+    pub(crate) fn immortal() -> Self {
+        Self { disk: Arc::default(), commits: Arc::new(AtomicI64::new(i64::MAX)) }
+    }
+
+    /// The same disk in a machine that dies after `commits` writes.
+    pub(crate) fn dies_after(&self, commits: i64) -> Self {
+        Self { disk: self.disk.clone(), commits: Arc::new(AtomicI64::new(commits)) }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.commits.load(Ordering::SeqCst) < 0
+    }
+}
+
+#[async_trait]
+impl Store for MortalStore {
+    async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.disk.read(key).await
+    }
+
+    async fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        self.disk.scan(prefix, after, limit).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        if self.commits.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            self.commits.store(-1, Ordering::SeqCst);
+            return Err(StoreError { action: "write", reason: "the machine is dead".into() });
+        }
+        self.disk.commit(writes).await
+    }
+}
+
+/// A renter's machine among the hosts of a bench.
+pub(crate) struct Node {
+    pub(crate) renter: Renter,
+    pub(crate) files: MemoryFiles,
+    pub(crate) store: MortalStore,
+}
+
+/// Small sectors, no upkeep by itself.
+pub(crate) fn config() -> RenterConfig {
+    let mut config = RenterConfig::default();
+    config.transfer = TransferOptions {
+        maximum_column: samara_protocol::sector::SectorSize::new(64 << 10).unwrap(),
+        ..config.transfer
+    };
+    config.upkeep = Millis::hours(1_000);
+    config
+}
+
+impl Node {
+    /// A machine with this disk.
+    pub(crate) async fn with(
+        bench: &Bench,
+        store: MortalStore,
+        files: MemoryFiles,
+        config: RenterConfig,
+    ) -> Self {
+        let world = World {
+            store: Arc::new(store.clone()),
+            files: Arc::new(files.clone()),
+            ..bench.world.clone()
+        };
+        let renter = Renter::open(world, bench.keys.clone(), config).await.unwrap();
+        Self { renter, files, store }
+    }
+
+    /// An empty machine.
+    pub(crate) async fn blank(bench: &Bench) -> Self {
+        Self::with(bench, MortalStore::immortal(), MemoryFiles::default(), config()).await
+    }
+
+    /// A machine that has started fresh and has contracts with all hosts.
+    pub(crate) async fn fresh(bench: &Bench) -> Self {
+        let node = Self::blank(bench).await;
+        node.start(bench).await;
+        node
+    }
+
+    pub(crate) async fn start(&self, bench: &Bench) {
+        self.renter.start_fresh().await.unwrap();
+        let report = self.renter.set_allowance(allowance(bench)).await.unwrap();
+        assert_eq!(report.failed, Vec::<String>::new());
+        assert_eq!(self.renter.contracts().len(), bench.hosts.len());
+    }
+
+    pub(crate) async fn put(&self, source: &str, vault: &str) -> PutReport {
+        let report = self.renter.put(put(source, vault), &Silent).await.unwrap();
+        assert_eq!(report.failed, vec![]);
+        report
+    }
+
+    pub(crate) async fn get(&self, vault: &str, to: &str, conflict: Conflict) -> GetReport {
+        self.renter.get(get(vault, to, conflict), &Silent).await.unwrap()
+    }
+
+    /// Loses the machine, disk and all.
+    pub(crate) async fn lose(self) {
+        self.renter.shutdown().await;
+    }
+}
+
+pub(crate) fn put(source: &str, vault: &str) -> PutRequest {
+    PutRequest {
+        source: source.into(),
+        vault: vault.into(),
+        target: String::new(),
+        exclude: Vec::new(),
+        checksum: false,
+    }
+}
+
+pub(crate) fn get(vault: &str, to: &str, conflict: Conflict) -> GetRequest {
+    GetRequest {
+        vault: vault.into(),
+        path: String::new(),
+        version: None,
+        backup: None,
+        destination: to.into(),
+        conflict,
+        dry_run: false,
+    }
+}
+
+/// Contracts with every host of the bench.
+pub(crate) fn allowance(bench: &Bench) -> Allowance {
+    let parameters = &bench.world.chain.genesis().parameters;
+    let funds = Amount::coins(1_000);
+    let mut allowance = Allowance::for_network(bench.hosts.len(), funds, parameters);
+    allowance.hosts = u16::try_from(bench.hosts.len()).unwrap();
+    allowance
+}
+
+/// Bytes that look random and differ for each number.
+pub(crate) fn noise(number: u64, length: usize) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    let mut bytes = vec![0; length];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,84 @@
+//! `bench`: the project's benchmarks by name.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum as _};
+use samara_tests::bench::transfer::Setting;
+use samara_tests::bench::{Benchmark, coding, scan, transfer};
+
+/// Measures and prints a table, or with --json one object for each benchmark.
+#[derive(Parser)]
+struct Arguments {
+    /// Which benchmark
+    #[arg(value_enum, required_unless_present = "list")]
+    name: Option<Benchmark>,
+    /// Name all benchmarks
+    #[arg(long)]
+    list: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Rounds behind each figure
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Any K of N hosts bring a file back
+    #[arg(long, value_name = "K/N", default_value = "10/30")]
+    redundancy: String,
+    /// Hosts of the network, for `transfer`
+    #[arg(long, default_value_t = 30)]
+    hosts: usize,
+    /// Size of the object in MiB, for `transfer`
+    #[arg(long, default_value_t = 320)]
+    size: u64,
+    /// Blocks of the chain, for `scan`
+    #[arg(long, default_value_t = 1_000_000)]
+    blocks: u64,
+    /// Contracts of others in the chain, for `scan`
+    #[arg(long, default_value_t = 100_000)]
+    foreign: u64,
+    /// The samara binary, for `transfer` [default: beside this program]
+    #[arg(long)]
+    program: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        for benchmark in Benchmark::value_variants() {
+            if let Some(value) = benchmark.to_possible_value() {
+                let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+                println!("{:<10} {help}", value.get_name());
+            }
+        }
+        return Ok(());
+    }
+    let (data, total) = arguments
+        .redundancy
+        .split_once('/')
+        .and_then(|(data, total)| Some((data.parse().ok()?, total.parse().ok()?)))
+        .context("--redundancy is written as in 10/30")?;
+    let report = match arguments.name.context("name a benchmark")? {
+        Benchmark::Coding => coding::run(data, total, arguments.rounds),
+        Benchmark::Scan => scan::run(arguments.blocks, arguments.foreign, arguments.rounds).await?,
+        Benchmark::Transfer => {
+            let beside = std::env::current_exe()?.with_file_name("samara");
+            let program = arguments.program.unwrap_or(beside);
+            anyhow::ensure!(
+                program.is_file(),
+                "there is no {}: build it with `cargo build --release`, or name it with --program",
+                program.display()
+            );
+            let (hosts, rounds) = (arguments.hosts, arguments.rounds);
+            let bytes = arguments.size << 20;
+            transfer::run(&program, Setting { hosts, data, total, bytes, rounds }).await?
+        }
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
