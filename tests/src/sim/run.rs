@@ -127,6 +127,8 @@ pub(super) struct Run {
     pub(super) content: Chance,
     /// Operations so far; makes names and times that differ.
     pub(super) number: u64,
+    /// Whether the renter was opened again and has acknowledged nothing since.
+    pub(super) restarted: bool,
 }
 
 impl Run {
@@ -158,6 +160,7 @@ impl Run {
             trouble: Chance::new(seed, "trouble"),
             content: Chance::new(seed, "content"),
             number: 0,
+            restarted: false,
             trace,
         };
         run.form().await;
@@ -207,6 +210,7 @@ impl Run {
 
     async fn all(&mut self, operations: u64) {
         self.reopen().await;
+        self.resolve().await;
         for _ in 0..operations {
             self.number += 1;
             self.trouble().await;
@@ -301,6 +305,7 @@ impl Run {
                     self.machine.forget_plan();
                     self.trace.event(format_args!("m{} open", self.machine.number()));
                     self.renter = Some(renter);
+                    self.restarted = true;
                     return;
                 }
                 Ended::Done(Err(error)) => {
@@ -344,6 +349,12 @@ impl Run {
     /// Compares what the renter lists with the model.
     pub(super) async fn look(&mut self, when: &str) -> Option<Names> {
         let renter = self.renter.clone()?;
+        // After a restart it is not known locally what a quorum held: the listing may lag until the
+        // next change is acknowledged.
+        if self.restarted && renter.status().unacknowledged > 0 {
+            return None;
+        }
+        self.restarted = false;
         let seen = match self.observe(&renter).await {
             Ok(seen) => seen,
             Err(error) => {
