@@ -171,8 +171,15 @@ impl SimHosts {
         let key = self.0.keys[number].clone();
         let genesis = self.0.chain.genesis().hash();
         let now = ChainTime(EPOCH + self.0.trace.elapsed());
-        let opened = Host::open(host.disk.clone(), key, genesis, rules, prices(), true, now)
-            .expect("a host opens over a healthy disk");
+        let open = || {
+            Host::open(host.disk.clone(), key.clone(), genesis, rules, prices(), true, now)
+        };
+        let opened = open().or_else(|_| {
+            // The disk has failed: its machine is started anew.
+            host.disk.crash();
+            open()
+        });
+        let opened = opened.expect("a host opens over a healthy disk");
         host.running = Some(Arc::new(opened));
         drop(inner);
         self.0.trace.event(format_args!("host {number} starts"));

@@ -17,7 +17,7 @@ use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::journal::JournalOptions;
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
 use samara_renter::progress::Silent;
-use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
+use samara_renter::recovery::{RecoveryError, RecoveryOptions, RecoveryPhase};
 use samara_renter::rows::RenterState;
 use samara_renter::transfer::TransferOptions;
 use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow, VaultOptions};
@@ -462,17 +462,17 @@ impl Run {
         self.machine = fresh;
         let faults = self.trouble.per_mille(500);
         if let Some((effect, put)) = last_words {
-            let (done, report) = futures::future::join(put, self.recover(faults)).await;
+            let (done, recovered) = futures::future::join(put, self.recover(faults)).await;
             if done {
                 self.trace.event(format_args!("the old machine's put was acknowledged"));
                 self.model.acknowledge(effect);
             } else {
                 self.model.doubt(effect);
             }
-            if report.is_none() {
+            if !recovered {
                 return;
             }
-        } else if self.recover(faults).await.is_none() {
+        } else if !self.recover(faults).await {
             return;
         }
         if let Some(seen) = self.look("after a take-over").await {
@@ -502,7 +502,7 @@ impl Run {
     }
 
     /// Recovers on this run's machine, whose store may be empty, until it is done.
-    async fn recover(&mut self, faults: bool) -> Option<RecoveryReport> {
+    async fn recover(&mut self, faults: bool) -> bool {
         let mut problem = String::new();
         for attempt in 0..PATIENCE {
             if attempt == PATIENCE / 2 {
@@ -522,24 +522,30 @@ impl Run {
                 let renter =
                     Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
                 let report = renter.recover(RecoveryOptions::default(), &Silent).await;
-                Ok::<_, String>((renter, report.map_err(|error| error.to_string())))
+                let outcome = match report {
+                    Ok(report) => Ok((report.outcome, report.hosts_silent)),
+                    // An earlier attempt had come to its end when it died.
+                    Err(RecoveryError::Active) => Ok((RecoveryPhase::Done, Vec::new())),
+                    Err(error) => Err(error.to_string()),
+                };
+                Ok::<_, String>((renter, outcome))
             };
             let machine = self.machine.clone();
             match machine.attempt(None, LIMIT, work).await {
-                Ended::Done(Ok((renter, Ok(report)))) => {
-                    self.trace.event(format_args!("recovered: {:?}", report.outcome));
-                    match report.outcome {
+                Ended::Done(Ok((renter, Ok((outcome, silent))))) => {
+                    self.trace.event(format_args!("recovered: {outcome:?}"));
+                    match outcome {
                         RecoveryPhase::Done => {
                             self.machine.forget_plan();
                             self.renter = Some(renter);
-                            return Some(report);
+                            return true;
                         }
                         RecoveryPhase::ReadOnly => {
-                            problem = format!("read-only: {:?}", report.hosts_silent);
+                            problem = format!("read-only: {silent:?}");
                         }
                         other => {
                             self.trace.violation(format!("the recovery ends as {other:?}"));
-                            return None;
+                            return false;
                         }
                     }
                     drop(renter);
@@ -553,7 +559,7 @@ impl Run {
                 }
                 Ended::Done(Err(error)) => {
                     self.trace.violation(format!("the renter does not open: {error}"));
-                    return None;
+                    return false;
                 }
                 Ended::Crashed | Ended::Cancelled => {
                     self.trace.fault(Fault::RenterCrashInside, format_args!("in a recovery"));
@@ -561,12 +567,26 @@ impl Run {
                 }
                 Ended::Hung => {
                     self.trace.violation("a recovery hangs".into());
-                    return None;
+                    return false;
                 }
             }
         }
         self.trace.violation(format!("the recovery does not come to its end: {problem}"));
-        None
+        false
+    }
+
+    /// The money must be where this node pays from.
+    async fn check_money(&mut self) {
+        let Some(renter) = self.renter.clone() else { return };
+        // Upkeep has some time for what a silent chain has left undone.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        match renter.wallet().await {
+            Ok(wallet) if wallet.balance < Amount::coins(9_000) => {
+                self.trace.violation(format!("the money is not where this node pays: {wallet:?}"));
+            }
+            Ok(_) => {}
+            Err(error) => self.trace.violation(format!("the wallet cannot be seen: {error}")),
+        }
     }
 
     /// Everything loses power, some hosts are gone, and a fresh machine has the words only.
@@ -586,11 +606,12 @@ impl Run {
         let (old_machine, old) = (self.machine.clone(), self.renter.take());
         self.machine = Machine::new(self.seed, self.machines, self.trace.clone());
         self.machines += 1;
-        if self.recover(false).await.is_none() {
+        if !self.recover(false).await {
             return;
         }
         let Some(seen) = self.look("at the end").await else { return };
         self.read_all("at the end", &seen).await;
+        self.check_money().await;
         if let Some(old) = old {
             self.check_fenced(&old, &old_machine).await;
         }
