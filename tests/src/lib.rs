@@ -1,5 +1,5 @@
 //! Simulator and end-to-end test support.
 
-pub mod sim;
 pub mod bench;
+pub mod sim;
 pub mod synthetic;

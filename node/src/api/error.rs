@@ -53,11 +53,27 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self.code.as_str() {
             "unauthorized" => StatusCode::UNAUTHORIZED,
-            "invalid" => StatusCode::BAD_REQUEST,
-            "not_found" | "nothing_found" => StatusCode::NOT_FOUND,
-            "exists" | "conflict" | "refused" | "read_only" | "fenced" | "no_allowance"
-            | "no_role" => StatusCode::CONFLICT,
-            "unreachable" | "no_quorum" | "too_few_hosts" => StatusCode::SERVICE_UNAVAILABLE,
+            "invalid" | "bad_allowance" | "bad_description" | "bad_name" | "bad_path"
+            | "bad_pattern" | "no_destination" => StatusCode::BAD_REQUEST,
+            "bad_range" => StatusCode::RANGE_NOT_SATISFIABLE,
+            "not_found" | "nothing_found" | "no_vault" | "no_version" | "no_backup"
+            | "no_source" => StatusCode::NOT_FOUND,
+            "exists"
+            | "conflict"
+            | "refused"
+            | "read_only"
+            | "fenced"
+            | "no_allowance"
+            | "no_role"
+            | "no_money"
+            | "not_started"
+            | "started"
+            | "active"
+            | "recovering"
+            | "running"
+            | "transaction_refused" => StatusCode::CONFLICT,
+            "unreachable" | "no_quorum" | "too_few_hosts" | "too_few_contracts" | "no_hosts"
+            | "no_host_answers" | "chain_unreachable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -71,6 +87,13 @@ fn hint(code: &str) -> Option<String> {
         }
         "no_allowance" => "set one with `samara allowance set`",
         "too_few_hosts" => "see `samara hosts`; wait for hosts, or lower the redundancy",
+        "no_money" => {
+            "see `samara wallet show`; on a test network `samara wallet faucet` gives coins"
+        }
+        "not_started" => {
+            "for words that were just made run `samara init` anew; for any others `samara recover start`"
+        }
+        "too_few_contracts" | "no_hosts" => "see `samara contracts`, and `samara allowance show`",
         "no_quorum" => "see `samara hosts` for who does not answer; nothing was lost",
         "unreachable" => "check that the network is up and its addresses are right",
         "read_only" => "too few hosts answered the recovery; run `samara recover` again later",

@@ -12,7 +12,7 @@ pub mod stream;
 
 pub use error::ApiError;
 pub use routes::{
-    AnnouncedHost, ChainStatus, FaucetRequest, Included, MoveRequest, NameRequest, NodeStatus,
-    RemoveRequest, SendRequest, Wallet,
+    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, FaucetRequest, Included,
+    MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, Wallet,
 };
 pub use server::{Api, Node, Server};

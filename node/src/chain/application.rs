@@ -135,7 +135,8 @@ impl Application for ChainApplication {
     }
 
     fn next_block_in(&self) -> Duration {
-        if self.chain.has_ready() {
+        // Light nodes can verify nothing before the first block, so it is made at once.
+        if self.tip.is_none() || self.chain.has_ready() {
             return Duration::ZERO;
         }
         let heartbeat = self.tip_time().plus(self.chain.genesis().parameters.heartbeat);

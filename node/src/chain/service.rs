@@ -100,6 +100,14 @@ impl Chain {
         Ok((chain, application))
     }
 
+    /// The chain for a consensus that starts again, once the one before has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub fn application(self: &Arc<Self>) -> Result<ChainApplication, StoreError> {
+        ChainApplication::new(Arc::clone(self))
+    }
+
     /// The clock of this machine.
     #[must_use]
     pub fn system_clock() -> Clock {

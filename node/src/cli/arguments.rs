@@ -308,7 +308,7 @@ pub struct AllowanceArguments {
     /// Any K of N hosts bring a file back
     #[arg(long, value_name = "K/N")]
     pub redundancy: Option<String>,
-    /// Say what would be done, and do nothing
+    /// Say what would be set, and do nothing
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -47,15 +47,35 @@ impl Exit {
     #[must_use]
     pub fn of_code(code: &str) -> Self {
         match code {
-            "not_found" => Self::NotFound,
-            "exists" | "refused" | "conflict" | "read_only" | "no_allowance" | "invalid" => {
-                Self::Refused
-            }
-            "unreachable" | "no_quorum" | "too_few_hosts" => Self::Unreachable,
+            "not_found" | "no_vault" | "no_version" | "no_backup" | "no_source" => Self::NotFound,
+            "exists"
+            | "refused"
+            | "conflict"
+            | "read_only"
+            | "no_allowance"
+            | "no_role"
+            | "invalid"
+            | "bad_allowance"
+            | "bad_description"
+            | "bad_name"
+            | "bad_path"
+            | "bad_pattern"
+            | "bad_range"
+            | "no_destination"
+            | "no_money"
+            | "too_large"
+            | "not_started"
+            | "started"
+            | "active"
+            | "recovering"
+            | "running"
+            | "transaction_refused" => Self::Refused,
+            "unreachable" | "no_quorum" | "too_few_hosts" | "too_few_contracts" | "no_hosts"
+            | "no_host_answers" | "chain_unreachable" => Self::Unreachable,
             "partial" => Self::Partial,
             "fenced" => Self::Fenced,
             "nothing_found" => Self::NothingFound,
-            "interrupted" => Self::Interrupted,
+            "interrupted" | "stopped" => Self::Interrupted,
             _ => Self::Failure,
         }
     }

@@ -1,6 +1,10 @@
 //! `hosts`, `contracts`, `allowance` and `wallet`.
 
+use std::time::Duration;
+
+use samara_protocol::units::ParseAmountError;
 use samara_renter::rows::{ContractRow, HostRow};
+use samara_renter::transfer::Redundancy;
 use serde_json::{Value, json};
 
 use super::arguments::{AllowanceArguments, AllowanceCommand, WalletCommand};
@@ -8,6 +12,7 @@ use super::display::{self, Align, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
+use crate::api::{AllowanceAnswer, AllowanceRequest};
 
 /// Hosts as the renter sees them; on a node without that role, as the chain announces them.
 pub async fn hosts(session: &Session) -> Result<Exit, Failure> {
@@ -114,32 +119,56 @@ pub async fn set_allowance(
     session: &Session,
     arguments: AllowanceArguments,
 ) -> Result<Exit, Failure> {
-    let plan: Value = session.run("/v1/allowance", &allowance_body(&arguments)?).await?;
-    session.output.result(&plan, || display::fields(&plan));
-    Ok(Exit::Ok)
+    let request = allowance_request(&arguments)?;
+    let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
+    session.output.result(&answer, || answer_text(&answer));
+    let failed = answer.report.is_some_and(|report| !report.failed.is_empty());
+    Ok(if failed { Exit::Partial } else { Exit::Ok })
+}
+
+/// An allowance and what came of it, for people.
+fn answer_text(answer: &AllowanceAnswer) -> String {
+    let set = &answer.allowance;
+    let mut text = format!(
+        "contracts with {} hosts, {} for a term of {} times {}; any {} of {} hosts bring a file back\n",
+        set.hosts,
+        set.funds,
+        set.periods,
+        display::duration(Duration::from_millis(set.period.0)),
+        set.redundancy.data,
+        set.redundancy.total,
+    );
+    let Some(report) = &answer.report else {
+        return text + "nothing was set\n";
+    };
+    for step in &report.done {
+        text.push_str(&format!("  {step}\n"));
+    }
+    for problem in &report.failed {
+        text.push_str(&format!("  failed: {problem}\n"));
+    }
+    if report.missing > 0 {
+        text.push_str(&format!(
+            "{} wanted, and no host for them; see `samara hosts`\n",
+            display::count(report.missing, "more contract")
+        ));
+    }
+    text
 }
 
 /// What the API wants; what was not given is left to the node.
-fn allowance_body(arguments: &AllowanceArguments) -> Result<Value, Failure> {
-    let mut body = json!({ "dry_run": arguments.dry_run });
-    let mut set = |key: &str, value: Value| body[key] = value;
-    if let Some(hosts) = arguments.hosts {
-        set("hosts", json!(hosts));
-    }
-    if let Some(funds) = &arguments.funds {
-        set("funds", json!(funds));
-    }
-    if let Some(periods) = arguments.periods {
-        set("periods", json!(periods));
-    }
-    if let Some(seconds) = arguments.period {
-        set("period", json!(seconds));
-    }
-    if let Some(redundancy) = &arguments.redundancy {
-        let shape: Shape = redundancy.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
-        set("redundancy", json!(shape.to_string()));
-    }
-    Ok(body)
+fn allowance_request(arguments: &AllowanceArguments) -> Result<AllowanceRequest, Failure> {
+    let usage = |message: String| Failure::new(Exit::Usage, message);
+    let funds = arguments.funds.as_deref().map(str::parse).transpose();
+    let shape = arguments.redundancy.as_deref().map(str::parse::<Shape>).transpose();
+    Ok(AllowanceRequest {
+        hosts: arguments.hosts,
+        funds: funds.map_err(|error: ParseAmountError| usage(format!("--funds: {error}")))?,
+        period: arguments.period,
+        periods: arguments.periods,
+        redundancy: shape.map_err(usage)?.map(Shape::redundancy),
+        dry_run: arguments.dry_run,
+    })
 }
 
 /// Any `data` of `total` hosts bring a file back.
@@ -149,6 +178,21 @@ pub struct Shape {
     pub data: u8,
     /// N.
     pub total: u8,
+}
+
+impl Shape {
+    /// The same with a margin for acknowledgements of half of what may be lost.
+    #[must_use]
+    pub fn redundancy(self) -> Redundancy {
+        let spare = self.total - self.data;
+        Redundancy { data: self.data, total: self.total, margin: spare.div_ceil(2) }
+    }
+
+    /// The same where a slab counts as stored only once every one of its hosts has it.
+    #[must_use]
+    pub const fn strict(self) -> Redundancy {
+        Redundancy { data: self.data, total: self.total, margin: self.total - self.data }
+    }
 }
 
 impl std::fmt::Display for Shape {
@@ -213,14 +257,18 @@ mod tests {
                 redundancy: Some(text.to_owned()),
                 ..AllowanceArguments::default()
             };
-            assert_eq!(allowance_body(&arguments).unwrap_err().exit, Exit::Usage, "{text}");
+            assert_eq!(allowance_request(&arguments).unwrap_err().exit, Exit::Usage, "{text}");
         }
     }
 
     #[test]
     fn only_what_was_given_is_asked_for() {
         let arguments = AllowanceArguments { hosts: Some(8), ..AllowanceArguments::default() };
-        assert_eq!(allowance_body(&arguments).unwrap(), json!({ "dry_run": false, "hosts": 8 }));
+        let request = allowance_request(&arguments).unwrap();
+        assert_eq!((request.hosts, request.funds, request.dry_run), (Some(8), None, false));
+        let arguments =
+            AllowanceArguments { funds: Some("many".into()), ..AllowanceArguments::default() };
+        assert_eq!(allowance_request(&arguments).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use samara_renter::contract::Allowance;
 use samara_renter::recovery::{
     RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
 };
@@ -13,6 +14,7 @@ use super::display;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
+use crate::api::{AllowanceAnswer, AllowanceRequest};
 
 /// Runs one of the commands.
 pub async fn run(session: &Session, command: RecoverCommand) -> Result<Exit, Failure> {
@@ -93,7 +95,6 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
     if session.output.is_json() {
         return Ok(());
     }
-    let before: Value = session.client()?.get("/v1/allowance").await?;
     let person = std::io::stdin().is_terminal() && session.output.is_watched();
     if !person {
         session.output.say(
@@ -102,7 +103,10 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
         return Ok(());
     }
     session.output.say("What may this node spend? An empty answer takes the suggestion.");
-    let Some(arguments) = asked(&before) else {
+    // The journal remembers what was allowed before the loss.
+    let wish = AllowanceRequest { dry_run: true, ..AllowanceRequest::default() };
+    let before: AllowanceAnswer = session.client()?.run("/v1/allowance", &wish, drop).await?;
+    let Some(arguments) = asked(&before.allowance) else {
         session.output.say("nothing set; `samara allowance set` does it later");
         return Ok(());
     };
@@ -110,13 +114,9 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
 }
 
 /// The answers of a person, or nothing when they end the input.
-fn asked(before: &Value) -> Option<AllowanceArguments> {
-    let suggestion = |key: &str, otherwise: &str| match &before[key] {
-        Value::Null => otherwise.to_owned(),
-        value => display::scalar(value),
-    };
-    let hosts = question("hosts to have contracts with", &suggestion("hosts", "8"))?;
-    let funds = question("coins for one term", &suggestion("funds", "1000"))?;
+fn asked(before: &Allowance) -> Option<AllowanceArguments> {
+    let hosts = question("hosts to have contracts with", &before.hosts.to_string())?;
+    let funds = question("coins for one term", &before.funds.to_string())?;
     Some(AllowanceArguments {
         hosts: hosts.parse().ok(),
         funds: Some(funds),

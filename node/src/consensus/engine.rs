@@ -39,6 +39,9 @@ pub const QUIET_TARGETS: &[&str] = &["arc_malachitebft_network"];
 const REQUESTS: usize = 100;
 /// How long the engine's actors may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Most bytes of transactions in a block that still fits into one sync answer (10 MiB) with the
+/// largest certificate.
+const MAX_BLOCK_BYTES: u32 = 8 << 20;
 /// Room for a block's header and lengths beside its transactions.
 const BLOCK_OVERHEAD: usize = 4096;
 
@@ -61,6 +64,11 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Blocks that would not fit into one answer to a peer that syncs.
+    #[error(
+        "the genesis document allows blocks of {0} bytes; at most {MAX_BLOCK_BYTES} can be synced"
+    )]
+    BlockBytes(u32),
     /// A key that the engine refuses.
     #[error("the consensus network key is not usable: {0}")]
     Key(String),
@@ -106,13 +114,17 @@ impl Consensus {
     /// become shorter: a transaction has arrived.
     ///
     /// # Errors
-    /// [`StartError`] for the folder, the address, the key or the engine itself.
+    /// [`StartError`] for the genesis document, the folder, the address, the key or the engine itself.
     pub async fn start<A: Application>(
         config: ConsensusConfig,
         genesis: &Genesis,
         application: A,
         wake: Arc<Notify>,
     ) -> Result<Self, StartError> {
+        let block_bytes = genesis.parameters.block_bytes;
+        if block_bytes > MAX_BLOCK_BYTES {
+            return Err(StartError::BlockBytes(block_bytes));
+        }
         let folder = &config.folder;
         std::fs::create_dir_all(folder)
             .map_err(|source| StartError::Folder { folder: folder.clone(), source })?;
@@ -123,7 +135,7 @@ impl Consensus {
             verifier,
             key: config.role.key().cloned(),
             timeouts: timeouts(config.propose_timeout),
-            block_bytes: genesis.parameters.block_bytes as usize + BLOCK_OVERHEAD,
+            block_bytes: block_bytes as usize + BLOCK_OVERHEAD,
             wake,
         };
         let requests = channels.net_requests.clone();
@@ -204,8 +216,21 @@ fn bind_port(listen: &Multiaddr) -> Result<Multiaddr, StartError> {
     Ok(listen.clone())
 }
 
+/// The engine's waits, all in proportion to the one for a proposal.
 fn timeouts(propose: Duration) -> LinearTimeouts {
-    LinearTimeouts { propose, ..LinearTimeouts::default() }
+    let vote = propose / 2;
+    LinearTimeouts {
+        propose,
+        propose_delta: vote,
+        prevote: vote,
+        prevote_delta: vote,
+        precommit: vote,
+        precommit_delta: vote,
+        // What was sent before a connection stood is lost until it is repeated.
+        rebroadcast: propose * 2,
+        // After a long halt the network goes on this soon.
+        max_timeout: propose * 10,
+    }
 }
 
 /// The engine's own configuration.

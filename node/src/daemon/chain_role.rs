@@ -1,30 +1,39 @@
-//! The chain role: the chain's store and service, consensus, and the gossip of transactions.
+//! The chain role: the chain's store and service, and consensus.
+//!
+//! A validator whose folder is empty while the network has blocks was wiped, and with it went its only
+//! guard against signing twice. It follows as a full node until the chain has passed every height at
+//! which it may have voted before, and only then takes part again:
+//!
+//! ```text
+//! start --> own chain empty, peers have blocks? --no---> validator
+//!                       | yes                               ^
+//!                       v                                   | one height past the tip that the peers told
+//!                   full node ------------------------------+
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use samara_protocol::chain::Genesis;
 use samara_protocol::chain::query::{ChainRequest, ChainResponse};
 use samara_protocol::encoding;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::units::Height;
 use samara_protocol::wire::WireError;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::identity::{self, Identity};
-use crate::chain::{Chain, Gossip, Limits, Relay, StoreError};
+use super::transaction_gossip;
+use crate::chain::{Chain, Limits, StoreError};
 use crate::config::{ChainConfig, ConfigError, NetworkFile};
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Role, StartError};
 use crate::data::DataFolder;
-use crate::light::{AskError, ChainPeer};
-use crate::transport::{GossipCheck, GossipError, Topic, Transport, Verdict};
+use crate::light::{AskError, ChainPeer, NetworkPeer};
+use crate::transport::{GossipError, Transport};
 
-/// Transactions that wait to be published; more are left to the senders' own nodes.
-const OUTGOING: usize = 1_024;
-/// How long a first connection to another chain node may take before it is left to later.
-const CONNECT: Duration = Duration::from_secs(5);
+/// How long a chain peer may take to tell its tip before a wiped validator goes on without it.
+const TELL: Duration = Duration::from_secs(5);
 
 /// Why the chain role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +58,10 @@ pub enum ChainRoleError {
 /// The running role.
 pub struct ChainRole {
     chain: Arc<Chain>,
-    consensus: Consensus,
+    /// Nothing only while a full node becomes a validator.
+    consensus: Option<Consensus>,
+    /// What to become, and the height that must be passed before.
+    waiting: Option<(ConsensusConfig, Height)>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -69,7 +81,7 @@ impl ChainRole {
         let path = folder.join("chain");
         let (chain, application) =
             Chain::open(&path, genesis.clone(), Limits::default(), Chain::system_clock())?;
-        let tasks = join_gossip(&chain, network, transport).await?;
+        let tasks = transaction_gossip::join(&chain, network, transport).await?;
         let mut peers = identity::addresses("chain.consensus_peers", &role.consensus_peers)?;
         if peers.is_empty() {
             peers = identity::addresses("consensus_peers", &network.consensus_peers)?;
@@ -87,8 +99,20 @@ impl ChainRole {
             },
             propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
         };
-        let consensus = Consensus::start(config, genesis, application, chain.wake()).await?;
-        Ok(Self { chain, consensus, tasks })
+        let told = match (&config.role, chain.height()) {
+            (Role::Validator(_), Height(0)) => told_tip(network, transport).await?,
+            _ => None,
+        };
+        let (first, waiting) = match told {
+            Some(height) => {
+                tracing::warn!(%height, "the chain's folder is empty: following before voting again");
+                let follower = ConsensusConfig { role: Role::FullNode, ..config.clone() };
+                (follower, Some((config, height)))
+            }
+            None => (config, None),
+        };
+        let consensus = Consensus::start(first, genesis, application, chain.wake()).await?;
+        Ok(Self { chain, consensus: Some(consensus), waiting, tasks })
     }
 
     /// The chain, to be served to others.
@@ -108,7 +132,36 @@ impl ChainRole {
     /// # Errors
     /// Why it ended.
     pub async fn ended(&mut self) -> Result<(), ChainRoleError> {
-        Ok(self.consensus.ended().await?)
+        let Some(consensus) = &mut self.consensus else { return Ok(()) };
+        let Some((_, height)) = &self.waiting else { return Ok(consensus.ended().await?) };
+        let mut tips = self.chain.subscribe();
+        let passed =
+            tips.wait_for(|tip| tip.as_ref().is_some_and(|tip| tip.header.height > *height));
+        tokio::select! {
+            biased;
+            ended = consensus.ended() => return Ok(ended?),
+            _ = passed => {}
+        }
+        self.take_part().await?;
+        match &mut self.consensus {
+            Some(consensus) => Ok(consensus.ended().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// A follower that has caught up becomes a validator.
+    async fn take_part(&mut self) -> Result<(), ChainRoleError> {
+        let (Some(follower), Some((config, height))) = (self.consensus.take(), self.waiting.take())
+        else {
+            return Ok(());
+        };
+        follower.shutdown().await?;
+        tracing::info!(%height, "caught up: taking part in consensus again");
+        let application = self.chain.application()?;
+        let genesis = self.chain.genesis();
+        let consensus = Consensus::start(config, genesis, application, self.chain.wake()).await?;
+        self.consensus = Some(consensus);
+        Ok(())
     }
 
     /// Stops consensus and gossip.
@@ -116,10 +169,37 @@ impl ChainRole {
         for task in &self.tasks {
             task.abort();
         }
-        if let Err(error) = self.consensus.shutdown().await {
+        let Some(consensus) = self.consensus else { return };
+        if let Err(error) = consensus.shutdown().await {
             tracing::warn!(%error, "consensus did not end in good order");
         }
     }
+}
+
+/// The tip that the network's chain nodes tell; nothing if none has a block. Their word is enough:
+/// believing a height that is too high only makes this node wait, so the middle one is taken.
+async fn told_tip(
+    network: &NetworkFile,
+    transport: &Transport,
+) -> Result<Option<Height>, ChainRoleError> {
+    let mut asked = Vec::new();
+    for peer in &network.peers {
+        let key = peer.public_key()?;
+        if key != transport.local_peer() {
+            let peer = NetworkPeer::new(transport.clone(), key);
+            asked.push(async move { peer.ask(ChainRequest::Tip { above: None }, TELL).await });
+        }
+    }
+    let mut heights: Vec<Height> = futures::future::join_all(asked)
+        .await
+        .into_iter()
+        .filter_map(|answer| match answer {
+            Ok(ChainResponse::Tip(Some(tip))) => Some(tip.header.height),
+            _ => None,
+        })
+        .collect();
+    heights.sort();
+    Ok(heights.get(heights.len() / 2).copied())
 }
 
 /// This node's own chain, asked without a network.
@@ -145,71 +225,5 @@ impl ChainPeer for LocalPeer {
             peer: self.key,
             source: WireError::Decode(source),
         })
-    }
-}
-
-/// Transactions on their way out.
-struct Outgoing(mpsc::Sender<Vec<u8>>);
-
-impl Gossip for Outgoing {
-    fn publish(&self, transaction: Vec<u8>) {
-        // A full queue means a flood; whoever sent this one asks for it again.
-        let _ = self.0.try_send(transaction);
-    }
-}
-
-async fn join_gossip(
-    chain: &Arc<Chain>,
-    network: &NetworkFile,
-    transport: &Transport,
-) -> Result<Vec<JoinHandle<()>>, ChainRoleError> {
-    let topic = Topic::new(format!("/samara/transactions/1/{}", chain.genesis_hash()));
-    let judge = Arc::clone(chain);
-    let check: GossipCheck = Arc::new(move |message| match judge.receive(&message.bytes) {
-        Relay::Accept => Verdict::Accept,
-        Relay::Ignore => Verdict::Ignore,
-        Relay::Reject => Verdict::Reject,
-    });
-    let mut incoming = transport.subscribe(topic.clone(), check).await?;
-    // The check has taken each message in already; the queue is only to be emptied.
-    let drain = tokio::spawn(async move { while incoming.recv().await.is_some() {} });
-    let (sender, mut outgoing) = mpsc::channel::<Vec<u8>>(OUTGOING);
-    chain.connect_gossip(Arc::new(Outgoing(sender)));
-    let publisher = transport.clone();
-    let publish = tokio::spawn(async move {
-        while let Some(transaction) = outgoing.recv().await {
-            if let Err(error) = publisher.publish(topic.clone(), Bytes::from(transaction)).await {
-                tracing::debug!(%error, "transaction not passed on");
-            }
-        }
-    });
-    let mut tasks = vec![drain, publish];
-    for peer in &network.peers {
-        let key = peer.public_key()?;
-        if key == transport.local_peer() {
-            continue;
-        }
-        for address in identity::addresses("peers.address", std::slice::from_ref(&peer.address))? {
-            transport.add_address(key, address);
-        }
-        tasks.push(tokio::spawn(keep_connected(transport.clone(), key)));
-    }
-    Ok(tasks)
-}
-
-/// Gossip flows between connected nodes only: a lost neighbour is dialed again.
-async fn keep_connected(transport: Transport, peer: PublicKey) {
-    let mut connected = transport.watch_peers();
-    loop {
-        if !connected.borrow_and_update().contains(&peer)
-            && let Err(error) = transport.connect(peer, CONNECT).await
-        {
-            tracing::debug!(%error, "chain peer not connected");
-            tokio::time::sleep(CONNECT).await;
-            continue;
-        }
-        if connected.changed().await.is_err() {
-            return;
-        }
     }
 }

@@ -8,6 +8,7 @@ mod chain_role;
 mod dispatch;
 mod host_role;
 mod identity;
+mod transaction_gossip;
 
 use std::path::PathBuf;
 use std::sync::Arc;

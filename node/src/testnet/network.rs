@@ -57,6 +57,14 @@ pub enum TestnetError {
         /// The error.
         source: ApiError,
     },
+    /// A renter has not all the contracts that it should have.
+    #[error("{node} could not form all of its contracts: {problem}")]
+    Contracts {
+        /// Its name.
+        node: String,
+        /// The first thing that failed.
+        problem: String,
+    },
     /// The node runs already.
     #[error("{0} runs already")]
     Running(String),

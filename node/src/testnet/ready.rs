@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use samara_protocol::units::Amount;
 use samara_renter::rows::{RenterState, RenterStatus};
 use serde_json::{Value, json};
 
 use super::network::TestnetError;
 use crate::api::client::Client;
 use crate::api::error::ApiError;
+use crate::api::{AllowanceAnswer, AllowanceRequest};
 
 /// Coins that each host and renter of a local network starts with.
 const COINS: &str = "100000";
 /// Coins that a renter of a local network may lock for one term.
-const FUNDS: &str = "10000";
+const FUNDS: Amount = Amount::coins(10_000);
 
 pub use crate::cli::money::Shape;
 
@@ -61,10 +63,15 @@ pub(super) async fn equipped(
     if !allowance.is_null() || hosts == 0 {
         return Ok(());
     }
-    let mut wanted = json!({ "hosts": hosts, "funds": FUNDS });
-    if let Some(shape) = shape {
-        wanted["redundancy"] = json!(shape.to_string());
+    let wanted = AllowanceRequest {
+        hosts: u16::try_from(hosts).ok(),
+        funds: Some(FUNDS),
+        redundancy: shape.map(Shape::strict),
+        ..AllowanceRequest::default()
+    };
+    let answer: AllowanceAnswer = client.run("/v1/allowance", &wanted, drop).await.map_err(api)?;
+    match answer.report.and_then(|report| report.failed.into_iter().next()) {
+        Some(problem) => Err(TestnetError::Contracts { node: node.to_owned(), problem }),
+        None => Ok(()),
     }
-    let _: Value = client.run("/v1/allowance", &wanted, drop).await.map_err(api)?;
-    Ok(())
 }

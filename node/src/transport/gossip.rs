@@ -17,14 +17,15 @@ use libp2p::gossipsub::{
 };
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, gossipsub};
+use samara_protocol::chain::Transaction;
 use samara_protocol::signature::PublicKey;
 use tokio::sync::mpsc;
 
 use super::error::{GossipError, TransportError};
 use super::identity::public_key;
 
-/// Largest gossip message (bytes), gossipsub's own fields included.
-pub const MAX_GOSSIP: usize = 256 << 10;
+/// Largest gossip message in bytes: the largest transaction, and room for the fields of gossipsub.
+pub const MAX_GOSSIP: usize = Transaction::MAX_BYTES + (4 << 10);
 
 /// Messages that a subscriber may leave unread before further ones are dropped for it.
 const UNREAD: usize = 1024;

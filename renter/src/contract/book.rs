@@ -558,7 +558,7 @@ impl ContractBook {
             index,
             operator: row.record.operator.clone(),
             nonce: record.nonce,
-            purse: Purse::new(record.terms.funds, record.voucher_total),
+            purse: Purse::new(record.terms.funds, record.voucher_total, synced),
             terms: record.terms,
             ends: record.ends,
             labels: record.labels,

@@ -177,9 +177,19 @@ fn enqueue(handle: &ContractHandle, job: Job) {
 async fn drive(handle: ContractHandle) {
     while let Some(batch) = next_batch(&handle) {
         let outcome = Box::pin(run(&handle, &batch)).await;
+        // One caller's mistake (a sector that the host has dropped) must not fail the others.
+        let alone = batch.len() > 1 && matches!(outcome, Err(ContractError::Refused { .. }));
         for job in batch {
+            let (job, outcome) = if alone {
+                let single = [job];
+                let outcome = Box::pin(run(&handle, &single)).await;
+                let [job] = single;
+                (job, outcome)
+            } else {
+                (job, outcome.clone())
+            };
             // A caller that was cancelled does not listen any more; its change was made all the same.
-            let _ = job.reply.send(outcome.clone());
+            let _ = job.reply.send(outcome);
         }
     }
 }
@@ -266,7 +276,9 @@ fn is_conflict(error: &ContractError) -> bool {
 async fn agree(handle: &ContractHandle, data: &mut Data) -> Result<(), ContractError> {
     let known = handle.revision();
     // A revision below the known one is refused as a lie in there.
-    let shown = handle.latest().await?.revision;
+    let status = handle.latest().await?;
+    handle.0.purse.learn(status.voucher_total, status.consumed);
+    let shown = status.revision;
     if shown.revision != known.revision {
         let pending = data.pending.take().filter(|pending| pending.revision == shown.revision);
         match (pending, &mut data.known) {

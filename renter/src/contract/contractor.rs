@@ -16,7 +16,7 @@ use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::{PublicKey, SecretKey, Signature};
-use samara_protocol::units::{Amount, ChainTime, Millis};
+use samara_protocol::units::{Amount, ChainTime, Epoch, Millis};
 use serde::{Deserialize, Serialize};
 
 use super::allowance::{Allowance, AllowanceError};
@@ -81,6 +81,12 @@ pub enum ContractorError {
         host: PublicKey,
         /// The contract.
         contract: ContractId,
+    },
+    /// Another node writes for these words now.
+    #[error("another node has taken over with epoch {promised}; no contract is changed from here")]
+    Fenced {
+        /// The other node's epoch.
+        promised: Epoch,
     },
     /// There is no such contract to renew.
     #[error("there is no live contract with host {host}", host = .host.short())]
@@ -244,6 +250,9 @@ impl Contractor {
         plan: Plan,
         registry: &dyn HostRegistry,
     ) -> Result<Vec<StepOutcome>, ContractorError> {
+        if let Some(promised) = self.0.book.writer().fenced() {
+            return Err(ContractorError::Fenced { promised });
+        }
         if plan.spend > plan.balance {
             let (needed, balance) = (plan.spend, plan.balance);
             return Err(ContractorError::Balance { needed, balance });
@@ -278,6 +287,31 @@ impl Contractor {
         }
         self.0.book.save_health().await?;
         Ok(outcomes)
+    }
+
+    /// One round of the autopilot: takes up what was cut off, plans, and applies. To be called at
+    /// start, after the allowance has changed, and every few minutes. Without an allowance it only
+    /// takes up and forgets.
+    ///
+    /// # Errors
+    /// [`ContractorError`] of [`Contractor::resume`], [`Contractor::plan`] and [`Contractor::apply`].
+    pub async fn tend(
+        &self,
+        registry: &dyn HostRegistry,
+    ) -> Result<Vec<StepOutcome>, ContractorError> {
+        self.resume(registry).await?;
+        if self.allowance().is_none() {
+            return Ok(Vec::new());
+        }
+        let plan = self.plan().await?;
+        for step in &plan.steps {
+            tracing::info!(%step, "contractor");
+        }
+        if plan.steps.is_empty() {
+            self.0.book.save_health().await?;
+            return Ok(Vec::new());
+        }
+        self.apply(plan, registry).await
     }
 
     /// Takes contracts in use whose formation a crash cut off; returns how many.

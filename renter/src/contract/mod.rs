@@ -28,6 +28,8 @@ mod score;
 mod writer;
 
 #[cfg(test)]
+mod contractor_tests;
+#[cfg(test)]
 mod tests;
 
 pub use allowance::{Allowance, AllowanceError, Redundancy};

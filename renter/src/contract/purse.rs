@@ -22,12 +22,15 @@ struct Account {
     total: Amount,
     /// What the host may rightly count as used; a refused call is taken back.
     owed: Amount,
+    /// Whether `total` is known to be the highest there is, so that a host's word adds nothing.
+    exact: bool,
 }
 
 impl Purse {
-    /// A purse that may sign up to `funds`, after `total` was signed before.
-    pub(super) fn new(funds: Amount, total: Amount) -> Self {
-        Self { funds, state: Mutex::new(Account { total, owed: total }) }
+    /// A purse that may sign up to `funds`, after `total` was signed before; `exact` if nothing above
+    /// it can have been signed.
+    pub(super) fn new(funds: Amount, total: Amount, exact: bool) -> Self {
+        Self { funds, state: Mutex::new(Account { total, owed: total, exact }) }
     }
 
     /// Highest total signed.
@@ -40,12 +43,14 @@ impl Purse {
         self.funds.saturating_sub(self.lock().owed)
     }
 
-    /// Takes over what the host says after a crash: it can only make the next total higher, and
-    /// never higher than the funds.
+    /// Takes over what the host says once after a restart, when vouchers may have been signed that
+    /// are not on disk. It is never more than the funds; later claims of a host change nothing.
     pub(super) fn learn(&self, total: Amount, consumed: Amount) {
         let mut state = self.lock();
-        state.total = state.total.max(total.min(self.funds));
-        state.owed = state.owed.max(consumed.min(self.funds));
+        if !std::mem::replace(&mut state.exact, true) {
+            state.total = state.total.max(total.min(self.funds));
+            state.owed = state.owed.max(consumed.min(self.funds));
+        }
     }
 
     /// A voucher that covers `cost` more.

@@ -28,7 +28,7 @@ pub fn byte_price(prices: &Prices, term: Millis) -> Amount {
 #[must_use]
 pub fn score(price: Amount, cheapest: Amount, health: &HostHealth, now: u64) -> u32 {
     let share = |part: u128, whole: u128, of: u128| -> u32 {
-        let value = if whole == 0 { of } else { part.saturating_mul(of) / whole };
+        let value = part.saturating_mul(of).checked_div(whole).unwrap_or(of);
         u32::try_from(value.min(of)).unwrap_or_default()
     };
     let price = share(cheapest.0, price.0, 400);

@@ -64,6 +64,22 @@ async fn commits_that_wait_share_a_revision() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_of_an_unknown_sector_fails_alone() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let (first, second) = (store(&contract, 1).await, store(&contract, 2).await);
+    let never_stored = sector(3).0;
+    let commits = [first, never_stored, second].map(|e| contract.commit(vec![e], vec![], vec![]));
+    let outcomes = futures::future::join_all(commits).await;
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
+    assert!(matches!(
+        outcomes[1],
+        Err(ContractError::Refused { refusal: Refusal::UnknownSector(_), .. })
+    ));
+    assert_eq!(contract.revision().revision.size, 32 << 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_found_out_and_nothing_is_appended_twice() {
     for fault in [Fault::LosesCommits(1), Fault::DropsCommits(1)] {
         let bench = Bench::new(1).await;

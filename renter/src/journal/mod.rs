@@ -13,6 +13,7 @@
 //! fenced, nothing is written any more. Owner of all state is one task; readers share the fold of what
 //! is acknowledged.
 
+mod advance;
 mod error;
 mod handle;
 mod image;

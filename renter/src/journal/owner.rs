@@ -16,84 +16,78 @@ use samara_protocol::encoding;
 use samara_protocol::hash::BlockHash;
 use samara_protocol::host::message::MAX_HEAD;
 use samara_protocol::journal::entry::JournalPoint;
-use samara_protocol::journal::head::{HeadBase, Segment};
+use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
 use samara_protocol::keys::KeyTree;
-use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::JournalError;
-use super::handle::{
-    Adopted, HeadHost, JournalOptions, JournalStatus, Message, SettleReport, Shared, may_write,
-};
+use super::handle::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
-use super::slot::{Job, Slot, Written, base_bytes};
-use super::spill;
+use super::slot::{Slot, Written, base_bytes};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
 use crate::world::{World, Write, random_bytes};
 
 /// Messages that one round may take together.
 const GROUP: usize = 256;
-/// Full puts to hosts beyond the head set at one time: each has up to 1 MiB.
-const SETTLING: usize = 16;
 /// Bytes that sealing, framing and revisions yet to come may add to a slot.
 const MARGIN: usize = 64 << 10;
 /// Wait before another attempt to move entries into a slab.
 const SPILL_RETRY: u64 = 10_000;
 
-type Reply = oneshot::Sender<Result<JournalPoint, JournalError>>;
+pub(super) type Reply = oneshot::Sender<Result<JournalPoint, JournalError>>;
 
 /// A caller that waits for a position.
-struct Waiter {
-    point: JournalPoint,
-    reply: Reply,
+pub(super) struct Waiter {
+    pub(super) point: JournalPoint,
+    pub(super) reply: Reply,
 }
 
 /// Changes that wait for room in the heads.
 pub(super) struct Group {
-    changes: Vec<Change>,
-    reply: Reply,
+    pub(super) changes: Vec<Change>,
+    pub(super) reply: Reply,
 }
 
 /// A caller that waits for hosts beyond the head set.
-struct Settler {
-    position: u64,
-    needed: usize,
-    reply: oneshot::Sender<SettleReport>,
+pub(super) struct Settler {
+    pub(super) position: u64,
+    pub(super) needed: usize,
+    pub(super) reply: oneshot::Sender<SettleReport>,
 }
 
-enum Outcome {
-    Written(ContractId, Written),
+pub(super) enum Outcome {
+    Written(ContractId, Box<Written>),
     Spilled(Result<Segment, String>),
 }
 
 pub(super) struct Owner {
-    world: World,
-    keys: Arc<KeyTree>,
-    book: ContractBook,
-    slabs: Slabs,
-    options: JournalOptions,
-    genesis: BlockHash,
-    shared: Arc<Shared>,
-    meta: Meta,
-    base: LocalBase,
+    pub(super) world: World,
+    pub(super) keys: Arc<KeyTree>,
+    pub(super) book: ContractBook,
+    pub(super) slabs: Slabs,
+    pub(super) options: JournalOptions,
+    pub(super) genesis: BlockHash,
+    pub(super) shared: Arc<Shared>,
+    pub(super) meta: Meta,
+    pub(super) base: LocalBase,
     /// Entries after the base's point, and the encoded length of each.
-    tail: Vec<Entry>,
-    lengths: Vec<usize>,
+    pub(super) tail: Vec<Entry>,
+    pub(super) lengths: Vec<usize>,
     /// The fold of all entries, acknowledged or not.
-    working: JournalState,
-    slots: BTreeMap<ContractId, Slot>,
-    inflight: FuturesUnordered<BoxFuture<'static, Outcome>>,
-    waiters: VecDeque<Waiter>,
-    parked: VecDeque<Group>,
-    settlers: Vec<Settler>,
+    pub(super) working: JournalState,
+    pub(super) slots: BTreeMap<ContractId, Slot>,
+    pub(super) inflight: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) parked: VecDeque<Group>,
+    pub(super) settlers: Vec<Settler>,
     /// Hosts beyond the head set are brought up to here.
-    settle_to: Option<u64>,
-    spilling: bool,
-    spill_at: u64,
-    problem: Option<String>,
+    pub(super) settle_to: Option<u64>,
+    pub(super) spilling: bool,
+    pub(super) spill_at: u64,
+    pub(super) problem: Option<String>,
 }
 
 impl Owner {
@@ -257,7 +251,7 @@ impl Owner {
         Ok(())
     }
 
-    fn may_write(&self) -> Result<(), JournalError> {
+    pub(super) fn may_write(&self) -> Result<(), JournalError> {
         may_write(self.meta.mode, self.meta.fenced.or_else(|| self.book.writer().fenced()))
     }
 
@@ -269,7 +263,7 @@ impl Owner {
     }
 
     /// Takes parked groups in as long as the heads have room: entries are made, and durable here.
-    async fn accept(&mut self) {
+    pub(super) async fn accept(&mut self) {
         if let Err(error) = self.ready() {
             for group in self.parked.drain(..) {
                 answer(group.reply, Err(error.clone()));
@@ -398,7 +392,7 @@ impl Owner {
                     tracing::debug!(contract = %contract.short(), reason = failure.reason(), "head write failed");
                 }
                 if let Some(slot) = self.slots.get_mut(&contract) {
-                    slot.settle(written, now);
+                    slot.settle(*written, now);
                 }
             }
             Outcome::Spilled(result) => {
@@ -432,365 +426,15 @@ impl Owner {
         Ok(())
     }
 
-    async fn set_base(&mut self, base: LocalBase) -> Result<(), JournalError> {
+    pub(super) async fn set_base(&mut self, base: LocalBase) -> Result<(), JournalError> {
         let writes = vec![local::put_base(&base), local::put_meta(&self.meta)];
         self.world.store.commit(writes).await?;
         self.base = base;
         Ok(())
     }
-
-    /// Brings everything forward as far as it goes without waiting for a host.
-    async fn advance(&mut self) {
-        if let Some(by) = self.book.writer().fenced().filter(|_| self.meta.mode == Mode::Active) {
-            self.fence(by).await;
-        }
-        if self.may_write().is_ok() {
-            self.refresh_slots();
-            self.acknowledge();
-            if let Err(error) = self.shift_base().await {
-                self.problem = Some(error.to_string());
-            }
-            self.start_spill();
-            if !self.parked.is_empty() && !self.spilling {
-                self.accept().await;
-            }
-            self.start_writes();
-            self.give_up();
-        }
-        self.answer_settlers();
-        self.publish();
-    }
-
-    async fn fence(&mut self, by: Epoch) {
-        if self.meta.fenced != Some(by) {
-            self.meta.fenced = Some(by);
-            tracing::warn!(%by, "another node has taken over; this one stops writing");
-            if let Err(error) = self.world.store.commit(vec![local::put_meta(&self.meta)]).await {
-                // The next start learns it from any host.
-                tracing::warn!(%error, "the fence could not be written down");
-            }
-        }
-        self.drop_waiters(&JournalError::Fenced { by });
-    }
-
-    fn drop_waiters(&mut self, error: &JournalError) {
-        for waiter in self.waiters.drain(..) {
-            answer(waiter.reply, Err(error.clone()));
-        }
-        for group in self.parked.drain(..) {
-            answer(group.reply, Err(error.clone()));
-        }
-    }
-
-    /// A slot for each live contract; those that are gone are forgotten.
-    fn refresh_slots(&mut self) {
-        let live = self.book.live();
-        self.slots.retain(|id, _| live.iter().any(|handle| handle.id() == *id));
-        for handle in live {
-            let id = handle.id();
-            let keys = &self.keys;
-            self.slots.entry(id).or_insert_with(|| Slot::new(handle, keys.head(&id)));
-        }
-    }
-
-    /// Position that a write quorum holds under the present base.
-    fn written(&self) -> Option<u64> {
-        let number = self.base.number;
-        let held = |slot: &Slot| {
-            let image = slot.image.as_ref().filter(|image| image.base == number)?;
-            Some((image.point.position, slot.handle.index()))
-        };
-        let mut held: Vec<(u64, HostIndex)> = self.slots.values().filter_map(held).collect();
-        held.sort_unstable_by(|a, b| b.cmp(a));
-        let mut hosts = Vec::new();
-        for (position, index) in held {
-            hosts.push(index);
-            if self.base.head_set.is_written(&hosts) {
-                return Some(position);
-            }
-        }
-        None
-    }
-
-    /// Publishes what a quorum holds, and answers those who waited for it.
-    fn acknowledge(&mut self) {
-        let Some(written) = self.written() else { return };
-        if written > self.meta.acknowledged {
-            let skip = self.meta.acknowledged.saturating_sub(self.base.point.position);
-            let count = written - self.meta.acknowledged;
-            let span = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-            let mut state = self.shared.published.write().unwrap_or_else(PoisonError::into_inner);
-            for entry in self.tail.iter().skip(span(skip)).take(span(count)) {
-                if let Err(error) = state.apply(entry) {
-                    tracing::error!(%error, "an accepted entry does not follow any more");
-                }
-            }
-            drop(state);
-            self.meta.acknowledged = written;
-            self.problem = None;
-        }
-        while self.waiters.front().is_some_and(|waiter| waiter.point.position <= written) {
-            if let Some(waiter) = self.waiters.pop_front() {
-                answer(waiter.reply, Ok(waiter.point));
-            }
-        }
-    }
-
-    /// Ends a change of the head set that both sets hold, or starts one that is due.
-    async fn shift_base(&mut self) -> Result<(), JournalError> {
-        let set = &self.base.head_set;
-        let mut base = self.base.clone();
-        if set.previous.is_some() && self.written().is_some() {
-            base.head_set.previous = None;
-            base.number = base.number.saturating_add(1);
-            return self.set_base(base).await;
-        }
-        let desired = super::members::choose(&set.hosts, &self.candidates());
-        let live = |index: &HostIndex| desired.contains(index);
-        let stuck = set.previous.is_some() && set.hosts.iter().all(live);
-        if desired.is_empty() || desired == set.hosts || stuck {
-            return Ok(());
-        }
-        // Hosts without a live contract hold no head any more, so they cannot be asked for a quorum.
-        let before = set.previous.as_ref().unwrap_or(&set.hosts);
-        let reachable =
-            |index: &&HostIndex| self.slots.values().any(|s| s.handle.index() == **index);
-        let before: Vec<HostIndex> = before.iter().filter(reachable).copied().collect();
-        base.head_set.generation = base.head_set.generation.saturating_add(1);
-        base.head_set.previous = (!before.is_empty()).then_some(before);
-        base.head_set.hosts = desired;
-        base.number = base.number.saturating_add(1);
-        self.set_base(base).await
-    }
-
-    fn candidates(&self) -> Vec<super::members::Candidate> {
-        let candidate = |slot: &Slot| super::members::Candidate {
-            index: slot.handle.index(),
-            operator: slot.handle.operator().to_owned(),
-            failing: slot.failures >= 5,
-        };
-        // In the order of the hosts' numbers, which does not depend on random contract ids.
-        let mut candidates: Vec<_> = self.slots.values().map(candidate).collect();
-        candidates.sort_by_key(|candidate| candidate.index);
-        candidates
-    }
-
-    fn is_member(&self, index: HostIndex) -> bool {
-        let set = &self.base.head_set;
-        set.hosts.contains(&index) || set.previous.as_ref().is_some_and(|p| p.contains(&index))
-    }
-
-    /// Whether a slot lacks something that it should hold.
-    fn is_behind(&self, slot: &Slot) -> bool {
-        if self.is_member(slot.handle.index()) {
-            return !slot.holds(self.base.number, self.working.point.position);
-        }
-        self.settle_to.is_some_and(|to| slot.position().is_none_or(|position| position < to))
-    }
-
-    /// Starts every write that is due.
-    fn start_writes(&mut self) {
-        let now = self.world.clock.now();
-        let settling = |slot: &&Slot| slot.busy && !self.is_member(slot.handle.index());
-        let mut settling = self.slots.values().filter(settling).count();
-        let mut due = Vec::new();
-        let mut order: Vec<(&ContractId, &Slot)> = self.slots.iter().collect();
-        order.sort_by_key(|(_, slot)| slot.handle.index());
-        for (id, slot) in order {
-            if slot.busy || slot.retry_at > now || !self.is_behind(slot) {
-                continue;
-            }
-            if !self.is_member(slot.handle.index()) {
-                if settling >= SETTLING {
-                    continue;
-                }
-                settling += 1;
-            }
-            due.push(*id);
-        }
-        if due.is_empty() {
-            return;
-        }
-        let base = Arc::new(self.head_base());
-        for id in due {
-            self.start_write(id, base.clone());
-        }
-    }
-
-    fn start_write(&mut self, id: ContractId, base: Arc<HeadBase>) {
-        let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.busy = true;
-        let job = Job {
-            handle: slot.handle.clone(),
-            key: slot.key.clone(),
-            contract: id,
-            genesis: self.genesis,
-            epoch: self.meta.epoch,
-            random: self.world.random.clone(),
-            reports: self.book.reports().clone(),
-            number: self.base.number,
-            base,
-            tail: self.tail.clone(),
-            image: slot.image.clone(),
-            sequence: slot.sequence,
-            confirmed: slot.confirmed,
-        };
-        self.inflight.push(Box::pin(async move { Outcome::Written(id, job.run().await) }));
-    }
-
-    /// Hosts by number: the journal's, and those of the contract table that it numbers next.
-    fn hosts(&self) -> Vec<PublicKey> {
-        let mut hosts = self.working.hosts.clone();
-        for row in self.book.hosts() {
-            if usize::from(row.index.0) == hosts.len() {
-                hosts.push(row.host);
-            }
-        }
-        hosts
-    }
-
-    fn head_base(&self) -> HeadBase {
-        let revisions =
-            self.slots.values().map(|slot| (slot.handle.index(), slot.handle.revision().revision));
-        let mut revisions: Vec<_> = revisions.collect();
-        revisions.sort_by_key(|(index, _)| *index);
-        HeadBase {
-            epoch: self.meta.epoch,
-            account: self.meta.account,
-            head_set: self.base.head_set.clone(),
-            hosts: self.hosts(),
-            revisions,
-            segments: self.base.segments.clone(),
-            point: self.base.point,
-        }
-    }
-
-    /// Tries members that were left behind at once, if the others cannot make a quorum.
-    fn hurry(&mut self) {
-        let healthy: Vec<HostIndex> =
-            self.slots.values().filter(|s| s.failures == 0).map(|s| s.handle.index()).collect();
-        if !self.base.head_set.is_written(&healthy) {
-            for slot in self.slots.values_mut() {
-                slot.retry_at = 0;
-            }
-        }
-    }
-
-    /// Answers those who wait for a quorum that cannot come now: no write is on its way.
-    fn give_up(&mut self) {
-        let under_way = |slot: &Slot| slot.busy && self.is_member(slot.handle.index());
-        if self.waiters.is_empty() || self.slots.values().any(under_way) {
-            return;
-        }
-        let members: Vec<HostIndex> = {
-            let set = &self.base.head_set;
-            set.hosts.iter().chain(set.previous.iter().flatten()).copied().collect()
-        };
-        let holds = |index: &&HostIndex| {
-            let mut slots = self.slots.values();
-            slots.any(|slot| {
-                slot.handle.index() == **index
-                    && slot.holds(self.base.number, self.working.point.position)
-            })
-        };
-        let failures = self.slots.values().filter(|slot| self.is_member(slot.handle.index()));
-        let error = JournalError::NoQuorum {
-            written: members.iter().filter(holds).count(),
-            members: members.len(),
-            needed: samara_protocol::journal::quorum::Quorum::of(self.base.head_set.hosts.len())
-                .write,
-            failures: failures.filter_map(|slot| slot.problem.clone()).collect(),
-        };
-        self.problem = Some(error.to_string());
-        for waiter in self.waiters.drain(..) {
-            answer(waiter.reply, Err(error.clone()));
-        }
-    }
-
-    fn start_spill(&mut self) {
-        let now = self.world.clock.now();
-        let count = self.meta.acknowledged.saturating_sub(self.base.point.position);
-        let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.tail.len());
-        let bytes: usize = self.lengths[..count].iter().sum();
-        if self.spilling || now < self.spill_at || bytes <= self.options.spill {
-            return;
-        }
-        self.spilling = true;
-        let (entries, from) = (self.tail[..count].to_vec(), self.base.point);
-        let uploader = self.slabs.uploader();
-        self.inflight.push(Box::pin(async move {
-            Outcome::Spilled(spill::store(&uploader, from, entries).await)
-        }));
-    }
-
-    /// Answers those who wait for hosts beyond the head set, if enough hold the position or no
-    /// write is on its way.
-    fn answer_settlers(&mut self) {
-        if self.settlers.is_empty() {
-            return;
-        }
-        let waiting = self.may_write().is_ok() && self.slots.values().any(|slot| slot.busy);
-        let mut left = Vec::new();
-        for settler in std::mem::take(&mut self.settlers) {
-            let holds = |slot: &&Slot| slot.position().is_some_and(|at| at >= settler.position);
-            let hosts_ok = self.slots.values().filter(holds).count();
-            if hosts_ok < settler.needed && waiting {
-                left.push(settler);
-                continue;
-            }
-            let failures = self.slots.values().filter(|slot| !holds(slot));
-            let report = SettleReport {
-                hosts_ok,
-                hosts_total: self.slots.len(),
-                failures: failures.filter_map(|slot| slot.problem.clone()).collect(),
-            };
-            answer(settler.reply, report);
-        }
-        self.settlers = left;
-    }
-
-    fn publish_state(&self, state: JournalState) {
-        *self.shared.published.write().unwrap_or_else(PoisonError::into_inner) = state;
-    }
-
-    fn publish(&self) {
-        let head_host = |index: HostIndex| {
-            let slot = self.slots.values().find(|slot| slot.handle.index() == index);
-            HeadHost {
-                index,
-                position: slot.and_then(Slot::position),
-                problem: slot.map_or_else(
-                    || Some("it has no live contract".into()),
-                    |slot| slot.problem.clone(),
-                ),
-            }
-        };
-        let acknowledged = self.meta.acknowledged;
-        let holds = |slot: &&Slot| slot.position().is_some_and(|at| at >= acknowledged);
-        let mut indexes: Vec<HostIndex> = self.slots.values().map(|s| s.handle.index()).collect();
-        indexes.sort_unstable();
-        let status = JournalStatus {
-            mode: self.meta.mode,
-            epoch: self.meta.epoch,
-            account: self.meta.account,
-            fenced: self.meta.fenced,
-            acknowledged,
-            position: self.working.point.position,
-            head_set: self.base.head_set.hosts.iter().copied().map(head_host).collect(),
-            hosts: indexes.into_iter().map(head_host).collect(),
-            settled: self.slots.values().filter(holds).count(),
-            segments: self.base.segments.len(),
-            problem: self.problem.clone(),
-        };
-        self.shared.status.send_if_modified(|old| {
-            let changed = *old != status;
-            *old = status;
-            changed
-        });
-    }
 }
 
 /// Answers a caller, who may have gone: then nobody needs the answer.
-fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     let _ = reply.send(value);
 }

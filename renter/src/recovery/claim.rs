@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use samara_protocol::host::message::ContractStatus;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::journal::head::{self, Head, HeadError};
@@ -200,7 +200,8 @@ impl Recovery {
 
     /// The highest epoch that any host has seen, and each slot's sequence.
     async fn ask_latest(&self, live: &[Live]) -> (Epoch, Vec<Option<u64>>) {
-        let calls = live.iter().map(|live| live.link.latest());
+        // Boxed, or the compiler cannot tell that the whole may move between threads.
+        let calls: Vec<_> = live.iter().map(|live| live.link.latest().boxed()).collect();
         let answers: Vec<_> =
             futures::stream::iter(calls).buffered(PARALLEL).collect::<Vec<_>>().await;
         let mut highest = Epoch::default();
@@ -223,7 +224,8 @@ impl Recovery {
         let total = Some(live.len() as u64);
         let mut meter = Meter::new(context.progress, Phase::Claiming, Unit::Hosts, total, now);
         let read_only = context.options.read_only;
-        let calls = live.iter().map(|live| self.ask_head(live, epoch, read_only));
+        let calls: Vec<_> =
+            live.iter().map(|live| self.ask_head(live, epoch, read_only).boxed()).collect();
         let mut answers = futures::stream::iter(calls).buffered(PARALLEL);
         let mut said = Vec::with_capacity(live.len());
         while let Some(answer) = answers.next().await {

@@ -478,7 +478,10 @@ impl Renter {
         options: RecoveryOptions,
         progress: &dyn Progress,
     ) -> Result<RecoveryReport, RecoveryError> {
-        let report = Box::pin(self.0.recovery.run(options, progress)).await?;
+        // Without its type, or the compiler cannot tell that it may move between threads.
+        let run: futures::future::BoxFuture<'_, _> =
+            Box::pin(self.0.recovery.run(options, progress));
+        let report = run.await?;
         let follow = self.0.upkeep.follow_recovery().await;
         if let Err(error) = follow {
             tracing::warn!(%error, "the recovered account is not in use yet");

@@ -14,6 +14,7 @@
 
 mod choice;
 mod download;
+mod flight;
 mod gather;
 mod options;
 mod pipeline;

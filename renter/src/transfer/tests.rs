@@ -5,6 +5,8 @@ use std::sync::Arc;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::{Amount, Millis};
 
+use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+
 use super::{
     DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
 };
@@ -153,7 +155,7 @@ async fn without_spares_a_slab_needs_its_margin_and_names_the_rest() {
 async fn a_slow_host_does_not_hold_an_acknowledgement_up() {
     let bench = Bench::new(6).await;
     let (uploader, downloader) = transfer(&bench);
-    bench.set([3], Fault::Slow(60_000));
+    bench.set([3], Fault::Slow(5_000));
     let before = bench.world.clock.now();
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
@@ -162,6 +164,36 @@ async fn a_slow_host_does_not_hold_an_acknowledgement_up() {
     assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
     bench.set([3], Fault::None);
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_never_answers_gives_the_budget_back() {
+    let bench = Bench::new(6).await;
+    let (uploader, _) = transfer(&bench);
+    let all = uploader.budget_left();
+    bench.set([3], Fault::Slow(1_000_000_000));
+    let before = bench.world.clock.now();
+    let stored = uploader.upload_slab(plaintext(100_000), SlabClass::Data).await.unwrap();
+    let settled = stored.settled.clone().wait().await;
+    assert_eq!(settled.failed.iter().map(|index| index.0).collect::<Vec<_>>(), [3]);
+    assert_eq!(settled.committed.len(), 5);
+    assert_eq!(uploader.budget_left(), all);
+    assert!(bench.world.clock.now() - before < 60_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sector_damaged_on_disk_is_rebuilt() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let plain = plaintext(100_000);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    let descriptor = downloader.slab_descriptor(&stored.record).await.unwrap();
+    let host = usize::from(stored.record.hosts[1].0);
+    assert!(bench.hosts[host].disk.corrupt(&descriptor.shards[1].root, 17));
+    assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
+    let key = bench.hosts[host].key.public();
+    assert_eq!(bench.book.reports().health(&key).refused, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,8 +316,6 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
     for stored in &packed.slabs {
         stored.settled.clone().wait().await;
     }
-    // The last flight gives its permit back when its task ends.
-    tokio::task::yield_now().await;
     assert_eq!(uploader.budget_left(), 2 * slab);
 
     let ranges = pieces.iter().map(|piece| packed.range(piece)).collect();
@@ -326,4 +356,46 @@ async fn a_stream_ends_with_the_error_that_stopped_it() {
         downloader.stream(vec![super::SlabRange { record, offset: 0, length: 50_000 }]);
     assert!(stream.next().await.is_err());
     assert!(stream.next().await.unwrap().is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_range_comes_back_whatever_n_minus_k_hosts_do(
+        data in 1u8..5,
+        parity in 1u8..4,
+        length in 1usize..300_000,
+        from in 0.0f64..1.0,
+        part in 0.0f64..=1.0,
+        first in any::<u8>(),
+        fault in 0usize..3,
+    ) {
+        let total = data + parity;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let outcome: Result<(), proptest::test_runner::TestCaseError> = runtime.block_on(async {
+            let bench = Bench::new(total).await;
+            let redundancy = Redundancy { data, total, margin: parity };
+            let options = TransferOptions { redundancy, ..options() };
+            let uploader = Uploader::new(bench.book.clone(), options);
+            let downloader = Downloader::new(bench.book.clone(), options);
+            let length = length.min(uploader.capacity(SlabClass::Data).unwrap() as usize);
+            let plain = plaintext(length);
+            let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+            let fault = [Fault::Dead, Fault::Flips, Fault::Slow(1_000_000)][fault];
+            let faulty = (0..parity).map(|i| usize::from(first.wrapping_add(i) % total));
+            bench.set(faulty.collect::<std::collections::BTreeSet<_>>(), fault);
+            let start = ((length as f64 * from) as usize).min(length - 1);
+            let end = start + 1 + ((length - start - 1) as f64 * part) as usize;
+            let range = start as u32..end as u32;
+            let read = downloader.read(&stored.record, range).await.unwrap();
+            prop_assert!(read == plain[start..end], "{start}..{end} of {length}");
+            Ok(())
+        });
+        outcome?;
+    }
 }

@@ -1,26 +1,20 @@
 //! One slab to its hosts.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt as _;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use samara_protocol::hash::{Digest, SlabId};
-use samara_protocol::host::message::SealedDescriptor;
+use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{HostIndex, SlabRecord};
-use samara_protocol::sector::SectorEntry;
 use samara_protocol::slab::{
-    DescriptorError, Geometry, GeometryError, SealedShard, ShardDescriptor, SlabBuffer,
-    SlabDescriptor, SlabError, SlabSealer,
+    DescriptorError, Geometry, GeometryError, SealedShard, SlabBuffer, SlabError, SlabSealer,
 };
 use samara_protocol::units::Epoch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::choice::order;
+use super::flight::Flight;
 use super::options::{Redundancy, SlabClass, TransferOptions};
 use super::pipeline::SlabPipeline;
-use crate::contract::{ContractBook, ContractError, ContractHandle};
+use crate::contract::{ContractBook, ContractError};
 use crate::world::{World, compute, random_bytes};
 
 /// Bytes of one permit of the budget.
@@ -94,7 +88,7 @@ pub struct Settlement {
 
 /// Follows a slab's commits after its acknowledgement.
 #[derive(Clone, Debug)]
-pub struct Settled(watch::Receiver<(Settlement, bool)>);
+pub struct Settled(pub(super) watch::Receiver<(Settlement, bool)>);
 
 impl Settled {
     /// How far it is now.
@@ -207,8 +201,9 @@ impl Uploader {
         let length = u32::try_from(plaintext.len()).unwrap_or(u32::MAX);
         let permit = self.reserve(&geometry).await?;
         let (sealed, columns) = self.seal(slab, geometry, plaintext).await?;
+        let book = self.0.book.clone();
         let mut flight =
-            Flight::new(self, slab, redundancy, geometry, sealed, columns, hosts, permit);
+            Flight::new(book, slab, redundancy, geometry, sealed, columns, hosts, permit);
         flight.store_all();
         loop {
             flight.settle_stores(world, &options).await?;
@@ -217,7 +212,7 @@ impl Uploader {
                 break;
             }
         }
-        Ok(flight.acknowledge(length))
+        Ok(flight.acknowledge(length, &options))
     }
 
     /// A stream of bytes into slabs of this class.
@@ -292,8 +287,8 @@ impl Pool {
 }
 
 /// The n columns of a slab, given back to the pool with the last clone.
-struct Columns {
-    buffer: SlabBuffer,
+pub(super) struct Columns {
+    pub(super) buffer: SlabBuffer,
     pool: Arc<Pool>,
 }
 
@@ -327,287 +322,4 @@ fn geometry(
 fn lock<T>(leaf: &Mutex<T>) -> MutexGuard<'_, T> {
     // Pools and settings are replaced whole; a poisoned lock holds one of them.
     leaf.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Where one shard is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Storing,
-    Stored,
-    Committing,
-    Committed,
-    Failed,
-}
-
-/// What a request of a flight came to.
-enum Event {
-    Stored(usize, Result<(), ContractError>),
-    Committed(usize, Result<(), ContractError>),
-}
-
-/// One slab on its way to its hosts.
-struct Flight {
-    slab: SlabId,
-    geometry: Geometry,
-    needed: usize,
-    sealed: Vec<SealedShard>,
-    /// Present while a sector may still have to be sent.
-    columns: Option<(Arc<Columns>, OwnedSemaphorePermit)>,
-    book: ContractBook,
-    placement: Vec<ContractHandle>,
-    spares: VecDeque<ContractHandle>,
-    progress: Vec<Progress>,
-    work: FuturesUnordered<BoxFuture<'static, Event>>,
-    failures: Vec<ContractError>,
-    /// Digest and sealed bytes, once the placement is fixed.
-    descriptor: Option<(Digest, Arc<Vec<u8>>)>,
-}
-
-impl Flight {
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
-    fn new(
-        uploader: &Uploader,
-        slab: SlabId,
-        redundancy: Redundancy,
-        geometry: Geometry,
-        sealed: Vec<SealedShard>,
-        columns: Columns,
-        hosts: Vec<ContractHandle>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        let total = usize::from(redundancy.total);
-        let mut hosts = hosts.into_iter();
-        let placement: Vec<ContractHandle> = hosts.by_ref().take(total).collect();
-        let needed = usize::from(redundancy.data) + usize::from(redundancy.margin);
-        Self {
-            slab,
-            geometry,
-            needed: needed.min(total),
-            sealed,
-            columns: Some((Arc::new(columns), permit)),
-            book: uploader.0.book.clone(),
-            progress: vec![Progress::Storing; placement.len()],
-            placement,
-            spares: hosts.collect(),
-            work: FuturesUnordered::new(),
-            failures: Vec::new(),
-            descriptor: None,
-        }
-    }
-
-    fn count(&self, states: &[Progress]) -> usize {
-        self.progress.iter().filter(|progress| states.contains(progress)).count()
-    }
-
-    fn store_all(&mut self) {
-        for shard in 0..self.placement.len() {
-            self.store(shard);
-        }
-    }
-
-    fn store(&mut self, shard: usize) {
-        let Some((columns, _)) = &self.columns else { return };
-        let (columns, contract) = (columns.clone(), self.placement[shard].clone());
-        let root = self.sealed[shard].root;
-        self.progress[shard] = Progress::Storing;
-        self.work.push(Box::pin(async move {
-            let column = columns.buffer.column(shard).unwrap_or_default();
-            Event::Stored(shard, contract.store(root, column).await)
-        }));
-    }
-
-    fn commit(&mut self, shard: usize) {
-        let Some((_, sealed)) = &self.descriptor else { return };
-        let contract = self.placement[shard].clone();
-        let entry = SectorEntry { root: self.sealed[shard].root, size: self.geometry.column() };
-        let tag = contract.slab_tag(self.book.keys(), &self.slab);
-        let sealed = sealed.clone();
-        self.progress[shard] = Progress::Committing;
-        self.work.push(Box::pin(async move {
-            let descriptor = SealedDescriptor { tag, sealed: sealed.to_vec() };
-            let done = contract.commit(vec![entry], Vec::new(), vec![descriptor]).await;
-            Event::Committed(shard, done.map(|_| ()))
-        }));
-    }
-
-    /// Takes in one event. A shard whose host failed goes to a spare as long as the placement is open.
-    fn take(&mut self, event: Event) -> Result<(), UploadError> {
-        match event {
-            Event::Stored(shard, Ok(())) => {
-                self.progress[shard] = Progress::Stored;
-                self.commit(shard);
-            }
-            Event::Committed(shard, Ok(())) => self.progress[shard] = Progress::Committed,
-            Event::Stored(_, Err(ContractError::Fenced { promised, .. }))
-            | Event::Committed(_, Err(ContractError::Fenced { promised, .. })) => {
-                return Err(UploadError::Fenced { promised });
-            }
-            Event::Stored(shard, Err(error)) => {
-                self.fail(shard, error);
-                if self.descriptor.is_none() {
-                    self.replace(shard);
-                }
-            }
-            Event::Committed(shard, Err(error)) => self.fail(shard, error),
-        }
-        Ok(())
-    }
-
-    fn fail(&mut self, shard: usize, error: ContractError) {
-        tracing::info!(slab = %self.slab.short(), shard, %error, "shard failed");
-        self.progress[shard] = Progress::Failed;
-        self.failures.push(error);
-    }
-
-    /// Sends a failed shard to a spare host; whether there is one.
-    fn replace(&mut self, shard: usize) -> bool {
-        let Some(spare) = self.spares.pop_front() else { return false };
-        self.placement[shard] = spare;
-        self.store(shard);
-        true
-    }
-
-    /// Waits until the placement can be fixed: all shards stored or given up, or enough of them
-    /// stored and the rest slow.
-    async fn settle_stores(
-        &mut self,
-        world: &World,
-        options: &TransferOptions,
-    ) -> Result<(), UploadError> {
-        let mut patience: Option<BoxFuture<'static, ()>> = None;
-        while self.count(&[Progress::Storing]) > 0 {
-            let stored = self.count(&[Progress::Stored, Progress::Committing, Progress::Committed]);
-            if stored >= self.needed && patience.is_none() {
-                patience = Some(world.clock.sleep(options.store_patience));
-            }
-            let late = async {
-                match &mut patience {
-                    Some(timer) => timer.await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                Some(event) = self.work.next() => self.take(event)?,
-                () = late => break,
-            }
-        }
-        self.check_reach(&[Progress::Failed])
-    }
-
-    /// Whether enough shards are not in one of the `lost` states.
-    fn check_reach(&self, lost: &[Progress]) -> Result<(), UploadError> {
-        let reached = self.progress.len() - self.count(lost);
-        if reached >= self.needed {
-            return Ok(());
-        }
-        let (slab, needed, failures) = (self.slab, self.needed, self.failures.clone());
-        Err(UploadError::TooFewHosts { slab, reached, needed, failures })
-    }
-
-    /// Fixes the placement in a sealed descriptor and starts the commits of what is stored.
-    fn describe(&mut self) -> Result<(), UploadError> {
-        let shards = self.sealed.iter().zip(&self.placement);
-        let shards = shards
-            .map(|(sealed, contract)| ShardDescriptor { root: sealed.root, host: contract.host() });
-        let descriptor = SlabDescriptor::new(self.slab, self.geometry, shards.collect())?;
-        let key = self.book.keys().slab(&self.slab);
-        let nonce = random_bytes(self.book.world().random.as_ref());
-        let sealed = descriptor.seal(key.as_bytes(), nonce);
-        self.descriptor = Some((descriptor.hash(), Arc::new(sealed)));
-        for shard in 0..self.progress.len() {
-            // Those that committed an earlier descriptor get this one as well.
-            if matches!(self.progress[shard], Progress::Stored | Progress::Committed) {
-                self.commit(shard);
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for enough commits. `false` if a failed shard went to a spare host, so that the placement
-    /// has to be described again.
-    async fn settle_commits(&mut self) -> Result<bool, UploadError> {
-        while self.count(&[Progress::Committed]) < self.needed {
-            if let Err(error) = self.check_reach(&[Progress::Failed]) {
-                // Commits under the old descriptor end first; none may overtake the new one.
-                while self.count(&[Progress::Committing]) > 0 {
-                    let Some(event) = self.work.next().await else { break };
-                    self.take(event)?;
-                }
-                self.descriptor = None;
-                let failed = (0..self.progress.len())
-                    .filter(|shard| self.progress[*shard] == Progress::Failed)
-                    .collect::<Vec<_>>();
-                let replaced = failed.into_iter().filter(|shard| self.replace(*shard)).count();
-                return if replaced > 0 { Ok(false) } else { Err(error) };
-            }
-            match self.work.next().await {
-                Some(event) => self.take(event)?,
-                None => return Err(UploadError::Stopped),
-            }
-            self.release();
-        }
-        Ok(true)
-    }
-
-    /// Gives buffers and budget back once no sector has to be sent any more.
-    fn release(&mut self) {
-        if self.count(&[Progress::Committed]) >= self.needed
-            && self.count(&[Progress::Storing]) == 0
-        {
-            self.columns = None;
-        }
-    }
-
-    fn settlement(&self) -> Settlement {
-        let with = |wanted: Progress| {
-            let hosts = self.placement.iter().zip(&self.progress);
-            let mut hosts: Vec<HostIndex> = hosts
-                .filter(|(_, progress)| **progress == wanted)
-                .map(|(contract, _)| contract.index())
-                .collect();
-            hosts.sort_unstable();
-            hosts
-        };
-        Settlement { committed: with(Progress::Committed), failed: with(Progress::Failed) }
-    }
-
-    /// The slab is safe: lets the rest run on without its caller.
-    fn acknowledge(mut self, length: u32) -> StoredSlab {
-        self.release();
-        let descriptor = self.descriptor.as_ref().map_or(Digest::ZERO, |(digest, _)| *digest);
-        let record = SlabRecord {
-            id: self.slab,
-            data: self.geometry.data(),
-            column: self.geometry.column().log2(),
-            frame: log2(self.geometry.frame()),
-            hosts: self.placement.iter().map(ContractHandle::index).collect(),
-            descriptor,
-        };
-        let done = self.work.is_empty();
-        let (sender, receiver) = watch::channel((self.settlement(), done));
-        if !done {
-            let spawner = self.book.world().spawner.clone();
-            spawner.spawn("slab settlement", Box::pin(self.settle(sender))).detach();
-        }
-        StoredSlab { record, length, settled: Settled(receiver) }
-    }
-
-    /// Finishes what is still under way after the acknowledgement.
-    async fn settle(mut self, sender: watch::Sender<(Settlement, bool)>) {
-        while let Some(event) = self.work.next().await {
-            if self.take(event).is_err() {
-                // Fenced: the other node repairs what is missing.
-                break;
-            }
-            self.release();
-            sender.send_replace((self.settlement(), false));
-        }
-        sender.send_replace((self.settlement(), true));
-    }
-}
-
-/// Binary logarithm of a power of two.
-fn log2(length: u32) -> u8 {
-    u8::try_from(length.trailing_zeros()).unwrap_or_default()
 }

@@ -143,11 +143,14 @@ impl Destination<'_> {
     }
 }
 
+/// Numbers of files, and where each is in a range read for all of them.
+pub(crate) type Spans = Vec<(usize, Range<usize>)>;
+
 /// Files that are fetched by one task.
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Small files that lie side by side: one range, and where in it each file is.
-    Shared { range: SlabRange, files: Vec<(usize, Range<usize>)> },
+    Shared { range: SlabRange, files: Spans },
     /// One file, piece by piece.
     Alone(usize),
 }
@@ -165,7 +168,7 @@ pub(crate) fn group(wanted: &[Wanted], most: u32) -> Vec<Work> {
         }
     }
     small.sort_by_key(|(index, range)| (range.record.id, range.offset, *index));
-    let mut open: Option<(SlabRange, Vec<(usize, Range<usize>)>)> = None;
+    let mut open: Option<(SlabRange, Spans)> = None;
     for (index, range) in small {
         let end = range.offset.saturating_add(range.length);
         if let Some((shared, files)) = &mut open

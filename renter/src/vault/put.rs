@@ -47,10 +47,8 @@ impl Vaults {
             let fill = run.fill(&mut next, &mut rest, &mut meter, request.checksum);
             let (committed, filled) = futures::future::join(commit, fill).await;
             committed?;
-            if let Err(error) = filled {
-                // What was read before the failure needs its slabs, which may be the ones that failed.
-                return Err(error);
-            }
+            // What was read before a failure needs its slabs, which may be the ones that failed.
+            filled?;
             full = next;
         }
         full.commit(self, vault).await?;

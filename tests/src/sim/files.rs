@@ -118,11 +118,7 @@ impl Files for SimFiles {
             return Err(error("create", path, "it is a folder"));
         }
         tree.make_parents(path);
-        Ok(Box::new(SimWriter {
-            files: self.clone(),
-            path: path.to_owned(),
-            bytes: Vec::new(),
-        }))
+        Ok(Box::new(SimWriter { files: self.clone(), path: path.to_owned(), bytes: Vec::new() }))
     }
 
     async fn create_folder(&self, path: &Path) -> Result<(), FileError> {

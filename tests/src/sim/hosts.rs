@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use samara_protocol::chain::Action;
 use samara_protocol::encoding;
 use samara_protocol::host::core::{Host, HostRules};
 use samara_protocol::host::memory::MemoryStore;
 use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse};
 use samara_protocol::host::{HostAnnouncement, Prices};
-use samara_protocol::chain::Action;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, ChainTime, Millis};
@@ -247,11 +247,8 @@ impl SimHosts {
         let arrives = !chance.per_mille(weather.request_lost);
         let answered = arrives && !chance.per_mille(weather.answer_lost);
         let late = chance.per_mille(weather.late);
-        let there = if late {
-            chance.within(1_000, 2 * deadline)
-        } else {
-            chance.within(0, weather.delay)
-        };
+        let there =
+            if late { chance.within(1_000, 2 * deadline) } else { chance.within(0, weather.delay) };
         let (back, broken) = (chance.within(0, weather.delay), chance.per_mille(500));
         drop(inner);
         let trace = &self.0.trace;
@@ -362,7 +359,8 @@ impl HostClient for MachineHosts {
             }
             let _ = sender.send(answer.filter(|_| fate.answered));
         });
-        let answer = tokio::time::timeout(Duration::from_millis(deadline), receiver.map(Result::ok));
+        let answer =
+            tokio::time::timeout(Duration::from_millis(deadline), receiver.map(Result::ok));
         let answer = match answer.await {
             Ok(Some(Some(answer))) => answer,
             Ok(_) => return unreachable("the connection broke"),

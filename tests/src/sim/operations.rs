@@ -231,8 +231,7 @@ impl Run {
 
     async fn create_vault(&mut self, renter: &Renter) {
         let name = format!("vault {}", self.number);
-        let (verdict, _) =
-            self.act(&name, renter.create_vault(&name), |error| error.code()).await;
+        let (verdict, _) = self.act(&name, renter.create_vault(&name), |error| error.code()).await;
         self.judge_vault(verdict, Effect::CreateVault(name)).await;
     }
 
@@ -246,8 +245,7 @@ impl Run {
 
     async fn remove_vault(&mut self, renter: &Renter, name: String) {
         let what = format!("remove {name}");
-        let (verdict, _) =
-            self.act(&what, renter.remove_vault(&name), |error| error.code()).await;
+        let (verdict, _) = self.act(&what, renter.remove_vault(&name), |error| error.code()).await;
         self.judge_vault(verdict, Effect::RemoveVault(name)).await;
     }
 

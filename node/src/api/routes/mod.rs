@@ -17,6 +17,7 @@ pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
+pub use renter::{AllowanceAnswer, AllowanceRequest};
 pub use vaults::{MoveRequest, NameRequest, RemoveRequest};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
 

@@ -219,3 +219,26 @@ async fn a_transaction_changes_the_validators() {
     let certificate = snapshot.certificate(height).unwrap().unwrap();
     certificate.verify(&genesis.hash(), &snapshot.validators(height).unwrap()).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_four_halt_and_go_on_when_the_others_return() {
+    let (genesis, _, mut nodes) = network(4).await;
+    let first = transfer(&genesis, &rich(0), 0, key(9).public());
+    nodes[0].chain().submit(first.clone()).unwrap();
+    for node in &nodes {
+        node.included(&first).await;
+    }
+    nodes[2].stop().await;
+    nodes[3].stop().await;
+    let second = transfer(&genesis, &rich(0), 1, key(9).public());
+    nodes[0].chain().submit(second.clone()).unwrap();
+    let peers: Vec<Multiaddr> = nodes[..2].iter().map(Node::address).collect();
+    nodes[2].run(&peers).await;
+    nodes[3].run(&peers).await;
+    let mut last = Height(0);
+    for node in &nodes {
+        last = node.included(&second).await;
+    }
+    let chains: BTreeSet<Vec<BlockHash>> = nodes.iter().map(|node| node.hashes(last)).collect();
+    assert_eq!(chains.len(), 1);
+}

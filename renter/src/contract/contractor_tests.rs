@@ -1,0 +1,323 @@
+//! The contractor over a real ledger and real hosts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use samara_protocol::host::{HostAnnouncement, Prices};
+use samara_protocol::journal::HostIndex;
+use samara_protocol::sector::SectorSize;
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::{Amount, ChainTime, Millis};
+
+use super::{
+    Allowance, AllowanceError, BookError, Contractor, ContractorError, HostHealth, HostRegistry,
+    PriceLimits, Reason, Redundancy, Sight, Standing, Step, plan,
+};
+use crate::bench::{Bench, Fault, prices};
+use crate::contract::ContractBook;
+use crate::transfer::{Downloader, SlabClass, TransferOptions, Uploader};
+
+/// Numbers hosts in the order in which they come; fails while it is broken.
+struct Numbers {
+    book: ContractBook,
+    broken: AtomicBool,
+}
+
+#[async_trait]
+impl HostRegistry for Numbers {
+    async fn register(&self, host: PublicKey, operator: String) -> Result<HostIndex, BookError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(BookError::Full);
+        }
+        let index = match self.book.index_of(&host) {
+            Some(index) => index,
+            None => self.book.next_index()?,
+        };
+        self.book.add_host(index, host, operator).await?;
+        Ok(index)
+    }
+}
+
+fn numbers(bench: &Bench) -> Numbers {
+    Numbers { book: bench.book.clone(), broken: AtomicBool::new(false) }
+}
+
+fn allowance(hosts: u16) -> Allowance {
+    Allowance {
+        hosts,
+        funds: Amount(4_000_000_000_000),
+        period: Millis::hours(1),
+        periods: 4,
+        window: Millis::seconds(600),
+        window_blocks: 3,
+        redundancy: Redundancy { data: 2, total: 4, margin: 1 },
+        limits: PriceLimits::NONE,
+    }
+}
+
+async fn contractor(bench: &Bench, hosts: u16) -> Contractor {
+    let contractor = Contractor::open(bench.book.clone()).await.unwrap();
+    contractor.set_allowance(allowance(hosts)).await.unwrap();
+    contractor
+}
+
+#[tokio::test(start_paused = true)]
+async fn contracts_are_formed_up_to_the_allowance() {
+    let bench = Bench::empty(6).await;
+    let unset = Contractor::open(bench.book.clone()).await.unwrap();
+    assert!(matches!(unset.plan().await, Err(ContractorError::NoAllowance)));
+    let contractor = contractor(&bench, 5).await;
+    let plan = contractor.plan().await.unwrap();
+    assert_eq!(plan.steps.len(), 5);
+    assert!(
+        plan.steps
+            .iter()
+            .all(|step| matches!(step, Step::Form { reason: Reason::TooFew { want: 5, .. }, .. }))
+    );
+    assert_eq!(plan.hosts.iter().filter(|host| host.standing == Standing::Spare).count(), 1);
+    let spend = plan.spend;
+    let before = bench.chain.account_of(&bench.keys.account(0).public()).balance;
+    for outcome in contractor.apply(plan, &numbers(&bench)).await.unwrap() {
+        let contract = outcome.result.unwrap().unwrap();
+        assert_eq!(contract.terms().funds, Amount(800_000_000_000));
+    }
+    let after = bench.chain.account_of(&bench.keys.account(0).public()).balance;
+    assert_eq!(before.checked_sub(after), Some(spend));
+    assert_eq!(bench.book.live().len(), 5);
+    assert_eq!(contractor.plan().await.unwrap().steps, []);
+    // The allowance survives a restart.
+    let again = Contractor::open(bench.reopen().await).await.unwrap();
+    assert_eq!(again.allowance(), Some(allowance(5)));
+    assert_eq!(again.plan().await.unwrap().steps, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_fails_does_not_stop_the_others() {
+    let bench = Bench::empty(5).await;
+    let contractor = contractor(&bench, 5).await;
+    bench.set([2], Fault::Dead);
+    let plan = contractor.plan().await.unwrap();
+    let outcomes = contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.result.is_err()).count(), 1);
+    assert_eq!(bench.book.live().len(), 4);
+    bench.set([2], Fault::None);
+    assert_eq!(contractor.tend(&numbers(&bench)).await.unwrap().len(), 1);
+    assert_eq!(bench.book.live().len(), 5);
+    assert_eq!(contractor.tend(&numbers(&bench)).await.unwrap().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_formation_that_was_cut_off_is_taken_up() {
+    let bench = Bench::empty(4).await;
+    let contractor = contractor(&bench, 4).await;
+    let broken = Numbers { book: bench.book.clone(), broken: AtomicBool::new(true) };
+    let plan = contractor.plan().await.unwrap();
+    let outcomes = contractor.apply(plan, &broken).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
+    assert_eq!(bench.book.live().len(), 0);
+    // As after a restart.
+    let contractor = Contractor::open(bench.book.clone()).await.unwrap();
+    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 4);
+    assert_eq!(bench.book.live().len(), 4);
+    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_carry_data_over_and_reads_go_on() {
+    let bench = Bench::empty(4).await;
+    let contractor = contractor(&bench, 4).await;
+    let plan = contractor.plan().await.unwrap();
+    contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    let options = TransferOptions {
+        maximum_column: SectorSize::new(64 << 10).unwrap(),
+        ..TransferOptions::new(allowance(4).redundancy)
+    };
+    let uploader = Uploader::new(bench.book.clone(), options);
+    let upload = |byte: u8| uploader.upload_slab(vec![byte; 50_000], SlabClass::Data);
+    let first = upload(1).await.unwrap();
+    first.settled.clone().wait().await;
+
+    let mut before: Vec<_> = bench.book.live().iter().map(|live| live.id()).collect();
+    for round in 0..2 {
+        bench.chain.pass(Millis::hours(1));
+        assert_eq!(contractor.plan().await.unwrap().steps, [], "round {round}: not yet");
+        bench.chain.pass(Millis::seconds(5_760));
+        let plan = contractor.plan().await.unwrap();
+        assert_eq!(plan.steps.len(), 4);
+        for outcome in contractor.apply(plan, &numbers(&bench)).await.unwrap() {
+            assert!(matches!(outcome.step, Step::Renew { reason: Reason::EndsSoon { .. }, .. }));
+            outcome.result.unwrap();
+        }
+        let after: Vec<_> = bench.book.live().iter().map(|live| live.id()).collect();
+        assert!(before.iter().all(|old| !after.contains(old)));
+        before = after;
+
+        // No descriptor is remembered.
+        let downloader = Downloader::new(bench.book.clone(), options);
+        assert!(downloader.read(&first.record, 0..50_000).await.unwrap() == vec![1; 50_000]);
+        let more = upload(2).await.unwrap();
+        assert_eq!(more.settled.clone().wait().await.committed.len(), 4);
+        assert!(downloader.read(&more.record, 0..50_000).await.unwrap() == vec![2; 50_000]);
+    }
+    assert_eq!(contractor.plan().await.unwrap().steps, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ended_contracts_are_forgotten_and_replaced() {
+    let bench = Bench::empty(4).await;
+    let contractor = contractor(&bench, 4).await;
+    let plan = contractor.plan().await.unwrap();
+    contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    for _ in 0..40 {
+        bench.chain.pass(Millis::seconds(900));
+    }
+    let plan = contractor.plan().await.unwrap();
+    let retired = plan.steps.iter().filter(|step| matches!(step, Step::Retire { .. })).count();
+    assert_eq!((retired, plan.steps.len()), (4, 8));
+    for outcome in contractor.apply(plan, &numbers(&bench)).await.unwrap() {
+        outcome.result.unwrap();
+    }
+    assert_eq!(bench.book.live().len(), 4);
+    assert_eq!(bench.book.hosts().len(), 4, "hosts keep their numbers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_cannot_be_paid_is_refused_as_a_whole() {
+    let bench = Bench::empty(4).await;
+    let contractor = contractor(&bench, 4).await;
+    let rich = Allowance { funds: Amount::coins(100_000), ..allowance(4) };
+    contractor.set_allowance(rich).await.unwrap();
+    let plan = contractor.plan().await.unwrap();
+    let error = contractor.apply(plan, &numbers(&bench)).await.unwrap_err();
+    assert!(matches!(error, ContractorError::Balance { .. }));
+    assert!(bench.hosts.iter().all(|host| host.all_calls() == 0));
+}
+
+fn key(byte: u8) -> PublicKey {
+    PublicKey([byte; 32])
+}
+
+fn announced(byte: u8, operator: &str, prices: Prices) -> (PublicKey, HostAnnouncement) {
+    let announcement = HostAnnouncement {
+        addresses: Vec::new(),
+        operator: operator.into(),
+        capacity: 1 << 30,
+        accepting: true,
+        prices,
+    };
+    (key(byte), announcement)
+}
+
+fn sight(hosts: u16, announced: Vec<(PublicKey, HostAnnouncement)>) -> Sight {
+    Sight {
+        allowance: allowance(hosts),
+        now: ChainTime(1_000),
+        clock: 100_000_000,
+        balance: Amount::coins(100),
+        fee: Amount(1),
+        announced,
+        health: BTreeMap::new(),
+        live: Vec::new(),
+    }
+}
+
+fn chosen(sight: &Sight) -> Vec<u8> {
+    let steps = plan(sight).steps;
+    steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Form { host, .. } => Some(host.0[0]),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn one_host_per_operator_where_there_are_enough() {
+    let hosts = || {
+        vec![
+            announced(1, "a", prices()),
+            announced(2, "a", prices()),
+            announced(3, "b", prices()),
+            announced(4, "c", prices()),
+            announced(5, "d", prices()),
+        ]
+    };
+    assert_eq!(chosen(&sight(4, hosts())), [1, 3, 4, 5]);
+    assert_eq!(chosen(&sight(5, hosts())), [1, 3, 4, 5, 2]);
+    let standing = plan(&sight(4, hosts())).hosts;
+    let second = standing.iter().find(|verdict| verdict.host == key(2)).unwrap();
+    assert_eq!(second.standing, Standing::SameOperator);
+}
+
+#[test]
+fn cheap_and_reliable_hosts_are_chosen_and_others_say_why_not() {
+    let dear = Prices { storage: Amount(100), ..prices() };
+    let closed =
+        |(host, announcement)| (host, HostAnnouncement { accepting: false, ..announcement });
+    let mut sight = sight(
+        4,
+        vec![
+            announced(1, "a", dear),
+            announced(2, "b", prices()),
+            announced(3, "c", prices()),
+            announced(4, "d", prices()),
+            announced(5, "e", prices()),
+            closed(announced(6, "f", prices())),
+            announced(7, "g", prices()),
+        ],
+    );
+    let shaky = HostHealth { answered: 10, failed: 30, ..HostHealth::default() };
+    sight.health.insert(key(3), shaky);
+    let liar = HostHealth { answered: 1_000, false_answers: 3, ..HostHealth::default() };
+    sight.health.insert(key(7), liar);
+    let best = chosen(&sight);
+    assert!(best.contains(&2) && best.contains(&4) && best.contains(&5));
+    let standing = plan(&sight).hosts;
+    let of = |byte| standing.iter().find(|v| v.host == key(byte)).unwrap().standing.clone();
+    assert_eq!(of(6), Standing::NotAccepting);
+    assert!(matches!(of(7), Standing::Unreliable(_)));
+    sight.allowance.limits.storage = Amount(50);
+    let standing = plan(&sight).hosts;
+    let dear = standing.iter().find(|v| v.host == key(1)).unwrap();
+    assert!(matches!(dear.standing, Standing::TooExpensive { what: "storage", .. }));
+    assert!(!chosen(&sight).contains(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lying_host_is_replaced() {
+    let bench = Bench::empty(5).await;
+    let contractor = contractor(&bench, 4).await;
+    let first = contractor.plan().await.unwrap();
+    contractor.apply(first, &numbers(&bench)).await.unwrap();
+    let liar = bench.book.live()[1].host();
+    for _ in 0..3 {
+        bench.book.reports().false_answer(&liar, "flipped bytes");
+    }
+    let plan = contractor.plan().await.unwrap();
+    assert!(matches!(
+        plan.steps.as_slice(),
+        [Step::Form { reason: Reason::Replaces { host, .. }, .. }] if *host == liar
+    ));
+    contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    assert_eq!(bench.book.live().len(), 5);
+    assert_eq!(contractor.plan().await.unwrap().steps, []);
+    let verdict = contractor.plan().await.unwrap().hosts;
+    let liar = verdict.iter().find(|verdict| verdict.host == liar).unwrap();
+    assert!(liar.standing.to_string().contains("3 false answers"));
+}
+
+#[test]
+fn allowances_are_checked_and_defaults_are_good() {
+    let parameters = samara_protocol::chain::ChainParameters::default();
+    for hosts in 2..60 {
+        let default = Allowance::for_network(hosts, Amount::coins(1), &parameters);
+        assert_eq!(default.check(&parameters), Ok(()), "{hosts} hosts");
+        assert!(usize::from(default.hosts) <= hosts.max(2), "{hosts} hosts");
+    }
+    let few = Allowance { hosts: 3, ..allowance(4) };
+    assert_eq!(few.check(&parameters), Err(AllowanceError::Hosts { hosts: 3, total: 4 }));
+    let none = Allowance { funds: Amount::ZERO, ..allowance(4) };
+    assert_eq!(none.check(&parameters), Err(AllowanceError::Funds));
+}
