@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use super::chain::SimChain;
 use super::chance::Chance;
+use super::disk::Sabotage;
 use super::files::SimFiles;
 use super::hosts::{SimHosts, Weather};
 use super::machine::{Ended, Machine, Point};
@@ -47,11 +48,13 @@ pub struct Options {
     pub operations: u64,
     /// Whether to print each event.
     pub trace: bool,
+    /// A rule that hosts break.
+    pub sabotage: Sabotage,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { operations: 25, trace: false }
+        Self { operations: 25, trace: false, sabotage: Sabotage::None }
     }
 }
 
@@ -87,7 +90,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         let trace = Arc::new(Trace::new(options.trace));
         let inside = trace.clone();
         let work = async move {
-            let mut run = Run::new(seed, inside).await;
+            let mut run = Run::new(seed, options.sabotage, inside).await;
             run.all(options.operations).await;
             run.model.acknowledged
         };
@@ -132,11 +135,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    async fn new(seed: u64, trace: Arc<Trace>) -> Self {
+    async fn new(seed: u64, sabotage: Sabotage, trace: Arc<Trace>) -> Self {
         let mut chance = Chance::new(seed, "operations");
         let count = [3, 3, 3, 5, 5, 9][chance.index(6)];
         let chain = SimChain::new(seed, trace.clone());
-        let hosts = SimHosts::new(seed, count, chain.clone(), trace.clone());
+        let hosts = SimHosts::new(seed, count, sabotage, chain.clone(), trace.clone());
         let mut entropy = Zeroizing::new([0; 16]);
         Chance::new(seed, "words").fill(entropy.as_mut());
         let phrase = Phrase::from_entropy(&entropy).expect("16 bytes make words");
@@ -265,6 +268,9 @@ impl Run {
             }
             _ => {}
         }
+        if trouble.per_mille(60) {
+            self.hosts.remember(trouble.index(count));
+        }
         if trouble.per_mille(40) {
             self.trace.fault(Fault::RenterCrash, format_args!("m{}", self.machine.number()));
             self.die().await;
@@ -273,6 +279,42 @@ impl Run {
         if self.trouble.per_mille(35) {
             self.take_over().await;
         }
+        if self.trouble.per_mille(60) {
+            self.visit().await;
+        }
+    }
+
+    /// A machine that only reads: it must see what is acknowledged, or say that something may be
+    /// missing.
+    async fn visit(&mut self) {
+        let visitor = Machine::new(self.seed, 1_000 + self.machines, self.trace.clone());
+        self.machines += 1;
+        let world = visitor.world(&self.chain, &self.hosts, &self.files);
+        let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
+        let (keys, config) = (self.keys.clone(), self.config);
+        let visit = async {
+            let renter =
+                Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
+            let report =
+                renter.recover(options, &Silent).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((self.observe(&renter).await?, report))
+        };
+        match visitor.attempt(None, LIMIT, visit).await {
+            Ended::Done(Ok((seen, report))) => {
+                let missing = report.may_be_missing;
+                self.trace.event(format_args!("a visitor sees all but {missing:?}"));
+                if missing.is_none()
+                    && let Err(difference) = self.model.check(&seen)
+                {
+                    self.trace.violation(format!("a visitor sees: {difference}"));
+                }
+            }
+            Ended::Done(Err(error)) => {
+                self.trace.event(format_args!("a visitor fails: {error}"));
+            }
+            _ => self.trace.violation("a visit does not end".into()),
+        }
+        visitor.crash().await;
     }
 
     /// Lets the renter's machine die, if anything runs on it.
@@ -291,7 +333,7 @@ impl Run {
                 self.machine.plan_crash(point, after);
             }
             let opening = async {
-                let renter = Renter::open(world, self.keys.clone(), self.config.clone())
+                let renter = Renter::open(world, self.keys.clone(), self.config)
                     .await
                     .map_err(|error| error.to_string())?;
                 if renter.status().state == RenterState::Fresh {
@@ -431,6 +473,7 @@ impl Run {
                     if let Some(seen) = self.look("when all is acknowledged").await {
                         self.model.settle(seen);
                     }
+                    self.check_money().await;
                     return;
                 }
                 Err(error) if attempt == 0 => {
@@ -517,7 +560,7 @@ impl Run {
                 let (point, after) = self.crash_point(24);
                 self.machine.plan_crash(point, after);
             }
-            let (keys, config) = (self.keys.clone(), self.config.clone());
+            let (keys, config) = (self.keys.clone(), self.config);
             let work = async {
                 let renter =
                     Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
@@ -598,7 +641,11 @@ impl Run {
         self.chain.set_faults(0, 0);
         let count = self.hosts.count();
         let quorum = Quorum::of(count);
-        let most = usize::from(self.redundancy.margin).min(count - quorum.write);
+        let mut most = usize::from(self.redundancy.margin).min(count - quorum.read);
+        // Shards that a host has forgotten are lost like those of a host that is gone.
+        if quorum.liars > 0 && most > 0 && self.hosts.roll_back(self.trouble.index(count)) {
+            most -= 1;
+        }
         for _ in 0..self.trouble.within(0, most as u64) {
             let left = self.hosts.surviving();
             self.hosts.lose(left[self.trouble.index(left.len())]);
@@ -613,6 +660,10 @@ impl Run {
         self.read_all("at the end", &seen).await;
         self.check_money().await;
         if let Some(old) = old {
+            if self.trouble.per_mille(500) {
+                // A promise outlives its host's life.
+                self.hosts.heal();
+            }
             self.check_fenced(&old, &old_machine).await;
         }
     }
