@@ -8,6 +8,10 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// Name of the empty file that says: the words were drawn here and nothing can be found for them, so
+/// the renter may start without a recovery. Removed once it has.
+pub const NEW_WORDS: &str = "new-words";
+
 /// Version of the folder's layout written by this program.
 pub const VERSION: u32 = 1;
 

@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute};
 use crate::config::{ChainConfig, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
-use crate::data::DataFolder;
+use crate::data::{DataError, DataFolder, NEW_WORDS, write_private};
 use crate::host::{ByteCount, HostConfig, VolumeConfig};
 use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw};
 use crate::seed::console::{Console as _, ProcessConsole};
@@ -48,6 +48,12 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
         .with_hint("name another folder with --data"));
     }
     let words = words(session, &arguments, &data)?;
+    if !arguments.existing && config.renter.is_some() {
+        let marker = folder.join(NEW_WORDS);
+        write_private(&marker, b"")
+            .map_err(|source| DataError::File { action: "write", path: marker, source })
+            .map_err(|error| Failure::of(Exit::Failure, &error))?;
+    }
     network.write(&folder.join("network.toml"))?;
     config.write(&folder.join("samara.toml"))?;
     let report = Report {

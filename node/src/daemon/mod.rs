@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use samara_protocol::signature::SecretKey;
 use samara_renter::Renter;
+use samara_renter::rows::RenterState;
 use samara_renter::world::World;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,7 @@ pub use self::host_role::{HostRole, HostRoleError, HostStatus};
 use self::identity::{Identity, IdentityError};
 use crate::api::{Api, Node, Server};
 use crate::config::{ConfigError, NetworkFile, NodeConfig};
-use crate::data::{DataError, DataFolder};
+use crate::data::{DataError, DataFolder, NEW_WORDS};
 use crate::light::{
     ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer, system_clock,
 };
@@ -177,7 +178,9 @@ impl Running {
                     spawner: Arc::new(TokioSpawner),
                     compute: Arc::new(BlockingCompute),
                 };
-                Some(Renter::open(world, identity.keys.clone(), role.to_renter()?).await?)
+                let renter = Renter::open(world, identity.keys.clone(), role.to_renter()?).await?;
+                start_new_words(folder, &renter).await;
+                Some(renter)
             }
             None => None,
         };
@@ -233,6 +236,23 @@ impl Running {
             chain.shutdown().await;
         }
         self.transport.shutdown().await;
+    }
+}
+
+/// A renter whose words were drawn for this folder needs no recovery before it may write.
+async fn start_new_words(folder: &DataFolder, renter: &Renter) {
+    let marker = folder.join(NEW_WORDS);
+    if !marker.exists() {
+        return;
+    }
+    if renter.status().state == RenterState::Fresh
+        && let Err(error) = renter.start_fresh().await
+    {
+        tracing::error!(%error, "the renter's new words were not started; tried again next time");
+        return;
+    }
+    if let Err(error) = std::fs::remove_file(&marker) {
+        tracing::warn!(%error, path = %marker.display(), "marker not removed");
     }
 }
 

@@ -7,7 +7,7 @@
 //! Everything lives in one folder below the system's temporary folder. It is removed on every way
 //! out, after all processes have ended, unless it is to be kept.
 
-mod folder;
+pub mod folder;
 mod story;
 mod teller;
 mod validator;

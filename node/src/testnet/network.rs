@@ -177,6 +177,14 @@ impl Network {
         }
     }
 
+    /// Gives a node money, unless it has some.
+    ///
+    /// # Errors
+    /// [`TestnetError`].
+    pub async fn fund(&self, name: &str) -> Result<(), TestnetError> {
+        ready::funded(name, &self.client(name)?).await
+    }
+
     /// Makes a renter with new words ready to store: claims its first epoch and sets an allowance
     /// that fits the network. A renter that has one already is left alone.
     ///

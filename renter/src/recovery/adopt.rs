@@ -13,7 +13,7 @@ use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Amount;
 
-use super::claim::{Answered, Claim, host_row};
+use super::claim::{Answered, Claim, earlier, host_row};
 use super::error::RecoveryError;
 use super::progress::{Progress, Step, load_silent, save_silent};
 use super::types::{RecoveryPhase, RecoveryReport};
@@ -45,8 +45,7 @@ impl Recovery {
         let newest = claim.newest();
         let quorum = match newest {
             Some(newest) => claim.is_quorum(newest),
-            // No head anywhere: that is certain only if every host said so.
-            None => claim.silent.is_empty(),
+            None => claim.is_blank(),
         };
         let hosts = newest.map(Head::hosts).unwrap_or_default();
         self.take_contracts(claim, &progress.found, &hosts, report).await?;
@@ -55,7 +54,10 @@ impl Recovery {
             None if quorum => (Vec::new(), None),
             None => {
                 let reasons = claim.silent.iter().map(|(_, row)| row.reason.clone());
-                return Err(RecoveryError::NoHead(reasons.collect()));
+                let empty = claim.answered.iter().map(|answered| {
+                    format!("host {} shows none", answered.live.found.record.host.short())
+                });
+                return Err(RecoveryError::NoHead(reasons.chain(empty).collect()));
             }
         };
         let mode = if quorum && !context.options.read_only { Mode::Active } else { Mode::ReadOnly };
@@ -133,7 +135,7 @@ impl Recovery {
         answered.sort_by_key(|answered| answered.live.contract.formed);
         for answered in answered {
             let adoption = {
-                let earlier = earlier(found, &answered.live.found);
+                let earlier = ids(&earlier(found, &answered.live.found));
                 self.book.adopt(&answered.live.contract, &answered.status, &earlier).await?
             };
             if let Some(back) = adoption.rolled_back {
@@ -270,7 +272,7 @@ impl Recovery {
                         let operator = operators.get(&host).cloned().unwrap_or_default();
                         self.book.add_host(self.book.next_index()?, host, operator).await?;
                     }
-                    let earlier = earlier(&found, &live.found);
+                    let earlier = ids(&earlier(&found, &live.found));
                     self.book.adopt(&live.contract, &answer.status, &earlier).await?;
                     adopted += 1;
                 }
@@ -282,14 +284,8 @@ impl Recovery {
     }
 }
 
-/// Contracts of these words with the same host that were formed before, latest first.
-fn earlier(found: &[FoundContract], of: &FoundContract) -> Vec<ContractId> {
-    let same = |other: &&FoundContract| {
-        other.record.host == of.record.host
-            && other.record.contract != of.record.contract
-            && other.height <= of.height
-    };
-    found.iter().rev().filter(same).map(|found| found.record.contract).collect()
+fn ids(found: &[FoundContract]) -> Vec<ContractId> {
+    found.iter().map(|found| found.record.contract).collect()
 }
 
 /// Reads one part of the journal.
@@ -330,13 +326,14 @@ fn may_be_missing(claim: &Claim, newest: Option<&Head>, quorum: bool) -> Option<
     let name = |index: &HostIndex| table.get(usize::from(index.0)).copied();
     let members: Vec<PublicKey> = set.hosts.iter().filter_map(name).collect();
     let heard = |host: &PublicKey| {
-        claim.answered.iter().any(|answered| answered.live.found.record.host == *host)
+        let mut answered = claim.answered.iter().filter(|answered| answered.head.is_some());
+        answered.any(|answered| answered.live.found.record.host == *host)
     };
     let silent: Vec<String> = members.iter().filter(|h| !heard(h)).map(PublicKey::short).collect();
     let needed = samara_protocol::journal::quorum::Quorum::of(members.len()).read;
     Some(format!(
-        "{} of the {} hosts that keep the newest head answered, {needed} are needed to be certain. \
-         Changes after journal position {} may be missing. Hosts that did not answer: {}",
+        "{} of the {} hosts that keep the newest head showed it, {needed} are needed to be certain. \
+         Changes after journal position {} may be missing. Hosts that did not: {}",
         members.len() - silent.len(),
         members.len(),
         newest.point.position,

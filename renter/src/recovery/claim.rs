@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use futures::{FutureExt as _, StreamExt as _};
+use samara_protocol::contract::Revision;
 use samara_protocol::host::message::ContractStatus;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::journal::head::{self, Head, HeadError};
@@ -23,6 +24,8 @@ use crate::world::random_bytes;
 const PARALLEL: usize = 16;
 /// Times that a higher epoch is taken when another node claims at the same time.
 const ATTEMPTS: u32 = 3;
+/// Ended contracts whose host is asked for a head that the live one lacks.
+const EARLIER: usize = 3;
 
 /// A found contract that lives.
 pub(super) struct Live {
@@ -56,7 +59,7 @@ impl Claim {
             .max_by_key(|head| (head.epoch, head.point.position, head.base.head_set.generation))
     }
 
-    /// Whether the hosts that answered are a read quorum of the newest head's set.
+    /// Whether the hosts that showed a head are a read quorum of the newest head's set.
     pub(super) fn is_quorum(&self, newest: &Head) -> bool {
         let table = newest.hosts();
         let index = |answered: &Answered| {
@@ -64,8 +67,20 @@ impl Claim {
             let at = table.iter().position(|known| *known == host)?;
             u16::try_from(at).ok().map(HostIndex)
         };
-        let hosts: Vec<HostIndex> = self.answered.iter().filter_map(index).collect();
+        let showed = self.answered.iter().filter(|answered| answered.head.is_some());
+        let hosts: Vec<HostIndex> = showed.filter_map(index).collect();
         newest.base.head_set.is_read(&hosts)
+    }
+
+    /// Whether no head is all there ever was: every host answered, and none holds data.
+    pub(super) fn is_blank(&self) -> bool {
+        let blank = |answered: &Answered| {
+            let formed = answered.live.contract.revision;
+            answered.head.is_none()
+                && formed.size == 0
+                && answered.status.revision.revision.number == 0
+        };
+        self.silent.is_empty() && self.answered.iter().all(blank)
     }
 
     /// Hosts that show an older revision than a head proves that they signed.
@@ -94,6 +109,16 @@ pub(super) fn host_row(found: &FoundContract, reason: impl Into<String>) -> Reco
         contract: found.record.contract.to_string(),
         reason: reason.into(),
     }
+}
+
+/// Contracts of these words with the same host that were formed before, latest first.
+pub(super) fn earlier(found: &[FoundContract], of: &FoundContract) -> Vec<FoundContract> {
+    let same = |other: &&FoundContract| {
+        other.record.host == of.record.host
+            && other.record.contract != of.record.contract
+            && other.height <= of.height
+    };
+    found.iter().rev().filter(same).copied().collect()
 }
 
 /// What one host said.
@@ -135,7 +160,7 @@ impl Recovery {
             } else {
                 self.choose_epoch(progress, highest).await?
             };
-            let said = self.ask_heads(context, &live, epoch).await;
+            let said = self.ask_heads(context, &progress.found, &live, epoch).await;
             let fenced = said.iter().filter_map(|said| match said {
                 Said::Fenced(by) => Some(*by),
                 _ => None,
@@ -219,13 +244,19 @@ impl Recovery {
         (highest, sequences)
     }
 
-    async fn ask_heads(&self, context: &Context<'_>, live: &[Live], epoch: Epoch) -> Vec<Said> {
+    async fn ask_heads(
+        &self,
+        context: &Context<'_>,
+        found: &[FoundContract],
+        live: &[Live],
+        epoch: Epoch,
+    ) -> Vec<Said> {
         let now = self.world.clock.now();
         let total = Some(live.len() as u64);
         let mut meter = Meter::new(context.progress, Phase::Claiming, Unit::Hosts, total, now);
         let read_only = context.options.read_only;
         let calls: Vec<_> =
-            live.iter().map(|live| self.ask_head(live, epoch, read_only).boxed()).collect();
+            live.iter().map(|live| self.ask_head(found, live, epoch, read_only).boxed()).collect();
         let mut answers = futures::stream::iter(calls).buffered(PARALLEL);
         let mut said = Vec::with_capacity(live.len());
         while let Some(answer) = answers.next().await {
@@ -238,7 +269,13 @@ impl Recovery {
         said
     }
 
-    async fn ask_head(&self, live: &Live, epoch: Epoch, read_only: bool) -> Said {
+    async fn ask_head(
+        &self,
+        found: &[FoundContract],
+        live: &Live,
+        epoch: Epoch,
+        read_only: bool,
+    ) -> Said {
         let answer =
             if read_only { live.link.head().await } else { live.link.promise(epoch).await };
         let HeadAnswer { status, head: bytes } = match answer {
@@ -251,8 +288,40 @@ impl Recovery {
         let genesis = self.world.chain.genesis().hash();
         match head::open(key.as_bytes(), &genesis, id, &status.slot, &bytes) {
             Ok(head) => Said::Head(Box::new((status, Some(head)))),
-            Err(HeadError::Empty) => Said::Head(Box::new((status, None))),
+            Err(HeadError::Empty) => {
+                let earlier = self.earlier_head(&earlier(found, &live.found)).await;
+                Said::Head(Box::new((status, earlier)))
+            }
             Err(error) => Said::Nothing(format!("its head is of no use: {error}")),
         }
+    }
+
+    /// The head of a contract that was renewed a moment before the machine was lost: a host keeps it
+    /// until the ended contract is swept.
+    async fn earlier_head(&self, earlier: &[FoundContract]) -> Option<Head> {
+        let genesis = self.world.chain.genesis().hash();
+        for found in earlier.iter().take(EARLIER) {
+            let id = found.record.contract;
+            let link = ContractLink::new(
+                self.world.clone(),
+                self.book.writer().clone(),
+                self.book.reports().clone(),
+                found.record.host,
+                self.keys.contract(&found.record.nonce),
+                Revision::initial(id),
+            );
+            if let Ok(answer) = link.head().await
+                && let Ok(head) = head::open(
+                    self.keys.head(&id).as_bytes(),
+                    &genesis,
+                    &id,
+                    &answer.status.slot,
+                    &answer.head,
+                )
+            {
+                return Some(head);
+            }
+        }
+        None
     }
 }

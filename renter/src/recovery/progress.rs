@@ -76,7 +76,7 @@ pub(super) struct Progress {
     pub(super) peers: u64,
     /// Blocks checked.
     pub(super) blocks: u64,
-    /// Report of the last run that ended, as JSON-independent encoding of its own.
+    /// Report of the last run that ended.
     pub(super) report: Option<RecoveryReport>,
 }
 

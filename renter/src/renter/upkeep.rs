@@ -10,7 +10,8 @@ use samara_protocol::units::Millis;
 
 use crate::backup::Backups;
 use crate::contract::{
-    Allowance, BookError, ContractBook, Contractor, ContractorError, HostRegistry,
+    Allowance, BookError, ContractBook, Contractor, ContractorError, HostRegistry, Plan,
+    StepOutcome,
 };
 use crate::journal::Journal;
 use crate::progress::Silent;
@@ -19,6 +20,8 @@ use crate::rows::{AllowanceHost, AllowanceReport};
 use crate::slabs::Slabs;
 use crate::world::World;
 
+/// Time between two looks of the journal at contracts that are being formed or renewed.
+const REFRESH: Millis = Millis(200);
 /// Name of the journal's setting that keeps the allowance.
 const SETTING: &str = "allowance";
 
@@ -117,16 +120,33 @@ impl Upkeep {
             })
             .collect();
         if !plan.steps.is_empty() {
-            for outcome in self.contractor.apply(plan, &registry).await? {
+            for outcome in self.apply(plan, &registry).await? {
                 match outcome.result {
                     Ok(_) => report.done.push(outcome.step.to_string()),
                     Err(error) => report.failed.push(format!("{}: {error}", outcome.step)),
                 }
             }
-            // New slots are written before anything else is acknowledged under them.
             self.journal.refresh().await;
         }
         Ok(report)
+    }
+
+    /// Carries a plan out. A renewed contract starts with an empty slot, so the journal is told again
+    /// and again: never are many slots empty at one time.
+    async fn apply(
+        &self,
+        plan: Plan,
+        registry: &Registry<'_>,
+    ) -> Result<Vec<StepOutcome>, ContractorError> {
+        let applying = Box::pin(self.contractor.apply(plan, registry));
+        tokio::pin!(applying);
+        loop {
+            tokio::select! {
+                biased;
+                outcomes = &mut applying => return outcomes,
+                () = self.world.clock.sleep(REFRESH) => self.journal.refresh().await,
+            }
+        }
     }
 
     /// Keeps the allowance in the journal, so that a recovery can offer it again.

@@ -40,19 +40,23 @@ impl Vaults {
         let mut run = Run { vaults: self, vault, report: &mut report, progress };
         let mut rest = candidates.into_iter().peekable();
         let mut full = Batch::default();
+        let mut last = None;
         // While one batch is acknowledged, the next is read.
         while rest.peek().is_some() {
             let mut next = Batch::default();
             let commit = full.commit(self, vault);
             let fill = run.fill(&mut next, &mut rest, &mut meter, request.checksum);
             let (committed, filled) = futures::future::join(commit, fill).await;
-            committed?;
+            last = committed?.or(last);
             // What was read before a failure needs its slabs, which may be the ones that failed.
             filled?;
             full = next;
         }
-        full.commit(self, vault).await?;
-        report.position = self.journal.status().acknowledged;
+        last = full.commit(self, vault).await?.or(last);
+        report.position = match last {
+            Some(point) => point.position,
+            None => self.journal.read(|state| state.point.position),
+        };
         report.elapsed = self.world.clock.now().saturating_sub(started);
         Ok(report)
     }

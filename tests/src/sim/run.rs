@@ -14,8 +14,8 @@ use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::{Amount, Epoch, Millis};
-use samara_renter::journal::JournalOptions;
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
+use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
 use samara_renter::recovery::{RecoveryError, RecoveryOptions, RecoveryPhase};
 use samara_renter::rows::RenterState;
@@ -405,7 +405,8 @@ impl Run {
             }
         };
         let files: usize = seen.vaults.values().map(BTreeMap::len).sum();
-        self.trace.event(format_args!("look {when}: {files} files, {} doubts", self.model.doubts()));
+        self.trace
+            .event(format_args!("look {when}: {files} files, {} doubts", self.model.doubts()));
         if let Err(difference) = self.model.check(&seen) {
             self.trace.violation(format!("{when}: {difference}"));
             return None;

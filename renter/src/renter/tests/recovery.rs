@@ -113,6 +113,7 @@ async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
     assert_eq!((report.hosts_answered.len(), report.hosts_silent.len()), (4, 4));
     let account = report.may_be_missing.unwrap();
     assert!(account.contains("4 of the 8 hosts"), "{account}");
+    assert_eq!(account.matches(", ").count(), 4, "each host that is missing is named: {account}");
     assert_eq!(node.renter.status().state, RenterState::ReadOnly);
     node.get("home", "/back", Conflict::Keep).await;
     assert_eq!(node.files.below("/back"), expected);
@@ -352,4 +353,51 @@ async fn a_recovery_is_stopped_and_started_again() {
     assert!(matches!(node.renter.status().state, RenterState::Recovering { .. }));
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
     assert_eq!(node.renter.recovery_status().progress, RecoveryPhase::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_without_a_claim_leaves_the_other_node_writing() {
+    let bench = Bench::empty(5).await;
+    let old = Node::fresh(&bench).await;
+    fill(&old.files);
+    old.put("/home", "home").await;
+    let node = Node::blank(&bench).await;
+    let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
+    let report = node.renter.recover(options, &Silent).await.unwrap();
+    assert_eq!((report.outcome, report.files), (RecoveryPhase::ReadOnly, 3));
+    node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(node.files.below("/back"), old.files.below("/home"));
+    old.renter.create_vault("other").await.unwrap();
+    assert_eq!(node.renter.create_vault("x").await.unwrap_err().code(), "read_only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_survive_a_crash_right_after_every_contract_was_renewed() {
+    let bench = Bench::empty(4).await;
+    let node = Node::blank(&bench).await;
+    node.renter.start_fresh().await.unwrap();
+    let hour = samara_protocol::units::Millis::hours(1);
+    let short = crate::contract::Allowance {
+        period: hour,
+        periods: 4,
+        window: samara_protocol::units::Millis::seconds(600),
+        ..allowance(&bench)
+    };
+    node.renter.set_allowance(short).await.unwrap();
+    fill(&node.files);
+    node.put("/home", "home").await;
+    let expected = node.files.below("/home");
+    let before = node.renter.contracts();
+    bench.chain.pass(hour);
+    bench.chain.pass(samara_protocol::units::Millis::seconds(5_760));
+    tokio::time::advance(std::time::Duration::from_secs(3_600 + 5_760)).await;
+    let report = node.renter.set_allowance(short).await.unwrap();
+    assert_eq!((report.done.len(), report.failed), (4, vec![]), "all are renewed");
+    assert!(node.renter.contracts().iter().all(|row| !before.contains(row)));
+    node.lose().await;
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    assert_eq!((report.outcome, report.files), (RecoveryPhase::Done, 3));
+    node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(node.files.below("/back"), expected);
 }

@@ -1,0 +1,296 @@
+//! What must hold whatever happens to machines and disks.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::network::{Renter, advanced, assert_same, noise, play, sample};
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Files in folders below one.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn what_is_put_comes_back_and_is_listed() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let source = scratch.path().join("source");
+        let files = sample(&source, 3_000_000);
+
+        let report = renter.run(&["put", text(&source), "home/files"]).await.ok();
+        assert_eq!(report["stored_files"], files.files.len(), "{report}");
+        let again = renter.run(&["put", text(&source), "home/files"]).await.ok();
+        assert_eq!((&again["stored_files"], &again["unchanged_files"]), (&0.into(), &6.into()));
+
+        let listing = renter.run(&["ls", "home/files", "--recursive"]).await.ok();
+        let names = listing.as_array().unwrap().iter().filter(|row| row["kind"] == "file");
+        assert_eq!(names.count(), files.files.len(), "{listing}");
+
+        let target = scratch.path().join("target");
+        renter.run(&["get", "home/files", text(&target)]).await.ok();
+        assert_same(&files, &source, &target);
+
+        let missing = renter.run(&["get", "home/nothing", text(&target)]).await;
+        assert_eq!(missing.code, 3, "{:?}", missing.last());
+        assert_eq!(missing.last()["message_type"], "error");
+    });
+}
+
+#[test]
+fn a_lost_machine_is_recovered_from_its_words() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let source = scratch.path().join("source");
+        let files = sample(&source, 1_000_000);
+        renter.run(&["put", text(&source), "home"]).await.ok();
+        renter.run(&["backup", "create", "first", "--description", "all of it"]).await.ok();
+        renter.lose().await;
+
+        let machine = shared.machine(&renter.words).await;
+        let report = machine.run(&["recover", "start"]).await.ok();
+        assert_eq!(report["outcome"]["phase"], "done", "{report}");
+        assert_eq!(report["files"], files.files.len());
+        let backups = machine.run(&["backup", "list"]).await.ok();
+        assert_eq!(backups[0]["name"], "first");
+
+        let target = scratch.path().join("target");
+        machine
+            .run(&["backup", "restore", "first", text(&target), "--only", "home"])
+            .await
+            .ok();
+        assert_same(&files, &source, &target);
+        let target = scratch.path().join("again");
+        machine.run(&["get", "home", text(&target)]).await.ok();
+        assert_same(&files, &source, &target);
+    });
+}
+
+#[test]
+fn words_that_own_nothing_are_told_so() {
+    play(|shared| async move {
+        let words = samara_node::seed::command::draw(
+            samara_node::seed::command::WordCount::Twelve,
+        )
+        .unwrap();
+        let machine = shared.machine(&words).await;
+        let done = machine.run(&["recover", "start"]).await;
+        assert_eq!(done.code, 8, "{:?}", done.last());
+    });
+}
+
+#[test]
+fn a_node_that_was_replaced_stops_writing_and_says_why() {
+    play(|shared| async move {
+        let old = shared.renter().await;
+        let scratch = shared.scratch();
+        let file = scratch.path().join("file");
+        std::fs::write(&file, "before").unwrap();
+        old.run(&["put", text(&file), "home"]).await.ok();
+        old.crash().await;
+
+        let new = shared.machine(&old.words).await;
+        new.run(&["recover", "start"]).await.ok();
+        old.restart().await;
+        std::fs::write(&file, "after").unwrap();
+        let refused = old.run(&["put", text(&file), "home", "--checksum"]).await;
+        assert_eq!(refused.code, 7, "{:?}", refused.last());
+        assert_eq!(refused.last()["code"], "fenced");
+        let status = old.run(&["status"]).await.ok();
+        assert_eq!(status["renter"]["state"], "fenced", "{status}");
+
+        let target = scratch.path().join("target");
+        new.run(&["get", "home", text(&target)]).await.ok();
+        assert_eq!(std::fs::read(target.join("file")).unwrap(), b"before");
+    });
+}
+
+#[test]
+fn damage_on_one_hosts_disk_is_survived_and_reported() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let source = scratch.path().join("source");
+        let files = sample(&source, 2_000_000);
+        renter.run(&["put", text(&source), "home"]).await.ok();
+
+        // Whichever hosts a read asks: each host is the damaged one once.
+        for (number, host) in shared.hosts().await.into_iter().enumerate() {
+            let damaged = damage(&host.join("sectors"));
+            let target = scratch.path().join(format!("target-{number}"));
+            renter.run(&["get", "home", text(&target)]).await.ok();
+            assert_same(&files, &source, &target);
+            for (path, bytes) in damaged {
+                std::fs::write(path, bytes).unwrap();
+            }
+        }
+        let hosts = renter.run(&["hosts"]).await.ok();
+        let reported = |row: &&Value| {
+            row["false_answers"].as_u64() > Some(0) || row["last_failure"].is_string()
+        };
+        assert!(hosts.as_array().unwrap().iter().any(|row| reported(&row)), "{hosts}");
+    });
+}
+
+/// Flips a bit in the middle of every sector, and gives what was there.
+fn damage(sectors: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut before = Vec::new();
+    for path in walk(sectors) {
+        // A sector of another scenario may go while this one looks.
+        let Ok(mut bytes) = std::fs::read(&path) else { continue };
+        if bytes.len() < 16_384 {
+            continue;
+        }
+        before.push((path.clone(), bytes.clone()));
+        for at in (8_000..bytes.len()).step_by(16_384) {
+            bytes[at] ^= 1;
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
+    before
+}
+
+#[test]
+fn hosts_see_neither_names_nor_contents_nor_words() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let folder = scratch.path().join("source");
+        std::fs::create_dir_all(&folder).unwrap();
+        let (name, content, vault) =
+            ("PlantedFileNameZebra.txt", "planted content quagga ".repeat(64), "planted-vault-okapi");
+        std::fs::write(folder.join(name), &content).unwrap();
+        std::fs::write(folder.join("large"), content.repeat(2_000)).unwrap();
+        renter.run(&["put", text(&folder), vault]).await.ok();
+        renter.run(&["backup", "create", "planted-backup-tapir"]).await.ok();
+
+        let words: Vec<&str> = renter.words.words().collect();
+        let planted = [
+            name,
+            "planted content quagga",
+            vault,
+            "planted-backup-tapir",
+            &words[..3].join(" "),
+            &words[9..].join(" "),
+        ];
+        for host in shared.hosts().await {
+            for path in walk(&host) {
+                // The host's own words are in its own file.
+                let Ok(bytes) = std::fs::read(&path) else { continue };
+                for planted in planted {
+                    let found = bytes.windows(planted.len()).any(|part| part == planted.as_bytes());
+                    assert!(!found, "'{planted}' is in {}", path.display());
+                }
+            }
+        }
+    });
+}
+
+/// A put that is cut off, by the machine's end, after some bytes were sent.
+async fn cut_off_put(renter: &Renter, source: &Path) {
+    renter.run_until(&["put", text(source), "home"], |line| advanced(line, "storing")).await;
+    renter.crash().await;
+    renter.restart().await;
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_put_loses_nothing_that_was_acknowledged() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let first = scratch.path().join("first");
+        let acknowledged = sample(&first, 100_000);
+        renter.run(&["put", text(&first), "safe"]).await.ok();
+
+        let source = scratch.path().join("source");
+        let files = sample(&source, 40_000_000);
+        cut_off_put(&renter, &source).await;
+        let target = scratch.path().join("safe");
+        renter.run(&["get", "safe", text(&target)]).await.ok();
+        assert_same(&acknowledged, &first, &target);
+
+        renter.run(&["put", text(&source), "home"]).await.ok();
+        let target = scratch.path().join("target");
+        renter.run(&["get", "home", text(&target)]).await.ok();
+        assert_same(&files, &source, &target);
+    });
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_backup_is_gone_on_from() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let source = scratch.path().join("source");
+        let files = sample(&source, 100_000);
+        renter.run(&["put", text(&source), "home"]).await.ok();
+        let create = ["backup", "create", "cut"];
+        renter.run_until(&create, |line| line["event"].is_string()).await;
+        renter.crash().await;
+        renter.restart().await;
+
+        // Either nothing is known of it and it can be made, or it is there and completes by itself.
+        let listed = renter.run(&["backup", "list"]).await.ok();
+        if listed.as_array().unwrap().is_empty() {
+            renter.run(&create).await.ok();
+        }
+        renter.run(&["backup", "create", "whole"]).await.ok();
+        renter.lose().await;
+        let machine = shared.machine(&renter.words).await;
+        machine.run(&["recover", "start"]).await.ok();
+        for backup in ["cut", "whole"] {
+            let target = scratch.path().join(backup);
+            let restore = ["backup", "restore", backup, text(&target), "--only", "home"];
+            machine.run(&restore).await.ok();
+            assert_same(&files, &source, &target);
+        }
+    });
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_recovery_is_gone_on_from() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let source = scratch.path().join("source");
+        let files = sample(&source, 100_000);
+        renter.run(&["put", text(&source), "home"]).await.ok();
+        renter.lose().await;
+
+        let machine = shared.machine(&renter.words).await;
+        for phase in ["scanning", "claiming", "taking_over"] {
+            let met = |line: &Value| line["event"] == "advanced" && line["phase"] == phase;
+            if machine.run_until(&["recover", "start"], met).await.is_some() {
+                break;
+            }
+            machine.crash().await;
+            machine.restart().await;
+        }
+        let status = machine.run(&["status"]).await.ok();
+        if status["renter"]["state"] != "active" {
+            machine.run(&["recover", "start"]).await.ok();
+        }
+        let target = scratch.path().join("target");
+        machine.run(&["get", "home", text(&target)]).await.ok();
+        assert_same(&files, &source, &target);
+        // It writes as well.
+        let file = scratch.path().join("more");
+        std::fs::write(&file, noise(9, 5_000)).unwrap();
+        machine.run(&["put", text(&file), "home"]).await.ok();
+    });
+}
