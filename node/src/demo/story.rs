@@ -333,10 +333,8 @@ impl<'a> Story<'a> {
             client.run("/v1/restore", &request, |event| step.progress.take(event)).await?;
         let files = report.files;
         let peak = self.peak_after();
-        let memory =
-            peak.map(|peak| format!(" ({} at most)", display::size(peak))).unwrap_or_default();
         let text = format!(
-            "{}, {} fetched and verified{memory}",
+            "{}, {} fetched and verified",
             display::count(files.restored_files, "file"),
             display::size(files.restored_bytes)
         );
