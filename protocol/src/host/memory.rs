@@ -20,6 +20,10 @@ pub struct MemoryStore {
     inner: Mutex<Inner>,
 }
 
+/// What a store held at one moment.
+#[derive(Debug, Clone)]
+pub struct MemoryImage(State);
+
 #[derive(Debug)]
 struct Inner {
     capacity: u64,
@@ -80,6 +84,18 @@ impl MemoryStore {
     /// Lets `writes` more writes succeed and fails all that follow, until [`MemoryStore::crash`].
     pub fn fail_after(&self, writes: u64) {
         self.lock().writes_left = Some(writes);
+    }
+
+    /// Everything that is durable at this moment, to go back to with [`MemoryStore::restore`].
+    #[must_use]
+    pub fn image(&self) -> MemoryImage {
+        MemoryImage(self.lock().durable.clone())
+    }
+
+    /// Goes back to an earlier moment, as a disk does that is restored from a copy.
+    pub fn restore(&self, image: &MemoryImage) {
+        self.lock().durable = image.0.clone();
+        self.crash();
     }
 
     /// Changes the room for sectors.

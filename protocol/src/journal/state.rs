@@ -54,7 +54,7 @@ pub struct VaultState {
 /// A file with its history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileState {
-    /// Oldest first.
+    /// In the order in which they came to this path; the last is listed.
     pub versions: Vec<Version>,
     /// Whether it is no longer listed.
     pub deleted: bool,
@@ -252,10 +252,10 @@ impl JournalState {
                     return Err(missing(format!("file '{from}'")));
                 }
                 if let Some(mut moved) = vault.files.remove(from) {
-                    // What a deleted file at the target left stays as older versions.
+                    // What a deleted file at the target left stays as older versions, though some
+                    // may have been put later: the file that moved is the one that is listed.
                     let target = vault.files.entry(to.clone()).or_default();
                     target.versions.append(&mut moved.versions);
-                    target.versions.sort_by_key(|version| version.number);
                     target.deleted = false;
                 }
             }
@@ -377,6 +377,26 @@ mod tests {
         assert_eq!(home.listed().count(), 0);
         assert_eq!(home.files[&path("b")].versions.len(), 2);
         assert_eq!(state.point.position, 5);
+    }
+
+    #[test]
+    fn a_file_that_moves_is_listed_above_later_versions_of_a_deleted_one() {
+        let mut state = JournalState::default();
+        let put = |text: &str, bytes| VaultEvent::Put { path: path(text), file: file(bytes) };
+        let events = [
+            VaultEvent::Created { name: "home".into() },
+            put("a", b"moved"),
+            put("b", b"deleted"),
+            VaultEvent::Deleted { path: path("b") },
+            VaultEvent::Moved { from: path("a"), to: path("b") },
+        ];
+        for (number, event) in events.into_iter().enumerate() {
+            state.apply(&vault(number as u64, event)).unwrap();
+        }
+        let home = state.vault_named("home").unwrap().1;
+        let listed: Vec<_> = home.listed().map(|(path, version)| (path, &version.file)).collect();
+        assert_eq!(listed, [(&path("b"), &file(b"moved"))]);
+        assert_eq!(home.files[&path("b")].versions.len(), 2);
     }
 
     #[test]

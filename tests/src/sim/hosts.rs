@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use samara_protocol::chain::Action;
 use samara_protocol::encoding;
 use samara_protocol::host::core::{Host, HostRules};
-use samara_protocol::host::memory::MemoryStore;
+use samara_protocol::host::memory::{MemoryImage, MemoryStore};
 use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse};
 use samara_protocol::host::{HostAnnouncement, Prices};
 use samara_protocol::sector::SectorSize;
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use super::chain::{EPOCH, SimChain, fixed_key};
 use super::chance::Chance;
+use super::disk::{Sabotage, SimDisk};
 use super::machine::{Machine, Point};
 use super::trace::{Fault, Trace};
 
@@ -71,6 +72,7 @@ struct Shared {
     chain: SimChain,
     trace: Arc<Trace>,
     keys: Vec<SecretKey>,
+    sabotage: Sabotage,
     inner: Mutex<Inner>,
 }
 
@@ -82,8 +84,10 @@ struct Inner {
 
 struct SimHost {
     disk: Arc<MemoryStore>,
+    /// The disk at an earlier moment, to which a liar goes back.
+    image: Option<MemoryImage>,
     /// Nothing while it is down.
-    running: Option<Arc<Host<Arc<MemoryStore>>>>,
+    running: Option<Arc<Host<SimDisk>>>,
     lost: bool,
     chance: Chance,
 }
@@ -104,7 +108,13 @@ impl SimHosts {
     /// # Panics
     /// When a host cannot be opened over its empty store.
     #[must_use]
-    pub fn new(seed: u64, count: usize, chain: SimChain, trace: Arc<Trace>) -> Self {
+    pub fn new(
+        seed: u64,
+        count: usize,
+        sabotage: Sabotage,
+        chain: SimChain,
+        trace: Arc<Trace>,
+    ) -> Self {
         let numbers = 1..=u8::try_from(count).unwrap_or(200);
         let keys: Vec<SecretKey> = numbers.map(fixed_key).collect();
         let mut hosts = Vec::new();
@@ -120,11 +130,11 @@ impl SimHosts {
             chain.send(key, &[], Action::AnnounceHost(announcement));
             let disk = Arc::new(MemoryStore::new(CAPACITY));
             let chance = Chance::new(seed, &format!("network to host {number}"));
-            hosts.push(SimHost { disk, running: None, lost: false, chance });
+            hosts.push(SimHost { disk, image: None, running: None, lost: false, chance });
         }
         let by_key = keys.iter().enumerate().map(|(number, key)| (key.public(), number)).collect();
         let inner = Inner { weather: Weather::FAIR, hosts, numbers: by_key };
-        let all = Self(Arc::new(Shared { chain, trace, keys, inner: Mutex::new(inner) }));
+        let all = Self(Arc::new(Shared { chain, trace, keys, sabotage, inner: Mutex::new(inner) }));
         (0..count).for_each(|number| all.start(number));
         all
     }
@@ -171,8 +181,16 @@ impl SimHosts {
         let key = self.0.keys[number].clone();
         let genesis = self.0.chain.genesis().hash();
         let now = ChainTime(EPOCH + self.0.trace.elapsed());
-        let opened = Host::open(host.disk.clone(), key, genesis, rules, prices(), true, now)
-            .expect("a host opens over a healthy disk");
+        let open = || {
+            let disk = SimDisk { store: host.disk.clone(), sabotage: self.0.sabotage };
+            Host::open(disk, key.clone(), genesis, rules, prices(), true, now)
+        };
+        let opened = open().or_else(|_| {
+            // The disk has failed: its machine is started anew.
+            host.disk.crash();
+            open()
+        });
+        let opened = opened.expect("a host opens over a healthy disk");
         host.running = Some(Arc::new(opened));
         drop(inner);
         self.0.trace.event(format_args!("host {number} starts"));
@@ -205,6 +223,32 @@ impl SimHosts {
         let mut inner = self.lock();
         inner.hosts[number].running = None;
         inner.hosts[number].lost = true;
+    }
+
+    /// Notes what a host's disk holds now.
+    pub fn remember(&self, number: usize) {
+        self.trace().event(format_args!("host {number} is remembered"));
+        let mut inner = self.lock();
+        let host = &mut inner.hosts[number];
+        host.image = Some(host.disk.image());
+    }
+
+    /// A host goes back to what was remembered of it, and starts. Whether there was something.
+    pub fn roll_back(&self, number: usize) -> bool {
+        {
+            let mut inner = self.lock();
+            let host = &mut inner.hosts[number];
+            let Some(image) = host.image.take().filter(|_| !host.lost) else { return false };
+            host.running = None;
+            host.disk.restore(&image);
+        }
+        self.trace().fault(Fault::HostLies, format_args!("host {number}"));
+        self.start(number);
+        true
+    }
+
+    fn trace(&self) -> &Trace {
+        &self.0.trace
     }
 
     /// Whether a host runs.
@@ -267,7 +311,7 @@ impl SimHosts {
         };
         let request: HostRequest = encoding::decode(body).expect("the renter's own bytes");
         let name = name(&request);
-        let facts = self.0.chain.facts(&facts_of, Host::<Arc<MemoryStore>>::concerns(&request));
+        let facts = self.0.chain.facts(&facts_of, Host::<SimDisk>::concerns(&request));
         let from = PublicKey([u8::try_from(machine).unwrap_or(u8::MAX); 32]);
         let answer = encoding::encode(&host.handle(&facts, &from, request));
         let answer_name = match encoding::decode(&answer) {

@@ -5,6 +5,7 @@
 //! | [`chance`] | draws: one stream for each concern |
 //! | [`chain`] | the real ledger, blocks on demand, real certificates |
 //! | [`hosts`] | the real host rules over stores that lose what was not synced, behind a bad network |
+//! | [`disk`] | a host's disk, and rules that hosts break to show that the simulator notices |
 //! | [`machine`] | a renter's machine: store, clock, tasks, and its death at any await |
 //! | [`files`] | the user's files |
 //! | [`model`] | what must be true, from what was acknowledged |
@@ -18,6 +19,7 @@
 
 pub mod chain;
 pub mod chance;
+pub mod disk;
 pub mod files;
 pub mod hosts;
 pub mod machine;
@@ -26,6 +28,7 @@ pub mod operations;
 pub mod run;
 pub mod trace;
 
+pub use disk::Sabotage;
 pub use run::{Options, Outcome, run};
 
 /// The text of a panic.

@@ -40,7 +40,7 @@ impl Run {
         let vault = vaults[self.chance.index(vaults.len())].clone();
         let paths: Vec<String> = names.vaults[&vault].keys().cloned().collect();
         let path = (!paths.is_empty()).then(|| paths[self.chance.index(paths.len())].clone());
-        let kind = self.chance.weighted(&[30, 20, 12, 10, 10, 4, 3, 2, 7]);
+        let kind = self.chance.weighted(&[26, 18, 12, 8, 10, 4, 3, 2, 7, 8, 5]);
         match (kind, path) {
             (0, _) => self.put_folder(&renter, vault).await,
             (2, Some(path)) => self.move_file(&renter, vault, path).await,
@@ -50,6 +50,11 @@ impl Run {
             (6, _) => self.rename_vault(&renter, vault).await,
             (7, _) => self.remove_vault(&renter, vault).await,
             (8, _) => self.backup(&renter).await,
+            (9, _) => self.put_two(&renter, vault).await,
+            // What lies in a folder must be certain to know what its removal means.
+            (10, Some(path)) if self.model.doubts() == 0 && !self.restarted => {
+                self.remove_folder(&renter, vault, path, &paths).await;
+            }
             _ => self.put_stream(&renter, vault).await,
         }
     }
@@ -195,6 +200,55 @@ impl Run {
             matches!(machine.attempt(None, LIMIT, put).await, Ended::Done(Ok(_)))
         };
         (Effect::Put { vault, path, content }, put)
+    }
+
+    /// Two puts at once.
+    async fn put_two(&mut self, renter: &Renter, vault: String) {
+        let (first, second) = (self.path(), self.path());
+        if first == second {
+            return;
+        }
+        let bytes = [self.bytes(), self.bytes()];
+        let effects = [(first, &bytes[0]), (second, &bytes[1])].map(|(path, bytes)| {
+            let content = Content::of(bytes);
+            Effect::Put { vault: vault.clone(), path, content }
+        });
+        let [mut one, mut two] = bytes.map(SimReader);
+        let request = |effect: &Effect| match effect {
+            Effect::Put { path, .. } => stream_request(&vault, path, self.number),
+            _ => unreachable!("both are puts"),
+        };
+        let puts = futures::future::join(
+            renter.put_stream(request(&effects[0]), &mut one, &Silent),
+            renter.put_stream(request(&effects[1]), &mut two, &Silent),
+        );
+        let both = async { Ok::<_, std::convert::Infallible>(puts.await) };
+        let (_, results) = self.act("put two at once", both, |never| match *never {}).await;
+        let acknowledged = results.map_or([false; 2], |(one, two)| [one.is_ok(), two.is_ok()]);
+        // Their order in the journal is not known, and their paths differ.
+        for (effect, acknowledged) in effects.into_iter().zip(acknowledged) {
+            let verdict = if acknowledged { Verdict::Acknowledged } else { Verdict::Doubtful };
+            self.judge(&verdict, effect);
+        }
+    }
+
+    async fn remove_folder(
+        &mut self,
+        renter: &Renter,
+        vault: String,
+        path: String,
+        all: &[String],
+    ) {
+        let Some((folder, _)) = path.rsplit_once('/') else { return };
+        let inside = format!("{folder}/");
+        let paths: Vec<String> = all.iter().filter(|p| p.starts_with(&inside)).cloned().collect();
+        let what = format!("remove {} files in {vault}/{folder}", paths.len());
+        let work = renter.remove(&vault, folder, true);
+        let (verdict, removed) = self.act(&what, work, |error| error.code()).await;
+        if let Some(removed) = removed.filter(|removed| *removed != paths.len() as u64) {
+            self.trace.violation(format!("{what} removes {removed}"));
+        }
+        self.judge(&verdict, Effect::Remove { vault, paths });
     }
 
     async fn move_file(&mut self, renter: &Renter, vault: String, from: String) {

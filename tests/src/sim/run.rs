@@ -17,7 +17,7 @@ use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
-use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
+use samara_renter::recovery::{RecoveryError, RecoveryOptions, RecoveryPhase};
 use samara_renter::rows::RenterState;
 use samara_renter::transfer::TransferOptions;
 use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow, VaultOptions};
@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use super::chain::SimChain;
 use super::chance::Chance;
+use super::disk::Sabotage;
 use super::files::SimFiles;
 use super::hosts::{SimHosts, Weather};
 use super::machine::{Ended, Machine, Point};
@@ -47,11 +48,13 @@ pub struct Options {
     pub operations: u64,
     /// Whether to print each event.
     pub trace: bool,
+    /// A rule that hosts break.
+    pub sabotage: Sabotage,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { operations: 25, trace: false }
+        Self { operations: 25, trace: false, sabotage: Sabotage::None }
     }
 }
 
@@ -87,7 +90,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         let trace = Arc::new(Trace::new(options.trace));
         let inside = trace.clone();
         let work = async move {
-            let mut run = Run::new(seed, inside).await;
+            let mut run = Run::new(seed, options.sabotage, inside).await;
             run.all(options.operations).await;
             run.model.acknowledged
         };
@@ -127,14 +130,16 @@ pub(super) struct Run {
     pub(super) content: Chance,
     /// Operations so far; makes names and times that differ.
     pub(super) number: u64,
+    /// Whether the renter was opened again and has acknowledged nothing since.
+    pub(super) restarted: bool,
 }
 
 impl Run {
-    async fn new(seed: u64, trace: Arc<Trace>) -> Self {
+    async fn new(seed: u64, sabotage: Sabotage, trace: Arc<Trace>) -> Self {
         let mut chance = Chance::new(seed, "operations");
         let count = [3, 3, 3, 5, 5, 9][chance.index(6)];
         let chain = SimChain::new(seed, trace.clone());
-        let hosts = SimHosts::new(seed, count, chain.clone(), trace.clone());
+        let hosts = SimHosts::new(seed, count, sabotage, chain.clone(), trace.clone());
         let mut entropy = Zeroizing::new([0; 16]);
         Chance::new(seed, "words").fill(entropy.as_mut());
         let phrase = Phrase::from_entropy(&entropy).expect("16 bytes make words");
@@ -158,6 +163,7 @@ impl Run {
             trouble: Chance::new(seed, "trouble"),
             content: Chance::new(seed, "content"),
             number: 0,
+            restarted: false,
             trace,
         };
         run.form().await;
@@ -207,6 +213,7 @@ impl Run {
 
     async fn all(&mut self, operations: u64) {
         self.reopen().await;
+        self.resolve().await;
         for _ in 0..operations {
             self.number += 1;
             self.trouble().await;
@@ -261,6 +268,9 @@ impl Run {
             }
             _ => {}
         }
+        if trouble.per_mille(60) {
+            self.hosts.remember(trouble.index(count));
+        }
         if trouble.per_mille(40) {
             self.trace.fault(Fault::RenterCrash, format_args!("m{}", self.machine.number()));
             self.die().await;
@@ -269,6 +279,42 @@ impl Run {
         if self.trouble.per_mille(35) {
             self.take_over().await;
         }
+        if self.trouble.per_mille(60) {
+            self.visit().await;
+        }
+    }
+
+    /// A machine that only reads: it must see what is acknowledged, or say that something may be
+    /// missing.
+    async fn visit(&mut self) {
+        let visitor = Machine::new(self.seed, 1_000 + self.machines, self.trace.clone());
+        self.machines += 1;
+        let world = visitor.world(&self.chain, &self.hosts, &self.files);
+        let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
+        let (keys, config) = (self.keys.clone(), self.config);
+        let visit = async {
+            let renter =
+                Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
+            let report =
+                renter.recover(options, &Silent).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((self.observe(&renter).await?, report))
+        };
+        match visitor.attempt(None, LIMIT, visit).await {
+            Ended::Done(Ok((seen, report))) => {
+                let missing = report.may_be_missing;
+                self.trace.event(format_args!("a visitor sees all but {missing:?}"));
+                if missing.is_none()
+                    && let Err(difference) = self.model.check(&seen)
+                {
+                    self.trace.violation(format!("a visitor sees: {difference}"));
+                }
+            }
+            Ended::Done(Err(error)) => {
+                self.trace.event(format_args!("a visitor fails: {error}"));
+            }
+            _ => self.trace.violation("a visit does not end".into()),
+        }
+        visitor.crash().await;
     }
 
     /// Lets the renter's machine die, if anything runs on it.
@@ -287,7 +333,7 @@ impl Run {
                 self.machine.plan_crash(point, after);
             }
             let opening = async {
-                let renter = Renter::open(world, self.keys.clone(), self.config.clone())
+                let renter = Renter::open(world, self.keys.clone(), self.config)
                     .await
                     .map_err(|error| error.to_string())?;
                 if renter.status().state == RenterState::Fresh {
@@ -301,6 +347,7 @@ impl Run {
                     self.machine.forget_plan();
                     self.trace.event(format_args!("m{} open", self.machine.number()));
                     self.renter = Some(renter);
+                    self.restarted = true;
                     return;
                 }
                 Ended::Done(Err(error)) => {
@@ -344,6 +391,12 @@ impl Run {
     /// Compares what the renter lists with the model.
     pub(super) async fn look(&mut self, when: &str) -> Option<Names> {
         let renter = self.renter.clone()?;
+        // After a restart it is not known locally what a quorum held: the listing may lag until the
+        // next change is acknowledged.
+        if self.restarted && renter.status().unacknowledged > 0 {
+            return None;
+        }
+        self.restarted = false;
         let seen = match self.observe(&renter).await {
             Ok(seen) => seen,
             Err(error) => {
@@ -421,6 +474,7 @@ impl Run {
                     if let Some(seen) = self.look("when all is acknowledged").await {
                         self.model.settle(seen);
                     }
+                    self.check_money().await;
                     return;
                 }
                 Err(error) if attempt == 0 => {
@@ -452,17 +506,17 @@ impl Run {
         self.machine = fresh;
         let faults = self.trouble.per_mille(500);
         if let Some((effect, put)) = last_words {
-            let (done, report) = futures::future::join(put, self.recover(faults)).await;
+            let (done, recovered) = futures::future::join(put, self.recover(faults)).await;
             if done {
                 self.trace.event(format_args!("the old machine's put was acknowledged"));
                 self.model.acknowledge(effect);
             } else {
                 self.model.doubt(effect);
             }
-            if report.is_none() {
+            if !recovered {
                 return;
             }
-        } else if self.recover(faults).await.is_none() {
+        } else if !self.recover(faults).await {
             return;
         }
         if let Some(seen) = self.look("after a take-over").await {
@@ -492,7 +546,7 @@ impl Run {
     }
 
     /// Recovers on this run's machine, whose store may be empty, until it is done.
-    async fn recover(&mut self, faults: bool) -> Option<RecoveryReport> {
+    async fn recover(&mut self, faults: bool) -> bool {
         let mut problem = String::new();
         for attempt in 0..PATIENCE {
             if attempt == PATIENCE / 2 {
@@ -507,29 +561,35 @@ impl Run {
                 let (point, after) = self.crash_point(24);
                 self.machine.plan_crash(point, after);
             }
-            let (keys, config) = (self.keys.clone(), self.config.clone());
+            let (keys, config) = (self.keys.clone(), self.config);
             let work = async {
                 let renter =
                     Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
                 let report = renter.recover(RecoveryOptions::default(), &Silent).await;
-                Ok::<_, String>((renter, report.map_err(|error| error.to_string())))
+                let outcome = match report {
+                    Ok(report) => Ok((report.outcome, report.hosts_silent)),
+                    // An earlier attempt had come to its end when it died.
+                    Err(RecoveryError::Active) => Ok((RecoveryPhase::Done, Vec::new())),
+                    Err(error) => Err(error.to_string()),
+                };
+                Ok::<_, String>((renter, outcome))
             };
             let machine = self.machine.clone();
             match machine.attempt(None, LIMIT, work).await {
-                Ended::Done(Ok((renter, Ok(report)))) => {
-                    self.trace.event(format_args!("recovered: {:?}", report.outcome));
-                    match report.outcome {
+                Ended::Done(Ok((renter, Ok((outcome, silent))))) => {
+                    self.trace.event(format_args!("recovered: {outcome:?}"));
+                    match outcome {
                         RecoveryPhase::Done => {
                             self.machine.forget_plan();
                             self.renter = Some(renter);
-                            return Some(report);
+                            return true;
                         }
                         RecoveryPhase::ReadOnly => {
-                            problem = format!("read-only: {:?}", report.hosts_silent);
+                            problem = format!("read-only: {silent:?}");
                         }
                         other => {
                             self.trace.violation(format!("the recovery ends as {other:?}"));
-                            return None;
+                            return false;
                         }
                     }
                     drop(renter);
@@ -543,7 +603,7 @@ impl Run {
                 }
                 Ended::Done(Err(error)) => {
                     self.trace.violation(format!("the renter does not open: {error}"));
-                    return None;
+                    return false;
                 }
                 Ended::Crashed | Ended::Cancelled => {
                     self.trace.fault(Fault::RenterCrashInside, format_args!("in a recovery"));
@@ -551,12 +611,26 @@ impl Run {
                 }
                 Ended::Hung => {
                     self.trace.violation("a recovery hangs".into());
-                    return None;
+                    return false;
                 }
             }
         }
         self.trace.violation(format!("the recovery does not come to its end: {problem}"));
-        None
+        false
+    }
+
+    /// The money must be where this node pays from.
+    async fn check_money(&mut self) {
+        let Some(renter) = self.renter.clone() else { return };
+        // Upkeep has some time for what a silent chain has left undone.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        match renter.wallet().await {
+            Ok(wallet) if wallet.balance < Amount::coins(9_000) => {
+                self.trace.violation(format!("the money is not where this node pays: {wallet:?}"));
+            }
+            Ok(_) => {}
+            Err(error) => self.trace.violation(format!("the wallet cannot be seen: {error}")),
+        }
     }
 
     /// Everything loses power, some hosts are gone, and a fresh machine has the words only.
@@ -568,7 +642,11 @@ impl Run {
         self.chain.set_faults(0, 0);
         let count = self.hosts.count();
         let quorum = Quorum::of(count);
-        let most = usize::from(self.redundancy.margin).min(count - quorum.write);
+        let mut most = usize::from(self.redundancy.margin).min(count - quorum.read);
+        // Shards that a host has forgotten are lost like those of a host that is gone.
+        if quorum.liars > 0 && most > 0 && self.hosts.roll_back(self.trouble.index(count)) {
+            most -= 1;
+        }
         for _ in 0..self.trouble.within(0, most as u64) {
             let left = self.hosts.surviving();
             self.hosts.lose(left[self.trouble.index(left.len())]);
@@ -576,12 +654,17 @@ impl Run {
         let (old_machine, old) = (self.machine.clone(), self.renter.take());
         self.machine = Machine::new(self.seed, self.machines, self.trace.clone());
         self.machines += 1;
-        if self.recover(false).await.is_none() {
+        if !self.recover(false).await {
             return;
         }
         let Some(seen) = self.look("at the end").await else { return };
         self.read_all("at the end", &seen).await;
+        self.check_money().await;
         if let Some(old) = old {
+            if self.trouble.per_mille(500) {
+                // A promise outlives its host's life.
+                self.hosts.heal();
+            }
             self.check_fenced(&old, &old_machine).await;
         }
     }

@@ -26,6 +26,8 @@ pub enum Fault {
     HostDisk,
     /// A host is gone for good.
     HostLost,
+    /// A host shows what it held at an earlier moment.
+    HostLies,
     /// A renter died while it was idle.
     RenterCrash,
     /// A renter died inside an operation.
