@@ -225,10 +225,8 @@ impl<'a> Story<'a> {
         let step = self.teller.begin("lose", "killing the renter");
         self.network.kill(LOST).await?;
         remove(&place.folder)?;
-        let memory = peak
-            .map(|peak| format!(" (it held {} at most)", display::size(peak)))
-            .unwrap_or_default();
-        let text = format!("the renter is killed, its folder deleted{memory}");
+        self.peak_before = peak;
+        let text = "the renter is killed and its folder deleted".to_owned();
         self.teller.end(step, Told::new(text, json!({ "peak_memory": peak })));
         Ok(words)
     }
@@ -335,10 +333,8 @@ impl<'a> Story<'a> {
             client.run("/v1/restore", &request, |event| step.progress.take(event)).await?;
         let files = report.files;
         let peak = self.peak_after();
-        let memory =
-            peak.map(|peak| format!(" ({} at most)", display::size(peak))).unwrap_or_default();
         let text = format!(
-            "{}, {} fetched and verified{memory}",
+            "{}, {} fetched and verified",
             display::count(files.restored_files, "file"),
             display::size(files.restored_bytes)
         );

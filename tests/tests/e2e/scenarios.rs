@@ -64,7 +64,7 @@ fn a_lost_machine_is_recovered_from_its_words() {
 
         let machine = shared.machine(&renter.words).await;
         let report = machine.run(&["recover", "start"]).await.ok();
-        assert_eq!(report["outcome"]["phase"], "done", "{report}");
+        assert_eq!(report["outcome"], "done", "{report}");
         assert_eq!(report["files"], files.files.len());
         let backups = machine.run(&["backup", "list"]).await.ok();
         assert_eq!(backups[0]["name"], "first");
@@ -245,10 +245,8 @@ fn a_crash_in_the_middle_of_a_backup_is_gone_on_from() {
         renter.restart().await;
 
         // Either nothing is known of it and it can be made, or it is there and completes by itself.
-        let listed = renter.run(&["backup", "list"]).await.ok();
-        if listed.as_array().unwrap().is_empty() {
-            renter.run(&create).await.ok();
-        }
+        let again = renter.run(&create).await;
+        assert!(again.code == 0 || again.last()["code"] == "exists", "{:?}", again.last());
         renter.run(&["backup", "create", "whole"]).await.ok();
         renter.lose().await;
         let machine = shared.machine(&renter.words).await;
