@@ -31,6 +31,7 @@ impl Run {
     /// One operation, drawn.
     pub(super) async fn operation(&mut self) {
         let Some(renter) = self.renter.clone() else { return };
+        self.note_tolerance(&renter);
         let names = self.model.likely();
         let vaults: Vec<String> =
             names.vaults.keys().filter(|name| *name != "markers").cloned().collect();
@@ -106,6 +107,14 @@ impl Run {
                 (Verdict::Doubtful, None)
             }
         }
+    }
+
+    /// Slabs are acknowledged by fewer hosts while there are fewer contracts.
+    fn note_tolerance(&mut self, renter: &Renter) {
+        let (data, margin) =
+            (usize::from(self.redundancy.data), usize::from(self.redundancy.margin));
+        let acknowledged_by = renter.contracts().len().min(data + margin);
+        self.tolerance = self.tolerance.min(acknowledged_by.saturating_sub(data));
     }
 
     fn judge(&mut self, verdict: &Verdict, effect: Effect) {

@@ -130,6 +130,8 @@ pub(super) struct Run {
     pub(super) content: Chance,
     /// Operations so far; makes names and times that differ.
     pub(super) number: u64,
+    /// Hosts that every acknowledged slab may lose.
+    pub(super) tolerance: usize,
     /// Whether the renter was opened again and has acknowledged nothing since.
     pub(super) restarted: bool,
 }
@@ -164,6 +166,7 @@ impl Run {
             content: Chance::new(seed, "content"),
             number: 0,
             restarted: false,
+            tolerance: usize::from(redundancy.margin),
             trace,
         };
         run.form().await;
@@ -635,14 +638,17 @@ impl Run {
 
     /// Everything loses power, some hosts are gone, and a fresh machine has the words only.
     async fn last_check(&mut self) {
-        if self.renter.is_none() || !self.trace.violations().is_empty() {
+        let known = self.renter.as_ref().is_some_and(|renter| !renter.status().head_set.is_empty());
+        if !known || !self.trace.violations().is_empty() {
             return;
         }
         self.hosts.heal();
         self.chain.set_faults(0, 0);
         let count = self.hosts.count();
-        let quorum = Quorum::of(count);
-        let mut most = usize::from(self.redundancy.margin).min(count - quorum.read);
+        // A node that took over from few hosts has a smaller head set until the others are back.
+        let set = self.renter.as_ref().map_or(0, |renter| renter.status().head_set.len());
+        let quorum = Quorum::of(set);
+        let mut most = self.tolerance.min(set - quorum.read);
         // Shards that a host has forgotten are lost like those of a host that is gone.
         if quorum.liars > 0 && most > 0 && self.hosts.roll_back(self.trouble.index(count)) {
             most -= 1;
