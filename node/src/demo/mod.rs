@@ -128,7 +128,7 @@ fn default_shape(hosts: usize) -> Shape {
 
 fn conclude(teller: &Teller, outcome: &Outcome) -> Result<Exit, Failure> {
     let comparison = &outcome.comparison;
-    let took = teller.elapsed();
+    let took = outcome.took;
     let value = json!({
         "equal": comparison.equal,
         "missing": comparison.missing,

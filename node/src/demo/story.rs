@@ -1,6 +1,7 @@
 //! The steps of the story, in order.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use samara_protocol::keys::Phrase;
 use samara_renter::backup::{BackupRequest, BackupRow, RestoreReport, RestoreRequest};
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub comparison: Comparison,
     /// Bytes of the folder.
     pub bytes: u64,
+    /// How long it was.
+    pub took: Duration,
 }
 
 /// One telling.
@@ -41,6 +44,8 @@ pub struct Story<'a> {
     teller: &'a Teller,
     network: &'a mut Network,
     restored: PathBuf,
+    /// Most memory of the renter that stored.
+    peak_before: Option<u64>,
 }
 
 impl<'a> Story<'a> {
@@ -51,7 +56,7 @@ impl<'a> Story<'a> {
         network: &'a mut Network,
         folder: &Path,
     ) -> Self {
-        Self { script, teller, network, restored: folder.join("restored") }
+        Self { script, teller, network, restored: folder.join("restored"), peak_before: None }
     }
 
     /// Plays it through.
@@ -75,7 +80,8 @@ impl<'a> Story<'a> {
         self.list(&client).await?;
         self.restore(&client).await?;
         let comparison = self.compare(&original).await?;
-        Ok(Outcome { comparison, bytes: original.bytes() })
+        self.tell_memory();
+        Ok(Outcome { comparison, bytes: original.bytes(), took: self.teller.elapsed() })
     }
 
     async fn look(&self) -> Result<Inventory, Failure> {
@@ -237,6 +243,8 @@ impl<'a> Story<'a> {
         let lost: Vec<_> = self.network.layout().of(Role::Host).skip(first).cloned().collect();
         for place in &lost {
             self.network.kill(&place.name()).await?;
+        }
+        for place in &lost {
             remove(&place.folder)?;
         }
         let text = format!(
@@ -326,8 +334,7 @@ impl<'a> Story<'a> {
         let report: RestoreReport =
             client.run("/v1/restore", &request, |event| step.progress.take(event)).await?;
         let files = report.files;
-        let name = self.network.layout().of(Role::Renter).last().map(|place| place.name());
-        let peak = name.and_then(|name| self.peak_memory(&name));
+        let peak = self.peak_after();
         let memory =
             peak.map(|peak| format!(" ({} at most)", display::size(peak))).unwrap_or_default();
         let text = format!(
@@ -367,6 +374,24 @@ impl<'a> Story<'a> {
         let fields = json!({ "equal": comparison.equal, "missing": comparison.missing.len() });
         self.teller.end(step, Told::new(text, fields).moving(original.bytes()));
         Ok(comparison)
+    }
+
+    fn tell_memory(&self) {
+        let after = self.peak_after();
+        if let (Some(before), Some(after)) = (self.peak_before, after) {
+            let text = format!(
+                "the renter held {} at most to store, {} to restore",
+                display::size(before),
+                display::size(after)
+            );
+            self.teller.note("memory", &text, json!({ "before": before, "after": after }));
+        }
+    }
+
+    /// Most memory of the renter that restores.
+    fn peak_after(&self) -> Option<u64> {
+        let place = self.network.layout().of(Role::Renter).last()?;
+        self.peak_memory(&place.name())
     }
 
     fn peak_memory(&self, name: &str) -> Option<u64> {

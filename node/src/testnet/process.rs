@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,11 @@ pub struct RunningNode {
 }
 
 enum Inner {
-    Process(Child),
+    Process {
+        child: Child,
+        /// Held apart: waiting for a child closes the input that it still holds, and ends the node.
+        input: Option<ChildStdin>,
+    },
     Task { stop: CancellationToken, task: JoinHandle<Result<(), DaemonError>> },
 }
 
@@ -58,8 +62,8 @@ impl RunningNode {
                 .map_err(|source| TestnetError::File { path: stale, source })?;
         }
         let inner = match runner {
-            Runner::Processes(program) => Inner::Process(spawn(program, place, false)?),
-            Runner::Detached(program) => Inner::Process(spawn(program, place, true)?),
+            Runner::Processes(program) => process(spawn(program, place, false)?),
+            Runner::Detached(program) => process(spawn(program, place, true)?),
             Runner::Tasks => task(place)?,
         };
         Ok(Self { place: place.clone(), inner })
@@ -75,7 +79,7 @@ impl RunningNode {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         match &self.inner {
-            Inner::Process(child) => child.id(),
+            Inner::Process { child, .. } => child.id(),
             Inner::Task { .. } => None,
         }
     }
@@ -112,7 +116,7 @@ impl RunningNode {
     /// Waits until the node ends, and gives what it said last.
     pub async fn died(&mut self) -> String {
         match &mut self.inner {
-            Inner::Process(child) => {
+            Inner::Process { child, .. } => {
                 // An error means that there is no such process any more.
                 let _ = child.wait().await;
                 log_end(&self.place.log())
@@ -132,7 +136,7 @@ impl RunningNode {
     /// [`TestnetError::File`] when the system refuses.
     pub async fn kill(&mut self) -> Result<(), TestnetError> {
         match &mut self.inner {
-            Inner::Process(child) => child
+            Inner::Process { child, .. } => child
                 .kill()
                 .await
                 .map_err(|source| TestnetError::File { path: self.place.folder.clone(), source }),
@@ -152,8 +156,8 @@ impl RunningNode {
     /// # Errors
     /// [`TestnetError::File`] when the system refuses.
     pub async fn stop(mut self) -> Result<(), TestnetError> {
-        if let Inner::Process(child) = &mut self.inner {
-            match child.stdin.take() {
+        if let Inner::Process { child, input } = &mut self.inner {
+            match input.take() {
                 // The node was started with `--until-input-ends`.
                 Some(input) => drop(input),
                 None => ask_to_stop(&self.place.folder).await,
@@ -209,6 +213,11 @@ fn spawn(program: &Path, place: &NodePlace, detached: bool) -> Result<Child, Tes
         command.arg("--until-input-ends").stdin(Stdio::piped()).kill_on_drop(true);
     }
     command.spawn().map_err(fail(program.to_owned()))
+}
+
+fn process(mut child: Child) -> Inner {
+    let input = child.stdin.take();
+    Inner::Process { child, input }
 }
 
 fn task(place: &NodePlace) -> Result<Inner, TestnetError> {
