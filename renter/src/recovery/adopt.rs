@@ -1,6 +1,7 @@
 //! The newest head becomes this node's journal; contracts and money follow.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::contract::ContractId;
@@ -222,15 +223,30 @@ impl Recovery {
         self.journal.confirm().await?;
         let hosts_written = self.journal.status().settled as u64;
         self.set_phase(RecoveryPhase::TakingOver { hosts_written });
+        report.money_moved = self.collect_money().await;
+        Ok(())
+    }
+
+    /// Moves what the accounts of older epochs hold to this epoch's. The old node may still spend;
+    /// what it leaves is moved. What fails is tried again by upkeep, and after a restart.
+    pub(crate) async fn collect_money(&self) -> Amount {
         let account = self.journal.status().account;
-        for old in 0..account {
-            // The old node may still spend; what it leaves is moved. A failure costs nothing but time.
+        let mut moved = Amount::ZERO;
+        let mut collected = self.shared.collected.load(Ordering::Relaxed);
+        for old in collected..account {
             match self.move_money(old, account).await {
-                Ok(moved) => report.money_moved = report.money_moved.saturating_add(moved),
+                Ok(amount) => {
+                    moved = moved.saturating_add(amount);
+                    // Only what lies below without a gap is done with.
+                    if collected == old {
+                        collected = old.saturating_add(1);
+                    }
+                }
                 Err(error) => tracing::warn!(%error, account = old, "money was not moved"),
             }
         }
-        Ok(())
+        self.shared.collected.store(collected, Ordering::Relaxed);
+        moved
     }
 
     /// Moves what an older epoch's account holds to this epoch's.

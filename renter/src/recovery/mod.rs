@@ -24,6 +24,7 @@ mod progress;
 mod scan;
 mod types;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use error::RecoveryError;
@@ -47,6 +48,8 @@ struct Context<'a> {
 struct Shared {
     status: Mutex<RecoveryStatus>,
     stop: watch::Sender<bool>,
+    /// Accounts below this one were found empty, or emptied, since this process started.
+    collected: AtomicU64,
 }
 
 /// The recovery of a renter. A cheap clone.
@@ -104,7 +107,11 @@ impl Recovery {
         };
         let status =
             RecoveryStatus { progress: phase, report: stored.report, ..Default::default() };
-        let shared = Shared { status: Mutex::new(status), stop: watch::Sender::new(false) };
+        let shared = Shared {
+            status: Mutex::new(status),
+            stop: watch::Sender::new(false),
+            collected: AtomicU64::new(0),
+        };
         Ok(Self { world, keys, book, journal, slabs, shared: Arc::new(shared) })
     }
 
