@@ -152,6 +152,15 @@ impl MortalStore {
         Self { disk: self.disk.clone(), commits: Arc::new(AtomicI64::new(commits)) }
     }
 
+    /// Another disk with the same bytes.
+    pub(crate) async fn copied(&self) -> Self {
+        let copy = Self::immortal();
+        let rows = self.disk.scan(b"", None, usize::MAX).await.unwrap();
+        let writes = rows.into_iter().map(|(key, value)| Write::Put(key, value)).collect();
+        copy.disk.commit(writes).await.unwrap();
+        copy
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.commits.load(Ordering::SeqCst) < 0
     }

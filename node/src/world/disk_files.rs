@@ -94,7 +94,9 @@ impl Files for DiskFiles {
         let temporary = blocking("create", path, |path| {
             let folder = parent(path);
             fs::create_dir_all(folder)?;
-            tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)
+            // The system takes away what the user's umask does not allow.
+            let mode = Permissions::from_mode(0o666);
+            tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(folder)
         })
         .await?;
         let handle = temporary.reopen().map_err(|source| error("create", path, source))?;
@@ -144,8 +146,12 @@ impl WriteFile for DiskWrite {
         drop(file);
         blocking("finish", &path, move |path| {
             let time = SystemTime::UNIX_EPOCH + Duration::from_millis(modified);
-            let mode = if executable { 0o755 } else { 0o644 };
-            temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
+            if executable {
+                // Whoever may read it may run it.
+                let mode = temporary.as_file().metadata()?.permissions().mode();
+                let mode = mode | ((mode & 0o444) >> 2);
+                temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
+            }
             temporary.as_file().set_times(FileTimes::new().set_modified(time))?;
             temporary.as_file().sync_all()?;
             temporary.persist(path).map_err(|failed| failed.error)?;

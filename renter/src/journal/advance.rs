@@ -29,7 +29,11 @@ impl Owner {
         }
         if self.may_write().is_ok() {
             self.refresh_slots();
-            self.acknowledge();
+            // The next append writes the mark too; without one it is written now, so that a restart
+            // lists what was acknowledged before any host has answered it.
+            if self.acknowledge() && self.parked.is_empty() {
+                self.write_mark().await;
+            }
             if let Err(error) = self.shift_base().await {
                 self.problem = Some(error.to_string());
             }
@@ -44,7 +48,7 @@ impl Owner {
         self.publish();
     }
 
-    async fn fence(&mut self, by: Epoch) {
+    pub(super) async fn fence(&mut self, by: Epoch) {
         if self.meta.fenced != Some(by) {
             self.meta.fenced = Some(by);
             tracing::warn!(%by, "another node has taken over; this one stops writing");
@@ -95,10 +99,20 @@ impl Owner {
         None
     }
 
-    /// Publishes what a quorum holds, and answers those who waited for it.
-    fn acknowledge(&mut self) {
-        let Some(written) = self.written() else { return };
-        if written > self.meta.acknowledged {
+    /// Writes down what is acknowledged.
+    async fn write_mark(&mut self) {
+        if let Err(error) = self.world.store.commit(vec![local::put_meta(&self.meta)]).await {
+            // Nothing is lost by it: the next start asks the hosts.
+            tracing::warn!(%error, "what is acknowledged could not be written down");
+        }
+    }
+
+    /// Publishes what a quorum holds, and answers those who waited for it. Gives whether that is more
+    /// than before.
+    fn acknowledge(&mut self) -> bool {
+        let Some(written) = self.written() else { return false };
+        let more = written > self.meta.acknowledged;
+        if more {
             let skip = self.meta.acknowledged.saturating_sub(self.base.point.position);
             let count = written - self.meta.acknowledged;
             let span = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -117,6 +131,7 @@ impl Owner {
                 answer(waiter.reply, Ok(waiter.point));
             }
         }
+        more
     }
 
     /// Ends a change of the head set that both sets hold, or starts one that is due.

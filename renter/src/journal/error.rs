@@ -19,7 +19,9 @@ pub enum JournalError {
     #[error("this node is read-only: its recovery did not reach a quorum of hosts")]
     ReadOnly,
     /// Another node writes for these words now. Nothing was changed.
-    #[error("another node has taken over with epoch {by}; this one has stopped writing")]
+    #[error(
+        "another node or an older copy of this folder writes for these words (epoch {by}); this one has stopped writing"
+    )]
     Fenced {
         /// The other node's epoch.
         by: Epoch,

@@ -389,6 +389,14 @@ impl Owner {
         match outcome {
             Outcome::Written(contract, written) => {
                 if let Err(failure) = &written.result {
+                    if failure.diverged() {
+                        tracing::error!(
+                            reason = failure.reason(),
+                            "this folder is an older copy, or a copy is in use: it stops writing"
+                        );
+                        // Recovering here claims a new epoch over the newest head.
+                        self.fence(self.meta.epoch).await;
+                    }
                     tracing::debug!(contract = %contract.short(), reason = failure.reason(), "head write failed");
                 }
                 if let Some(slot) = self.slots.get_mut(&contract) {

@@ -6,13 +6,13 @@ use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::hash::BlockHash;
 use samara_protocol::host::message::{MAX_HEAD, Refusal, SlotState};
-use samara_protocol::journal::Entry;
-use samara_protocol::journal::head::HeadBase;
+use samara_protocol::journal::head::{self, HeadBase};
+use samara_protocol::journal::{Entry, JournalPoint};
 use samara_protocol::keys::tree::HeadKey;
 use samara_protocol::units::{Epoch, Millis};
 
 use super::image::{Prepared, Sealer, SlotImage};
-use crate::contract::{ContractError, ContractHandle, Reports};
+use crate::contract::{ContractError, ContractHandle, HeadAnswer, Reports};
 use crate::world::Randomness;
 
 /// Sequences left free above a slot that this process has not written: a write of the life before may
@@ -129,6 +129,8 @@ pub(super) struct Failure {
     /// Whether the slot may have changed.
     slot_unknown: bool,
     conflict: bool,
+    /// Whether another writer of the same epoch was found.
+    diverged: bool,
     reason: String,
 }
 
@@ -139,7 +141,7 @@ impl From<ContractError> for Failure {
         let internal =
             matches!(&error, ContractError::Refused { refusal: Refusal::Internal(_), .. });
         let slot_unknown = conflict || internal || error.is_in_doubt();
-        Self { slot_unknown, conflict, reason: error.to_string() }
+        Self { slot_unknown, conflict, diverged: false, reason: error.to_string() }
     }
 }
 
@@ -155,8 +157,10 @@ impl Job {
         let prepared = match &self.image {
             Some(image) => self.prepare(image, *sequence),
             None => {
-                let shown = self.handle.link().latest().await?.slot.state;
+                let answer = self.handle.link().head().await?;
+                let shown = answer.status.slot.state;
                 self.check(&shown);
+                self.compare(&answer)?;
                 *sequence = (*sequence).max(shown.sequence).saturating_add(LEAP);
                 self.full(*sequence)
             }
@@ -165,7 +169,8 @@ impl Job {
         *sequence = (*sequence).max(image.state.sequence);
         if image.state.length as usize > MAX_HEAD {
             let reason = format!("a head of {} bytes is over the limit", image.state.length);
-            return Err(Failure { slot_unknown: false, conflict: false, reason });
+            let (slot_unknown, conflict, diverged) = (false, false, false);
+            return Err(Failure { slot_unknown, conflict, diverged, reason });
         }
         match expected {
             Some(expected) => self.handle.head_append(expected, bytes, image.state).await?,
@@ -201,6 +206,46 @@ impl Job {
         }
     }
 
+    /// A head of this very epoch that this journal does not lead to was written by another copy of this
+    /// node's folder, or by this node before its folder was set back. To write over it would destroy
+    /// what was acknowledged. (Heads of lower epochs were judged when this epoch was claimed; a host
+    /// that holds a higher one refuses.)
+    fn compare(&self, answer: &HeadAnswer) -> Result<(), Failure> {
+        let slot = &answer.status.slot;
+        let key = self.key.as_bytes();
+        let Ok(head) = head::open(key, &self.genesis, &self.contract, slot, &answer.head) else {
+            // Empty, or damaged at the host: there is nothing in it to be lost.
+            return Ok(());
+        };
+        if head.epoch != self.epoch || self.leads_to(&head.point) {
+            return Ok(());
+        }
+        Err(Failure {
+            slot_unknown: true,
+            conflict: false,
+            diverged: true,
+            reason: format!(
+                "the host holds a head of this epoch at position {} that this journal does not lead to",
+                head.point.position
+            ),
+        })
+    }
+
+    /// Whether a point lies on this journal, as far as its entries since the base tell.
+    fn leads_to(&self, point: &JournalPoint) -> bool {
+        let mut at = self.base.point;
+        if point.position < at.position {
+            return true;
+        }
+        for entry in &self.tail {
+            if at.position == point.position {
+                break;
+            }
+            at = at.after(entry);
+        }
+        at == *point
+    }
+
     /// A host that shows less than it confirmed is found out.
     fn check(&self, shown: &SlotState) {
         if shown.sequence < self.confirmed {
@@ -219,6 +264,11 @@ pub(super) fn base_bytes(base: &HeadBase) -> usize {
 }
 
 impl Failure {
+    /// Whether another writer of the same epoch was found.
+    pub(super) const fn diverged(&self) -> bool {
+        self.diverged
+    }
+
     /// What happened, for people.
     pub(super) fn reason(&self) -> &str {
         &self.reason

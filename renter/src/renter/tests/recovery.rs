@@ -71,6 +71,40 @@ async fn what_was_acknowledged_comes_back_from_the_words_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_older_copy_of_the_folder_writes_over_nothing() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/one/a", b"1", 10);
+    node.put("/one", "home").await;
+    let copy = node.store.copied().await;
+    node.files.put("/two/b", b"2", 10);
+    node.put("/two", "home").await;
+    let files = node.files.clone();
+    node.lose().await;
+
+    let old = Node::with(&bench, copy, files, config()).await;
+    let refused = old.renter.create_vault("other").await.unwrap_err();
+    assert_eq!(refused.code(), "fenced", "{refused}");
+    assert_eq!(recover(&old).await.outcome, RecoveryPhase::Done);
+    assert_eq!(old.renter.status().files, 2);
+    old.renter.create_vault("other").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_is_listed_after_a_restart_before_any_host_answers() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    let (store, files) = (node.store.clone(), node.files.clone());
+    node.lose().await;
+
+    bench.set(0..8, Fault::Dead);
+    let node = Node::with(&bench, store, files, config()).await;
+    assert_eq!(node.renter.status().files, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_old_node_is_fenced_and_says_so() {
     let bench = Bench::empty(8).await;
     let old = Node::fresh(&bench).await;
