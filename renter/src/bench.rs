@@ -18,7 +18,7 @@ use samara_protocol::encoding;
 use samara_protocol::hash::{ContractNonce, TransactionId};
 use samara_protocol::host::core::{ChainFacts, Host, HostRules};
 use samara_protocol::host::memory::MemoryStore;
-use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse};
+use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse, Refusal};
 use samara_protocol::host::{HostAnnouncement, Prices};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::phrase::Phrase;
@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     LosesCommits(u32),
     /// Commits never reach it, so many times.
     DropsCommits(u32),
+    /// It says that it promised the highest epoch there is, and refuses whatever is below.
+    Fences,
     /// It waits so many milliseconds before it answers.
     Slow(u64),
 }
@@ -324,7 +326,22 @@ impl HostClient for TestHosts {
         let facts = self.chain.facts(host, contract);
         // The messages travel as bytes, as they do in earnest.
         let request = encoding::decode(&encoding::encode(&request)).unwrap();
+        let lie = Epoch { counter: u64::MAX, writer: [0xff; 16] };
+        if let (Fault::Fences, HostRequest::Contract(request)) = (fault, &request)
+            && matches!(kind, "store" | "commit" | "promise" | "read")
+        {
+            let given = request.epoch;
+            return Ok(HostResponse::Refused(Refusal::Fenced { given, promised: lie }));
+        }
         let mut answer = target.host.handle(&facts, &PublicKey([200; 32]), request);
+        if fault == Fault::Fences {
+            match &mut answer {
+                HostResponse::Latest(status) | HostResponse::Head { status, .. } => {
+                    status.promised = lie;
+                }
+                _ => {}
+            }
+        }
         if let (Fault::Flips, HostResponse::Range { data, .. }) = (fault, &mut answer) {
             data[0] ^= 1;
         }

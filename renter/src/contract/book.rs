@@ -463,6 +463,7 @@ impl ContractBook {
         if let Some(row) = self.lock().get_mut(&index) {
             row.live = None;
         }
+        self.tell_writer();
         Ok(())
     }
 
@@ -570,7 +571,16 @@ impl ContractBook {
         }));
         row.live = Some(handle.clone());
         row.record.known = None;
+        drop(table);
+        self.tell_writer();
         Some(handle)
+    }
+
+    /// Whose words count when hosts say that another node has taken over.
+    fn tell_writer(&self) {
+        let table = self.lock();
+        let live = table.values().filter(|row| row.live.is_some());
+        self.0.writer.set_hosts(live.map(|row| row.record.host));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostIndex, Row>> {

@@ -243,6 +243,11 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
             }
             Err(error) => {
                 data.pending = None;
+                if let ContractError::Refused { refusal: Refusal::Payment { needed, .. }, .. } =
+                    error
+                {
+                    return Err(handle.out_of_money(needed));
+                }
                 return Err(error);
             }
         }

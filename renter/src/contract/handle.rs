@@ -352,13 +352,25 @@ impl ContractHandle {
                     *self.0.prices.lock().await = None;
                     *self.0.synced.lock().await = false;
                 }
-                ContractError::Fenced { promised, .. } if access == Access::Read && !fenced => {
+                ContractError::Refused { refusal: Refusal::Payment { needed, .. }, .. } => {
+                    return Err(self.out_of_money(*needed));
+                }
+                ContractError::Fenced { promised, .. }
+                | ContractError::Refused { refusal: Refusal::Fenced { promised, .. }, .. }
+                    if access == Access::Read && !fenced =>
+                {
                     fenced = true;
                     *lock(&self.0.promised) = *promised;
                 }
                 _ => return Err(error),
             }
         }
+    }
+
+    /// The host finds a payment too small that cannot be raised: this contract's money is at its end.
+    pub(super) fn out_of_money(&self, needed: Amount) -> ContractError {
+        let funds = self.0.terms.funds;
+        ContractError::OutOfMoney { host: self.host(), contract: self.id(), needed, funds }
     }
 
     /// Makes sure once that the purse counts what the host counts.

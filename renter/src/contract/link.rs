@@ -167,16 +167,15 @@ impl ContractLink {
 
     fn refused(&self, refusal: Refusal) -> ContractError {
         let host = self.0.host;
-        match refusal {
-            Refusal::Fenced { promised, .. } => {
-                self.0.writer.fence(promised);
-                ContractError::Fenced { host, promised }
-            }
-            refusal => {
-                self.0.reports.refused(&host, &refusal);
-                ContractError::Refused { host, refusal }
+        if let Refusal::Fenced { promised, .. } = refusal {
+            self.0.writer.hear(host, promised);
+            if self.0.writer.fenced().is_some() {
+                return ContractError::Fenced { host, promised };
             }
         }
+        // One host's word stops nobody: it has failed for this call.
+        self.0.reports.refused(&host, &refusal);
+        ContractError::Refused { host, refusal }
     }
 
     /// The latest revision, head slot and promised epoch, verified. Free.
@@ -205,7 +204,7 @@ impl ContractLink {
     /// Asks the host to refuse epochs below `epoch` from now on; returns its head of that moment.
     ///
     /// # Errors
-    /// As [`ContractLink::latest`]; `Fenced` if a higher epoch was promised before.
+    /// As [`ContractLink::latest`]; `Fenced` or `Refused(Fenced)` if a higher epoch was promised before.
     pub async fn promise(&self, epoch: Epoch) -> Result<HeadAnswer, ContractError> {
         let answer = self.ask_head(epoch, ContractCall::Promise).await?;
         if answer.status.promised < epoch {

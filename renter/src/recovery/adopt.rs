@@ -41,9 +41,16 @@ impl Recovery {
     ) -> Result<Mode, RecoveryError> {
         progress.enter(Step::Adopting);
         progress.save(self.world.store.as_ref()).await?;
-        // Requests carry the new epoch from here on; hosts refuse the old one.
-        self.book.writer().claim(claim.epoch);
         let newest = claim.newest();
+        // What hosts say of promises is not attested, so a node that claimed nothing goes by the head.
+        let epoch = match newest {
+            _ if claim.promised => claim.epoch,
+            newest => newest.map(|newest| newest.epoch).unwrap_or_default(),
+        };
+        if claim.promised {
+            // Requests carry the new epoch from here on; hosts refuse the old one.
+            self.book.writer().claim(epoch);
+        }
         let quorum = match newest {
             Some(newest) => claim.is_quorum(newest),
             None => claim.is_blank(),
@@ -70,13 +77,13 @@ impl Recovery {
         };
         let old_account = base.map_or(0, |base| base.account);
         let account = match mode {
-            Mode::Active if base.is_some_and(|base| base.epoch != claim.epoch) => old_account + 1,
+            Mode::Active if base.is_some_and(|base| base.epoch != epoch) => old_account + 1,
             _ => old_account,
         };
         self.journal
             .adopt(Adopted {
                 mode,
-                epoch: claim.epoch,
+                epoch,
                 account,
                 head_set,
                 segments: base.map(|base| base.segments.clone()).unwrap_or_default(),

@@ -6,19 +6,20 @@ use std::collections::BTreeMap;
 
 use futures::{FutureExt as _, StreamExt as _};
 use samara_protocol::contract::{ContractId, Revision};
-use samara_protocol::host::message::ContractStatus;
+use samara_protocol::host::message::{ContractStatus, Refusal};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::journal::head::{self, Head, HeadError};
-use samara_protocol::journal::quorum::HeadSet;
+use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::recovery::FoundContract;
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
 use super::error::RecoveryError;
 use super::progress::{Progress, Step};
 use super::types::{RecoveryHost, RecoveryPhase};
 use super::{Context, Recovery};
-use crate::contract::{ContractError, ContractLink, HeadAnswer};
+use crate::contract::{ContractError, ContractLink, HeadAnswer, believed};
 use crate::progress::{Meter, Phase, Unit};
 use crate::world::random_bytes;
 
@@ -184,6 +185,27 @@ enum Said {
     Nothing(String),
 }
 
+/// Notes a host's highest word: it may have several contracts.
+fn hear(words: &mut BTreeMap<PublicKey, Epoch>, host: PublicKey, promised: Epoch) {
+    let word = words.entry(host).or_insert(promised);
+    *word = promised.max(*word);
+}
+
+/// The epoch above `epoch` that more of the answering hosts than may lie have promised, if there is
+/// one. A host that is alone with it counts as silent.
+fn promised_above(epoch: Epoch, live: &[Live], said: &[Said]) -> Option<Epoch> {
+    let mut words = BTreeMap::new();
+    for (live, said) in live.iter().zip(said) {
+        match said {
+            Said::Head(_) => hear(&mut words, live.found.record.host, epoch),
+            Said::Fenced(by) => hear(&mut words, live.found.record.host, *by),
+            Said::Nothing(_) => {}
+        }
+    }
+    let liars = Quorum::of(words.len()).liars;
+    believed(words.into_values(), liars).filter(|by| *by > epoch)
+}
+
 /// Sorts what hosts said. `before` are the sequences of their slots a moment ago.
 fn gather(epoch: Epoch, live: Vec<Live>, said: Vec<Said>, before: &Sequences) -> Claim {
     let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
@@ -250,13 +272,9 @@ impl Recovery {
             let epoch = self.choose_epoch(progress, highest).await?;
             let live = claim.into_live();
             let said = self.ask_heads(context, &progress.found, &live, Some(epoch)).await;
-            let fenced = said.iter().filter_map(|said| match said {
-                Said::Fenced(by) => Some(*by),
-                _ => None,
-            });
-            let fenced = fenced.max();
+            let by = promised_above(epoch, &live, &said);
             claim = gather(epoch, live, said, &before);
-            match fenced {
+            match by {
                 Some(by) => highest = highest.max(by),
                 None => {
                     claim.promised = true;
@@ -276,30 +294,32 @@ impl Recovery {
         if let Some(claimed) = progress.claimed.filter(|claimed| *claimed >= highest) {
             return Ok(claimed);
         }
-        let counter = highest.counter.saturating_add(1);
+        let counter = highest.counter.checked_add(1);
+        let counter = counter.ok_or(RecoveryError::NoEpochLeft { highest })?;
         let epoch = Epoch { counter, writer: random_bytes(self.world.random.as_ref()) };
         progress.claimed = Some(epoch);
         progress.save(self.world.store.as_ref()).await?;
         Ok(epoch)
     }
 
-    /// The highest epoch that any host has seen, and each slot's sequence.
+    /// The epoch to claim above, and each slot's sequence. Slots and revisions are signed with keys of
+    /// these words; a promise is a host's word only, so more hosts than may lie must reach it.
     async fn ask_latest(&self, live: &[Live]) -> (Epoch, Sequences) {
         // Boxed, or the compiler cannot tell that the whole may move between threads.
         let calls: Vec<_> = live.iter().map(|live| live.link.latest().boxed()).collect();
         let answers: Vec<_> =
             futures::stream::iter(calls).buffered(PARALLEL).collect::<Vec<_>>().await;
         let mut highest = Epoch::default();
+        let mut words = BTreeMap::new();
         let mut sequences = Sequences::new();
         for (live, status) in live.iter().zip(answers) {
             let Ok(status) = status else { continue };
-            highest = highest
-                .max(status.promised)
-                .max(status.slot.state.epoch)
-                .max(status.revision.revision.epoch);
+            hear(&mut words, live.found.record.host, status.promised);
+            highest = highest.max(status.slot.state.epoch).max(status.revision.revision.epoch);
             sequences.insert(live.found.record.contract, status.slot.state.sequence);
         }
-        (highest, sequences)
+        let promised = believed(words.values().copied(), Quorum::of(words.len()).liars);
+        (highest.max(promised.unwrap_or_default()), sequences)
     }
 
     async fn ask_heads(
@@ -333,7 +353,10 @@ impl Recovery {
         };
         let HeadAnswer { status, head: bytes } = match answer {
             Ok(answer) => answer,
-            Err(ContractError::Fenced { promised, .. }) => return Said::Fenced(promised),
+            Err(
+                ContractError::Fenced { promised, .. }
+                | ContractError::Refused { refusal: Refusal::Fenced { promised, .. }, .. },
+            ) => return Said::Fenced(promised),
             Err(error) => return Said::Nothing(error.to_string()),
         };
         let id = &live.contract.terms.contract;

@@ -43,6 +43,12 @@ pub enum RecoveryError {
         /// Its epoch.
         by: Epoch,
     },
+    /// Hosts say that the last epoch there can be is promised.
+    #[error("hosts say that they promised epoch {highest}: there is none above it")]
+    NoEpochLeft {
+        /// The epoch.
+        highest: Epoch,
+    },
     /// A part of the journal could not be fetched.
     #[error("part {number} of the journal cannot be read: {reason}")]
     Segment {
@@ -74,6 +80,7 @@ error_codes!(RecoveryError {
     Self::NoHostAnswers { .. } => "no_host_answers",
     Self::NoHead(_) => "no_head",
     Self::Outrun { .. } => "fenced",
+    Self::NoEpochLeft { .. } => "no_epoch_left",
     Self::Segment { .. } => "segment_missing",
     Self::Broken(_) => "journal_broken",
     Self::Journal(error) => error.code(),

@@ -2,10 +2,30 @@
 
 use samara_protocol::units::Amount;
 
-use crate::contract::{BookError, ContractorError};
-use crate::error::error_codes;
+use crate::contract::{BookError, ContractError, ContractorError};
+use crate::error::{Coded, error_codes};
 use crate::journal::JournalError;
 use crate::world::{ChainError, StoreError};
+
+impl Coded for ContractorError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoAllowance => "no_allowance",
+            Self::Allowance(_) => "bad_allowance",
+            Self::Balance { .. } => "no_money",
+            Self::Chain(error) | Self::Host(ContractError::Chain { source: error, .. }) => {
+                error.code()
+            }
+            Self::Fenced { .. } | Self::Host(ContractError::Fenced { .. }) => "fenced",
+            Self::Host(ContractError::OutOfMoney { .. }) => "contract_out_of_money",
+            Self::Store(error) | Self::Host(ContractError::Store { source: error, .. }) => {
+                error.code()
+            }
+            Self::Book(_) => "contract_table",
+            _ => "contractor",
+        }
+    }
+}
 
 /// Why a renter could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -28,7 +48,7 @@ error_codes!(OpenError {
     Self::Store(error) => error.code(),
     Self::Journal(error) => error.code(),
     Self::Book(_) => "contract_table",
-    Self::Contractor(_) => "contractor",
+    Self::Contractor(error) => error.code(),
 });
 
 /// Why an operation on the renter itself failed.
@@ -63,11 +83,24 @@ error_codes!(RenterError {
     Self::Started => "started",
     Self::Recovering => "recovering",
     Self::Journal(error) => error.code(),
-    Self::Contractor(ContractorError::NoAllowance) => "no_allowance",
-    Self::Contractor(ContractorError::Allowance(_)) => "bad_allowance",
-    Self::Contractor(ContractorError::Balance { .. }) => "no_money",
-    Self::Contractor(ContractorError::Chain(error)) => error.code(),
-    Self::Contractor(_) => "contractor",
+    Self::Contractor(error) => error.code(),
     Self::Chain(error) => error.code(),
     Self::Money { .. } => "no_money",
 });
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::signature::PublicKey;
+    use samara_protocol::units::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn a_fence_keeps_its_code_inside_the_contractor() {
+        let promised = Epoch::default();
+        let error = RenterError::from(ContractorError::Fenced { promised });
+        assert_eq!(error.code(), "fenced");
+        let inner = ContractError::Fenced { host: PublicKey([1; 32]), promised };
+        assert_eq!(RenterError::from(ContractorError::Host(inner)).code(), "fenced");
+    }
+}

@@ -113,6 +113,15 @@ pub(super) fn upload_code(error: &crate::transfer::UploadError) -> &'static str 
     }
 }
 
+fn download_code(error: &crate::transfer::DownloadError) -> &'static str {
+    use crate::transfer::DownloadError;
+    match error {
+        DownloadError::TooFewHosts { .. } | DownloadError::NoDescriptor { .. } => "too_few_hosts",
+        DownloadError::Stopped { .. } => "stopped",
+        _ => "download_failed",
+    }
+}
+
 /// Why nothing was fetched. Single files that fail are listed in the report instead.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GetError {
@@ -158,7 +167,7 @@ pub enum GetError {
 error_codes!(GetError {
     Self::Vault(error) => error.code(),
     Self::File(_) => "file_failed",
-    Self::Download { .. } => "download_failed",
+    Self::Download { source, .. } => download_code(source),
     Self::Hash(_) => "hash_mismatch",
     Self::UnknownSlab { .. } => "unknown_slab",
     Self::Range { .. } => "bad_range",

@@ -132,6 +132,28 @@ async fn the_old_node_is_fenced_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_liar_of_eight_stops_neither_the_writer_nor_a_recovery() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    bench.set([2], Fault::Fences);
+    node.put("/home", "home").await;
+    assert_eq!(node.renter.status().state, RenterState::Active);
+    let expected = node.files.below("/home");
+    node.lose().await;
+
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    assert_eq!((report.outcome, report.files), (RecoveryPhase::Done, 3));
+    let silent: Vec<&str> = report.hosts_silent.iter().map(|row| row.reason.as_str()).collect();
+    assert!(matches!(silent.as_slice(), [one] if one.contains("it promised epoch")), "{silent:?}");
+    node.renter.create_vault("after").await.unwrap();
+    node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(node.files.below("/back"), expected);
+    assert!(node.renter.status().epoch.starts_with("2."), "{}", node.renter.status().epoch);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
     let bench = Bench::empty(8).await;
     let node = Node::fresh(&bench).await;
