@@ -46,7 +46,10 @@ enum Inner {
         /// Held apart: waiting for a child closes the input that it still holds, and ends the node.
         input: Option<ChildStdin>,
     },
-    Task { stop: CancellationToken, task: JoinHandle<Result<(), DaemonError>> },
+    Task {
+        stop: CancellationToken,
+        task: JoinHandle<Result<(), DaemonError>>,
+    },
 }
 
 impl RunningNode {

@@ -70,10 +70,7 @@ fn a_lost_machine_is_recovered_from_its_words() {
         assert_eq!(backups[0]["name"], "first");
 
         let target = scratch.path().join("target");
-        machine
-            .run(&["backup", "restore", "first", text(&target), "--only", "home"])
-            .await
-            .ok();
+        machine.run(&["backup", "restore", "first", text(&target), "--only", "home"]).await.ok();
         assert_same(&files, &source, &target);
         let target = scratch.path().join("again");
         machine.run(&["get", "home", text(&target)]).await.ok();
@@ -84,10 +81,8 @@ fn a_lost_machine_is_recovered_from_its_words() {
 #[test]
 fn words_that_own_nothing_are_told_so() {
     play(|shared| async move {
-        let words = samara_node::seed::command::draw(
-            samara_node::seed::command::WordCount::Twelve,
-        )
-        .unwrap();
+        let words = samara_node::seed::command::draw(samara_node::seed::command::WordCount::Twelve)
+            .unwrap();
         let machine = shared.machine(&words).await;
         let done = machine.run(&["recover", "start"]).await;
         assert_eq!(done.code, 8, "{:?}", done.last());
@@ -172,8 +167,11 @@ fn hosts_see_neither_names_nor_contents_nor_words() {
         let scratch = shared.scratch();
         let folder = scratch.path().join("source");
         std::fs::create_dir_all(&folder).unwrap();
-        let (name, content, vault) =
-            ("PlantedFileNameZebra.txt", "planted content quagga ".repeat(64), "planted-vault-okapi");
+        let (name, content, vault) = (
+            "PlantedFileNameZebra.txt",
+            "planted content quagga ".repeat(64),
+            "planted-vault-okapi",
+        );
         std::fs::write(folder.join(name), &content).unwrap();
         std::fs::write(folder.join("large"), content.repeat(2_000)).unwrap();
         renter.run(&["put", text(&folder), vault]).await.ok();
