@@ -285,6 +285,7 @@ fn kind(request: &HostRequest) -> &'static str {
             ContractCall::Commit(_) => "commit",
             ContractCall::Descriptors { .. } => "descriptors",
             ContractCall::Latest => "latest",
+            ContractCall::Promise => "promise",
             _ => "other",
         },
     }

@@ -31,8 +31,6 @@ const LIVE: &[u8] = b"contract/live/";
 const HEALTH: &[u8] = b"contract/health/";
 /// Rows read from the store at once.
 const PAGE: usize = 256;
-/// Most labels of a contract; only the first grows with new slabs.
-const MAX_LABELS: usize = 8;
 
 /// Why the table could not be read or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -428,7 +426,8 @@ impl ContractBook {
         Ok(Adoption { handle, rolled_back })
     }
 
-    /// The newest revision of a contract that head or store knew, and its labels.
+    /// The newest revision of a contract that head or store knew, and its labels. None is left out,
+    /// however long the line of contracts: slabs may be filed under the first of them.
     fn known_of(
         &self,
         index: HostIndex,
@@ -452,7 +451,6 @@ impl ContractBook {
         labels.extend(earlier);
         let mut seen = BTreeSet::new();
         labels.retain(|label| seen.insert(*label));
-        labels.truncate(MAX_LABELS);
         (known, labels)
     }
 

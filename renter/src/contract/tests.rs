@@ -1,15 +1,18 @@
 //! Contracts with real hosts.
 
+use std::sync::Arc;
+
 use samara_protocol::contract::SignedRevision;
-use samara_protocol::hash::SlabTag;
+use samara_protocol::hash::{SlabId, SlabTag};
 use samara_protocol::host::Prices;
 use samara_protocol::host::message::{Refusal, SealedDescriptor, SlotState};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::sector::{self, SectorEntry, SectorSize};
 use samara_protocol::units::Amount;
 
-use super::{ContractError, ContractHandle, PriceLimits};
-use crate::bench::{Bench, Fault, epoch};
+use super::{ContractBook, ContractError, ContractHandle, PriceLimits};
+use crate::bench::{Bench, Fault, TestStore, epoch, secret};
+use crate::world::World;
 
 const RICH: Amount = Amount(1_000_000_000_000);
 
@@ -296,4 +299,23 @@ async fn an_empty_contract_costs_no_call_to_commit_nothing() {
     let contract = bench.form(0, RICH).await;
     contract.commit(Vec::new(), Vec::new(), Vec::new()).await.unwrap();
     assert_eq!(bench.hosts[0].all_calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_label_of_a_long_line_of_contracts_is_never_left_out() {
+    let bench = Bench::new(1).await;
+    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let on_chain = bench.world.chain.contract(&contract.id()).await.unwrap().unwrap();
+    let status = contract.latest().await.unwrap();
+    let earlier: Vec<_> = (100..120).map(|byte| secret(byte).public()).collect();
+    let world = World { store: Arc::new(TestStore::default()), ..bench.world.clone() };
+    let book = ContractBook::open(world, bench.keys.clone(), bench.writer.clone()).await.unwrap();
+    book.add_host(HostIndex(0), contract.host(), String::new()).await.unwrap();
+    let adopted = book.adopt(&on_chain, &status, &earlier).await.unwrap().handle;
+    let slab = SlabId([7; 16]);
+    let tags = adopted.slab_tags(&bench.keys, &slab);
+    let first = bench.keys.slab_tag_key().tag(earlier.last().unwrap(), &slab);
+    assert!(tags.contains(&first));
+    assert_eq!(tags[0], adopted.slab_tag(&bench.keys, &slab));
+    assert_eq!(tags.len(), earlier.len() + 1);
 }

@@ -1,6 +1,7 @@
 //! The newest head becomes this node's journal; contracts and money follow.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::contract::ContractId;
@@ -53,16 +54,20 @@ impl Recovery {
             Some(newest) => (self.journal_of(context, newest).await?, Some(&newest.base)),
             None if quorum => (Vec::new(), None),
             None => {
-                let reasons = claim.silent.iter().map(|(_, row)| row.reason.clone());
+                let reasons = claim.silent.iter().map(|silent| silent.row.reason.clone());
                 let empty = claim.answered.iter().map(|answered| {
                     format!("host {} shows none", answered.live.found.record.host.short())
                 });
                 return Err(RecoveryError::NoHead(reasons.chain(empty).collect()));
             }
         };
-        let mode = if quorum && !context.options.read_only { Mode::Active } else { Mode::ReadOnly };
-        let old_set = base.map(|base| base.head_set.clone()).unwrap_or_default();
-        let head_set = if mode == Mode::Active { self.head_set(&old_set) } else { old_set };
+        let may_write = quorum && newest.is_none_or(|newest| claim.can_write(newest));
+        let mode = if may_write && claim.promised { Mode::Active } else { Mode::ReadOnly };
+        let head_set = match (mode, newest) {
+            (Mode::Active, Some(newest)) => self.head_set(&claim.old_set(newest)),
+            (Mode::Active, None) => self.head_set(&HeadSet::default()),
+            (_, newest) => newest.map(|head| head.base.head_set.clone()).unwrap_or_default(),
+        };
         let old_account = base.map_or(0, |base| base.account);
         let account = match mode {
             Mode::Active if base.is_some_and(|base| base.epoch != claim.epoch) => old_account + 1,
@@ -86,9 +91,15 @@ impl Recovery {
         Ok(mode)
     }
 
-    /// The head set under the new epoch: chosen from the hosts that answered, old members first. The
-    /// promises of a read quorum have sealed the old set, so it needs no quorum any more.
+    /// The head set under the new epoch: chosen from the hosts that answered, old members first. The old
+    /// set stays its predecessor until a write quorum of both holds the head: a promise leaves no head
+    /// behind, so a later recovery that hears only the old set must meet the new head there.
     fn head_set(&self, old: &HeadSet) -> HeadSet {
+        let generation = old.generation.saturating_add(1);
+        if old.previous.is_some() {
+            // The change that was under way comes to its end first: either set may be heard alone.
+            return HeadSet { generation, ..old.clone() };
+        }
         let candidates: Vec<Candidate> = self
             .book
             .live()
@@ -99,11 +110,8 @@ impl Recovery {
                 failing: false,
             })
             .collect();
-        HeadSet {
-            generation: old.generation.saturating_add(1),
-            hosts: choose(&old.hosts, &candidates),
-            previous: None,
-        }
+        let previous = (!old.hosts.is_empty()).then(|| old.hosts.clone());
+        HeadSet { generation, hosts: choose(&old.hosts, &candidates), previous }
     }
 
     /// Puts the hosts of the head and the contracts that answered into the table.
@@ -210,20 +218,35 @@ impl Recovery {
         progress.enter(Step::TakingOver);
         progress.save(self.world.store.as_ref()).await?;
         self.set_phase(RecoveryPhase::TakingOver { hosts_written: 0 });
-        let silent: Vec<_> = claim.silent.iter().map(|(found, _)| *found).collect();
+        let silent: Vec<_> = claim.silent.iter().map(|silent| silent.live.found).collect();
         save_silent(self.world.store.as_ref(), &silent).await?;
         self.journal.confirm().await?;
         let hosts_written = self.journal.status().settled as u64;
         self.set_phase(RecoveryPhase::TakingOver { hosts_written });
+        report.money_moved = self.collect_money().await;
+        Ok(())
+    }
+
+    /// Moves what the accounts of older epochs hold to this epoch's. The old node may still spend;
+    /// what it leaves is moved. What fails is tried again by upkeep, and after a restart.
+    pub(crate) async fn collect_money(&self) -> Amount {
         let account = self.journal.status().account;
-        for old in 0..account {
-            // The old node may still spend; what it leaves is moved. A failure costs nothing but time.
+        let mut moved = Amount::ZERO;
+        let mut collected = self.shared.collected.load(Ordering::Relaxed);
+        for old in collected..account {
             match self.move_money(old, account).await {
-                Ok(moved) => report.money_moved = report.money_moved.saturating_add(moved),
+                Ok(amount) => {
+                    moved = moved.saturating_add(amount);
+                    // Only what lies below without a gap is done with.
+                    if collected == old {
+                        collected = old.saturating_add(1);
+                    }
+                }
                 Err(error) => tracing::warn!(%error, account = old, "money was not moved"),
             }
         }
-        Ok(())
+        self.shared.collected.store(collected, Ordering::Relaxed);
+        moved
     }
 
     /// Moves what an older epoch's account holds to this epoch's.

@@ -1,13 +1,15 @@
-//! The claim: every found contract is looked up on the chain, and its host asked for a promise and its
-//! head.
+//! The claim: every found contract is looked up on the chain, and its host asked for its head. Only if
+//! those that answer suffice to write are they asked for a promise: below that a promise would stop the
+//! node that writes now, and nobody could write in its place.
 
 use std::collections::BTreeMap;
 
 use futures::{FutureExt as _, StreamExt as _};
-use samara_protocol::contract::Revision;
+use samara_protocol::contract::{ContractId, Revision};
 use samara_protocol::host::message::ContractStatus;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::journal::head::{self, Head, HeadError};
+use samara_protocol::journal::quorum::HeadSet;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::recovery::FoundContract;
 use samara_protocol::units::Epoch;
@@ -42,11 +44,22 @@ pub(super) struct Answered {
     pub(super) head: Option<Head>,
 }
 
+/// A host that did not answer, or not usably.
+pub(super) struct Silent {
+    pub(super) live: Live,
+    pub(super) row: RecoveryHost,
+}
+
+/// Sequences of head slots.
+type Sequences = BTreeMap<ContractId, u64>;
+
 /// What the hosts said.
 pub(super) struct Claim {
     pub(super) epoch: Epoch,
+    /// Whether hosts promised the epoch to this node; if not, nothing may be written.
+    pub(super) promised: bool,
     pub(super) answered: Vec<Answered>,
-    pub(super) silent: Vec<(FoundContract, RecoveryHost)>,
+    pub(super) silent: Vec<Silent>,
     pub(super) behind: Vec<RecoveryHost>,
 }
 
@@ -60,16 +73,49 @@ impl Claim {
     }
 
     /// Whether the hosts that showed a head are a read quorum of the newest head's set.
+    ///
+    /// The newest head of a read quorum is the journal, whatever was promised above it: a recovery
+    /// acknowledges nothing before write quorums of the old and the new set hold its head, so an epoch
+    /// without a head among these hosts is one of a recovery that was interrupted.
     pub(super) fn is_quorum(&self, newest: &Head) -> bool {
-        let table = newest.hosts();
-        let index = |answered: &Answered| {
-            let host = answered.live.found.record.host;
-            let at = table.iter().position(|known| *known == host)?;
-            u16::try_from(at).ok().map(HostIndex)
+        newest.base.head_set.is_read(&self.showed(newest))
+    }
+
+    /// Whether they can also take over: be a write quorum of the old set, without which a later recovery
+    /// could hear a read quorum of it and miss the new head.
+    pub(super) fn can_write(&self, newest: &Head) -> bool {
+        self.is_quorum(newest) && self.old_set(newest).is_written(&self.showed(newest))
+    }
+
+    /// The newest head's set without the hosts that have no live contract any more: no recovery will ask
+    /// them again, and they cannot be asked for a quorum.
+    pub(super) fn old_set(&self, newest: &Head) -> HeadSet {
+        let answered = self.answered.iter().map(|answered| &answered.live);
+        let live = answered.chain(self.silent.iter().map(|silent| &silent.live));
+        let live = numbers(newest, live);
+        let keep = |hosts: &Vec<HostIndex>| -> Vec<HostIndex> {
+            hosts.iter().filter(|host| live.contains(host)).copied().collect()
         };
+        let set = &newest.base.head_set;
+        let previous = set.previous.as_ref().map(keep);
+        HeadSet { generation: set.generation, hosts: keep(&set.hosts), previous }
+    }
+
+    /// The hosts that showed a head, by the newest head's numbers.
+    fn showed(&self, newest: &Head) -> Vec<HostIndex> {
         let showed = self.answered.iter().filter(|answered| answered.head.is_some());
-        let hosts: Vec<HostIndex> = showed.filter_map(index).collect();
-        newest.base.head_set.is_read(&hosts)
+        numbers(newest, showed.map(|answered| &answered.live))
+    }
+
+    /// All contracts again, to ask once more.
+    fn into_live(self) -> Vec<Live> {
+        let answered = self.answered.into_iter().map(|answered| answered.live);
+        answered.chain(self.silent.into_iter().map(|silent| silent.live)).collect()
+    }
+
+    /// Whether a takeover can come to its end.
+    fn is_complete(&self) -> bool {
+        self.newest().map_or_else(|| self.is_blank(), |newest| self.can_write(newest))
     }
 
     /// Whether no head is all there ever was: every host answered, and none holds data.
@@ -103,6 +149,16 @@ impl Claim {
     }
 }
 
+/// Hosts by a head's numbers.
+fn numbers<'a>(head: &Head, live: impl Iterator<Item = &'a Live>) -> Vec<HostIndex> {
+    let table = head.hosts();
+    let index = |live: &Live| {
+        let at = table.iter().position(|known| *known == live.found.record.host)?;
+        u16::try_from(at).ok().map(HostIndex)
+    };
+    live.filter_map(index).collect()
+}
+
 pub(super) fn host_row(found: &FoundContract, reason: impl Into<String>) -> RecoveryHost {
     RecoveryHost {
         host: found.record.host.to_string(),
@@ -128,6 +184,33 @@ enum Said {
     Nothing(String),
 }
 
+/// Sorts what hosts said. `before` are the sequences of their slots a moment ago.
+fn gather(epoch: Epoch, live: Vec<Live>, said: Vec<Said>, before: &Sequences) -> Claim {
+    let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
+    let mut claim = Claim { epoch, promised: false, answered, silent, behind };
+    for (live, said) in live.into_iter().zip(said) {
+        let reason = match said {
+            Said::Head(answer) => {
+                let (status, head) = *answer;
+                let sequence = status.slot.state.sequence;
+                let before = before.get(&live.found.record.contract);
+                if before.is_some_and(|before| *before > sequence) {
+                    let reason = "it shows an older head than a moment before";
+                    claim.behind.push(host_row(&live.found, reason));
+                }
+                claim.answered.push(Answered { live, status, head });
+                continue;
+            }
+            Said::Nothing(reason) => reason,
+            Said::Fenced(by) => format!("it promised epoch {by}"),
+        };
+        let row = host_row(&live.found, reason);
+        claim.silent.push(Silent { live, row });
+    }
+    claim.find_behind();
+    claim
+}
+
 impl Recovery {
     /// The found contracts that live on the chain.
     pub(super) async fn live(&self, found: &[FoundContract]) -> Result<Vec<Live>, RecoveryError> {
@@ -142,7 +225,8 @@ impl Recovery {
         Ok(live)
     }
 
-    /// Asks every host for its head, with a promise to a new epoch unless only reading is wanted.
+    /// Asks every host for its head; then, if they suffice to take over and more than reading is wanted,
+    /// for a promise to a new epoch and the head of that moment.
     pub(super) async fn claim(
         &self,
         context: &Context<'_>,
@@ -153,58 +237,34 @@ impl Recovery {
         progress.save(self.world.store.as_ref()).await?;
         let asked = live.len();
         let (mut highest, before) = self.ask_latest(&live).await;
-        let mut attempt = 0;
-        let (epoch, said) = loop {
-            let epoch = if context.options.read_only {
-                highest
-            } else {
-                self.choose_epoch(progress, highest).await?
-            };
-            let said = self.ask_heads(context, &progress.found, &live, epoch).await;
+        let said = self.ask_heads(context, &progress.found, &live, None).await;
+        let mut claim = gather(highest, live, said, &before);
+        if claim.answered.is_empty() {
+            let failures = claim.silent.into_iter().map(|silent| silent.row.reason).collect();
+            return Err(RecoveryError::NoHostAnswers { asked, failures });
+        }
+        if context.options.read_only || !claim.is_complete() {
+            return Ok(claim);
+        }
+        for _ in 0..ATTEMPTS {
+            let epoch = self.choose_epoch(progress, highest).await?;
+            let live = claim.into_live();
+            let said = self.ask_heads(context, &progress.found, &live, Some(epoch)).await;
             let fenced = said.iter().filter_map(|said| match said {
                 Said::Fenced(by) => Some(*by),
                 _ => None,
             });
-            match fenced.max() {
-                Some(by) if !context.options.read_only => {
-                    attempt += 1;
-                    if attempt == ATTEMPTS {
-                        return Err(RecoveryError::Outrun { by });
-                    }
-                    highest = highest.max(by);
-                }
-                _ => break (epoch, said),
-            }
-        };
-        let mut claim =
-            Claim { epoch, answered: Vec::new(), silent: Vec::new(), behind: Vec::new() };
-        for ((live, said), before) in live.into_iter().zip(said).zip(before) {
-            match said {
-                Said::Head(answer) => {
-                    let (status, head) = *answer;
-                    let sequence = status.slot.state.sequence;
-                    if before.is_some_and(|before| before > sequence) {
-                        let reason = "it shows an older head than a moment before";
-                        claim.behind.push(host_row(&live.found, reason));
-                    }
-                    claim.answered.push(Answered { live, status, head });
-                }
-                Said::Nothing(reason) => {
-                    let row = host_row(&live.found, reason);
-                    claim.silent.push((live.found, row));
-                }
-                Said::Fenced(by) => {
-                    let row = host_row(&live.found, format!("it promised epoch {by}"));
-                    claim.silent.push((live.found, row));
+            let fenced = fenced.max();
+            claim = gather(epoch, live, said, &before);
+            match fenced {
+                Some(by) => highest = highest.max(by),
+                None => {
+                    claim.promised = true;
+                    return Ok(claim);
                 }
             }
         }
-        claim.find_behind();
-        if claim.answered.is_empty() {
-            let failures = claim.silent.into_iter().map(|(_, row)| row.reason).collect();
-            return Err(RecoveryError::NoHostAnswers { asked, failures });
-        }
-        Ok(claim)
+        Err(RecoveryError::Outrun { by: highest })
     }
 
     /// The claim of an earlier run if nobody has claimed since, else the next counter.
@@ -224,22 +284,20 @@ impl Recovery {
     }
 
     /// The highest epoch that any host has seen, and each slot's sequence.
-    async fn ask_latest(&self, live: &[Live]) -> (Epoch, Vec<Option<u64>>) {
+    async fn ask_latest(&self, live: &[Live]) -> (Epoch, Sequences) {
         // Boxed, or the compiler cannot tell that the whole may move between threads.
         let calls: Vec<_> = live.iter().map(|live| live.link.latest().boxed()).collect();
         let answers: Vec<_> =
             futures::stream::iter(calls).buffered(PARALLEL).collect::<Vec<_>>().await;
         let mut highest = Epoch::default();
-        let mut sequences = Vec::with_capacity(answers.len());
-        for status in answers {
-            let status = status.ok();
-            if let Some(status) = &status {
-                highest = highest
-                    .max(status.promised)
-                    .max(status.slot.state.epoch)
-                    .max(status.revision.revision.epoch);
-            }
-            sequences.push(status.map(|status| status.slot.state.sequence));
+        let mut sequences = Sequences::new();
+        for (live, status) in live.iter().zip(answers) {
+            let Ok(status) = status else { continue };
+            highest = highest
+                .max(status.promised)
+                .max(status.slot.state.epoch)
+                .max(status.revision.revision.epoch);
+            sequences.insert(live.found.record.contract, status.slot.state.sequence);
         }
         (highest, sequences)
     }
@@ -249,14 +307,13 @@ impl Recovery {
         context: &Context<'_>,
         found: &[FoundContract],
         live: &[Live],
-        epoch: Epoch,
+        promise: Option<Epoch>,
     ) -> Vec<Said> {
         let now = self.world.clock.now();
         let total = Some(live.len() as u64);
         let mut meter = Meter::new(context.progress, Phase::Claiming, Unit::Hosts, total, now);
-        let read_only = context.options.read_only;
         let calls: Vec<_> =
-            live.iter().map(|live| self.ask_head(found, live, epoch, read_only).boxed()).collect();
+            live.iter().map(|live| self.ask_head(found, live, promise).boxed()).collect();
         let mut answers = futures::stream::iter(calls).buffered(PARALLEL);
         let mut said = Vec::with_capacity(live.len());
         while let Some(answer) = answers.next().await {
@@ -269,15 +326,11 @@ impl Recovery {
         said
     }
 
-    async fn ask_head(
-        &self,
-        found: &[FoundContract],
-        live: &Live,
-        epoch: Epoch,
-        read_only: bool,
-    ) -> Said {
-        let answer =
-            if read_only { live.link.head().await } else { live.link.promise(epoch).await };
+    async fn ask_head(&self, found: &[FoundContract], live: &Live, promise: Option<Epoch>) -> Said {
+        let answer = match promise {
+            Some(epoch) => live.link.promise(epoch).await,
+            None => live.link.head().await,
+        };
         let HeadAnswer { status, head: bytes } = match answer {
             Ok(answer) => answer,
             Err(ContractError::Fenced { promised, .. }) => return Said::Fenced(promised),

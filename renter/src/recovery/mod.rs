@@ -10,11 +10,11 @@
 //! | --- | --- |
 //! | `progress` | the steps, their legal order, and what is stored of them |
 //! | `scan` | drives the scan of the chain for this seed's contracts |
-//! | `claim` | a new epoch: promises and heads from every host |
+//! | `claim` | heads from every host; a new epoch, promised by hosts that suffice to take over |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
 //!
-//! Invariants: nothing is acknowledged before a write quorum holds the head under the new epoch; below a
-//! read quorum nothing is written at all; each step may be repeated, so a crash or a stop costs at most
+//! Invariants: nothing is acknowledged before write quorums of the old and of the new head set hold the
+//! head under the new epoch; below a quorum nothing is promised or written at all; each step may be repeated, so a crash or a stop costs at most
 //! the step that ran; nothing is concluded from a single chain peer without saying so.
 
 mod adopt;
@@ -24,6 +24,7 @@ mod progress;
 mod scan;
 mod types;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use error::RecoveryError;
@@ -47,6 +48,8 @@ struct Context<'a> {
 struct Shared {
     status: Mutex<RecoveryStatus>,
     stop: watch::Sender<bool>,
+    /// Accounts below this one were found empty, or emptied, since this process started.
+    collected: AtomicU64,
 }
 
 /// The recovery of a renter. A cheap clone.
@@ -104,7 +107,11 @@ impl Recovery {
         };
         let status =
             RecoveryStatus { progress: phase, report: stored.report, ..Default::default() };
-        let shared = Shared { status: Mutex::new(status), stop: watch::Sender::new(false) };
+        let shared = Shared {
+            status: Mutex::new(status),
+            stop: watch::Sender::new(false),
+            collected: AtomicU64::new(0),
+        };
         Ok(Self { world, keys, book, journal, slabs, shared: Arc::new(shared) })
     }
 
@@ -209,7 +216,7 @@ impl Recovery {
                 claim::host_row(&answered.live.found, head)
             })
             .collect();
-        report.hosts_silent = claim.silent.iter().map(|(_, row)| row.clone()).collect();
+        report.hosts_silent = claim.silent.iter().map(|silent| silent.row.clone()).collect();
         report.hosts_behind.clone_from(&claim.behind);
         let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
         report.hosts_behind.dedup();

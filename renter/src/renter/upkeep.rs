@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use samara_protocol::encoding;
 use samara_protocol::journal::{Change, HostIndex};
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::Millis;
+use samara_protocol::units::{Amount, Millis};
 
 use crate::backup::Backups;
 use crate::contract::{
@@ -74,6 +74,10 @@ impl Upkeep {
                 tracing::info!(adopted, "contracts of hosts that answer again are in use")
             }
             Err(error) => tracing::debug!(%error, "contracts of silent hosts stay aside"),
+        }
+        let moved = self.recovery.collect_money().await;
+        if moved > Amount::ZERO {
+            tracing::info!(%moved, "money of older accounts is in use");
         }
         match self.keep_contracts().await {
             Ok(report) => {

@@ -30,11 +30,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let options = Options {
-        operations: arguments.operations,
-        trace: arguments.trace,
-        ..Options::default()
-    };
+    let options =
+        Options { operations: arguments.operations, trace: arguments.trace, ..Options::default() };
     let started = Instant::now();
     let mut faults: BTreeMap<Fault, u64> = BTreeMap::new();
     let (mut done, mut events, mut acknowledged, mut failed) = (0u64, 0u64, 0u64, Vec::new());

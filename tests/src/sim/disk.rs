@@ -41,7 +41,8 @@ impl HostStore for SimDisk {
 
     fn record(&self, contract: &ContractId) -> Result<Option<ContractRecord>, HostStoreError> {
         let mut record = self.store.record(contract)?;
-        if let Some(record) = record.as_mut().filter(|_| self.sabotage == Sabotage::ForgetPromises) {
+        if let Some(record) = record.as_mut().filter(|_| self.sabotage == Sabotage::ForgetPromises)
+        {
             record.promised = Epoch::default();
         }
         Ok(record)

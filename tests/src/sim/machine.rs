@@ -327,25 +327,28 @@ pub enum Ended<T> {
 
 impl Machine {
     /// Runs an operation to its end, to the machine's, or to the moment when it is cut.
-    pub async fn attempt<T>(
-        &self,
+    pub fn attempt<'a, T, F: Future<Output = T> + 'a>(
+        &'a self,
         cut_after: Option<u64>,
         limit: u64,
-        operation: impl Future<Output = T>,
-    ) -> Ended<T> {
-        let cut = async {
-            match cut_after {
-                Some(span) => tokio::time::sleep(Duration::from_millis(span)).await,
-                None => std::future::pending().await,
+        operation: F,
+    ) -> impl Future<Output = Ended<T>> + use<'a, T, F> {
+        // Boxed before the first await: an operation's future is large.
+        let mut operation = Box::pin(operation);
+        async move {
+            let cut = async {
+                match cut_after {
+                    Some(span) => tokio::time::sleep(Duration::from_millis(span)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.dies() => Ended::Crashed,
+                result = &mut operation => Ended::Done(result),
+                () = cut => Ended::Cancelled,
+                () = tokio::time::sleep(Duration::from_millis(limit)) => Ended::Hung,
             }
-        };
-        let operation = std::pin::pin!(operation);
-        tokio::select! {
-            biased;
-            () = self.dies() => Ended::Crashed,
-            result = operation => Ended::Done(result),
-            () = cut => Ended::Cancelled,
-            () = tokio::time::sleep(Duration::from_millis(limit)) => Ended::Hung,
         }
     }
 }

@@ -9,7 +9,8 @@
 //! | [`machine`] | a renter's machine: store, clock, tasks, and its death at any await |
 //! | [`files`] | the user's files |
 //! | [`model`] | what must be true, from what was acknowledged |
-//! | [`run`] | the schedule of one seed, and its checks |
+//! | [`run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go |
+//! | [`operations`] | what the renter is asked to do |
 //! | [`trace`] | what happened, hashed |
 //!
 //! Time is tokio's paused clock, tasks run on one thread, and every draw comes from the seed: the same
@@ -26,6 +27,7 @@ pub mod machine;
 pub mod model;
 pub mod operations;
 pub mod run;
+mod takeover;
 pub mod trace;
 
 pub use disk::Sabotage;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +32,7 @@ impl Run {
     /// One operation, drawn.
     pub(super) async fn operation(&mut self) {
         let Some(renter) = self.renter.clone() else { return };
+        self.note_tolerance(&renter);
         let names = self.model.likely();
         let vaults: Vec<String> =
             names.vaults.keys().filter(|name| *name != "markers").cloned().collect();
@@ -63,7 +65,7 @@ impl Run {
     async fn act<T, E: std::fmt::Display>(
         &mut self,
         what: &str,
-        operation: impl Future<Output = Result<T, E>>,
+        operation: Pin<Box<impl Future<Output = Result<T, E>>>>,
         code: impl Fn(&E) -> &'static str,
     ) -> (Verdict, Option<T>) {
         let number = self.number;
@@ -106,6 +108,14 @@ impl Run {
                 (Verdict::Doubtful, None)
             }
         }
+    }
+
+    /// Slabs are acknowledged by fewer hosts while there are fewer contracts.
+    fn note_tolerance(&mut self, renter: &Renter) {
+        let (data, margin) =
+            (usize::from(self.redundancy.data), usize::from(self.redundancy.margin));
+        let acknowledged_by = renter.contracts().len().min(data + margin);
+        self.tolerance = self.tolerance.min(acknowledged_by.saturating_sub(data));
     }
 
     fn judge(&mut self, verdict: &Verdict, effect: Effect) {
@@ -153,7 +163,7 @@ impl Run {
             PutRequest { source: source.clone(), vault, target, exclude: vec![], checksum: false };
         let what = format!("put {} files", effects.len());
         let put = renter.put(request, &Silent);
-        let (verdict, report) = self.act(&what, put, |error| error.code()).await;
+        let (verdict, report) = self.act(&what, Box::pin(put), |error| error.code()).await;
         if let Some(report) = report {
             let kept = report.stored_files + report.unchanged_files;
             if kept != effects.len() as u64 || !report.failed.is_empty() {
@@ -176,7 +186,7 @@ impl Run {
         let mut source = SimReader(bytes);
         let what = format!("put {} B to {vault}/{path}", content.size);
         let put = renter.put_stream(request, &mut source, &Silent);
-        let (verdict, row) = self.act(&what, put, |error| error.code()).await;
+        let (verdict, row) = self.act(&what, Box::pin(put), |error| error.code()).await;
         if let Some(row) = row.filter(|row| row.version.hash != content.hash.to_string()) {
             self.trace.violation(format!("a put of {content:?} answers {row:?}"));
         }
@@ -223,7 +233,8 @@ impl Run {
             renter.put_stream(request(&effects[1]), &mut two, &Silent),
         );
         let both = async { Ok::<_, std::convert::Infallible>(puts.await) };
-        let (_, results) = self.act("put two at once", both, |never| match *never {}).await;
+        let (_, results) =
+            self.act("put two at once", Box::pin(both), |never| match *never {}).await;
         let acknowledged = results.map_or([false; 2], |(one, two)| [one.is_ok(), two.is_ok()]);
         // Their order in the journal is not known, and their paths differ.
         for (effect, acknowledged) in effects.into_iter().zip(acknowledged) {
@@ -244,7 +255,7 @@ impl Run {
         let paths: Vec<String> = all.iter().filter(|p| p.starts_with(&inside)).cloned().collect();
         let what = format!("remove {} files in {vault}/{folder}", paths.len());
         let work = renter.remove(&vault, folder, true);
-        let (verdict, removed) = self.act(&what, work, |error| error.code()).await;
+        let (verdict, removed) = self.act(&what, Box::pin(work), |error| error.code()).await;
         if let Some(removed) = removed.filter(|removed| *removed != paths.len() as u64) {
             self.trace.violation(format!("{what} removes {removed}"));
         }
@@ -258,14 +269,15 @@ impl Run {
         }
         let what = format!("move {vault}/{from} to {to}");
         let work = renter.move_file(&vault, &from, &to);
-        let (verdict, _) = self.act(&what, work, |error| error.code()).await;
+        let (verdict, _) = self.act(&what, Box::pin(work), |error| error.code()).await;
         self.judge(&verdict, Effect::Move { vault, from, to });
     }
 
     async fn remove(&mut self, renter: &Renter, vault: String, path: String) {
         let what = format!("remove {vault}/{path}");
-        let (verdict, _) =
-            self.act(&what, renter.remove(&vault, &path, false), |error| error.code()).await;
+        let (verdict, _) = self
+            .act(&what, Box::pin(renter.remove(&vault, &path, false)), |error| error.code())
+            .await;
         self.judge(&verdict, Effect::Remove { vault, paths: vec![path] });
     }
 
@@ -275,7 +287,7 @@ impl Run {
         let what = format!("read {vault}/{path}");
         let range = 0..row.version.size;
         let read = renter.read_range(&vault, &path, version, range);
-        let (_, bytes) = self.act(&what, read, |error| error.code()).await;
+        let (_, bytes) = self.act(&what, Box::pin(read), |error| error.code()).await;
         if let Some(bytes) = bytes
             && blake3::hash(&bytes).to_string() != row.version.hash
         {
@@ -285,7 +297,8 @@ impl Run {
 
     async fn create_vault(&mut self, renter: &Renter) {
         let name = format!("vault {}", self.number);
-        let (verdict, _) = self.act(&name, renter.create_vault(&name), |error| error.code()).await;
+        let (verdict, _) =
+            self.act(&name, Box::pin(renter.create_vault(&name)), |error| error.code()).await;
         self.judge_vault(verdict, Effect::CreateVault(name)).await;
     }
 
@@ -293,13 +306,14 @@ impl Run {
         let to = format!("renamed {}", self.number);
         let what = format!("rename {from} to {to}");
         let work = renter.rename_vault(&from, &to);
-        let (verdict, _) = self.act(&what, work, |error| error.code()).await;
+        let (verdict, _) = self.act(&what, Box::pin(work), |error| error.code()).await;
         self.judge_vault(verdict, Effect::RenameVault(from, to)).await;
     }
 
     async fn remove_vault(&mut self, renter: &Renter, name: String) {
         let what = format!("remove {name}");
-        let (verdict, _) = self.act(&what, renter.remove_vault(&name), |error| error.code()).await;
+        let (verdict, _) =
+            self.act(&what, Box::pin(renter.remove_vault(&name)), |error| error.code()).await;
         self.judge_vault(verdict, Effect::RemoveVault(name)).await;
     }
 
@@ -309,13 +323,13 @@ impl Run {
             let name = names[self.chance.index(names.len())].clone();
             let what = format!("delete {name}");
             let (verdict, _) =
-                self.act(&what, renter.delete_backup(&name), |error| error.code()).await;
+                self.act(&what, Box::pin(renter.delete_backup(&name)), |error| error.code()).await;
             return self.judge(&verdict, Effect::DeleteBackup(name));
         }
         let name = format!("backup {}", self.number);
         let request = BackupRequest { name: name.clone(), ..BackupRequest::default() };
         let work = renter.create_backup(request, &Silent);
-        let (verdict, _) = self.act(&name, work, |error| error.code()).await;
+        let (verdict, _) = self.act(&name, Box::pin(work), |error| error.code()).await;
         self.judge(&verdict, Effect::CreateBackup(name));
     }
 

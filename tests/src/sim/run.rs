@@ -17,7 +17,6 @@ use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
-use samara_renter::recovery::{RecoveryError, RecoveryOptions, RecoveryPhase};
 use samara_renter::rows::RenterState;
 use samara_renter::transfer::TransferOptions;
 use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow, VaultOptions};
@@ -39,7 +38,7 @@ pub(super) const LIMIT: u64 = 6 * 3_600_000;
 /// Doubtful changes above which the run waits until all is certain.
 const DOUBTS: usize = 6;
 /// Attempts before a healthy network counts as stuck.
-const PATIENCE: usize = 30;
+pub(super) const PATIENCE: usize = 30;
 
 /// What a run is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +90,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         let inside = trace.clone();
         let work = async move {
             let mut run = Run::new(seed, options.sabotage, inside).await;
-            run.all(options.operations).await;
+            Box::pin(run.all(options.operations)).await;
             run.model.acknowledged
         };
         let work = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -130,6 +129,8 @@ pub(super) struct Run {
     pub(super) content: Chance,
     /// Operations so far; makes names and times that differ.
     pub(super) number: u64,
+    /// Hosts that every acknowledged slab may lose.
+    pub(super) tolerance: usize,
     /// Whether the renter was opened again and has acknowledged nothing since.
     pub(super) restarted: bool,
 }
@@ -164,6 +165,7 @@ impl Run {
             content: Chance::new(seed, "content"),
             number: 0,
             restarted: false,
+            tolerance: usize::from(redundancy.margin),
             trace,
         };
         run.form().await;
@@ -284,39 +286,6 @@ impl Run {
         }
     }
 
-    /// A machine that only reads: it must see what is acknowledged, or say that something may be
-    /// missing.
-    async fn visit(&mut self) {
-        let visitor = Machine::new(self.seed, 1_000 + self.machines, self.trace.clone());
-        self.machines += 1;
-        let world = visitor.world(&self.chain, &self.hosts, &self.files);
-        let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
-        let (keys, config) = (self.keys.clone(), self.config);
-        let visit = async {
-            let renter =
-                Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
-            let report =
-                renter.recover(options, &Silent).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>((self.observe(&renter).await?, report))
-        };
-        match visitor.attempt(None, LIMIT, visit).await {
-            Ended::Done(Ok((seen, report))) => {
-                let missing = report.may_be_missing;
-                self.trace.event(format_args!("a visitor sees all but {missing:?}"));
-                if missing.is_none()
-                    && let Err(difference) = self.model.check(&seen)
-                {
-                    self.trace.violation(format!("a visitor sees: {difference}"));
-                }
-            }
-            Ended::Done(Err(error)) => {
-                self.trace.event(format_args!("a visitor fails: {error}"));
-            }
-            _ => self.trace.violation("a visit does not end".into()),
-        }
-        visitor.crash().await;
-    }
-
     /// Lets the renter's machine die, if anything runs on it.
     pub(super) async fn die(&mut self) {
         self.machine.crash().await;
@@ -415,7 +384,7 @@ impl Run {
     }
 
     /// Reads everything that is listed and compares the bytes with the hashes of the listing.
-    async fn read_all(&mut self, when: &str, seen: &Names) {
+    pub(super) async fn read_all(&mut self, when: &str, seen: &Names) {
         let Some(renter) = self.renter.clone() else { return };
         let machine = self.machine.clone();
         for (vault, listed) in &seen.vaults {
@@ -486,187 +455,6 @@ impl Run {
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
         self.trace.violation(format!("stuck though all hosts are well: {problem}"));
-    }
-
-    /// Another machine takes over while this one works, or after it died.
-    async fn take_over(&mut self) {
-        self.trace.fault(Fault::TakeOver, format_args!("from m{}", self.machine.number()));
-        let dead = self.trouble.per_mille(300);
-        if dead {
-            self.die().await;
-        }
-        let (old_machine, old) = (self.machine.clone(), self.renter.take());
-        let fresh = Machine::new(self.seed, self.machines, self.trace.clone());
-        self.machines += 1;
-        // The old renter is in the middle of a put when it is taken over.
-        let last_words = match &old {
-            Some(old) => Some(self.last_words(old.clone(), old_machine.clone())),
-            None => None,
-        };
-        self.machine = fresh;
-        let faults = self.trouble.per_mille(500);
-        if let Some((effect, put)) = last_words {
-            let (done, recovered) = futures::future::join(put, self.recover(faults)).await;
-            if done {
-                self.trace.event(format_args!("the old machine's put was acknowledged"));
-                self.model.acknowledge(effect);
-            } else {
-                self.model.doubt(effect);
-            }
-            if !recovered {
-                return;
-            }
-        } else if !self.recover(faults).await {
-            return;
-        }
-        if let Some(seen) = self.look("after a take-over").await {
-            self.model.settle(seen);
-        }
-        if let Some(old) = old {
-            self.check_fenced(&old, &old_machine).await;
-            drop(old);
-            old_machine.crash().await;
-        }
-    }
-
-    /// The next write of a renter that was taken over must fail.
-    async fn check_fenced(&mut self, old: &Renter, machine: &Arc<Machine>) {
-        let name = format!("ghost {}", self.number);
-        match machine.attempt(None, LIMIT, old.create_vault(&name)).await {
-            Ended::Done(Ok(_)) => {
-                let what = format!("machine {} writes after it was taken over", machine.number());
-                self.trace.violation(what);
-            }
-            Ended::Done(Err(error)) => {
-                self.trace.event(format_args!("m{} is refused: {error}", machine.number()));
-            }
-            _ => self.trace.violation("a fenced write does not end".into()),
-        }
-        self.look("after a fenced write").await;
-    }
-
-    /// Recovers on this run's machine, whose store may be empty, until it is done.
-    async fn recover(&mut self, faults: bool) -> bool {
-        let mut problem = String::new();
-        for attempt in 0..PATIENCE {
-            if attempt == PATIENCE / 2 {
-                self.hosts.heal();
-                self.chain.set_faults(0, 0);
-            }
-            if attempt > 0 {
-                tokio::time::sleep(Duration::from_secs(30)).await;
-            }
-            let world = self.machine.world(&self.chain, &self.hosts, &self.files);
-            if faults && attempt < 4 && self.trouble.per_mille(700) {
-                let (point, after) = self.crash_point(24);
-                self.machine.plan_crash(point, after);
-            }
-            let (keys, config) = (self.keys.clone(), self.config);
-            let work = async {
-                let renter =
-                    Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
-                let report = renter.recover(RecoveryOptions::default(), &Silent).await;
-                let outcome = match report {
-                    Ok(report) => Ok((report.outcome, report.hosts_silent)),
-                    // An earlier attempt had come to its end when it died.
-                    Err(RecoveryError::Active) => Ok((RecoveryPhase::Done, Vec::new())),
-                    Err(error) => Err(error.to_string()),
-                };
-                Ok::<_, String>((renter, outcome))
-            };
-            let machine = self.machine.clone();
-            match machine.attempt(None, LIMIT, work).await {
-                Ended::Done(Ok((renter, Ok((outcome, silent))))) => {
-                    self.trace.event(format_args!("recovered: {outcome:?}"));
-                    match outcome {
-                        RecoveryPhase::Done => {
-                            self.machine.forget_plan();
-                            self.renter = Some(renter);
-                            return true;
-                        }
-                        RecoveryPhase::ReadOnly => {
-                            problem = format!("read-only: {silent:?}");
-                        }
-                        other => {
-                            self.trace.violation(format!("the recovery ends as {other:?}"));
-                            return false;
-                        }
-                    }
-                    drop(renter);
-                    self.die().await;
-                }
-                Ended::Done(Ok((renter, Err(error)))) => {
-                    self.trace.event(format_args!("recovery failed: {error}"));
-                    problem = error;
-                    drop(renter);
-                    self.die().await;
-                }
-                Ended::Done(Err(error)) => {
-                    self.trace.violation(format!("the renter does not open: {error}"));
-                    return false;
-                }
-                Ended::Crashed | Ended::Cancelled => {
-                    self.trace.fault(Fault::RenterCrashInside, format_args!("in a recovery"));
-                    self.die().await;
-                }
-                Ended::Hung => {
-                    self.trace.violation("a recovery hangs".into());
-                    return false;
-                }
-            }
-        }
-        self.trace.violation(format!("the recovery does not come to its end: {problem}"));
-        false
-    }
-
-    /// The money must be where this node pays from.
-    async fn check_money(&mut self) {
-        let Some(renter) = self.renter.clone() else { return };
-        // Upkeep has some time for what a silent chain has left undone.
-        tokio::time::sleep(Duration::from_secs(120)).await;
-        match renter.wallet().await {
-            Ok(wallet) if wallet.balance < Amount::coins(9_000) => {
-                self.trace.violation(format!("the money is not where this node pays: {wallet:?}"));
-            }
-            Ok(_) => {}
-            Err(error) => self.trace.violation(format!("the wallet cannot be seen: {error}")),
-        }
-    }
-
-    /// Everything loses power, some hosts are gone, and a fresh machine has the words only.
-    async fn last_check(&mut self) {
-        if self.renter.is_none() || !self.trace.violations().is_empty() {
-            return;
-        }
-        self.hosts.heal();
-        self.chain.set_faults(0, 0);
-        let count = self.hosts.count();
-        let quorum = Quorum::of(count);
-        let mut most = usize::from(self.redundancy.margin).min(count - quorum.read);
-        // Shards that a host has forgotten are lost like those of a host that is gone.
-        if quorum.liars > 0 && most > 0 && self.hosts.roll_back(self.trouble.index(count)) {
-            most -= 1;
-        }
-        for _ in 0..self.trouble.within(0, most as u64) {
-            let left = self.hosts.surviving();
-            self.hosts.lose(left[self.trouble.index(left.len())]);
-        }
-        let (old_machine, old) = (self.machine.clone(), self.renter.take());
-        self.machine = Machine::new(self.seed, self.machines, self.trace.clone());
-        self.machines += 1;
-        if !self.recover(false).await {
-            return;
-        }
-        let Some(seen) = self.look("at the end").await else { return };
-        self.read_all("at the end", &seen).await;
-        self.check_money().await;
-        if let Some(old) = old {
-            if self.trouble.per_mille(500) {
-                // A promise outlives its host's life.
-                self.hosts.heal();
-            }
-            self.check_fenced(&old, &old_machine).await;
-        }
     }
 }
 

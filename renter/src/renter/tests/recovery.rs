@@ -111,6 +111,7 @@ async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
     let report = recover(&node).await;
     assert_eq!(report.outcome, RecoveryPhase::ReadOnly);
     assert_eq!((report.hosts_answered.len(), report.hosts_silent.len()), (4, 4));
+    assert!(bench.hosts.iter().all(|host| host.calls("promise") == 0), "nobody is fenced for it");
     let account = report.may_be_missing.unwrap();
     assert!(account.contains("4 of the 8 hosts"), "{account}");
     assert_eq!(account.matches(", ").count(), 4, "each host that is missing is named: {account}");
@@ -398,6 +399,80 @@ async fn heads_survive_a_crash_right_after_every_contract_was_renewed() {
     let node = Node::blank(&bench).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome, report.files), (RecoveryPhase::Done, 3));
+    node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(node.files.below("/back"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_takeover_is_written_to_a_quorum_of_the_old_head_set_too() {
+    let bench = Bench::empty(9).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    node.lose().await;
+    // Six of nine are a write quorum of the old set; five are only a read quorum.
+    bench.set(0..4, Fault::Dead);
+    let node = Node::blank(&bench).await;
+    assert_eq!(recover(&node).await.outcome, RecoveryPhase::ReadOnly);
+    assert!(bench.hosts.iter().all(|host| host.calls("promise") == 0));
+    bench.set([3], Fault::None);
+    assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
+    node.renter.create_vault("after").await.unwrap();
+    node.lose().await;
+    // Any read quorum of the first set meets the new head, also with most of the new set away.
+    bench.set(0..3, Fault::None);
+    bench.set(5..9, Fault::Dead);
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    assert_eq!(report.vaults, 2, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promise_without_a_head_is_an_interrupted_recovery() {
+    let bench = Bench::empty(5).await;
+    let node = Node::fresh(&bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    node.lose().await;
+    // A node claims everywhere and is lost before it writes a head.
+    let other = Node::blank(&bench).await;
+    let claim = |event: ProgressEvent| {
+        if matches!(event, ProgressEvent::NamesAvailable { .. }) {
+            other.renter.stop_recovery();
+        }
+    };
+    other.renter.recover(RecoveryOptions::default(), &claim).await.unwrap_err();
+    assert!(bench.hosts.iter().all(|host| host.calls("promise") > 0));
+    other.lose().await;
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    assert_eq!(
+        (report.outcome, report.files, report.may_be_missing),
+        (RecoveryPhase::Done, 3, None)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spilled_journal_comes_back_whole_from_the_fewest_hosts_that_can_hold_it() {
+    let bench = Bench::empty(8).await;
+    let mut small = config();
+    small.journal.spill = 20 << 10;
+    let node = Node::with(&bench, MortalStore::immortal(), MemoryFiles::default(), small).await;
+    node.start(&bench).await;
+    for round in 0..6u64 {
+        for number in 0..60 {
+            let path = format!("/home/{round}/{number}");
+            node.files.put(&path, &noise(round * 100 + number, 300), 10);
+        }
+        node.put("/home", "home").await;
+    }
+    let expected = node.files.below("/home");
+    node.lose().await;
+    // Four columns of eight rebuild a slab.
+    bench.set(0..4, Fault::Dead);
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    assert_eq!((report.outcome, report.files), (RecoveryPhase::ReadOnly, 360));
     node.get("home", "/back", Conflict::Keep).await;
     assert_eq!(node.files.below("/back"), expected);
 }
