@@ -77,7 +77,7 @@ impl Client {
     /// Sends a JSON body to a long operation, hands each progress event on, and returns its result.
     ///
     /// # Errors
-    /// As [`Client::get`]; `interrupted` when the stream ends without a result.
+    /// As [`Client::get`]; `unreachable` when the stream ends without a result.
     pub async fn run<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -88,7 +88,10 @@ impl Client {
         let bytes = response.bytes_stream().map_err(std::io::Error::other);
         let mut lines = StreamReader::new(bytes).lines();
         let cut = |reason: String| {
-            ApiError::new("interrupted", format!("the node's answer to {path} broke off{reason}"))
+            ApiError::new(
+                "unreachable",
+                format!("the node's answer to {path} broke off{reason}; it may have stopped"),
+            )
         };
         while let Some(line) = lines.next_line().await.map_err(|error| cut(format!(": {error}")))? {
             let message = serde_json::from_str(&line).map_err(|error| cut(format!(": {error}")))?;

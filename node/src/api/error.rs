@@ -96,7 +96,9 @@ fn hint(code: &str) -> Option<String> {
         "too_few_contracts" | "no_hosts" => "see `samara contracts`, and `samara allowance show`",
         "no_quorum" => "see `samara hosts` for who does not answer; nothing was lost",
         "unreachable" => "check that the network is up and its addresses are right",
-        "read_only" => "too few hosts answered the recovery; run `samara recover` again later",
+        "read_only" => {
+            "too few hosts answered the recovery; run `samara recover start` again later"
+        }
         _ => return None,
     };
     Some(text.to_owned())

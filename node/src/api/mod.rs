@@ -1,4 +1,4 @@
-//! The local HTTP API: what the command line, the page and other programs use.
+//! The local HTTP API: what the command line and other programs use.
 //!
 //! On loopback, behind a token that only who reads the data folder knows. Routes and codes are
 //! described in `docs/api.md`; a long operation streams JSON lines ([`stream`]).
@@ -6,6 +6,7 @@
 pub mod access;
 pub mod client;
 pub mod error;
+mod extract;
 mod routes;
 mod server;
 pub mod stream;

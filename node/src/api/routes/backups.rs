@@ -1,14 +1,15 @@
 //! Backups.
 
-use axum::extract::{Path, State};
+use axum::Router;
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use samara_renter::backup::{BackupDetail, BackupRequest, BackupRow, RestoreRequest};
 use serde_json::{Value, json};
 
 use super::failed;
 use crate::api::error::ApiError;
+use crate::api::extract::{Json, Path};
 use crate::api::server::Api;
 use crate::api::stream;
 

@@ -1,8 +1,8 @@
 //! The node itself, and the chain as it sees it.
 
+use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use samara_protocol::host::HostAnnouncement;
 use samara_renter::rows::RenterStatus;
 use samara_renter::world::ChainView as _;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failed;
 use crate::api::error::ApiError;
+use crate::api::extract::Json;
 use crate::api::server::Api;
 use crate::daemon::{HostRole, HostStatus};
 

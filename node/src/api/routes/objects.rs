@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -19,6 +19,7 @@ use samara_renter::world::{FileError, ReadFile};
 
 use super::failed;
 use crate::api::error::ApiError;
+use crate::api::extract::{Json, Path};
 use crate::api::server::Api;
 
 /// Bytes asked of the renter at once while a file is sent: bounds the memory of an answer.
@@ -41,7 +42,10 @@ async fn read(
     let size = file.version.size;
     let wanted = match headers.get(header::RANGE) {
         Some(value) => Some(value.to_str().ok().and_then(|text| parse_range(text, size)).ok_or(
-            ApiError::new("invalid", format!("the range does not lie in the file's {size} bytes")),
+            ApiError::new(
+                "bad_range",
+                format!("the range does not lie in the file's {size} bytes"),
+            ),
         )?),
         None => None,
     };

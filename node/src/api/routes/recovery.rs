@@ -1,14 +1,15 @@
 //! Recovery from the words.
 
+use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use samara_renter::recovery::{RecoveryOptions, RecoveryStatus};
 use serde_json::{Value, json};
 
 use super::failed;
 use crate::api::error::ApiError;
+use crate::api::extract::Json;
 use crate::api::server::Api;
 use crate::api::stream;
 

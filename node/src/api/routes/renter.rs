@@ -1,9 +1,9 @@
 //! The renter: its state, contracts, hosts.
 
+use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use samara_protocol::units::{Amount, Millis};
 use samara_renter::contract::Allowance;
 use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterStatus};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failed;
 use crate::api::error::ApiError;
+use crate::api::extract::Json;
 use crate::api::server::Api;
 use crate::api::stream;
 

@@ -1,15 +1,16 @@
 //! Vaults and the files in them.
 
-use axum::extract::{Path, Query, State};
+use axum::Router;
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::failed;
 use crate::api::error::ApiError;
+use crate::api::extract::{Json, Path, Query};
 use crate::api::server::Api;
 use crate::api::stream;
 

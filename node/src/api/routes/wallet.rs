@@ -1,8 +1,8 @@
 //! Money: the renter's account, or the node's own where there is no renter.
 
+use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::Amount;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failed;
 use crate::api::error::ApiError;
+use crate::api::extract::Json;
 use crate::api::server::Api;
 
 pub(in crate::api) fn routes() -> Router<Api> {
