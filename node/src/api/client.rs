@@ -108,7 +108,6 @@ impl Client {
     }
 
     /// A request with the token, for callers that stream bodies.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("http://{}{path}", self.access.address))

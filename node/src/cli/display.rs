@@ -105,7 +105,7 @@ pub fn rate(bytes: u64, time: Duration) -> Option<String> {
         .then(|| format!("{}/s", size((bytes as f64 / time.as_secs_f64()) as u64)))
 }
 
-/// A span of time: `120 ms`, `4.2 s`, `2 min 5 s`, `1 h 2 min`.
+/// A span of time: `120 ms`, `4.2 s`, `2 min 5 s`, `1 h 2 min`, `30 d`.
 #[must_use]
 pub fn duration(time: Duration) -> String {
     let milliseconds = time.as_millis();
@@ -113,8 +113,17 @@ pub fn duration(time: Duration) -> String {
     match milliseconds {
         0..950 => format!("{milliseconds} ms"),
         950..59_950 => format!("{:.1} s", time.as_secs_f64()),
-        _ if seconds < 3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ if seconds < 3600 => parts(seconds / 60, "min", seconds % 60, "s"),
+        _ if seconds < 172_800 => parts(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => parts(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
+/// Two units; the smaller one only where there is something of it.
+fn parts(large: u64, unit: &str, small: u64, small_unit: &str) -> String {
+    match small {
+        0 => format!("{large} {unit}"),
+        _ => format!("{large} {unit} {small} {small_unit}"),
     }
 }
 
@@ -140,7 +149,7 @@ pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -256,9 +265,11 @@ mod tests {
             (950, "0.9 s"),
             (4_210, "4.2 s"),
             (59_949, "59.9 s"),
-            (59_960, "1 min 0 s"),
+            (59_960, "1 min"),
             (125_000, "2 min 5 s"),
             (3_720_000, "1 h 2 min"),
+            (86_400_000, "24 h"),
+            (2_592_000_000, "30 d"),
         ];
         for (milliseconds, text) in cases {
             assert_eq!(duration(Duration::from_millis(milliseconds)), text);

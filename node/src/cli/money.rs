@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use samara_protocol::units::ParseAmountError;
+use samara_renter::contract::{Allowance, PriceLimits};
 use samara_renter::rows::{ContractRow, HostRow};
 use samara_renter::transfer::Redundancy;
 use serde_json::{Value, json};
@@ -92,6 +93,7 @@ fn coins(amount: samara_protocol::units::Amount) -> String {
     let text = amount.to_string();
     let Some((number, unit)) = text.split_once(' ') else { return text };
     match number.split_once('.') {
+        Some(("0", decimals)) if decimals.starts_with("0000") => format!("<0.0001 {unit}"),
         Some((whole, decimals)) if decimals.len() > 4 => {
             format!("{whole}.{} {unit}", &decimals[..4])
         }
@@ -103,10 +105,12 @@ fn coins(amount: samara_protocol::units::Amount) -> String {
 pub async fn allowance(session: &Session, command: AllowanceCommand) -> Result<Exit, Failure> {
     match command {
         AllowanceCommand::Show => {
-            let allowance: Value = session.client()?.get("/v1/allowance").await?;
-            session.output.answer(&allowance, || match &allowance {
-                Value::Null => "no allowance: set one with `samara allowance set`\n".to_owned(),
-                set => display::fields(set),
+            let allowance: Option<Allowance> = session.client()?.get("/v1/allowance").await?;
+            session.output.answer(&allowance, || {
+                allowance.as_ref().map_or_else(
+                    || "no allowance: set one with `samara allowance set`\n".to_owned(),
+                    allowance_text,
+                )
             });
             Ok(Exit::Ok)
         }
@@ -126,9 +130,8 @@ pub async fn set_allowance(
     Ok(if failed { Exit::Partial } else { Exit::Ok })
 }
 
-/// An allowance and what came of it, for people.
-fn answer_text(answer: &AllowanceAnswer) -> String {
-    let set = &answer.allowance;
+/// An allowance for people.
+fn allowance_text(set: &Allowance) -> String {
     let mut text = format!(
         "contracts with {} hosts, {} for a term of {} times {}; any {} of {} hosts bring a file back\n",
         set.hosts,
@@ -138,6 +141,24 @@ fn answer_text(answer: &AllowanceAnswer) -> String {
         set.redundancy.data,
         set.redundancy.total,
     );
+    let (limits, none) = (&set.limits, PriceLimits::NONE);
+    let prices = [
+        ("a byte and hour of storage", limits.storage, none.storage),
+        ("a byte sent", limits.upload, none.upload),
+        ("a byte fetched", limits.download, none.download),
+        ("a request", limits.request, none.request),
+    ];
+    for (what, limit, none) in prices {
+        if limit != none {
+            text.push_str(&format!("  at most {limit} for {what}\n"));
+        }
+    }
+    text
+}
+
+/// An allowance and what came of it, for people.
+fn answer_text(answer: &AllowanceAnswer) -> String {
+    let mut text = allowance_text(&answer.allowance);
     let Some(report) = &answer.report else {
         return text + "nothing was set\n";
     };
@@ -275,6 +296,7 @@ mod tests {
     fn amounts_in_tables_are_short() {
         let third = samara_protocol::units::Amount(333_333_333_333_333_333);
         assert_eq!(coins(third), "0.3333 SAM");
+        assert_eq!(coins(samara_protocol::units::Amount(1)), "<0.0001 SAM");
         assert_eq!(coins(samara_protocol::units::Amount::coins(7)), "7 SAM");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::arguments::{TestnetCommand, UpArguments};
 use super::bar::Progress;
-use super::display::{Align, Table};
+use super::display::{self, Align, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute};
@@ -110,11 +110,12 @@ fn ready(session: &Session, network: &Network) {
         })).collect::<Vec<_>>(),
     });
     session.output.result(&value, || {
+        let named = |role, noun| display::count(count(role) as u64, noun);
         let mut text = format!(
-            "{} validators, {} hosts, {} renters run in {}\n",
-            count(Role::Validator),
-            count(Role::Host),
-            count(Role::Renter),
+            "{}, {} and {} run in {}\n",
+            named(Role::Validator, "validator"),
+            named(Role::Host, "host"),
+            named(Role::Renter, "renter"),
             layout.folder.display()
         );
         if let Some(renter) = renter {
@@ -161,7 +162,7 @@ async fn down(session: &Session, folder: &Path, delete: bool) -> Result<Exit, Fa
     let value = json!({ "stopped": stopped, "deleted": delete });
     session.output.answer(&value, || {
         let gone = if delete { ", folder deleted" } else { "" };
-        format!("{stopped} nodes stopped{gone}\n")
+        format!("{} stopped{gone}\n", display::count(stopped as u64, "node"))
     });
     Ok(Exit::Ok)
 }

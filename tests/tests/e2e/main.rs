@@ -1,7 +1,8 @@
 //! End to end: real processes on a local network, driven by the command line as a person would.
 //!
-//! All scenarios of this binary share one network of validators and hosts; each has renters of its
-//! own. Nothing sleeps: a scenario goes on when a command has answered or has told of an event.
+//! The scenarios share one network of validators and hosts; each has renters of its
+//! own. The demo makes a network itself. Nothing sleeps: a scenario goes on when a command has answered or has told of an event.
 
+mod demo;
 mod network;
 mod scenarios;

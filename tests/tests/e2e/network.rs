@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::runtime::Runtime;
 
 /// The binary under test.
-const SAMARA: &str = env!("CARGO_BIN_EXE_samara-e2e");
+pub const SAMARA: &str = env!("CARGO_BIN_EXE_samara-e2e");
 /// Hosts of the network.
 pub const HOSTS: usize = 5;
 

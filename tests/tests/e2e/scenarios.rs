@@ -187,8 +187,11 @@ fn hosts_see_neither_names_nor_contents_nor_words() {
             &words[9..].join(" "),
         ];
         for host in shared.hosts().await {
-            for path in walk(&host) {
-                // The host's own words are in its own file.
+            let files = walk(&host);
+            let sectors = files.iter().filter(|path| path.starts_with(host.join("sectors")));
+            assert!(sectors.count() > 0, "{} holds sectors", host.display());
+            for path in files {
+                // A file may be replaced while this looks.
                 let Ok(bytes) = std::fs::read(&path) else { continue };
                 for planted in planted {
                     let found = bytes.windows(planted.len()).any(|part| part == planted.as_bytes());
@@ -201,7 +204,9 @@ fn hosts_see_neither_names_nor_contents_nor_words() {
 
 /// A put that is cut off, by the machine's end, after some bytes were sent.
 async fn cut_off_put(renter: &Renter, source: &Path) {
-    renter.run_until(&["put", text(source), "home"], |line| advanced(line, "storing")).await;
+    let put = ["put", text(source), "home"];
+    let done = renter.run_until(&put, |line| advanced(line, "storing")).await;
+    assert!(done.is_none(), "the put ended before it could be cut off: {done:?}");
     renter.crash().await;
     renter.restart().await;
 }
