@@ -239,8 +239,9 @@ impl Recovery {
     pub(crate) async fn collect_money(&self) -> Amount {
         let account = self.journal.status().account;
         let mut moved = Amount::ZERO;
-        let mut collected = self.shared.collected.load(Ordering::Relaxed);
-        for old in collected..account {
+        let first = self.shared.collected.load(Ordering::Relaxed);
+        let mut collected = first;
+        for old in first..account {
             match self.move_money(old, account).await {
                 Ok(amount) => {
                     moved = moved.saturating_add(amount);

@@ -154,6 +154,22 @@ async fn one_liar_of_eight_stops_neither_the_writer_nor_a_recovery() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_last_epoch_that_two_hosts_name_ends_a_recovery_with_its_reason() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.lose().await;
+    bench.set([2, 5], Fault::Fences);
+    let node = Node::blank(&bench).await;
+    let error = node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap_err();
+    assert_eq!(error.code(), "no_epoch_left", "{error}");
+    assert!(bench.hosts.iter().all(|host| host.calls("promise") == 0), "nobody is fenced for it");
+    // It burns no counter: the others give the next one.
+    bench.set([2, 5], Fault::None);
+    assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
+    assert!(node.renter.status().epoch.starts_with("2."), "{}", node.renter.status().epoch);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
     let bench = Bench::empty(8).await;
     let node = Node::fresh(&bench).await;
