@@ -66,6 +66,7 @@ impl ApiError {
             | "no_allowance"
             | "no_role"
             | "no_money"
+            | "contract_out_of_money"
             | "not_started"
             | "started"
             | "active"

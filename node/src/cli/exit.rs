@@ -63,6 +63,7 @@ impl Exit {
             | "bad_range"
             | "no_destination"
             | "no_money"
+            | "contract_out_of_money"
             | "too_large"
             | "not_started"
             | "started"
