@@ -97,6 +97,7 @@ impl Progress {
 
     /// A line that stays above the bar; each is told once.
     fn tell(&mut self, line: String) {
+        let line = super::display::plain(&line);
         // Reports list everything again, so only the first are shown while it runs.
         if self.told.len() < 200 && self.told.insert(line.clone()) {
             self.bar.println(line);

@@ -29,7 +29,7 @@ impl Table {
 
     /// Adds a row; one text per column.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| plain(&cell)).collect());
     }
 
     /// Whether it has no rows.
@@ -63,6 +63,25 @@ impl Table {
         }
         text
     }
+}
+
+/// A text without anything that a terminal would obey: control characters and marks that turn the
+/// direction of writing are shown by their numbers. Names of files are other people's words.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if obeyed(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Columns that a text takes; wide letters are counted as one, which only shifts what follows them.
@@ -240,6 +259,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn names_give_no_orders_to_a_terminal() {
+        assert_eq!(plain("été 日本.txt"), "été 日本.txt");
+        let shown = plain("a\u{1b}[2J\n\u{202e}b");
+        assert_eq!(shown, "a\\u{1b}[2J\\u{a}\\u{202e}b");
+    }
 
     #[test]
     fn sizes_have_two_or_three_digits_that_mean_something() {

@@ -124,7 +124,7 @@ fn names(what: &str, names: &[String]) -> String {
     }
     let mut text = format!("{} {what}:\n", display::count(names.len() as u64, "file"));
     for name in names.iter().take(SHOWN) {
-        text.push_str(&format!("  {name}\n"));
+        text.push_str(&format!("  {}\n", display::plain(name)));
     }
     if names.len() > SHOWN {
         text.push_str(&format!("  and {} more; see --json\n", names.len() - SHOWN));

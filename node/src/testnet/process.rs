@@ -15,6 +15,7 @@ use crate::api::access::Access;
 use crate::api::client::Client;
 use crate::config::NodeConfig;
 use crate::daemon::{self, DaemonError, DaemonOptions};
+use crate::data::{DataError, DataFolder};
 
 /// How long a node may take to end in good order before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -58,6 +59,11 @@ impl RunningNode {
     /// # Errors
     /// [`TestnetError`] when the program cannot be started or the configuration not be read.
     pub fn start(runner: &Runner, place: &NodePlace) -> Result<Self, TestnetError> {
+        match DataFolder::open(&place.folder) {
+            Err(DataError::Locked(_)) => return Err(TestnetError::Running(place.name())),
+            // Let go at once; whatever else is wrong with it, the node says itself.
+            Ok(_) | Err(_) => {}
+        }
         // An address left by an earlier run would be taken for this one's.
         let stale = place.folder.join(crate::api::access::FILE);
         if stale.exists() {

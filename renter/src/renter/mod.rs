@@ -131,6 +131,12 @@ impl Renter {
             recovery: recovery.clone(),
             planning: Arc::default(),
         };
+        if upkeep.contractor.allowance().is_none()
+            && let Some(allowance) = upkeep.setting()
+        {
+            // Recovered, and not given an allowance yet: slabs are cut as the owner had wanted.
+            upkeep.slabs.set_redundancy(allowance.redundancy);
+        }
         let task = world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep)));
         let task = std::sync::Mutex::new(Some(task));
         let inner = Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, task };

@@ -169,13 +169,19 @@ impl Vaults {
             path: target.to_owned(),
             reason: reason.to_owned(),
         };
-        let Some(existing) = self.world.files.stat(target).await? else {
-            taken.insert(target.to_owned());
-            return Ok(Place::Free(target.to_owned()));
+        // Two files of one restore may want one name: vaults `a/b` and `a_b` become one folder.
+        let claimed = !taken.insert(target.to_owned());
+        let existing = self.world.files.stat(target).await?;
+        let kind = match existing {
+            None if !claimed => return Ok(Place::Free(target.to_owned())),
+            existing => existing.map(|entry| entry.kind),
         };
         match conflict {
             Conflict::Keep => Ok(Place::Kept),
-            Conflict::Replace if existing.kind == FileKind::File => {
+            Conflict::Replace if claimed => {
+                Err(refuse("another file of this restore has its name"))
+            }
+            Conflict::Replace if kind == Some(FileKind::File) => {
                 Ok(Place::Replaces(target.to_owned()))
             }
             Conflict::Replace => Err(refuse("it is not a regular file")),

@@ -104,6 +104,8 @@ impl Vaults {
         let root = self.world.files.stat(source).await?;
         let root = root.ok_or_else(|| PutError::NoSource(source.clone()))?;
         let mut found = Vec::new();
+        // Files that somebody wants stored and that cannot be: not left out on purpose.
+        let mut bad = Vec::new();
         let mut skip = |path: &Path, code: &str, reason: &str| {
             let shown = path.display().to_string();
             progress.report(ProgressEvent::Skipped {
@@ -138,9 +140,10 @@ impl Vaults {
                 Ok(path) => {
                     found.push(Candidate { source: entry.path.clone(), path, entry });
                 }
-                Err(reason) => skip(&entry.path, "bad_name", &reason),
+                Err(reason) => bad.push(item(entry.path.display().to_string(), "bad_name", reason)),
             }
         }
+        report.failed.extend(bad);
         Ok(found)
     }
 
