@@ -41,6 +41,7 @@ pub struct RunningNode {
     inner: Inner,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each node of a local network")]
 enum Inner {
     Process {
         child: Child,
@@ -59,10 +60,9 @@ impl RunningNode {
     /// # Errors
     /// [`TestnetError`] when the program cannot be started or the configuration not be read.
     pub fn start(runner: &Runner, place: &NodePlace) -> Result<Self, TestnetError> {
-        match DataFolder::open(&place.folder) {
-            Err(DataError::Locked(_)) => return Err(TestnetError::Running(place.name())),
-            // Let go at once; whatever else is wrong with it, the node says itself.
-            Ok(_) | Err(_) => {}
+        // The folder is let go at once; whatever else is wrong with it, the node says itself.
+        if let Err(DataError::Locked(_)) = DataFolder::open(&place.folder) {
+            return Err(TestnetError::Running(place.name()));
         }
         // An address left by an earlier run would be taken for this one's.
         let stale = place.folder.join(crate::api::access::FILE);

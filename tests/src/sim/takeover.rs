@@ -8,6 +8,7 @@ use samara_protocol::units::Amount;
 use samara_renter::Renter;
 use samara_renter::progress::Silent;
 use samara_renter::recovery::{RecoveryError, RecoveryOptions, RecoveryPhase};
+use samara_renter::rows::RenterState;
 
 use super::machine::{Ended, Machine};
 use super::run::{LIMIT, PATIENCE, Run};
@@ -62,7 +63,7 @@ impl Run {
         self.machine = fresh;
         let faults = self.trouble.per_mille(500);
         if let Some((effect, put)) = last_words {
-            let (done, recovered) = futures::future::join(put, self.recover(faults)).await;
+            let (done, recovered) = futures::future::join(put, self.recover(faults, true)).await;
             if done {
                 self.trace.event(format_args!("the old machine's put was acknowledged"));
                 self.model.acknowledge(effect);
@@ -72,7 +73,7 @@ impl Run {
             if !recovered {
                 return;
             }
-        } else if !self.recover(faults).await {
+        } else if !self.recover(faults, true).await {
             return;
         }
         if let Some(seen) = self.look("after a take-over").await {
@@ -101,8 +102,9 @@ impl Run {
         self.look("after a fenced write").await;
     }
 
-    /// Recovers on this run's machine, whose store may be empty, until it is done.
-    async fn recover(&mut self, faults: bool) -> bool {
+    /// Recovers on this run's machine, whose store may be empty, until it is done; or, where so many
+    /// hosts are gone for good that no write quorum of the head set is left, until it reads.
+    async fn recover(&mut self, faults: bool, writable: bool) -> bool {
         let mut problem = String::new();
         for attempt in 0..PATIENCE {
             if attempt == PATIENCE / 2 {
@@ -137,6 +139,10 @@ impl Run {
                     match outcome {
                         RecoveryPhase::Done => {
                             self.machine.forget_plan();
+                            self.renter = Some(renter);
+                            return true;
+                        }
+                        RecoveryPhase::ReadOnly if !writable => {
                             self.renter = Some(renter);
                             return true;
                         }
@@ -206,18 +212,26 @@ impl Run {
         if quorum.liars > 0 && most > 0 && self.hosts.roll_back(self.trouble.index(count)) {
             most -= 1;
         }
-        for _ in 0..self.trouble.within(0, most as u64) {
+        let lost = self.trouble.within(0, most as u64);
+        for _ in 0..lost {
             let left = self.hosts.surviving();
             self.hosts.lose(left[self.trouble.index(left.len())]);
         }
         let (old_machine, old) = (self.machine.clone(), self.renter.take());
         self.machine = Machine::new(self.seed, self.machines, self.trace.clone());
         self.machines += 1;
-        if !self.recover(false).await {
+        // With hosts gone for good there may be no write quorum left, of the head set or of the one
+        // before it: everything must be read all the same.
+        if !self.recover(false, lost == 0).await {
             return;
         }
         let Some(seen) = self.look("at the end").await else { return };
         self.read_all("at the end", &seen).await;
+        let state = self.renter.as_ref().map(|renter| renter.status().state);
+        if state == Some(RenterState::ReadOnly) {
+            // Nothing was promised or moved: the old machine may go on.
+            return;
+        }
         self.check_money().await;
         if let Some(old) = old {
             if self.trouble.per_mille(500) {
