@@ -9,7 +9,7 @@
 //! | [`machine`] | a renter's machine: store, clock, tasks, and its death at any await |
 //! | [`files`] | the user's files |
 //! | [`model`] | what must be true, from what was acknowledged |
-//! | [`run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go |
+//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go |
 //! | [`operations`] | what the renter is asked to do |
 //! | [`trace`] | what happened, hashed |
 //!
