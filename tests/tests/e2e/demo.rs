@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::network::{SAMARA, sample};
 
+/// Longer than any sector: such a file never lies on one host alone, where a single survivor could
+/// give it back whole.
+const LARGE: usize = 5 << 20;
+
 fn demo(folder: &Path, temporary: &Path, killed: usize) -> (Output, Vec<Value>) {
     let output = Command::new(SAMARA)
         .args(["demo", "--json", "--validators", "1", "--hosts", "4", "--redundancy", "2/4"])
@@ -26,7 +30,7 @@ fn play(killed: usize) -> (Option<i32>, Value, usize) {
     let root = tempfile::tempdir().unwrap();
     let (folder, temporary) = (root.path().join("folder"), root.path().join("temporary"));
     std::fs::create_dir_all(&temporary).unwrap();
-    let files = sample(&folder, 300_000);
+    let files = sample(&folder, LARGE);
     let (output, lines) = demo(&folder, &temporary, killed);
     let errors = String::from_utf8_lossy(&output.stderr);
     let last = lines.last().unwrap_or_else(|| panic!("{errors}")).clone();
