@@ -14,9 +14,12 @@
 //! | [`transport`] | connections to other nodes |
 //! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
+//! | [`validators`] | changes of the validator set, as operators hand them on |
+//! | [`causes`], [`shape`] | errors and redundancies as people read them |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
 pub mod api;
+pub mod causes;
 pub mod chain;
 pub mod cli;
 pub mod config;
@@ -27,6 +30,8 @@ pub mod demo;
 pub mod host;
 pub mod light;
 pub mod seed;
+pub mod shape;
 pub mod testnet;
 pub mod transport;
+pub mod validators;
 pub mod world;

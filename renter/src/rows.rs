@@ -88,6 +88,17 @@ pub struct ContractRow {
     pub spent: Amount,
     /// Length of the whole contract, milliseconds of chain time.
     pub duration: u64,
+    /// Length of one proof period, milliseconds of chain time.
+    pub period: u64,
+    /// Number of periods.
+    pub periods: u32,
+    /// When its last period ends: chain time, milliseconds since the Unix epoch. Unless it is renewed
+    /// before, the host may drop the data then.
+    pub ends: u64,
+    /// From when it is renewed, if this renter runs then: chain time, milliseconds since the Unix epoch.
+    pub renews: u64,
+    /// What stands against a renewal, in plain words; nothing if nothing does.
+    pub renewal_problem: Option<String>,
 }
 
 /// A host that this renter knows.
@@ -133,6 +144,9 @@ pub struct WalletRow {
 pub struct AllowanceReport {
     /// What was done, in plain words.
     pub done: Vec<String>,
+    /// What would be done, where nothing was to be done yet: in plain words.
+    #[serde(default)]
+    pub planned: Vec<String>,
     /// What was tried and failed; it is tried again by itself.
     pub failed: Vec<String>,
     /// Every host and what becomes of it, best first.

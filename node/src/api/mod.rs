@@ -5,15 +5,19 @@
 
 pub mod access;
 pub mod client;
+pub mod codes;
 pub mod error;
 mod extract;
+pub mod lapses;
 mod routes;
 mod server;
 pub mod stream;
 
 pub use error::ApiError;
+pub use lapses::Lapse;
 pub use routes::{
-    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, FaucetRequest, Included,
-    MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, Wallet,
+    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done, FaucetRequest,
+    Included, MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, SignedChange,
+    ValidatorRow, ValidatorsAnswer, Wallet,
 };
 pub use server::{Api, Node, Server};

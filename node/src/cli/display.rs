@@ -205,6 +205,33 @@ pub fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
 }
 
+/// Lines of a report: what each is about, in a column of its own, and items below.
+#[derive(Debug, Default, Clone)]
+pub struct Lines(String);
+
+/// Width of the labels of [`Lines`].
+const LABEL: usize = 13;
+
+impl Lines {
+    /// Adds a line.
+    pub fn line(&mut self, label: &str, text: impl AsRef<str>) {
+        let line = format!("{}{}", pad(label, LABEL, Align::Left), plain(text.as_ref()));
+        self.0.push_str(line.trim_end());
+        self.0.push('\n');
+    }
+
+    /// Adds an item below the last line.
+    pub fn item(&mut self, text: impl AsRef<str>) {
+        self.line("", text);
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn render(self) -> String {
+        self.0
+    }
+}
+
 /// An answer without a layout of its own: aligned names and values, arrays of objects as tables.
 #[must_use]
 pub fn fields(value: &Value) -> String {
@@ -330,6 +357,14 @@ mod tests {
         table.row(["a".into(), "1.0 kB".into()]);
         table.row(["größer".into(), "2 B".into()]);
         assert_eq!(table.render(), "NAME      SIZE\na       1.0 kB\ngrößer     2 B\n");
+    }
+
+    #[test]
+    fn labels_stand_in_a_column() {
+        let mut lines = Lines::default();
+        lines.line("stored", "2 files");
+        lines.item("a\n");
+        assert_eq!(lines.render(), "stored       2 files\n             a\\u{a}\n");
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 mod chain_role;
 mod dispatch;
-mod host_role;
 mod identity;
 mod transaction_gossip;
 
@@ -23,11 +22,12 @@ use zeroize::Zeroizing;
 
 use self::chain_role::{ChainRole, ChainRoleError};
 use self::dispatch::Dispatcher;
-pub use self::host_role::{HostRole, HostRoleError, HostStatus};
-use self::identity::{Identity, IdentityError};
+use self::identity::Identity;
+pub use self::identity::{IdentityError, validator_key};
 use crate::api::{Api, Node, Server};
 use crate::config::{ConfigError, NetworkFile, NodeConfig};
 use crate::data::{DataError, DataFolder, NEW_WORDS};
+use crate::host::{HostRole, HostRoleError};
 use crate::light::{
     ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer, system_clock,
 };
@@ -193,6 +193,7 @@ impl Running {
             host: host.clone(),
             renter: renter.clone(),
             chain: chain.is_some(),
+            validator: identity.validator.as_ref().map(SecretKey::public),
             stop: stop.clone(),
             wallet: tokio::sync::Mutex::new(()),
         });

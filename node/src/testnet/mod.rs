@@ -13,8 +13,8 @@ mod network;
 mod process;
 mod ready;
 
+pub use crate::shape::Shape;
 pub use elsewhere::{NodeReport, NodeState, down, status};
 pub use layout::{Layout, NodePlace, Plan, Role};
 pub use network::{Network, TestnetError, signal};
 pub use process::{Runner, RunningNode};
-pub use ready::Shape;

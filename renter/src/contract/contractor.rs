@@ -214,7 +214,14 @@ impl Contractor {
     /// # Errors
     /// [`ContractorError::NoAllowance`], [`ContractorError::Chain`].
     pub async fn plan(&self) -> Result<Plan, ContractorError> {
-        let allowance = self.allowance().ok_or(ContractorError::NoAllowance)?;
+        self.plan_for(self.allowance().ok_or(ContractorError::NoAllowance)?).await
+    }
+
+    /// What would be done under an allowance that is not set.
+    ///
+    /// # Errors
+    /// [`ContractorError::Chain`].
+    pub async fn plan_for(&self, allowance: Allowance) -> Result<Plan, ContractorError> {
         let (world, book) = (self.world(), &self.0.book);
         let mut live = Vec::new();
         for handle in book.live() {

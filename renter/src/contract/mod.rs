@@ -41,7 +41,7 @@ pub use contractor::{Contractor, ContractorError, HostRegistry, StepOutcome};
 pub use error::ContractError;
 pub use handle::ContractHandle;
 pub use link::{ContractLink, HeadAnswer};
-pub use plan::{HostVerdict, LiveSight, Plan, Reason, Sight, Standing, Step, plan};
+pub use plan::{HostVerdict, LiveSight, Plan, Reason, Sight, Standing, Step, plan, renewal_due};
 pub use prices::PriceLimits;
 pub use reports::{HostHealth, Incident, Reports};
 pub use score::{BEST, byte_price, score};

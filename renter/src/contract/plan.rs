@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use samara_protocol::contract::ContractId;
+use samara_protocol::contract::{ContractId, ContractTerms};
 use samara_protocol::host::HostAnnouncement;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::ledger::state::Contract;
@@ -287,16 +287,21 @@ struct Candidate {
     score: u32,
 }
 
-/// Renews before the last period begins, so that a proof is never late for it, or at half of a short
-/// term; and earlier when transfers have used up the money.
+/// From when a contract that ends then is renewed: before its last period begins, so that a proof is
+/// never late for it, or at half of a short term.
+#[must_use]
+pub fn renewal_due(terms: &ContractTerms, ends: ChainTime) -> ChainTime {
+    let lead = (terms.period.0.saturating_mul(3) / 2).min(terms.duration().0 / 2);
+    ChainTime(ends.0.saturating_sub(lead))
+}
+
+/// Renews when that is due, and earlier when transfers have used up the money.
 fn renewal(sight: &Sight, live: &LiveSight) -> Option<Step> {
     let contract = live.on_chain.as_ref()?;
     let terms = &contract.terms;
-    let lead = (terms.period.0.saturating_mul(3) / 2).min(terms.duration().0 / 2);
-    let due = live.ends.0.saturating_sub(lead);
     let low = Amount(terms.funds.0 / LOW_MONEY);
     let left = live.money_left.min(contract.funds);
-    let reason = if sight.now.0 >= due {
+    let reason = if sight.now >= renewal_due(terms, live.ends) {
         Reason::EndsSoon { ends: live.ends }
     } else if left < low {
         Reason::MoneyRunsOut { left }

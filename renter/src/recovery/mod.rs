@@ -227,10 +227,13 @@ impl Recovery {
             self.end(&mut stored, Step::Done, report, started).await
         } else {
             report.outcome = RecoveryPhase::ReadOnly;
-            report.next = Some(
+            let enough = claim.newest().is_some_and(|newest| claim.can_write(newest));
+            let next = if context.options.read_only && enough {
+                "files can be listed and read; a recovery that is not read-only takes over"
+            } else {
                 "files can be listed and read; start the recovery again when more hosts answer"
-                    .into(),
-            );
+            };
+            report.next = Some(next.into());
             self.end(&mut stored, Step::ReadOnly, report, started).await
         }
     }

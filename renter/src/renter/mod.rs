@@ -7,6 +7,7 @@
 //! everything else is on disk and is completed at the next start.
 
 mod error;
+mod money;
 mod upkeep;
 
 #[cfg(test)]
@@ -17,17 +18,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use error::{OpenError, RenterError};
-use samara_protocol::chain::{Action, Transaction, TransactionBody};
+pub use money::transfer;
 use samara_protocol::hash::TransactionId;
 use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::{Amount, Epoch, Millis};
+use samara_protocol::units::{Amount, Epoch, Height, Millis};
 
 use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
-use crate::contract::{Allowance, ContractBook, Contractor, Writer};
+use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer, renewal_due};
 use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
@@ -218,6 +219,20 @@ impl Renter {
         Ok(report)
     }
 
+    /// What would be done under an allowance, and what it would cost; nothing is set.
+    ///
+    /// # Errors
+    /// [`RenterError::Contractor`] for an allowance that cannot be set, or a chain that does not answer.
+    pub async fn preview_allowance(
+        &self,
+        allowance: Allowance,
+    ) -> Result<AllowanceReport, RenterError> {
+        allowance.check(&self.0.world.chain.genesis().parameters).map_err(ContractorError::from)?;
+        let plan = self.0.upkeep.contractor.plan_for(allowance).await?;
+        let planned = plan.steps.iter().map(ToString::to_string).collect();
+        Ok(AllowanceReport { planned, ..upkeep::seen(&plan) })
+    }
+
     /// The allowance that is set.
     #[must_use]
     pub fn allowance(&self) -> Option<Allowance> {
@@ -249,20 +264,37 @@ impl Renter {
     /// All live contracts.
     #[must_use]
     pub fn contracts(&self) -> Vec<ContractRow> {
+        let problem = self.renewal_problem();
         let rows = self.0.book.live().into_iter().map(|contract| {
             let revision = contract.revision().revision;
+            let terms = contract.terms();
+            let ends = contract.ends();
             ContractRow {
                 contract: contract.id().to_string(),
                 host: contract.host().to_string(),
                 operator: contract.operator().to_owned(),
                 bytes: revision.size,
                 revision: revision.number,
-                funds: contract.terms().funds,
+                funds: terms.funds,
                 spent: contract.voucher_total(),
-                duration: contract.terms().duration().0,
+                duration: terms.duration().0,
+                period: terms.period.0,
+                periods: terms.periods,
+                ends: ends.0,
+                renews: renewal_due(terms, ends).0,
+                renewal_problem: problem.clone(),
             }
         });
         rows.collect()
+    }
+
+    /// Why no contract is renewed by itself, if none is.
+    fn renewal_problem(&self) -> Option<String> {
+        if let Err(error) = self.0.journal.check_writable() {
+            return Some(error.to_string());
+        }
+        let unset = self.0.upkeep.contractor.allowance().is_none();
+        unset.then(|| "no allowance is set".to_owned())
     }
 
     /// All hosts that this renter has or had contracts with.
@@ -533,27 +565,11 @@ impl Renter {
         &self,
         to: PublicKey,
         amount: Amount,
-    ) -> Result<TransactionId, RenterError> {
+    ) -> Result<(TransactionId, Height), RenterError> {
         // The contractor's transactions use the same account's numbers.
         let _planning = self.0.upkeep.planning.lock().await;
-        let chain = &self.0.world.chain;
         let key = self.0.keys.account(self.0.upkeep.contractor.account());
-        let account = chain.account(&key.public()).await?;
-        let fee = chain.genesis().parameters.minimum_fee;
-        let needed = amount.saturating_add(fee);
-        if account.balance < needed {
-            return Err(RenterError::Money { balance: account.balance, needed });
-        }
-        let body = TransactionBody {
-            genesis: chain.genesis().hash(),
-            account: key.public(),
-            nonce: account.nonce,
-            fee,
-            action: Action::Transfer { to, amount },
-        };
-        let id = chain.submit(Transaction::signed(body, &[&key])).await?;
-        chain.included(&id).await?;
-        Ok(id)
+        transfer(self.0.world.chain.as_ref(), &key, to, amount).await
     }
 
     /// Waits until everything made so far is acknowledged.

@@ -54,6 +54,23 @@ impl HostRegistry for Registry<'_> {
     }
 }
 
+/// What a plan says of hosts and money.
+pub(super) fn seen(plan: &Plan) -> AllowanceReport {
+    let hosts = plan.hosts.iter().map(|verdict| AllowanceHost {
+        host: verdict.host.to_string(),
+        operator: verdict.operator.clone(),
+        score: verdict.score,
+        standing: verdict.standing.to_string(),
+    });
+    AllowanceReport {
+        hosts: hosts.collect(),
+        spend: plan.spend,
+        balance: plan.balance,
+        missing: plan.missing as u64,
+        ..AllowanceReport::default()
+    }
+}
+
 impl Upkeep {
     /// Looks after everything, again and again.
     pub(super) async fn run(self, interval: Millis) {
@@ -107,22 +124,7 @@ impl Upkeep {
         let registry = Registry(&self.book);
         self.contractor.resume(&registry).await?;
         let plan = self.contractor.plan().await?;
-        let mut report = AllowanceReport {
-            spend: plan.spend,
-            balance: plan.balance,
-            missing: plan.missing as u64,
-            ..AllowanceReport::default()
-        };
-        report.hosts = plan
-            .hosts
-            .iter()
-            .map(|verdict| AllowanceHost {
-                host: verdict.host.to_string(),
-                operator: verdict.operator.clone(),
-                score: verdict.score,
-                standing: verdict.standing.to_string(),
-            })
-            .collect();
+        let mut report = seen(&plan);
         if !plan.steps.is_empty() {
             for outcome in self.apply(plan, &registry).await? {
                 match outcome.result {

@@ -9,10 +9,12 @@ use samara_renter::world::ChainView as _;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
+use crate::api::Done;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
+use crate::api::lapses::{Lapse, lapses};
 use crate::api::server::Api;
-use crate::daemon::{HostRole, HostStatus};
+use crate::host::{HostRole, HostStatus};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -28,6 +30,8 @@ pub(in crate::api) fn routes() -> Router<Api> {
 pub struct NodeStatus {
     /// The program's version.
     pub version: String,
+    /// How long it runs, milliseconds.
+    pub uptime: u64,
     /// What the node is for.
     pub roles: Vec<String>,
     /// Its identity key, hex.
@@ -42,6 +46,9 @@ pub struct NodeStatus {
     pub host: Option<HostStatus>,
     /// The renter role, if it has it.
     pub renter: Option<RenterStatus>,
+    /// What of the renter's lapses when nothing is done; empty if all goes on by itself.
+    #[serde(default)]
+    pub lapses: Vec<Lapse>,
 }
 
 /// The chain as the node sees it.
@@ -76,29 +83,40 @@ pub struct AnnouncedHost {
 async fn status(State(api): State<Api>) -> Result<Json<NodeStatus>, ApiError> {
     let node = api.node();
     let mut roles = Vec::new();
-    for (name, has) in
-        [("chain", node.chain), ("host", node.host.is_some()), ("renter", node.renter.is_some())]
-    {
+    for (name, has) in [
+        ("chain", node.chain),
+        ("validator", node.validator.is_some()),
+        ("host", node.host.is_some()),
+        ("renter", node.renter.is_some()),
+    ] {
         if has {
             roles.push(name.to_owned());
         }
     }
     let host = node.host.as_ref().map(HostRole::status);
+    let chain = chain_status(&api);
+    let lapses = node.renter.as_ref().map_or_else(Vec::new, |renter| {
+        let allowance = renter.allowance().or_else(|| renter.remembered_allowance());
+        let data = allowance.map(|allowance| allowance.redundancy.data);
+        lapses(&renter.contracts(), data, chain.time)
+    });
     Ok(Json(NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime: u64::try_from(api.uptime().as_millis()).unwrap_or(u64::MAX),
         roles,
         key: node.transport.local_peer().to_string(),
         addresses: node.transport.listen_addresses().iter().map(ToString::to_string).collect(),
         peers: node.transport.peers().len(),
-        chain: chain_status(&api),
+        chain,
         host,
         renter: node.renter.as_ref().map(samara_renter::Renter::status),
+        lapses,
     }))
 }
 
-async fn shutdown(State(api): State<Api>) -> Json<serde_json::Value> {
+async fn shutdown(State(api): State<Api>) -> Json<Done> {
     api.node().stop.cancel();
-    Json(serde_json::json!({}))
+    Json(Done {})
 }
 
 async fn chain(State(api): State<Api>) -> Json<ChainStatus> {
