@@ -51,8 +51,8 @@ pub async fn put(session: &Session, arguments: PutArguments) -> Result<Exit, Fai
 
 fn put_text(report: &PutReport) -> String {
     let mut lines = Lines::default();
-    let stored = moved(report.stored_files, report.stored_bytes, report.elapsed);
-    lines.line("stored", format!("{stored} in '{}'", report.vault));
+    let place = format!(" in '{}'", report.vault);
+    lines.line("stored", moved(report.stored_files, report.stored_bytes, &place, report.elapsed));
     if report.stored_folders > 0 {
         lines.line("", format!("{}, empty", display::count(report.stored_folders, "folder")));
     }
@@ -65,10 +65,11 @@ fn put_text(report: &PutReport) -> String {
     lines.render()
 }
 
-/// `2 files, 3.0 MB, 1.5 s, 2.0 MB/s`.
-fn moved(files: u64, bytes: u64, elapsed: u64) -> String {
+/// `2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s`.
+fn moved(files: u64, bytes: u64, place: &str, elapsed: u64) -> String {
     let time = Duration::from_millis(elapsed);
-    let mut text = format!("{}, {}", display::count(files, "file"), display::size(bytes));
+    let files_and_bytes = (display::count(files, "file"), display::size(bytes));
+    let mut text = format!("{}, {}{place}", files_and_bytes.0, files_and_bytes.1);
     if files > 0 {
         text.push_str(&format!(", {}", display::duration(time)));
         if let Some(rate) = display::rate(bytes, time) {
@@ -103,7 +104,7 @@ pub fn get_exit(report: &GetReport) -> Exit {
 /// What was brought back, for people.
 pub fn get_text(report: &GetReport) -> String {
     let mut lines = Lines::default();
-    let files = moved(report.restored_files, report.restored_bytes, report.elapsed);
+    let files = moved(report.restored_files, report.restored_bytes, "", report.elapsed);
     match (report.dry_run, report.restored_files) {
         (true, files) => {
             let (files, bytes) = (display::count(files, "file"), report.restored_bytes);
@@ -131,7 +132,11 @@ fn items(lines: &mut Lines, label: &str, items: &[ItemReport]) {
 
 /// A path and what is wrong with it; a reason that names the path says it all.
 fn told(path: &str, reason: &str) -> String {
-    if reason.contains(path) { reason.to_owned() } else { format!("{path}: {reason}") }
+    if reason.contains(&format!(" {path}: ")) {
+        reason.to_owned()
+    } else {
+        format!("{path}: {reason}")
+    }
 }
 
 fn names(lines: &mut Lines, label: &str, noun: &str, names: &[String]) {
@@ -314,7 +319,7 @@ mod tests {
             elapsed: 1_500,
             ..PutReport::default()
         };
-        let expected = "stored       2 files, 3.0 MB, 1.5 s, 2.0 MB/s in 'home'\n\
+        let expected = "stored       2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s\n\
                         unchanged    1 file, 10 B\n\
                         not stored   1 entry\n             a: not allowed\n";
         assert_eq!(put_text(&report), expected);

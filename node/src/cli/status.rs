@@ -53,7 +53,10 @@ fn now() -> u64 {
 fn text(page: &Page, now: u64) -> String {
     let node = &page.node;
     let mut lines = Lines::default();
-    let uptime = display::duration(Duration::from_millis(node.uptime / 1000 * 1000));
+    let uptime = match node.uptime {
+        0..1000 => "a moment".to_owned(),
+        _ => display::duration(Duration::from_millis(node.uptime / 1000 * 1000)),
+    };
     let roles = if node.roles.is_empty() { "no role".to_owned() } else { node.roles.join(", ") };
     let peers = display::count(node.peers as u64, "peer");
     lines.line("node", format!("{roles}; up {uptime}, {peers}, version {}", node.version));
@@ -205,6 +208,9 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         let behind = display::count(renter.hosts - renter.settled, "host");
         warnings.push(format!("{behind} without the newest names: `samara hosts`"));
     }
+    if let Some(lapse) = node.lapses.first() {
+        warnings.push(format!("contracts are not renewed: {}", lapse.because));
+    }
     warnings
 }
 
@@ -217,9 +223,6 @@ fn lapses(lines: &mut Lines, lapses: &[Lapse], now: u64) {
         };
         let label = if number == 0 { "lapses" } else { "" };
         lines.line(label, format!("{} ({left}): {}", display::moment(lapse.at), lapse.what));
-    }
-    if let Some(lapse) = lapses.first() {
-        lines.item(format!("because {}", lapse.because));
     }
 }
 
@@ -288,11 +291,11 @@ mod tests {
             because: "no allowance is set".into(),
         }];
         let text = text(&page, 1_000_000);
-        let end = "health       2 warnings\n             \
+        let end = "health       3 warnings\n             \
                    the newest block is 3 min old: the chain or the way to it has halted\n             \
-                   1 host without the newest names: `samara hosts`\n\
-                   lapses       1970-01-04 00:16 (in 3 d): one contract ends\n             \
-                   because no allowance is set\n";
+                   1 host without the newest names: `samara hosts`\n             \
+                   contracts are not renewed: no allowance is set\n\
+                   lapses       1970-01-04 00:16 (in 3 d): one contract ends\n";
         assert!(text.ends_with(end), "{text}");
     }
 }

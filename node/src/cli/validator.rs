@@ -140,8 +140,8 @@ fn change_text(change: &SetChange) -> String {
     for validator in present.as_slice().iter().filter(|v| next.find(&v.key).is_none()) {
         lines.line("removes", format!("{}, power {}", validator.key, validator.power));
     }
-    let count = |set: &ValidatorSet| set.as_slice().len();
-    lines.line("set", format!("{} validators, {} before", count(next), count(present)));
+    let count = |set: &ValidatorSet| display::count(set.as_slice().len() as u64, "validator");
+    lines.line("set", format!("{}, {} before", count(next), present.as_slice().len()));
     lines.line("chain", format!("genesis {}", change.genesis()));
     let (signed, total) = (change.signed_power(), present.total_power());
     let state = if change.is_approved() { "enough" } else { "more than two thirds are needed" };

@@ -8,7 +8,7 @@ use samara_protocol::journal::{JournalPoint, StoredFile, StoredPath, VaultEvent,
 
 use super::batch::{Batch, Candidate, Taken, append, hash_file};
 use super::error::{PutError, VaultError};
-use super::names::{check_file_place, check_folder_place, event, find};
+use super::names::{check_file_place, check_folder_place, check_name, event, find};
 use super::types::{FileRow, PutReport, PutRequest, PutStreamRequest};
 use super::{Vaults, folder, item};
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
@@ -35,6 +35,7 @@ impl Vaults {
         let started = self.world.clock.now();
         self.settle_pending().await?;
         let mut report = PutReport { vault: request.vault.clone(), ..PutReport::default() };
+        check_name(&request.vault)?;
         check_target(&request.target)?;
         if !request.create_vault {
             self.journal.read(|state| find(state, &request.vault).map(drop))?;
