@@ -19,7 +19,7 @@ use samara_protocol::ledger::{
 };
 use samara_protocol::recovery::Scan;
 use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_protocol::units::Amount;
+use samara_protocol::units::{Amount, ChainTime};
 use samara_protocol::wire::{NodeRequest, NodeResponse};
 use samara_renter::world::{ChainError, ChainView};
 use tokio::time::timeout;
