@@ -172,7 +172,8 @@ impl TestChain {
         let nonce = self.account_of(&account).nonce;
         let genesis = self.genesis.hash();
         let fee = self.genesis.parameters.minimum_fee;
-        let body = TransactionBody { genesis, account, nonce, fee, action };
+        let valid_until = TransactionBody::ALWAYS;
+        let body = TransactionBody { genesis, account, nonce, fee, valid_until, action };
         let keys: Vec<&SecretKey> = std::iter::once(key).chain(others.iter().copied()).collect();
         self.block(Millis(1), Some(Transaction::signed(body, &keys))).unwrap();
     }

@@ -549,6 +549,7 @@ impl Renter {
             account: key.public(),
             nonce: account.nonce,
             fee,
+            valid_until: TransactionBody::ALWAYS,
             action: Action::Transfer { to, amount },
         };
         let id = chain.submit(Transaction::signed(body, &[&key])).await?;

@@ -11,8 +11,8 @@ use crate::units::{Amount, Millis};
 
 fn body(world: &World, action: Action) -> TransactionBody {
     let account = secret(50).public();
-    let _ = world;
-    TransactionBody { genesis: GENESIS, account, nonce: 0, fee: Amount(1), action }
+    let valid_until = world.facts.now.plus(Millis::seconds(100));
+    TransactionBody { genesis: GENESIS, account, nonce: 0, fee: Amount(1), valid_until, action }
 }
 
 fn agree(world: &World, body: TransactionBody) -> Result<Signature, Refusal> {
@@ -114,6 +114,28 @@ fn collateral_is_never_promised_twice() {
 }
 
 #[test]
+fn agreements_last_a_short_while_and_count_until_their_end() {
+    let mut world = World::new();
+    let action = || Action::FormContract(Box::new(other_terms(&World::new(), 20)));
+    let mut long = body(&world, action());
+    for until in [world.facts.now, world.facts.now.plus(Millis(300_001)), TransactionBody::ALWAYS] {
+        long.valid_until = until;
+        let refused = agree(&world, long.clone());
+        assert!(matches!(refused, Err(Refusal::Terms(_))), "{until:?}: {refused:?}");
+    }
+    // A second, shorter agreement on the same contract does not end the first one's time.
+    world.facts.balance = Amount(1_000_000);
+    long.valid_until = world.facts.now.plus(Millis::seconds(300));
+    agree(&world, long.clone()).unwrap();
+    long.valid_until = world.facts.now.plus(Millis(1));
+    agree(&world, long).unwrap();
+    world.pass(Millis::seconds(299));
+    assert!(matches!(form(&world, other_terms(&world, 21)), Err(Refusal::Terms(_))));
+    world.pass(Millis::seconds(1));
+    form(&world, other_terms(&world, 21)).unwrap();
+}
+
+#[test]
 fn agreements_of_one_peer_are_bounded() {
     let mut world = World::new();
     world.facts.balance = Amount(1_000_000_000);
@@ -151,7 +173,7 @@ fn a_renewal_must_end_with_the_latest_state_and_pay() {
     assert_eq!(agree(&world, body(&world, renewal(&world, stale, voucher))), Err(conflict));
     let unpaid = agree(&world, body(&world, renewal(&world, last, None)));
     assert!(matches!(unpaid, Err(Refusal::Payment { .. })), "{unpaid:?}");
-    world.pass(Millis::hours(1_000));
+    world.pass(Millis::hours(9));
     let cheap = agree(&world, body(&world, renewal(&world, last, voucher)));
     assert!(matches!(cheap, Err(Refusal::Terms(_))), "{cheap:?}");
     world.facts.now = super::START;
