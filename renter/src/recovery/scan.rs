@@ -19,14 +19,14 @@ use crate::world::{ChainError, ChainView, compute};
 /// Batches asked for before they are needed. Each has at most 5 MiB.
 const AHEAD: usize = 3;
 /// Failures in a row after which the scan stops; it can be started again.
-const PATIENCE: u32 = 8;
+pub(super) const PATIENCE: u32 = 8;
 /// First wait after a failure, milliseconds; it doubles.
-const WAIT: u64 = 200;
+pub(super) const WAIT: u64 = 200;
 
 type Answer = Result<Vec<ScannedBlock>, ChainError>;
 
 /// Batches on their way.
-struct Ahead {
+pub(super) struct Ahead {
     chain: Arc<dyn ChainView>,
     waiting: VecDeque<(Height, BoxFuture<'static, Answer>)>,
     /// Blocks asked for at once: peers cut batches that grow too long.
@@ -34,8 +34,13 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn new(chain: Arc<dyn ChainView>) -> Self {
+    pub(super) fn new(chain: Arc<dyn ChainView>) -> Self {
         Self { chain, waiting: VecDeque::new(), step: MAX_BATCH }
+    }
+
+    /// Forgets what is on its way, after a false answer.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
     }
 
     /// The batch that starts at `from`; the next ones, up to `goal`, are asked for meanwhile.
@@ -172,7 +177,7 @@ impl Recovery {
     }
 
     /// Asks for what is needed and hands it in.
-    async fn supply(
+    pub(super) async fn supply(
         &self,
         mut scan: Scan,
         need: Need,
@@ -221,7 +226,7 @@ impl Recovery {
 
 /// Why an answer brought the scan no further.
 #[derive(Debug, thiserror::Error)]
-enum Supply {
+pub(super) enum Supply {
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]
