@@ -56,42 +56,46 @@ impl Recovery {
 /// Leaves the contracts of one lineage in a claim, and puts those of others aside.
 ///
 /// Heads of one journal name one another's contracts; heads of two journals have none in common. The
-/// lineage whose record comes first in the chain owns the words. A contract without a head has nothing
-/// in it: it is used, unless the owner has another one with its host. `claim.answered` is in the chain's
-/// order.
+/// lineage whose record comes first in the chain owns the words. A contract that was never used is
+/// used, unless the owner has another one with its host. `claim.answered` is in the chain's order.
 pub(super) fn separate(claim: &mut Claim) {
     let mut groups = Groups::default();
-    for answered in &claim.answered {
-        let own = answered.live.found.record.contract;
+    for answered in claim.answered.iter().filter(|answered| !is_unused(answered)) {
         let Some(head) = &answered.head else { continue };
         let named = head.base.revisions.iter().map(|(_, revision)| revision.contract);
         // A head on a contract that its base does not name yet belongs with the others it names.
-        groups.join(own, named);
+        groups.join(id(answered), named);
     }
-    let owner = claim.answered.iter().find(|answered| answered.head.is_some());
-    let Some(owner) = owner.map(|owner| owner.live.found.record.contract) else { return };
-    let id = |answered: &Answered| answered.live.found.record.contract;
-    let owned: BTreeSet<_> = claim
-        .answered
-        .iter()
-        .filter(|answered| groups.same(&owner, &id(answered)))
-        .map(|answered| answered.live.found.record.host)
-        .collect();
+    let owner = claim.answered.iter().find(|answered| groups.0.contains_key(&id(answered)));
+    let Some(owner) = owner.map(id) else { return };
+    let of_owner = claim.answered.iter().filter(|answered| groups.same(&owner, &id(answered)));
+    let owned: BTreeSet<_> = of_owner.map(|answered| answered.live.found.record.host).collect();
     for answered in std::mem::take(&mut claim.answered) {
-        let same = groups.same(&owner, &id(&answered));
-        let blank = answered.head.is_none();
-        if same || (blank && !owned.contains(&answered.live.found.record.host)) {
+        let alone = !groups.0.contains_key(&id(&answered));
+        let doubled = owned.contains(&answered.live.found.record.host);
+        if groups.same(&owner, &id(&answered)) || (alone && !doubled) {
             claim.answered.push(answered);
             continue;
         }
-        let reason = if blank {
-            "it is empty, and its host has another contract of these words".to_owned()
-        } else {
-            let position = answered.head.as_ref().map_or(0, |head| head.point.position);
-            format!("another node's journal of {position} entries, begun with the same words")
+        let reason = match &answered.head {
+            Some(head) if !alone => {
+                let position = head.point.position;
+                format!("another node's journal of {position} entries, begun with the same words")
+            }
+            _ => "it has no head, and its host has another contract of these words".to_owned(),
         };
         claim.others.push(host_row(&answered.live.found, reason));
     }
+}
+
+fn id(answered: &Answered) -> ContractId {
+    answered.live.found.record.contract
+}
+
+/// Whether nothing was ever written under a contract. What head there is was found under another.
+fn is_unused(answered: &Answered) -> bool {
+    let revision = answered.status.revision.revision;
+    (answered.status.slot.state.sequence, revision.number, revision.size) == (0, 0, 0)
 }
 
 /// Contracts that heads name together.

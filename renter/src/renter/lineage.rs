@@ -20,6 +20,8 @@ use crate::recovery::Recovery;
 use crate::world::{Store, StoreError, Write};
 
 const KEY: &[u8] = b"renter/lineage";
+/// Counter of the epoch in which new words begin.
+pub(super) const FIRST: u64 = 1;
 
 /// What is known of the words' first use. Nothing is stored for words that were recovered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +41,32 @@ pub(super) enum Lineage {
 }
 
 impl Lineage {
-    /// Reads it from the renter's store.
-    pub(super) async fn load(store: &dyn Store) -> Result<Self, StoreError> {
+    /// Reads it from the renter's store, and stops a node that was not the first. A crash may have come
+    /// before the journal knew that, or before the end of a recovery was noted here.
+    pub(super) async fn open(book: &ContractBook, journal: &Journal) -> Result<Self, StoreError> {
+        let store = book.world().store.as_ref();
         let stored = store.read(KEY).await?;
-        Ok(stored.and_then(|bytes| encoding::decode(&bytes).ok()).unwrap_or_default())
+        let lineage: Self =
+            stored.and_then(|bytes| encoding::decode(&bytes).ok()).unwrap_or_default();
+        if lineage != Self::Settled && journal.status().epoch.counter > FIRST {
+            Self::Settled.save(store).await?;
+            return Ok(Self::Settled);
+        }
+        lineage.stop(book, journal).await;
+        Ok(lineage)
+    }
+
+    /// Fences this node if another was first.
+    async fn stop(&self, book: &ContractBook, journal: &Journal) {
+        if self.refusal().is_none() {
+            return;
+        }
+        // The other node's epoch is not on the chain. Above every one with which new words begin, and
+        // below those of recoveries.
+        book.writer().fence(Epoch { counter: FIRST, writer: [u8::MAX; 16] });
+        // The owner of the journal notes it before it answers the second message, with a refusal.
+        journal.refresh().await;
+        let _ = journal.confirm().await;
     }
 
     /// Writes it down.
@@ -90,10 +114,7 @@ impl Check<'_> {
         }
         let lineage = Lineage::Second { first: id, height: first.height };
         lineage.save(store).await?;
-        // The other node's epoch is not on the chain. A recovery takes a higher counter.
-        let own = self.book.writer().epoch();
-        self.book.writer().fence(Epoch { counter: own.counter, writer: [u8::MAX; 16] });
-        self.journal.refresh().await;
+        lineage.stop(self.book, self.journal).await;
         Ok(lineage)
     }
 }

@@ -124,7 +124,7 @@ impl Renter {
             slabs.clone(),
         )
         .await?;
-        let lineage = Lineage::load(world.store.as_ref()).await?;
+        let lineage = Lineage::open(&book, &journal).await?;
         let upkeep = Upkeep {
             world: world.clone(),
             book: book.clone(),
@@ -165,7 +165,7 @@ impl Renter {
         Lineage::New.save(store).await.map_err(JournalError::from)?;
         self.0.upkeep.set_lineage(Lineage::New);
         let writer = random_bytes(self.0.world.random.as_ref());
-        self.0.journal.start(Epoch { counter: 1, writer }).await?;
+        self.0.journal.start(Epoch { counter: lineage::FIRST, writer }).await?;
         Ok(())
     }
 
