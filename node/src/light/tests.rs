@@ -122,6 +122,7 @@ impl Chain {
             account: secret(sender).public(),
             nonce,
             fee: self.genesis.parameters.minimum_fee,
+            valid_until: TransactionBody::ALWAYS,
             action,
         };
         let keys: Vec<SecretKey> = [sender].iter().chain(also).map(|byte| secret(*byte)).collect();
