@@ -16,16 +16,19 @@
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
 //! | [`validators`] | changes of the validator set, as operators hand them on |
 //! | [`causes`], [`shape`] | errors and redundancies as people read them |
+//! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
 pub mod api;
 pub mod causes;
 pub mod chain;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod consensus;
 pub mod daemon;
 pub mod data;
+pub mod database;
 pub mod demo;
 pub mod host;
 pub mod light;

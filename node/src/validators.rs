@@ -121,7 +121,9 @@ impl SetChange {
     ) -> Self {
         let current = present.hash();
         let action = Action::ChangeValidators { current, validators: next.clone().into() };
-        let body = TransactionBody { genesis, account, nonce, fee, action };
+        // Signatures may take days to gather; account number and present set keep it from being used twice.
+        let valid_until = TransactionBody::ALWAYS;
+        let body = TransactionBody { genesis, account, nonce, fee, valid_until, action };
         Self { present, next, transaction: Transaction { body, signatures: Vec::new() } }
     }
 

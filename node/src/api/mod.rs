@@ -8,13 +8,11 @@ pub mod client;
 pub mod codes;
 pub mod error;
 mod extract;
-pub mod lapses;
 mod routes;
 mod server;
 pub mod stream;
 
 pub use error::ApiError;
-pub use lapses::Lapse;
 pub use routes::{
     AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done, FaucetRequest,
     Included, MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, SignedChange,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use samara_protocol::units::{Amount, ParseAmountError};
 use samara_renter::contract::{Allowance, PriceLimits};
-use samara_renter::rows::{ContractRow, HostRow};
+use samara_renter::rows::{ContractRow, HostRow, RenewalState};
 
 use super::arguments::{AllowanceArguments, AllowanceCommand, WalletCommand};
 use super::display::{self, Align, Lines, Table};
@@ -121,11 +121,12 @@ fn contracts_text(rows: &[ContractRow], now: u64) -> String {
 
 /// Whether and when a contract goes on.
 fn renewal(row: &ContractRow, now: u64) -> String {
-    match &row.renewal_problem {
-        Some(problem) => format!("none: {problem}"),
-        None if now >= row.ends => "ended".to_owned(),
-        None if now >= row.renews => "due now".to_owned(),
-        None => format!("from {}", display::moment(row.renews)),
+    match &row.renewal {
+        _ if now >= row.ends => "ended".to_owned(),
+        RenewalState::Planned { from } if now >= *from => "due now".to_owned(),
+        RenewalState::Planned { from } => format!("from {}", display::moment(*from)),
+        RenewalState::Agreed { .. } => "signed, waits for a block".to_owned(),
+        RenewalState::Lapses { reason } => format!("none: {reason}"),
     }
 }
 
@@ -356,7 +357,7 @@ mod tests {
 
     #[test]
     fn contracts_tell_when_they_end_and_whether_they_go_on() {
-        let row = |problem: Option<&str>| ContractRow {
+        let row = |reason: Option<&str>| ContractRow {
             contract: "a".into(),
             host: "b".into(),
             operator: "c".into(),
@@ -368,8 +369,10 @@ mod tests {
             period: 1_000,
             periods: 10,
             ends: 86_400_000,
-            renews: 43_200_000,
-            renewal_problem: problem.map(str::to_owned),
+            renewal: match reason.map(str::to_owned) {
+                Some(reason) => RenewalState::Lapses { reason },
+                None => RenewalState::Planned { from: 43_200_000 },
+            },
         };
         assert_eq!(renewal(&row(None), 0), "from 1970-01-01 12:00");
         assert_eq!(renewal(&row(None), 43_200_000), "due now");

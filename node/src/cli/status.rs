@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use samara_protocol::units::Amount;
 use samara_renter::contract::Allowance;
-use samara_renter::rows::{ContractRow, RenterState, RenterStatus};
+use samara_renter::rows::{ContractRow, LapseRow, RenewalState, RenterState, RenterStatus};
 use serde::Serialize;
 
 use super::display::{self, Lines};
@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::money::coins;
 use super::session::Session;
-use crate::api::{ChainStatus, Lapse, NodeStatus, Wallet};
+use crate::api::{ChainStatus, NodeStatus, Wallet};
 use crate::host::HostStatus;
 
 /// How long the chain may take to tell the balance; the page is worth more than that line.
@@ -76,7 +76,9 @@ fn text(page: &Page, now: u64) -> String {
     for warning in &warnings {
         lines.item(warning);
     }
-    lapses(&mut lines, &node.lapses, now);
+    if let Some(renter) = &node.renter {
+        lapses(&mut lines, page, &renter.lapses, now);
+    }
     lines.render()
 }
 
@@ -122,12 +124,17 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
             display::size(held)
         ));
     }
-    if let (Some(first), Some(renews)) =
-        (contracts.iter().map(|row| row.ends).min(), contracts.iter().map(|row| row.renews).min())
-    {
+    if let Some(first) = contracts.iter().map(|row| row.ends).min() {
         let mut text = format!("first end {}", display::moment(first));
-        if contracts.iter().all(|row| row.renewal_problem.is_none()) {
-            text.push_str(&format!(", renewed from {}", display::moment(renews)));
+        let planned = contracts.iter().filter_map(|row| match row.renewal {
+            RenewalState::Planned { from } => Some(from),
+            _ => None,
+        });
+        if let Some(from) = planned.min() {
+            text.push_str(&format!(
+                ", renewed from {} while this node runs",
+                display::moment(from)
+            ));
         }
         lines.item(text);
     }
@@ -208,21 +215,36 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         let behind = display::count(renter.hosts - renter.settled, "host");
         warnings.push(format!("{behind} without the newest names: `samara hosts`"));
     }
-    if let Some(lapse) = node.lapses.first() {
-        warnings.push(format!("contracts are not renewed: {}", lapse.because));
+    if let Some(lapse) = renter.lapses.first() {
+        let contracts = display::count(renter.lapses.len() as u64, "contract");
+        warnings.push(format!("{contracts} not renewed: {}", lapse.reason));
     }
     warnings
 }
 
-/// What comes to an end when nobody does anything.
-fn lapses(lines: &mut Lines, lapses: &[Lapse], now: u64) {
-    for (number, lapse) in lapses.iter().enumerate() {
-        let left = match lapse.at.checked_sub(now) {
-            Some(left) => format!("in {}", display::duration(Duration::from_millis(left))),
-            None => "past".to_owned(),
-        };
-        let label = if number == 0 { "lapses" } else { "" };
-        lines.line(label, format!("{} ({left}): {}", display::moment(lapse.at), lapse.what));
+/// What comes to an end when nobody does anything, and when.
+fn lapses(lines: &mut Lines, page: &Page, lapses: &[LapseRow], now: u64) {
+    let Some(first) = lapses.first() else { return };
+    let when = |at: u64| match at.checked_sub(now) {
+        Some(left) => {
+            format!(
+                "{} (in {})",
+                display::moment(at),
+                display::duration(Duration::from_millis(left))
+            )
+        }
+        None => format!("{} (past)", display::moment(at)),
+    };
+    let what = match lapses.len() {
+        1 => format!("the contract with {} ends", first.operator),
+        count => format!("the first of {count} contracts ends"),
+    };
+    lines.line("lapses", format!("{}: {what}; its host may drop the data", when(first.ends)));
+    let Some(allowance) = &page.allowance else { return };
+    // When so many have ended that fewer than k hosts are left.
+    let data = usize::from(allowance.redundancy.data);
+    if let Some(last) = lapses.get(page.contracts.len().saturating_sub(data)) {
+        lines.item(format!("{}: too few hosts are left to bring files back", when(last.ends)));
     }
 }
 
@@ -260,7 +282,6 @@ mod tests {
             chain,
             host: None,
             renter: Some(renter),
-            lapses: vec![],
         };
         let wallet = Wallet { account: String::new(), balance: Amount::coins(7), nonce: 0 };
         Page { node, wallet: Some(wallet), allowance: None, contracts: vec![] }
@@ -284,18 +305,25 @@ mod tests {
         page.node.chain.stale = Some(180_000);
         if let Some(renter) = &mut page.node.renter {
             renter.settled = 1;
+            renter.lapses = vec![LapseRow {
+                contract: "c".into(),
+                host: "h".into(),
+                operator: "op".into(),
+                bytes: 1,
+                ends: 1_000_000 + 86_400_000 * 3,
+                reason: "no allowance is set".into(),
+            }];
         }
-        page.node.lapses = vec![Lapse {
-            what: "one contract ends".into(),
-            at: 1_000_000 + 86_400_000 * 3,
-            because: "no allowance is set".into(),
-        }];
+        let parameters = samara_protocol::chain::ChainParameters::default();
+        page.allowance = Some(Allowance::for_network(2, Amount::coins(1), &parameters));
         let text = text(&page, 1_000_000);
         let end = "health       3 warnings\n             \
                    the newest block is 3 min old: the chain or the way to it has halted\n             \
                    1 host without the newest names: `samara hosts`\n             \
-                   contracts are not renewed: no allowance is set\n\
-                   lapses       1970-01-04 00:16 (in 3 d): one contract ends\n";
+                   1 contract not renewed: no allowance is set\n\
+                   lapses       1970-01-04 00:16 (in 3 d): the contract with op ends; \
+                   its host may drop the data\n             \
+                   1970-01-04 00:16 (in 3 d): too few hosts are left to bring files back\n";
         assert!(text.ends_with(end), "{text}");
     }
 }

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use samara_renter::world::{Store, StoreError, Write};
 
+use crate::database::Reopening;
+
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
 /// Version of the database's layout written by this program.
@@ -33,9 +35,10 @@ pub enum OpenStoreError {
     },
 }
 
-/// One ordered map in one file; every commit is durable when it returns.
+/// One ordered map in one file; every commit is durable when it returns. After a full disk it works
+/// again as soon as there is room.
 #[derive(Clone)]
-pub struct DiskStore(Arc<Database>);
+pub struct DiskStore(Arc<Reopening>);
 
 impl DiskStore {
     /// Opens the file, making it if it is not there.
@@ -47,8 +50,8 @@ impl DiskStore {
             path: path.to_owned(),
             source: Box::new(source),
         };
-        let database = Database::create(path).map_err(|error| fail(error.into()))?;
-        let found = prepare(&database).map_err(fail)?;
+        let database = Reopening::file(path).map_err(fail)?;
+        let found = database.with(prepare).map_err(fail)?;
         if found > VERSION {
             return Err(OpenStoreError::Newer { path: path.to_owned(), found });
         }
@@ -61,7 +64,7 @@ impl DiskStore {
         job: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let database = Arc::clone(&self.0);
-        let outcome = tokio::task::spawn_blocking(move || job(&database)).await;
+        let outcome = tokio::task::spawn_blocking(move || database.with(job)).await;
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError { action, reason: error.to_string() }),
@@ -74,16 +77,16 @@ impl DiskStore {
 fn prepare(database: &Database) -> Result<u32, redb::Error> {
     let transaction = database.begin_write()?;
     let found = {
-        transaction.open_table(ENTRIES)?;
         let mut meta = transaction.open_table(META)?;
         let found = meta.get("version")?.map(|version| version.value());
-        match found {
-            Some(version) => version,
-            None => {
-                meta.insert("version", VERSION)?;
-                VERSION
-            }
+        if let Some(newer) = found.filter(|found| *found > VERSION) {
+            return Ok(newer);
         }
+        if found.is_none() {
+            meta.insert("version", VERSION)?;
+        }
+        transaction.open_table(ENTRIES)?;
+        found.unwrap_or(VERSION)
     };
     transaction.commit()?;
     Ok(found)
@@ -152,6 +155,7 @@ impl Store for DiskStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::tests::FaultyDisk;
 
     fn put(key: &str, value: &str) -> Write {
         Write::Put(key.into(), value.into())
@@ -168,6 +172,40 @@ mod tests {
         let store = DiskStore::open(&path).unwrap();
         assert_eq!(store.read(b"a/1").await.unwrap(), None);
         assert_eq!(store.read(b"a/2").await.unwrap(), Some(b"y".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_survived_without_a_restart() {
+        let disk = FaultyDisk::default();
+        let database = disk.database().unwrap();
+        database.with(prepare).unwrap();
+        let store = DiskStore(Arc::new(database));
+        store.commit(vec![put("a", "kept")]).await.unwrap();
+        disk.set_full(true);
+        let large = "x".repeat(100_000);
+        assert!(store.commit(vec![put("b", &large)]).await.is_err());
+        assert!(store.commit(vec![put("b", &large)]).await.is_err());
+        disk.set_full(false);
+        store.commit(vec![put("c", "after")]).await.unwrap();
+        assert_eq!(store.read(b"a").await.unwrap(), Some(b"kept".to_vec()));
+        assert_eq!(store.read(b"b").await.unwrap(), None);
+        assert_eq!(store.read(b"c").await.unwrap(), Some(b"after".to_vec()));
+    }
+
+    #[test]
+    fn a_newer_store_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        drop(DiskStore::open(&path).unwrap());
+        let database = Database::create(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("version", VERSION + 1).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        for _ in 0..2 {
+            let refused = DiskStore::open(&path).err().unwrap();
+            assert!(matches!(refused, OpenStoreError::Newer { found, .. } if found == VERSION + 1));
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,9 @@
 //! everything else is on disk and is completed at the next start.
 
 mod error;
+mod lineage;
 mod money;
+mod outlook;
 mod upkeep;
 
 #[cfg(test)]
@@ -24,11 +26,12 @@ use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Epoch, Height, Millis};
 
+use self::lineage::Lineage;
 use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
-use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer, renewal_due};
+use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer};
 use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
@@ -122,6 +125,7 @@ impl Renter {
             slabs.clone(),
         )
         .await?;
+        let lineage = Lineage::open(&book, &journal).await?;
         let upkeep = Upkeep {
             world: world.clone(),
             book: book.clone(),
@@ -130,7 +134,8 @@ impl Renter {
             contractor,
             backups: backups.clone(),
             recovery: recovery.clone(),
-            planning: Arc::default(),
+            outlook: Arc::default(),
+            lineage: Arc::new(std::sync::Mutex::new(lineage)),
         };
         if upkeep.contractor.allowance().is_none()
             && let Some(allowance) = upkeep.setting()
@@ -145,7 +150,8 @@ impl Renter {
     }
 
     /// Starts to write for words that were just created on this node: they own nothing, so nothing is
-    /// looked for. For any other words use [`Renter::recover`].
+    /// looked for until there is a first contract. Then the chain says whether another node with the same
+    /// words was first; if so, this one stops. For any other words use [`Renter::recover`].
     ///
     /// # Errors
     /// [`RenterError::Started`], [`RenterError::Recovering`].
@@ -156,8 +162,11 @@ impl Renter {
         if self.0.recovery.status().running || self.0.recovery.is_unfinished() {
             return Err(RenterError::Recovering);
         }
+        let store = self.0.world.store.as_ref();
+        Lineage::New.save(store).await.map_err(JournalError::from)?;
+        self.0.upkeep.set_lineage(Lineage::New);
         let writer = random_bytes(self.0.world.random.as_ref());
-        self.0.journal.start(Epoch { counter: 1, writer }).await?;
+        self.0.journal.start(Epoch { counter: lineage::FIRST, writer }).await?;
         Ok(())
     }
 
@@ -174,6 +183,8 @@ impl Renter {
             (None, Mode::Active) => RenterState::Active,
             (None, Mode::ReadOnly) => RenterState::ReadOnly,
         };
+        let halted = self.0.upkeep.halted();
+        let refused = self.0.upkeep.lineage().refusal().map(|error| error.to_string());
         let (vaults, files, bytes, backups) = self.0.journal.read(|state| {
             let each = state.vaults.values().map(totals);
             let (files, bytes) =
@@ -192,7 +203,8 @@ impl Renter {
             hosts: journal.hosts.len() as u64,
             head_set: journal.head_set.into_iter().map(|host| self.head_host(host)).collect(),
             settled: journal.settled as u64,
-            problem: journal.problem,
+            problem: refused.or(journal.problem),
+            lapses: self.0.upkeep.outlook().lapses(&self.0.book.live(), halted.as_deref()),
         }
     }
 
@@ -264,11 +276,10 @@ impl Renter {
     /// All live contracts.
     #[must_use]
     pub fn contracts(&self) -> Vec<ContractRow> {
-        let problem = self.renewal_problem();
+        let (outlook, halted) = (self.0.upkeep.outlook(), self.0.upkeep.halted());
         let rows = self.0.book.live().into_iter().map(|contract| {
             let revision = contract.revision().revision;
             let terms = contract.terms();
-            let ends = contract.ends();
             ContractRow {
                 contract: contract.id().to_string(),
                 host: contract.host().to_string(),
@@ -280,21 +291,11 @@ impl Renter {
                 duration: terms.duration().0,
                 period: terms.period.0,
                 periods: terms.periods,
-                ends: ends.0,
-                renews: renewal_due(terms, ends).0,
-                renewal_problem: problem.clone(),
+                ends: contract.ends().0,
+                renewal: outlook.renewal(&contract, halted.as_deref()),
             }
         });
         rows.collect()
-    }
-
-    /// Why no contract is renewed by itself, if none is.
-    fn renewal_problem(&self) -> Option<String> {
-        if let Err(error) = self.0.journal.check_writable() {
-            return Some(error.to_string());
-        }
-        let unset = self.0.upkeep.contractor.allowance().is_none();
-        unset.then(|| "no allowance is set".to_owned())
     }
 
     /// All hosts that this renter has or had contracts with.
@@ -567,7 +568,7 @@ impl Renter {
         amount: Amount,
     ) -> Result<(TransactionId, Height), RenterError> {
         // The contractor's transactions use the same account's numbers.
-        let _planning = self.0.upkeep.planning.lock().await;
+        let _turn = self.0.upkeep.contractor.turn().await;
         let key = self.0.keys.account(self.0.upkeep.contractor.account());
         transfer(self.0.world.chain.as_ref(), &key, to, amount).await
     }

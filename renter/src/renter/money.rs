@@ -30,6 +30,7 @@ pub async fn transfer(
         account: from.public(),
         nonce: account.nonce,
         fee,
+        valid_until: TransactionBody::ALWAYS,
         action: Action::Transfer { to, amount },
     };
     let id = chain.submit(Transaction::signed(body, &[from])).await?;

@@ -12,7 +12,6 @@ use super::failed;
 use crate::api::Done;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
-use crate::api::lapses::{Lapse, lapses};
 use crate::api::server::Api;
 use crate::host::{HostRole, HostStatus};
 
@@ -46,9 +45,6 @@ pub struct NodeStatus {
     pub host: Option<HostStatus>,
     /// The renter role, if it has it.
     pub renter: Option<RenterStatus>,
-    /// What of the renter's lapses when nothing is done; empty if all goes on by itself.
-    #[serde(default)]
-    pub lapses: Vec<Lapse>,
 }
 
 /// The chain as the node sees it.
@@ -95,11 +91,6 @@ async fn status(State(api): State<Api>) -> Result<Json<NodeStatus>, ApiError> {
     }
     let host = node.host.as_ref().map(HostRole::status);
     let chain = chain_status(&api);
-    let lapses = node.renter.as_ref().map_or_else(Vec::new, |renter| {
-        let allowance = renter.allowance().or_else(|| renter.remembered_allowance());
-        let data = allowance.map(|allowance| allowance.redundancy.data);
-        lapses(&renter.contracts(), data, chain.time)
-    });
     Ok(Json(NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime: u64::try_from(api.uptime().as_millis()).unwrap_or(u64::MAX),
@@ -110,7 +101,6 @@ async fn status(State(api): State<Api>) -> Result<Json<NodeStatus>, ApiError> {
         chain,
         host,
         renter: node.renter.as_ref().map(samara_renter::Renter::status),
-        lapses,
     }))
 }
 
