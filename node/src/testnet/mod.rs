@@ -12,6 +12,8 @@ mod layout;
 mod network;
 mod process;
 mod ready;
+#[cfg(test)]
+mod tests;
 
 pub use crate::shape::Shape;
 pub use elsewhere::{NodeReport, NodeState, down, status};
