@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use samara_renter::world::{Store, StoreError, Write};
 
+use crate::host::group::Group;
+
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
 /// Version of the database's layout written by this program.
@@ -33,9 +35,15 @@ pub enum OpenStoreError {
     },
 }
 
-/// One ordered map in one file; every commit is durable when it returns.
+/// One ordered map in one file; every commit is durable when it returns. Commits that come while one
+/// is being made durable share the next transaction, in the order in which they came.
 #[derive(Clone)]
-pub struct DiskStore(Arc<Database>);
+pub struct DiskStore(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    commits: Group<Vec<Write>, StoreError>,
+}
 
 impl DiskStore {
     /// Opens the file, making it if it is not there.
@@ -52,7 +60,7 @@ impl DiskStore {
         if found > VERSION {
             return Err(OpenStoreError::Newer { path: path.to_owned(), found });
         }
-        Ok(Self(Arc::new(database)))
+        Ok(Self(Arc::new(Inner { database, commits: Group::new() })))
     }
 
     async fn run<T: Send + 'static>(
@@ -60,8 +68,8 @@ impl DiskStore {
         action: &'static str,
         job: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.0);
-        let outcome = tokio::task::spawn_blocking(move || job(&database)).await;
+        let inner = Arc::clone(&self.0);
+        let outcome = tokio::task::spawn_blocking(move || job(&inner.database)).await;
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError { action, reason: error.to_string() }),
@@ -127,26 +135,35 @@ impl Store for DiskStore {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        self.run("write", move |database| {
-            let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(ENTRIES)?;
-                for write in &writes {
-                    match write {
-                        Write::Put(key, value) => {
-                            table.insert(key.as_slice(), value.as_slice())?;
-                        }
-                        Write::Delete(key) => {
-                            table.remove(key.as_slice())?;
-                        }
-                    }
+        let failed = |reason: String| StoreError { action: "write", reason };
+        let inner = Arc::clone(&self.0);
+        let joined = tokio::task::spawn_blocking(move || {
+            inner.commits.join(writes, |batches| {
+                write(&inner.database, &batches).map_err(|error| failed(error.to_string()))
+            })
+        });
+        joined.await.unwrap_or_else(|error| Err(failed(error.to_string())))
+    }
+}
+
+/// One transaction for all batches.
+fn write(database: &Database, batches: &[Vec<Write>]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(ENTRIES)?;
+        for write in batches.iter().flatten() {
+            match write {
+                Write::Put(key, value) => {
+                    table.insert(key.as_slice(), value.as_slice())?;
+                }
+                Write::Delete(key) => {
+                    table.remove(key.as_slice())?;
                 }
             }
-            transaction.commit()?;
-            Ok(())
-        })
-        .await
+        }
     }
+    transaction.commit()?;
+    Ok(())
 }
 
 #[cfg(test)]
