@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 /// A table with aligned columns, its header in capitals.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -232,59 +230,8 @@ impl Lines {
     }
 }
 
-/// An answer without a layout of its own: aligned names and values, arrays of objects as tables.
-#[must_use]
-pub fn fields(value: &Value) -> String {
-    let mut lines = Vec::new();
-    collect(value, "", &mut lines);
-    let widest = lines.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
-    let mut text = String::new();
-    for (name, value) in lines {
-        let line = format!("{}  {value}", pad(&name, widest, Align::Left));
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-fn collect(value: &Value, name: &str, lines: &mut Vec<(String, String)>) {
-    let join = |key: &str| {
-        let key = key.replace('_', " ");
-        if name.is_empty() { key } else { format!("{name} {key}") }
-    };
-    match value {
-        Value::Object(map) => {
-            for (key, inner) in map {
-                collect(inner, &join(key), lines);
-            }
-        }
-        Value::Array(items) if items.iter().any(Value::is_object) => {
-            for (index, item) in items.iter().enumerate() {
-                collect(item, &join(&(index + 1).to_string()), lines);
-            }
-        }
-        other => lines.push((name.to_owned(), scalar(other))),
-    }
-}
-
-/// A value on one line.
-#[must_use]
-pub fn scalar(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => "-".to_owned(),
-        Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -365,16 +312,5 @@ mod tests {
         lines.line("stored", "2 files");
         lines.item("a\n");
         assert_eq!(lines.render(), "stored       2 files\n             a\\u{a}\n");
-    }
-
-    #[test]
-    fn any_answer_can_be_shown() {
-        let value = json!({
-            "chain": { "height": 7, "peers": ["a", "b"] },
-            "renter": null,
-            "volumes": [{ "path": "/x", "full": false }],
-        });
-        let expected = "chain height    7\nchain peers     a, b\nrenter          -\nvolumes 1 full  no\nvolumes 1 path  /x\n";
-        assert_eq!(fields(&value), expected);
     }
 }
