@@ -2,3 +2,4 @@
 
 mod recovery;
 mod vaults;
+mod wire;
