@@ -119,6 +119,7 @@ impl TestNetwork {
             account,
             nonce: chain.next_nonce(&account).unwrap(),
             fee: chain.genesis().parameters.minimum_fee,
+            valid_until: TransactionBody::ALWAYS,
             action: Action::Transfer { to: account, amount: Amount::coins(1) },
         };
         let id = chain.submit(Transaction::signed(body, &[&self.faucet])).unwrap();

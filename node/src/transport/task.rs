@@ -48,7 +48,6 @@ pub(super) enum Command {
     Publish { topic: Topic, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), GossipError>> },
     Subscribe { topic: Topic, check: GossipCheck, reply: SubscribeReply },
     Subscribers { topic: Topic, reply: oneshot::Sender<Vec<PublicKey>> },
-    Disconnect { peer: PeerId },
 }
 
 type SubscribeReply = oneshot::Sender<Result<mpsc::Receiver<GossipMessage>, GossipError>>;
@@ -233,10 +232,6 @@ impl Task {
             }
             Command::Subscribers { topic, reply } => {
                 drop(reply.send(gossip::subscribers(&behaviour.gossipsub, &topic)));
-            }
-            Command::Disconnect { peer } => {
-                // Fails only if the peer is not connected.
-                let _ = self.swarm.disconnect_peer_id(peer);
             }
         }
     }

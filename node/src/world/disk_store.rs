@@ -8,6 +8,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use samara_renter::world::{Store, StoreError, Write};
 
 use crate::database::Reopening;
+use crate::host::group::Group;
 
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
@@ -35,10 +36,16 @@ pub enum OpenStoreError {
     },
 }
 
-/// One ordered map in one file; every commit is durable when it returns. After a full disk it works
-/// again as soon as there is room.
+/// One ordered map in one file; every commit is durable when it returns. Commits that come while one
+/// is being made durable share the next transaction, in the order in which they came. After a full
+/// disk the store works again as soon as there is room.
 #[derive(Clone)]
-pub struct DiskStore(Arc<Reopening>);
+pub struct DiskStore(Arc<Inner>);
+
+struct Inner {
+    database: Reopening,
+    commits: Group<Vec<Write>, StoreError>,
+}
 
 impl DiskStore {
     /// Opens the file, making it if it is not there.
@@ -55,7 +62,11 @@ impl DiskStore {
         if found > VERSION {
             return Err(OpenStoreError::Newer { path: path.to_owned(), found });
         }
-        Ok(Self(Arc::new(database)))
+        Ok(Self::new(database))
+    }
+
+    fn new(database: Reopening) -> Self {
+        Self(Arc::new(Inner { database, commits: Group::new() }))
     }
 
     async fn run<T: Send + 'static>(
@@ -63,8 +74,8 @@ impl DiskStore {
         action: &'static str,
         job: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.0);
-        let outcome = tokio::task::spawn_blocking(move || database.with(job)).await;
+        let inner = Arc::clone(&self.0);
+        let outcome = tokio::task::spawn_blocking(move || inner.database.with(job)).await;
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError { action, reason: error.to_string() }),
@@ -130,26 +141,36 @@ impl Store for DiskStore {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        self.run("write", move |database| {
-            let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(ENTRIES)?;
-                for write in &writes {
-                    match write {
-                        Write::Put(key, value) => {
-                            table.insert(key.as_slice(), value.as_slice())?;
-                        }
-                        Write::Delete(key) => {
-                            table.remove(key.as_slice())?;
-                        }
-                    }
+        let failed = |reason: String| StoreError { action: "write", reason };
+        let inner = Arc::clone(&self.0);
+        let joined = tokio::task::spawn_blocking(move || {
+            inner.commits.join(writes, |batches| {
+                let written = inner.database.with(|database| write(database, &batches));
+                written.map_err(|error| failed(error.to_string()))
+            })
+        });
+        joined.await.unwrap_or_else(|error| Err(failed(error.to_string())))
+    }
+}
+
+/// One transaction for all batches.
+fn write(database: &Database, batches: &[Vec<Write>]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(ENTRIES)?;
+        for write in batches.iter().flatten() {
+            match write {
+                Write::Put(key, value) => {
+                    table.insert(key.as_slice(), value.as_slice())?;
+                }
+                Write::Delete(key) => {
+                    table.remove(key.as_slice())?;
                 }
             }
-            transaction.commit()?;
-            Ok(())
-        })
-        .await
+        }
     }
+    transaction.commit()?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -179,7 +200,7 @@ mod tests {
         let disk = FaultyDisk::default();
         let database = disk.database().unwrap();
         database.with(prepare).unwrap();
-        let store = DiskStore(Arc::new(database));
+        let store = DiskStore::new(database);
         store.commit(vec![put("a", "kept")]).await.unwrap();
         disk.set_full(true);
         let large = "x".repeat(100_000);

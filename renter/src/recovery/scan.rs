@@ -12,9 +12,9 @@ use crate::progress::{Meter, Phase, ProgressEvent, Unit};
 use crate::world::{ChainError, compute};
 
 /// Failures in a row after which the scan stops; it can be started again.
-const PATIENCE: u32 = 8;
+pub(super) const PATIENCE: u32 = 8;
 /// First wait after a failure, milliseconds; it doubles.
-const WAIT: u64 = 200;
+pub(super) const WAIT: u64 = 200;
 
 impl Recovery {
     /// Walks the chain from where an earlier run stopped to its tip.
@@ -94,7 +94,7 @@ impl Recovery {
     }
 
     /// Asks for what is needed and hands it in.
-    async fn supply(&self, mut scan: Scan, need: Need) -> (Scan, Result<(), Supply>) {
+    pub(super) async fn supply(&self, mut scan: Scan, need: Need) -> (Scan, Result<(), Supply>) {
         let world = &self.world;
         let result = match need {
             Need::Done => Ok(()),
@@ -135,7 +135,7 @@ impl Recovery {
 
 /// Why an answer brought the scan no further.
 #[derive(Debug, thiserror::Error)]
-enum Supply {
+pub(super) enum Supply {
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]

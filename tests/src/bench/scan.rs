@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use samara_node::light::{LightClient, LightConfig, MemoryPointStore, NetworkPeer};
-use samara_node::transport::{Channel, RequestHandler, Transport, TransportConfig};
+use samara_node::transport::{Body, Channel, RequestHandler, Transport, TransportConfig};
 use samara_protocol::chain::light::{Need, Rules};
 use samara_protocol::keys::{KeyTree, Phrase};
 use samara_protocol::recovery::scan::Scan;
@@ -26,7 +26,7 @@ struct ChainServer(SyntheticChain);
 
 #[async_trait]
 impl RequestHandler for ChainServer {
-    async fn handle(&self, _from: PublicKey, _channel: Channel, body: Bytes) -> Bytes {
+    async fn handle(&self, _from: PublicKey, _channel: Channel, body: Bytes) -> Body {
         let response = match NodeRequest::from_bytes(&body) {
             Ok(NodeRequest::Chain(request)) => NodeResponse::Chain(self.0.answer(&request)),
             _ => NodeResponse::Refused("only the chain".to_owned()),
@@ -120,7 +120,7 @@ struct Nothing;
 
 #[async_trait]
 impl RequestHandler for Nothing {
-    async fn handle(&self, _from: PublicKey, _channel: Channel, _body: Bytes) -> Bytes {
+    async fn handle(&self, _from: PublicKey, _channel: Channel, _body: Bytes) -> Body {
         NodeResponse::Refused("a scanner".to_owned()).to_bytes().into()
     }
 }

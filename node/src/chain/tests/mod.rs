@@ -58,7 +58,8 @@ fn fee() -> Amount {
 
 fn body(genesis: &Genesis, from: &SecretKey, nonce: u64, action: Action) -> TransactionBody {
     let (genesis, account) = (genesis.hash(), from.public());
-    TransactionBody { genesis, account, nonce, fee: fee(), action }
+    let valid_until = TransactionBody::ALWAYS;
+    TransactionBody { genesis, account, nonce, fee: fee(), valid_until, action }
 }
 
 fn transfer(genesis: &Genesis, from: &SecretKey, nonce: u64, to: PublicKey) -> Transaction {

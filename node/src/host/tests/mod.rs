@@ -156,14 +156,18 @@ impl World {
 
     fn store(&self, number: u64, bytes: usize) -> Result<SectorEntry, Refusal> {
         let (entry, data) = data(number, bytes);
-        self.call(ContractCall::Store { voucher: self.voucher(), root: entry.root, data })?;
+        self.call(ContractCall::Store {
+            voucher: self.voucher(),
+            root: entry.root,
+            data: data.into(),
+        })?;
         Ok(entry)
     }
 
     fn read(&self, root: SectorRoot, length: u32) -> Result<Vec<u8>, Refusal> {
         let voucher = self.voucher();
         match self.call(ContractCall::Read { voucher, root, offset: 0, length })? {
-            HostResponse::Range { data, .. } => Ok(data),
+            HostResponse::Range { data, .. } => Ok(data.into()),
             other => panic!("{other:?}"),
         }
     }

@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::RenterConfig;
 use crate::backup::{BackupRequest, BackupState, RestoreRequest};
-use crate::bench::{Bench, Fault};
 use crate::progress::{ProgressEvent, Silent};
 use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use crate::rows::RenterState;
+use crate::testing::world::{Bench, Fault};
 use crate::testing::{MemoryFile, MemoryFiles, MortalStore, Node, allowance, config, noise, put};
 use crate::vault::Conflict;
 

@@ -9,10 +9,10 @@ use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::signature::PublicKey;
 
 use crate::backup::BackupRequest;
-use crate::bench::Bench;
 use crate::progress::Silent;
 use crate::recovery::RecoveryOptions;
 use crate::testing::Node;
+use crate::testing::world::Bench;
 use crate::vault::Conflict;
 use crate::world::{HostCallError, HostClient, Lane};
 
