@@ -20,13 +20,16 @@ const CLEAR: [&str; 2] = ["/multistream/1.0.0", "/noise"];
 /// Bytes of the planted file.
 const LARGE: usize = 3_000_000;
 
-/// The bytes of each connection, one buffer for each direction.
+/// The bytes of one direction of a connection.
+type Direction = Arc<Mutex<Vec<u8>>>;
+
+/// The bytes of all connections.
 #[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>);
+struct Capture(Arc<Mutex<Vec<Direction>>>);
 
 impl Capture {
-    fn buffer(&self) -> Arc<Mutex<Vec<u8>>> {
-        let buffer = Arc::default();
+    fn buffer(&self) -> Direction {
+        let buffer = Direction::default();
         self.0.lock().unwrap().push(Arc::clone(&buffer));
         buffer
     }
@@ -63,11 +66,7 @@ impl Capture {
 }
 
 /// Carries bytes one way until either side ends.
-async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    copy: Arc<Mutex<Vec<u8>>>,
-) {
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, copy: Direction) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         copy.lock().unwrap().extend_from_slice(&buffer[..count]);

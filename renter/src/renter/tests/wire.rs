@@ -90,7 +90,7 @@ async fn requests_hold_no_name_and_no_content() {
         .renter
         .contracts()
         .iter()
-        .map(|contract| hex::decode(contract.contract.to_string()).unwrap())
+        .map(|contract| hex::decode(&contract.contract).unwrap())
         .collect();
     assert_eq!(found(&sent, &keys).len(), keys.len());
 }
