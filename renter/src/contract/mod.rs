@@ -45,4 +45,4 @@ pub use plan::{HostVerdict, LiveSight, Plan, Reason, Sight, Standing, Step, plan
 pub use prices::PriceLimits;
 pub use reports::{HostHealth, Incident, Reports};
 pub use score::{BEST, byte_price, score};
-pub use writer::{Writer, WriterState, believed};
+pub use writer::{Writer, WriterState};

@@ -1,9 +1,10 @@
 //! What is asked of a recovery, and what is answered.
 
+use samara_protocol::signature::PublicKey;
 use serde::{Deserialize, Serialize};
 
 /// How to recover.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecoveryOptions {
     /// Forget the progress of earlier runs and scan from the first block.
@@ -13,6 +14,11 @@ pub struct RecoveryOptions {
     /// Accept a chain whose newest block is this old, in milliseconds: for one that is known to have
     /// halted. The network's own bound if none.
     pub maximum_age: Option<u64>,
+    /// Silent hosts that will not come back: if a takeover waits for them, they are given up on the
+    /// chain, and never count for the journal again.
+    pub give_up: Vec<PublicKey>,
+    /// Give up every silent host.
+    pub give_up_silent: bool,
 }
 
 /// Where a recovery is.

@@ -1,4 +1,5 @@
 //! The whole renter over real hosts.
 
 mod recovery;
+mod takeover;
 mod vaults;

@@ -1,0 +1,90 @@
+//! Giving up hosts that will not come back.
+//!
+//! A silent host may come back with a head of its own, so a takeover waits for it as long as a quorum
+//! depends on it. If the operator says that it is gone for good, that is written on the chain, where
+//! every later recovery reads it: the contract's host then counts for no head any more, as if the contract
+//! had ended ([`samara_protocol::journal::quorum`] has the proof). The contract itself runs on: if the
+//! host does come back, its shards are used.
+//!
+//! The mark is that the contract's own key has sent a transaction. Its account sends for nothing
+//! else; the first number may be used up by the formation itself.
+
+use samara_protocol::chain::{Action, Transaction, TransactionBody};
+use samara_protocol::contract::ContractId;
+use samara_protocol::signature::SecretKey;
+use samara_protocol::units::Amount;
+
+use super::Recovery;
+use super::claim::Claim;
+use super::error::RecoveryError;
+use super::types::RecoveryOptions;
+
+/// Transactions of a contract's own account from which on the contract is given up.
+const GIVEN_UP: u64 = 2;
+
+impl Recovery {
+    /// Whether a contract was given up.
+    pub(super) async fn is_given_up(&self, contract: &ContractId) -> Result<bool, RecoveryError> {
+        Ok(self.world.chain.account(contract).await?.nonce >= GIVEN_UP)
+    }
+
+    /// Gives up silent hosts as the operator asked, if that is what a takeover lacks.
+    pub(super) async fn give_up(
+        &self,
+        options: &RecoveryOptions,
+        claim: &mut Claim,
+    ) -> Result<(), RecoveryError> {
+        let asked = |host| options.give_up_silent || options.give_up.contains(host);
+        let chosen: Vec<bool> =
+            claim.silent.iter().map(|silent| asked(&silent.live.found.record.host)).collect();
+        let Some(account) = claim.newest().map(|newest| newest.base.account) else { return Ok(()) };
+        if claim.is_complete() || !claim.would_be_complete(&chosen) {
+            return Ok(());
+        }
+        let payer = self.keys.account(account);
+        for (silent, chosen) in claim.silent.iter_mut().zip(chosen) {
+            if chosen && !silent.live.given_up {
+                self.mark(&payer, &self.keys.contract(&silent.live.found.record.nonce)).await?;
+                silent.live.given_up = true;
+                silent.row.reason.push_str("; it was given up");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes on the chain that a contract is given up. What an interrupted run has done is not done
+    /// again.
+    async fn mark(&self, payer: &SecretKey, contract: &SecretKey) -> Result<(), RecoveryError> {
+        let fee = self.world.chain.genesis().parameters.minimum_fee;
+        let account = self.world.chain.account(&contract.public()).await?;
+        let left = GIVEN_UP.saturating_sub(account.nonce);
+        let needed = fee.saturating_mul(u128::from(left)).saturating_sub(account.balance);
+        if needed > Amount::ZERO {
+            self.transfer(payer, contract, needed).await?;
+        }
+        for _ in 0..left {
+            self.transfer(contract, payer, Amount::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends money and waits until it is on the chain.
+    pub(super) async fn transfer(
+        &self,
+        from: &SecretKey,
+        to: &SecretKey,
+        amount: Amount,
+    ) -> Result<(), RecoveryError> {
+        let chain = &self.world.chain;
+        let body = TransactionBody {
+            genesis: chain.genesis().hash(),
+            account: from.public(),
+            nonce: chain.account(&from.public()).await?.nonce,
+            fee: chain.genesis().parameters.minimum_fee,
+            action: Action::Transfer { to: to.public(), amount },
+        };
+        let id = chain.submit(Transaction::signed(body, &[from])).await?;
+        chain.included(&id).await?;
+        Ok(())
+    }
+}
