@@ -8,12 +8,13 @@ use samara_protocol::contract::ContractId;
 use samara_protocol::host::message::ContractStatus;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::journal::head::Head;
+use samara_protocol::journal::quorum::Quorum;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
-use super::types::RecoveryHost;
+use super::types::{HeadSetRow, RecoveryHost};
 use crate::contract::ContractLink;
 
 /// A found contract that lives.
@@ -111,6 +112,21 @@ impl Claim {
             silent.live.given_up = before;
         }
         complete
+    }
+
+    /// The newest head's sets, for the report.
+    pub(super) fn head_sets(&self) -> Vec<HeadSetRow> {
+        let Some(newest) = self.newest() else { return Vec::new() };
+        let (showed, ended, table) = (self.showed(newest), self.ended(newest), newest.hosts());
+        let name = |index: &HostIndex| table.get(usize::from(index.0)).map(ToString::to_string);
+        let counts = |index: &&HostIndex| showed.contains(index) && !ended.contains(index);
+        let row = |set: &Vec<HostIndex>| HeadSetRow {
+            hosts: set.iter().filter_map(name).collect(),
+            heard: set.iter().filter(counts).count(),
+            ended: set.iter().filter(|index| ended.contains(index)).count(),
+            needed: Quorum::of(set.len()).read,
+        };
+        newest.base.head_set.all_sets().map(row).collect()
     }
 
     /// Whether so many hosts have ended that no read quorum can come together any more.
@@ -245,7 +261,8 @@ pub(super) fn gather(
             Said::Nothing(reason) => reason,
             Said::Fenced(by) => format!("it promised epoch {by}"),
         };
-        let row = host_row(&live.found, reason);
+        let given_up = if live.given_up { "; it was given up" } else { "" };
+        let row = host_row(&live.found, reason + given_up);
         claim.silent.push(Silent { live, row });
     }
     claim.find_behind();

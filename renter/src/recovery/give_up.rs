@@ -41,12 +41,10 @@ impl Recovery {
         if claim.is_complete() || !claim.would_be_complete(&chosen) {
             return Ok(());
         }
-        let payer = self.keys.account(account);
         for (silent, chosen) in claim.silent.iter_mut().zip(chosen) {
             if chosen && !silent.live.given_up {
-                self.mark(&payer, &self.keys.contract(&silent.live.found.record.nonce)).await?;
+                self.mark(account, &self.keys.contract(&silent.live.found.record.nonce)).await?;
                 silent.live.given_up = true;
-                silent.row.reason.push_str("; it was given up");
             }
         }
         Ok(())
@@ -54,18 +52,31 @@ impl Recovery {
 
     /// Writes on the chain that a contract is given up. What an interrupted run has done is not done
     /// again.
-    async fn mark(&self, payer: &SecretKey, contract: &SecretKey) -> Result<(), RecoveryError> {
+    async fn mark(&self, account: u64, contract: &SecretKey) -> Result<(), RecoveryError> {
         let fee = self.world.chain.genesis().parameters.minimum_fee;
-        let account = self.world.chain.account(&contract.public()).await?;
-        let left = GIVEN_UP.saturating_sub(account.nonce);
-        let needed = fee.saturating_mul(u128::from(left)).saturating_sub(account.balance);
+        let known = self.world.chain.account(&contract.public()).await?;
+        let left = GIVEN_UP.saturating_sub(known.nonce);
+        let needed = fee.saturating_mul(u128::from(left)).saturating_sub(known.balance);
         if needed > Amount::ZERO {
-            self.transfer(payer, contract, needed).await?;
+            let payer = self.payer(account, needed.saturating_add(fee)).await?;
+            self.transfer(&payer, contract, needed).await?;
         }
         for _ in 0..left {
-            self.transfer(contract, payer, Amount::ZERO).await?;
+            self.transfer(contract, &self.keys.account(account), Amount::ZERO).await?;
         }
         Ok(())
+    }
+
+    /// An account that can pay so much: that of the newest head, or one before it whose money an
+    /// interrupted recovery has left there.
+    async fn payer(&self, newest: u64, needed: Amount) -> Result<SecretKey, RecoveryError> {
+        for index in (0..=newest).rev() {
+            let key = self.keys.account(index);
+            if self.world.chain.account(&key.public()).await?.balance >= needed {
+                return Ok(key);
+            }
+        }
+        Err(RecoveryError::NoMoney { needed })
     }
 
     /// Sends money and waits until it is on the chain.

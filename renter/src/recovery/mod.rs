@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use error::RecoveryError;
 use samara_protocol::keys::KeyTree;
 use tokio::sync::watch;
-pub use types::{RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};
+pub use types::{HeadSetRow, RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};
 
 use self::claim::Claim;
 use self::progress::{Progress as Stored, Step};
@@ -224,6 +224,7 @@ impl Recovery {
             .collect();
         report.hosts_silent = claim.silent.iter().map(|silent| silent.row.clone()).collect();
         report.hosts_behind.clone_from(&claim.behind);
+        report.head_sets = claim.head_sets();
         let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
         report.hosts_behind.dedup();
         if mode == Mode::Active {

@@ -106,6 +106,9 @@ pub struct RecoveryReport {
     pub hosts_silent: Vec<RecoveryHost>,
     /// Hosts that showed an older state than others prove they held.
     pub hosts_behind: Vec<RecoveryHost>,
+    /// The head sets of the newest head, each of which must be heard: its own first, then those that it
+    /// leaves.
+    pub head_sets: Vec<HeadSetRow>,
     /// Journal position that was brought back.
     pub position: u64,
     /// Vaults brought back.
@@ -124,6 +127,19 @@ pub struct RecoveryReport {
     pub money_moved: samara_protocol::units::Amount,
     /// Milliseconds that the last run took.
     pub elapsed: u64,
+}
+
+/// A head set in a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadSetRow {
+    /// Identity keys of its hosts in hex.
+    pub hosts: Vec<String>,
+    /// Of them, hosts that showed a head that counts.
+    pub heard: usize,
+    /// Of them, hosts whose contract has ended on the chain or was given up there.
+    pub ended: usize,
+    /// Hosts that must be heard to be certain of the newest head.
+    pub needed: usize,
 }
 
 /// A host in a report.
