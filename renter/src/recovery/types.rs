@@ -16,9 +16,33 @@ pub struct RecoveryOptions {
     pub maximum_age: Option<u64>,
     /// Silent hosts that will not come back: if a takeover waits for them, they are given up on the
     /// chain, and never count for the journal again.
+    #[serde(with = "as_text")]
     pub give_up: Vec<PublicKey>,
     /// Give up every silent host.
     pub give_up_silent: bool,
+}
+
+/// Keys as people see them, in hex.
+mod as_text {
+    use samara_protocol::signature::PublicKey;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        keys: &[PublicKey],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        texts.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PublicKey>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let parse = |text: String| text.parse().map_err(|_| D::Error::custom("not a host's key"));
+        texts.into_iter().map(parse).collect()
+    }
 }
 
 /// Where a recovery is.
