@@ -40,9 +40,8 @@ impl HeadSet {
     /// it leaves.
     #[must_use]
     pub fn is_read(&self, hosts: &[HostIndex], ended: &[HostIndex]) -> bool {
-        self.all_sets().all(|set| {
-            !set.is_empty() && count(set, hosts, ended) >= Quorum::of(set.len()).read
-        })
+        self.all_sets()
+            .all(|set| !set.is_empty() && count(set, hosts, ended) >= Quorum::of(set.len()).read)
     }
 
     /// Whether a takeover that these hosts hold may leave the set, and those that it leaves.

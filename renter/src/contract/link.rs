@@ -390,7 +390,9 @@ impl ContractLink {
             return Err(self.false_answer("its head slot is not signed by the contract's key"));
         }
         if !self.is_claimed(&status.promised) {
-            return Err(self.false_answer("no node of these words has claimed the epoch it promised"));
+            return Err(
+                self.false_answer("no node of these words has claimed the epoch it promised")
+            );
         }
         self.verify_receipt(&status.receipt, challenge)?;
         if status.receipt.state != status.slot.state {

@@ -114,7 +114,11 @@ impl Recovery {
         let answered: Vec<HostIndex> = candidates.iter().map(|candidate| candidate.index).collect();
         let alone = choose(&old.hosts, &candidates);
         let silent = self.book.awaited().into_iter().filter(|(index, _)| old.contains(*index));
-        candidates.extend(silent.map(|(index, operator)| Candidate { index, operator, failing: true }));
+        candidates.extend(silent.map(|(index, operator)| Candidate {
+            index,
+            operator,
+            failing: true,
+        }));
         let whole = old.followed_by(choose(&old.hosts, &candidates));
         let held = HeadSet { previous: Vec::new(), ..whole.clone() };
         if held.is_written(&answered, &ended) { whole } else { old.followed_by(alone) }

@@ -86,10 +86,12 @@ impl Recovery {
         }
         for _ in 0..ATTEMPTS {
             let epoch = self.choose_epoch(progress, highest).await?;
+            let others = std::mem::take(&mut claim.others);
             let live = claim.into_live();
             let said = self.ask_heads(context, &progress.found, &live, Some(epoch)).await;
             let above = said.iter().filter_map(Said::fenced).max();
             claim = gather(epoch, &progress.found, live, said, &before);
+            claim.others.splice(0..0, others);
             match above {
                 Some(by) => highest = highest.max(by),
                 None => {
@@ -177,10 +179,8 @@ impl Recovery {
             }
             Err(HeadError::Empty) => match self.earlier_head(found, &status).await {
                 Ok(shown) => {
-                    let counts = |shown: Shown| Shown {
-                        counts: shown.counts && !live.given_up,
-                        ..shown
-                    };
+                    let counts =
+                        |shown: Shown| Shown { counts: shown.counts && !live.given_up, ..shown };
                     Said::Head(Box::new((status, shown.map(counts))))
                 }
                 Err(error) => Said::Nothing(error.to_string()),

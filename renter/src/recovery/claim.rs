@@ -14,6 +14,7 @@ use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
+use super::lineage::separate;
 use super::types::{HeadSetRow, RecoveryHost};
 use crate::contract::ContractLink;
 
@@ -60,6 +61,8 @@ pub(super) struct Claim {
     pub(super) behind: Vec<RecoveryHost>,
     /// Every host with which these words ever had a contract.
     pub(super) hosts: BTreeSet<PublicKey>,
+    /// Contracts of another lineage of these words, see [`separate`].
+    pub(super) others: Vec<RecoveryHost>,
 }
 
 impl Claim {
@@ -142,7 +145,8 @@ impl Claim {
 
     /// The hosts that showed a head that counts, by the newest head's numbers.
     fn showed(&self, newest: &Head) -> Vec<HostIndex> {
-        let counts = |answered: &&Answered| answered.head.as_ref().is_some_and(|shown| shown.counts);
+        let counts =
+            |answered: &&Answered| answered.head.as_ref().is_some_and(|shown| shown.counts);
         numbers(newest, self.answered.iter().filter(counts).map(|answered| &answered.live))
     }
 
@@ -244,7 +248,8 @@ pub(super) fn gather(
 ) -> Claim {
     let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
     let hosts = found.iter().map(|found| found.record.host).collect();
-    let mut claim = Claim { epoch, promised: false, answered, silent, behind, hosts };
+    let others = Vec::new();
+    let mut claim = Claim { epoch, promised: false, answered, silent, behind, hosts, others };
     for (live, said) in live.into_iter().zip(said) {
         let reason = match said {
             Said::Head(answer) => {
@@ -265,6 +270,7 @@ pub(super) fn gather(
         let row = host_row(&live.found, reason + given_up);
         claim.silent.push(Silent { live, row });
     }
+    separate(&mut claim);
     claim.find_behind();
     claim
 }

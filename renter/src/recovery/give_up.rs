@@ -92,6 +92,7 @@ impl Recovery {
             account: from.public(),
             nonce: chain.account(&from.public()).await?.nonce,
             fee: chain.genesis().parameters.minimum_fee,
+            valid_until: TransactionBody::ALWAYS,
             action: Action::Transfer { to: to.public(), amount },
         };
         let id = chain.submit(Transaction::signed(body, &[from])).await?;

@@ -13,6 +13,7 @@
 //! | `ask` | heads from every host; a new epoch, promised by hosts that suffice to take over |
 //! | `claim` | what the hosts said, and what it suffices for |
 //! | `give_up` | hosts that the operator gives up, on the chain |
+//! | `lineage` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
 //!
 //! Invariants: nothing is acknowledged before a write quorum of the new head set holds the head under
@@ -26,6 +27,7 @@ mod ask;
 mod claim;
 mod error;
 mod give_up;
+mod lineage;
 mod progress;
 mod scan;
 mod types;
@@ -36,7 +38,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use error::RecoveryError;
 use samara_protocol::keys::KeyTree;
 use tokio::sync::watch;
-pub use types::{HeadSetRow, RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};
+pub use types::{
+    HeadSetRow, RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
+};
 
 use self::claim::Claim;
 use self::progress::{Progress as Stored, Step};
@@ -225,12 +229,21 @@ impl Recovery {
         report.hosts_silent = claim.silent.iter().map(|silent| silent.row.clone()).collect();
         report.hosts_behind.clone_from(&claim.behind);
         report.head_sets = claim.head_sets();
+        report.others.clone_from(&claim.others);
         let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
         report.hosts_behind.dedup();
         if mode == Mode::Active {
             self.take_over(&mut stored, &claim, &mut report).await?;
             report.outcome = RecoveryPhase::Done;
-            report.next = Some("set the allowance, so that contracts are renewed in time".into());
+            let others = match report.others.len() {
+                0 => String::new(),
+                count => format!(
+                    "; another node began with the same words: {count} contracts of it are named \
+                     and left alone, with what it may have stored"
+                ),
+            };
+            let next = "set the allowance, so that contracts are renewed in time";
+            report.next = Some(format!("{next}{others}"));
             self.end(&mut stored, Step::Done, report, started).await
         } else {
             report.outcome = RecoveryPhase::ReadOnly;

@@ -133,6 +133,10 @@ pub struct RecoveryReport {
     /// The head sets of the newest head, each of which must be heard: its own first, then those that it
     /// leaves.
     pub head_sets: Vec<HeadSetRow>,
+    /// Contracts of these words that another node has used beside the one whose files these are. They
+    /// are left alone; their money comes back when they end.
+    #[serde(default)]
+    pub others: Vec<RecoveryHost>,
     /// Journal position that was brought back.
     pub position: u64,
     /// Vaults brought back.

@@ -145,7 +145,14 @@ impl SimHosts {
             chain.send(key, &[], Action::AnnounceHost(announcement));
             let disk = Arc::new(MemoryStore::new(CAPACITY));
             let chance = Chance::new(seed, &format!("network to host {number}"));
-            hosts.push(SimHost { disk, image: None, running: None, lost: false, lie: Lie::Nothing, chance });
+            hosts.push(SimHost {
+                disk,
+                image: None,
+                running: None,
+                lost: false,
+                lie: Lie::Nothing,
+                chance,
+            });
         }
         let by_key = keys.iter().enumerate().map(|(number, key)| (key.public(), number)).collect();
         let inner = Inner { weather: Weather::FAIR, hosts, numbers: by_key };
@@ -360,7 +367,7 @@ impl SimHosts {
             return None;
         };
         let request: HostRequest = encoding::decode(body).expect("the renter's own bytes");
-        let name = name(&request);
+        let name = request.name();
         let facts = self.0.chain.facts(&facts_of, Host::<SimDisk>::concerns(&request));
         let from = PublicKey([u8::try_from(machine).unwrap_or(u8::MAX); 32]);
         let truth = host.handle(&facts, &from, request.clone());
@@ -425,25 +432,6 @@ fn with_head_of(old: &HostResponse, truth: HostResponse) -> HostResponse {
             HostResponse::Head { status: Box::new(status), head: head.clone() }
         }
         (_, truth) => truth,
-    }
-}
-
-fn name(request: &HostRequest) -> &'static str {
-    match request {
-        HostRequest::Prices => "prices",
-        HostRequest::Agree(_) => "agree",
-        HostRequest::Contract(request) => match request.call {
-            ContractCall::Store { .. } => "store",
-            ContractCall::Read { .. } => "read",
-            ContractCall::Commit(_) => "commit",
-            ContractCall::Descriptors { .. } => "descriptors",
-            ContractCall::Latest => "latest",
-            ContractCall::Promise => "promise",
-            ContractCall::Head => "head",
-            ContractCall::HeadAppend { .. } => "append head",
-            ContractCall::HeadPut { .. } => "put head",
-            _ => "other",
-        },
     }
 }
 

@@ -6,11 +6,11 @@ use redb::TableDefinition;
 use samara_protocol::contract::{ContractId, Revision, SignedRevision};
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SectorRoot, SlabTag, TransactionId};
-use samara_protocol::host::{EpochClaim, MemoryStore};
 use samara_protocol::host::message::SignedSlot;
 use samara_protocol::host::store::{
     Agreement, ContractRecord, HostStore, HostWrite, IssuedPrices, Temporary,
 };
+use samara_protocol::host::{EpochClaim, MemoryStore};
 use samara_protocol::sector::{SectorEntry, SectorSize};
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, ChainTime};

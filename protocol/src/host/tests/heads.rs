@@ -4,7 +4,8 @@ use super::{GENESIS, World, epoch, is_bad};
 use crate::hash::{ContractNonce, Digest};
 use crate::host::claim::EpochClaim;
 use crate::host::message::{
-    ContractCall, ContractRequest, HeadReceipt, HostResponse, MAX_HEAD, Refusal, SignedSlot, SlotState,
+    ContractCall, ContractRequest, HeadReceipt, HostResponse, MAX_HEAD, Refusal, SignedSlot,
+    SlotState,
 };
 use crate::signature::Signature;
 use crate::units::Amount;

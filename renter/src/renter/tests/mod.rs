@@ -1,5 +1,6 @@
 //! The whole renter over real hosts.
 
+mod lineage;
 mod recovery;
 mod takeover;
 mod vaults;

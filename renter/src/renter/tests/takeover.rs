@@ -2,11 +2,11 @@
 
 use samara_protocol::units::Millis;
 
-use crate::bench::{Bench, Fault};
 use crate::contract::Allowance;
 use crate::progress::{ProgressEvent, Silent};
 use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use crate::rows::RenterState;
+use crate::testing::world::{Bench, Fault};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config, noise};
 use crate::vault::Conflict;
 
@@ -124,7 +124,9 @@ async fn a_claim_outlives_the_contract_that_it_was_signed_for() {
     assert_eq!((report.done.len(), report.failed), (4, vec![]), "all are renewed");
     let refused = old.renter.create_vault("late").await.unwrap_err();
     assert_eq!(refused.code(), "fenced", "{refused}");
-    assert!(matches!(old.renter.status().state, RenterState::Fenced { by } if by.starts_with("2.")));
+    assert!(
+        matches!(old.renter.status().state, RenterState::Fenced { by } if by.starts_with("2."))
+    );
     assert_eq!(recover(&old).await.outcome, RecoveryPhase::Done);
     assert!(old.renter.status().epoch.starts_with("3."));
 }
@@ -144,8 +146,7 @@ async fn three_recoveries_with_hosts_silent_in_turn_lose_nothing_acknowledged() 
         bench.set(up.iter().copied(), Fault::None);
         let node = Node::blank(&bench).await;
         let report = recover(&node).await;
-        let names: Vec<String> =
-            node.renter.vaults().into_iter().map(|vault| vault.name).collect();
+        let names: Vec<String> = node.renter.vaults().into_iter().map(|vault| vault.name).collect();
         assert_eq!((&names, &report.may_be_missing), (&acknowledged, &None), "turn {turn}");
         if report.outcome == RecoveryPhase::Done {
             let name = format!("turn {turn}");
@@ -251,7 +252,8 @@ async fn a_takeover_is_written_to_a_quorum_of_the_old_head_set_too() {
     node.renter.create_vault("first").await.unwrap();
     node.lose().await;
     let (_, report) = visit(&bench).await;
-    let members: Vec<usize> = report.head_sets[0].hosts.iter().map(|host| at(&bench, host)).collect();
+    let members: Vec<usize> =
+        report.head_sets[0].hosts.iter().map(|host| at(&bench, host)).collect();
     let others: Vec<usize> = (0..12).filter(|host| !members.contains(host)).collect();
     assert_eq!((report.head_sets.len(), members.len()), (1, 9));
     // Six of nine are a write quorum of the old set; five are only a read quorum.

@@ -18,7 +18,7 @@ use samara_protocol::encoding;
 use samara_protocol::hash::{ContractNonce, TransactionId};
 use samara_protocol::host::core::{ChainFacts, Host, HostRules};
 use samara_protocol::host::memory::MemoryStore;
-use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse, Refusal};
+use samara_protocol::host::message::{HostRequest, HostResponse, Refusal};
 use samara_protocol::host::{EpochClaim, HostAnnouncement, Prices};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::phrase::Phrase;
@@ -90,6 +90,8 @@ struct ChainInner {
     included: BTreeMap<TransactionId, Height>,
     hosts: Vec<PublicKey>,
     blocks: Vec<ScannedBlock>,
+    /// Transactions that were taken and are in no block, while they are held back.
+    held: Option<Vec<Transaction>>,
 }
 
 impl TestChain {
@@ -101,6 +103,7 @@ impl TestChain {
             included: BTreeMap::new(),
             hosts: Vec::new(),
             blocks: Vec::new(),
+            held: None,
         };
         Self { genesis, inner: Mutex::new(inner) }
     }
@@ -133,6 +136,17 @@ impl TestChain {
     /// Makes an empty block so much later.
     pub(crate) fn pass(&self, span: Millis) {
         self.block(span, None).unwrap();
+    }
+
+    /// Takes transactions from now on and puts them into no block.
+    pub(crate) fn hold(&self) {
+        self.inner.lock().unwrap().held = Some(Vec::new());
+    }
+
+    /// Hands in what was held back, each in a block of its own.
+    pub(crate) fn release(&self) -> Vec<Result<Height, ChainError>> {
+        let held = self.inner.lock().unwrap().held.take().unwrap_or_default();
+        held.into_iter().map(|transaction| self.block(Millis(1), Some(transaction))).collect()
     }
 
     fn block(&self, span: Millis, transaction: Option<Transaction>) -> Result<Height, ChainError> {
@@ -173,7 +187,8 @@ impl TestChain {
         let nonce = self.account_of(&account).nonce;
         let genesis = self.genesis.hash();
         let fee = self.genesis.parameters.minimum_fee;
-        let body = TransactionBody { genesis, account, nonce, fee, action };
+        let valid_until = TransactionBody::ALWAYS;
+        let body = TransactionBody { genesis, account, nonce, fee, valid_until, action };
         let keys: Vec<&SecretKey> = std::iter::once(key).chain(others.iter().copied()).collect();
         self.block(Millis(1), Some(Transaction::signed(body, &keys))).unwrap();
     }
@@ -224,6 +239,10 @@ impl ChainView for TestChain {
 
     async fn submit(&self, transaction: Transaction) -> Result<TransactionId, ChainError> {
         let id = transaction.id();
+        if let Some(held) = &mut self.inner.lock().unwrap().held {
+            held.push(transaction);
+            return Ok(id);
+        }
         self.block(Millis(1), Some(transaction)).map(|_| id)
     }
 
@@ -278,22 +297,6 @@ impl TestHost {
     }
 }
 
-fn kind(request: &HostRequest) -> &'static str {
-    match request {
-        HostRequest::Prices => "prices",
-        HostRequest::Agree(_) => "agree",
-        HostRequest::Contract(request) => match request.call {
-            ContractCall::Store { .. } => "store",
-            ContractCall::Read { .. } => "read",
-            ContractCall::Commit(_) => "commit",
-            ContractCall::Descriptors { .. } => "descriptors",
-            ContractCall::Latest => "latest",
-            ContractCall::Promise => "promise",
-            _ => "other",
-        },
-    }
-}
-
 /// All hosts, by key.
 pub(crate) struct TestHosts {
     chain: Arc<TestChain>,
@@ -310,7 +313,7 @@ impl HostClient for TestHosts {
     ) -> Result<HostResponse, HostCallError> {
         let lost = |reason: &str| HostCallError::Unreachable { host: *host, reason: reason.into() };
         let Some(target) = self.hosts.get(host) else { return Err(lost("nobody is there")) };
-        let kind = kind(&request);
+        let kind = request.name();
         *target.calls.lock().unwrap().entry(kind).or_default() += 1;
         let fault = *target.fault.lock().unwrap();
         match fault {
@@ -348,7 +351,9 @@ impl HostClient for TestHosts {
             }
         }
         if let (Fault::Flips, HostResponse::Range { data, .. }) = (fault, &mut answer) {
-            data[0] ^= 1;
+            let mut flipped = data.to_vec();
+            flipped[0] ^= 1;
+            *data = flipped.into();
         }
         if let Fault::LosesCommits(left) = fault
             && kind == "commit"
