@@ -363,7 +363,7 @@ impl Owner {
                 index,
                 position: slot.and_then(Slot::position),
                 problem: slot.map_or_else(
-                    || Some("it has no live contract".into()),
+                    || Some("it has no contract in use".into()),
                     |slot| slot.problem.clone(),
                 ),
             }

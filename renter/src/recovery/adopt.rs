@@ -171,7 +171,9 @@ impl Recovery {
         for row in self.book.hosts() {
             let silent = claim.silent.iter().map(|silent| &silent.live);
             let mut silent = silent.filter(|live| live.found.record.host == row.host);
-            let awaited = silent.clone().any(|live| !live.given_up);
+            // A host without a record in the chain has not ended: the chain may have come too late.
+            let awaited =
+                silent.clone().any(|live| !live.given_up) || !claim.hosts.contains(&row.host);
             self.book.set_awaited(row.index, awaited).await?;
             if let Some(live) = silent.find(|live| live.given_up) {
                 self.book.set_given_up(row.index, live.found.record.contract).await?;
