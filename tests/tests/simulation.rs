@@ -7,7 +7,7 @@ use samara_tests::sim::{Options, Outcome, Sabotage, run};
 /// Seeds of the main test.
 const SEEDS: u64 = 200;
 /// Seeds that found a defect once, of the renter or of the simulator itself.
-const REGRESSIONS: [u64; 4] = [98, 108, 204, 380];
+const REGRESSIONS: [u64; 5] = [59, 98, 108, 204, 380];
 
 fn check(outcome: &Outcome) {
     assert!(
@@ -82,4 +82,9 @@ fn hosts_that_acknowledge_before_they_sync_are_found_out() {
 #[test]
 fn hosts_that_forget_their_promises_are_found_out() {
     finds(Sabotage::ForgetPromises, "writes after it was taken over");
+}
+
+#[test]
+fn more_hosts_with_old_heads_than_may_lie_are_found_out() {
+    finds(Sabotage::OldHeads, "is missing");
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use samara_protocol::signature::PublicKey;
 
 use crate::seed::command::SeedCommand;
 use crate::seed::source::SeedArguments;
@@ -287,6 +288,12 @@ pub struct RecoverArguments {
     /// Accept a chain whose newest block is this old, for one that is known to have halted
     #[arg(long, value_name = "SECONDS")]
     pub maximum_age: Option<u64>,
+    /// A host that is gone for good: if a takeover waits for it, it is given up on the chain
+    #[arg(long, value_name = "HOST")]
+    pub give_up: Vec<PublicKey>,
+    /// Give every silent host up
+    #[arg(long)]
+    pub give_up_silent: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -32,6 +32,8 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
         restart: arguments.restart,
         read_only: arguments.read_only,
         maximum_age: arguments.maximum_age.map(|seconds| seconds.saturating_mul(1000)),
+        give_up: arguments.give_up.clone(),
+        give_up_silent: arguments.give_up_silent,
     };
     let report: RecoveryReport = session.run("/v1/recovery", &options).await?;
     if let RecoveryPhase::NothingFound { .. } = report.outcome {

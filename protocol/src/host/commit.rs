@@ -32,8 +32,9 @@ impl<S: HostStore> Host<S> {
         live: &mut Live,
         commit: Commit,
     ) -> Result<Signature, Refusal> {
+        // The fence comes first: a writer whose contract another node has renewed learns why.
+        fence(ask.epoch(), &live.record.promised)?;
         let contract = ask.running(live)?;
-        fence(ask.epoch, live.record.promised)?;
         check_bounds(&commit)?;
         let fingerprint = digest("samara v1 host commit", &commit);
         let latest = live.record.revision.revision;
@@ -68,7 +69,7 @@ impl<S: HostStore> Host<S> {
         if Some(revision.number) != latest.checked_add(1) {
             return Err(Refusal::RevisionConflict { given: revision.number, latest });
         }
-        if revision.contract != ask.id || revision.epoch != ask.epoch {
+        if revision.contract != ask.id || revision.epoch != ask.epoch() {
             return Err(bad("the revision is of another contract or epoch than the request"));
         }
         let now = ask.facts.now;
@@ -152,7 +153,7 @@ impl<S: HostStore> Host<S> {
         let mut record = live.record.clone();
         record.revision = SignedRevision { revision: commit.revision, renter: commit.renter, host };
         record.commit = fingerprint;
-        record.promised = record.promised.max(ask.epoch);
+        self.raise(ask, &mut record)?;
         record.descriptors = descriptors;
         let settled: Vec<SectorRoot> = {
             let mut roots: Vec<_> = commit.append.iter().map(|entry| entry.root).collect();

@@ -5,24 +5,22 @@
 //! during a durable write of that contract and never while sectors are read or written, so parallel
 //! transfers run side by side. Lock order: the map of contracts, then one contract, then agreements,
 //! prices or the index of sectors; nobody holds two contracts but a renewal, which holds the map.
-//!
-//! Payment is counted in memory, where parallel requests cannot race, and written along with the next
-//! durable write or by [`Host::save_payments`]; a crash costs the host a moment's pay and nobody data.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::announcement::{Prices, SignedPrices};
+use super::announcement::Prices;
+use super::claim::EpochClaim;
 use super::message::{
     ContractCall, ContractRequest, ContractStatus, HeadReceipt, HostRequest, HostResponse,
     MAX_ENTRIES, MAX_TAGS, Refusal, SignedSlot,
 };
 use super::sectors::SectorIndex;
 use super::store::{
-    Agreement, ContractRecord, HostStore, HostStoreError, HostWrite, IssuedPrices, Space, Temporary,
+    Agreement, ContractRecord, HostStore, HostStoreError, HostWrite, IssuedPrices, Temporary,
 };
 use crate::chain::Action;
-use crate::contract::{ContractId, SignedRevision, SignedVoucher};
+use crate::contract::{ContractId, SignedRevision};
 use crate::hash::{BlockHash, Digest, SectorRoot, SlabTag};
 use crate::ledger::state::Contract;
 use crate::sector::{SectorEntry, SectorSize, SectorTree};
@@ -167,13 +165,14 @@ impl ContractRecord {
             revision: SignedRevision { revision: contract.revision, renter, host },
             commit: Digest::ZERO,
             slot: SignedSlot::EMPTY,
-            promised: Epoch::default(),
+            promised: EpochClaim::NONE,
             voucher: None,
             consumed: Amount::ZERO,
             descriptors: 0,
             ends: contract.ends(),
             gone: None,
             successor: None,
+            predecessor: None,
         }
     }
 }
@@ -183,11 +182,16 @@ pub(super) struct Ask<'a> {
     pub(super) facts: &'a ChainFacts,
     pub(super) contract: Option<&'a Contract>,
     pub(super) id: ContractId,
-    pub(super) epoch: Epoch,
+    pub(super) claim: EpochClaim,
     pub(super) challenge: [u8; 16],
 }
 
 impl Ask<'_> {
+    /// The writer's epoch.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.claim.epoch
+    }
+
     /// The contract, if its term runs.
     pub(super) fn running(&self, live: &Live) -> Result<&Contract, Refusal> {
         let contract = self.on_chain(live)?;
@@ -212,8 +216,12 @@ impl Ask<'_> {
 }
 
 /// Refuses an epoch below the promised one.
-pub(super) fn fence(given: Epoch, promised: Epoch) -> Result<(), Refusal> {
-    if given < promised { Err(Refusal::Fenced { given, promised }) } else { Ok(()) }
+pub(super) fn fence(given: Epoch, promised: &EpochClaim) -> Result<(), Refusal> {
+    if given < promised.epoch {
+        Err(Refusal::Fenced { given, promised: Box::new(*promised) })
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn bad(reason: impl Into<String>) -> Refusal {
@@ -340,7 +348,8 @@ impl<S: HostStore> Host<S> {
         let id = request.contract;
         let contract = facts.contract.as_ref().filter(|c| self.is_ours(c, &id));
         let live = self.live(facts, contract, &id)?;
-        let ask = Ask { facts, contract, id, epoch: request.epoch, challenge: request.challenge };
+        let (claim, challenge) = (request.claim, request.challenge);
+        let ask = Ask { facts, contract, id, claim, challenge };
         match request.call {
             ContractCall::Store { voucher, root, data } => {
                 self.store_sector(&ask, &live, &voucher, root, &data)
@@ -423,10 +432,24 @@ impl<S: HostStore> Host<S> {
             revision: live.record.revision,
             slot: live.record.slot,
             promised: live.record.promised,
+            renews: live.record.predecessor,
             voucher_total: live.voucher_total(),
             consumed: live.record.consumed,
             receipt: self.receipt(ask, live),
         }
+    }
+
+    /// Takes a higher epoch into a record, if the contract's key has claimed it: the claim is what the
+    /// host shows when it refuses lower ones.
+    pub(super) fn raise(&self, ask: &Ask<'_>, record: &mut ContractRecord) -> Result<(), Refusal> {
+        if ask.epoch() <= record.promised.epoch {
+            return Ok(());
+        }
+        if !ask.claim.verify(&self.genesis, &ask.id) {
+            return Err(bad("the contract's key did not claim the request's epoch"));
+        }
+        record.promised = ask.claim;
+        Ok(())
     }
 
     /// Writes a contract's new record with other writes in one durable step, then shows it.
@@ -445,123 +468,5 @@ impl<S: HostStore> Host<S> {
         live.dirty = false;
         live.known = true;
         Ok(())
-    }
-
-    /// Takes `cost` from what the voucher and those before it pay for.
-    pub(super) fn charge(
-        &self,
-        ask: &Ask<'_>,
-        live: &mut Live,
-        signed: &SignedVoucher,
-        cost: Amount,
-    ) -> Result<(), Refusal> {
-        let contract = ask.on_chain(live)?;
-        let voucher = &signed.voucher;
-        if voucher.contract != ask.id {
-            return Err(bad("the voucher is of another contract"));
-        }
-        fence(voucher.epoch, live.record.promised)?;
-        let known = live.voucher_total();
-        let newer = voucher.total > known;
-        let total = known.max(voucher.total);
-        let needed = live.record.consumed.saturating_add(cost);
-        if needed > total {
-            return Err(Refusal::Payment { total, needed });
-        }
-        if newer {
-            // What was redeemed has left the funds already.
-            let limit = contract.redeemed.saturating_add(contract.funds);
-            if total > limit {
-                return Err(Refusal::Payment { total: limit, needed: total });
-            }
-            if !signed.verify(&self.genesis) {
-                return Err(bad("the contract's key did not sign the voucher"));
-            }
-            live.record.voucher = Some(*signed);
-        }
-        live.record.consumed = needed;
-        live.dirty = true;
-        Ok(())
-    }
-
-    /// Gives back what a request cost that was then not served.
-    pub(super) fn refund(live: &Mutex<Live>, cost: Amount) {
-        let mut live = lock(live);
-        live.record.consumed = live.record.consumed.saturating_sub(cost);
-    }
-
-    /// Writes payments that are only in memory; durable when it returns. To be called each second or so.
-    ///
-    /// # Errors
-    /// [`HostStoreError`] of the store; what was not written stays in memory.
-    pub fn save_payments(&self) -> Result<(), HostStoreError> {
-        let all: Vec<_> = lock(&self.contracts).values().cloned().collect();
-        for live in all {
-            let mut live = lock(&live);
-            if live.dirty && !live.swept {
-                let record = Box::new(live.record.clone());
-                self.store.apply(vec![HostWrite::Record(live.id, record)])?;
-                (live.dirty, live.known) = (false, true);
-            }
-        }
-        Ok(())
-    }
-
-    /// Changes prices and whether contracts are formed. Tables signed before still bind until they
-    /// expire. Durable when it returns.
-    ///
-    /// # Errors
-    /// [`HostStoreError`] of the store; the old prices stay.
-    pub fn offer(
-        &self,
-        prices: Prices,
-        accepting: bool,
-        now: ChainTime,
-    ) -> Result<(), HostStoreError> {
-        let mut offer = lock(&self.offer);
-        if offer.issued.last().is_none_or(|current| current.prices != prices) {
-            let mut issued = offer.issued.clone();
-            if let Some(current) = issued.last_mut() {
-                current.until = Some(now.plus(self.rules.price_validity));
-            }
-            issued.retain(|table| table.until.is_none_or(|until| until > now));
-            issued.push(IssuedPrices { prices, until: None });
-            self.store.apply(vec![HostWrite::Prices(issued.clone())])?;
-            offer.issued = issued;
-        }
-        offer.accepting = accepting;
-        Ok(())
-    }
-
-    /// The current price table, signed.
-    pub fn signed_prices(&self, now: ChainTime) -> SignedPrices {
-        let Space { capacity, free } = self.store.space();
-        let (prices, accepting) = {
-            let offer = lock(&self.offer);
-            let current = offer.issued.last().expect("invariant: opening a host issues prices");
-            (current.prices, offer.accepting)
-        };
-        let table = SignedPrices {
-            host: self.id,
-            prices,
-            free,
-            capacity,
-            accepting,
-            valid_until: now.plus(self.rules.price_validity),
-            signature: Signature::EMPTY,
-        };
-        table.sign(&self.genesis, &self.key)
-    }
-
-    /// All prices that bind the host now; never empty, the current ones last.
-    pub(super) fn binding_prices(&self, now: ChainTime) -> Vec<Prices> {
-        let offer = lock(&self.offer);
-        let binding = |table: &&IssuedPrices| table.until.is_none_or(|until| until > now);
-        offer.issued.iter().filter(binding).map(|table| table.prices).collect()
-    }
-
-    /// The least that any binding table asks.
-    pub(super) fn cost(&self, now: ChainTime, price: impl Fn(&Prices) -> Amount) -> Amount {
-        self.binding_prices(now).iter().map(price).min().unwrap_or(Amount::ZERO)
     }
 }

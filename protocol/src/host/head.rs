@@ -7,10 +7,12 @@ use super::store::{HostStore, HostWrite};
 impl<S: HostStore> Host<S> {
     /// Refuses lower epochs from now on, durably, and shows the head as it is at that moment.
     pub(super) fn promise(&self, ask: &Ask<'_>, live: &mut Live) -> Result<HostResponse, Refusal> {
-        fence(ask.epoch, live.record.promised)?;
-        if ask.epoch > live.record.promised || !live.known {
+        fence(ask.epoch(), &live.record.promised)?;
+        // Whoever saw the end of the contract on the chain counts on its host never again.
+        ask.on_chain(live)?;
+        if ask.epoch() > live.record.promised.epoch || !live.known {
             let mut record = live.record.clone();
-            record.promised = ask.epoch;
+            self.raise(ask, &mut record)?;
             self.persist(live, record, Vec::new())?;
         }
         self.head(ask, live)
@@ -75,9 +77,9 @@ impl<S: HostStore> Host<S> {
         live: &Live,
         new: &SignedSlot,
     ) -> Result<Option<HeadReceipt>, Refusal> {
+        fence(ask.epoch(), &live.record.promised)?;
         ask.running(live)?;
-        fence(ask.epoch, live.record.promised)?;
-        if new.state.epoch != ask.epoch {
+        if new.state.epoch != ask.epoch() {
             return Err(bad("the slot's state is of another epoch than the request"));
         }
         if !new.verify(&self.genesis, &ask.id) {
@@ -119,7 +121,7 @@ impl<S: HostStore> Host<S> {
         }
         let mut record = live.record.clone();
         record.slot = new;
-        record.promised = record.promised.max(ask.epoch);
+        self.raise(ask, &mut record)?;
         self.persist(live, record, vec![HostWrite::Head { contract: ask.id, offset, bytes }])?;
         live.head = Some(hasher);
         Ok(HostResponse::HeadWritten(self.receipt(ask, live)))

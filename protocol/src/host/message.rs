@@ -4,12 +4,14 @@
 //! something private carries a signature of the contract's key over the request's digest, the host's
 //! key and a fresh challenge, so it can be replayed neither at another host nor, where it matters, at
 //! this one: every mutation is idempotent, numbered, or compares before it writes. Every mutating
-//! request carries the writer's epoch and is refused below the promised one.
+//! request carries the writer's claim of its epoch and is refused below the promised one; a higher
+//! epoch raises what is promised, and its claim is kept as the proof.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::announcement::SignedPrices;
+use super::claim::EpochClaim;
 use crate::chain::TransactionBody;
 use crate::contract::{ContractId, Revision, SignedRevision, SignedVoucher};
 use crate::hash::{BlockHash, Digest, SectorRoot, SlabTag, digest};
@@ -68,8 +70,8 @@ impl HostRequest {
 pub struct ContractRequest {
     /// The contract.
     pub contract: ContractId,
-    /// The writer's epoch; ignored by requests that read.
-    pub epoch: Epoch,
+    /// The writer's epoch, claimed with the contract's key; ignored by requests that read.
+    pub claim: EpochClaim,
     /// Fresh random bytes; echoed in signed answers.
     pub challenge: [u8; 16],
     /// What is asked.
@@ -85,12 +87,12 @@ impl ContractRequest {
         genesis: &BlockHash,
         host: &PublicKey,
         key: &SecretKey,
-        epoch: Epoch,
+        claim: EpochClaim,
         challenge: [u8; 16],
         call: ContractCall,
     ) -> Self {
         let contract = key.public();
-        let mut request = Self { contract, epoch, challenge, call, signature: Signature::EMPTY };
+        let mut request = Self { contract, claim, challenge, call, signature: Signature::EMPTY };
         request.signature = key.sign(request.sign_bytes(genesis, host).as_bytes());
         request
     }
@@ -103,7 +105,7 @@ impl ContractRequest {
 
     fn sign_bytes(&self, genesis: &BlockHash, host: &PublicKey) -> Digest {
         let call = self.call.fingerprint();
-        let fields = (genesis, host, self.contract, self.epoch, self.challenge, call);
+        let fields = (genesis, host, self.contract, self.claim, self.challenge, call);
         digest("samara v1 host request", &fields)
     }
 }
@@ -148,7 +150,7 @@ pub enum ContractCall {
     /// The latest revision, the head slot's state and the promised epoch. Free.
     Latest,
     /// Durably refuses epochs below the request's from now on, and answers as [`ContractCall::Head`].
-    /// Free.
+    /// Free; refused once the contract has left the chain.
     Promise,
     /// The latest revision and the sealed head. Free, so that a contract without money left can
     /// still be recovered.
@@ -342,8 +344,10 @@ pub struct ContractStatus {
     pub revision: SignedRevision,
     /// The head slot.
     pub slot: SignedSlot,
-    /// Epochs below this are refused.
-    pub promised: Epoch,
+    /// Epochs below this one are refused; the claim proves that it was not the host that chose it.
+    pub promised: EpochClaim,
+    /// The contract that this one renews, if the host took it over: it may still show that one's head.
+    pub renews: Option<ContractId>,
     /// Highest voucher total seen.
     pub voucher_total: Amount,
     /// Of it, how much was used up.
@@ -420,12 +424,12 @@ pub enum Refusal {
         ended: ChainTime,
     },
     /// A higher epoch was promised: another node writes for this seed now.
-    #[error("epoch {given} is fenced: the host promised epoch {promised}")]
+    #[error("epoch {given} is fenced: the host promised epoch {epoch}", epoch = .promised.epoch)]
     Fenced {
         /// The request's epoch.
         given: Epoch,
-        /// What the host promised.
-        promised: Epoch,
+        /// What the host promised, with its proof.
+        promised: Box<EpochClaim>,
     },
     /// No room.
     #[error("the host's volumes are full: {free} bytes free, {needed} needed")]

@@ -5,19 +5,22 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`announcement`], [`message`] | what travels |
-//! | [`core`] | [`Host`]: one entrance for all requests, contracts in memory, payment |
+//! | [`announcement`], [`message`], [`claim`] | what travels |
+//! | [`core`] | [`Host`]: one entrance for all requests, contracts in memory |
+//! | `payment` | prices, and what vouchers pay for |
 //! | `agree`, `commit`, `head`, `sectors` | the rules for each kind of request |
 //! | [`prove`], [`upkeep`] | storage proofs; following the chain, renewals, sweeping |
 //! | [`store`], [`memory`] | what is kept, and a store in memory for tests and simulations |
 
 mod agree;
 pub mod announcement;
+pub mod claim;
 mod commit;
 pub mod core;
 mod head;
 pub mod memory;
 pub mod message;
+mod payment;
 pub mod prove;
 mod sectors;
 pub mod store;
@@ -26,6 +29,7 @@ mod tests;
 pub mod upkeep;
 
 pub use announcement::{HostAnnouncement, Prices, SignedPrices};
+pub use claim::EpochClaim;
 pub use core::{ChainFacts, Host, HostRules};
 pub use memory::MemoryStore;
 pub use store::{HostStore, HostStoreError};

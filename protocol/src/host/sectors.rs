@@ -170,7 +170,7 @@ impl<S: HostStore> Host<S> {
         {
             let mut live = lock(live);
             ask.running(&live)?;
-            fence(ask.epoch, live.record.promised)?;
+            fence(ask.epoch(), &live.record.promised)?;
             if !live.known {
                 // A temporary sector is found again only through its contract's record.
                 let record = live.record.clone();

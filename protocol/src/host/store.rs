@@ -8,12 +8,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::announcement::Prices;
+use super::claim::EpochClaim;
 use super::message::SignedSlot;
 use crate::contract::{ContractId, SignedRevision, SignedVoucher};
 use crate::hash::{Digest, SectorRoot, SlabTag, TransactionId};
 use crate::sector::SectorEntry;
 use crate::signature::PublicKey;
-use crate::units::{Amount, ChainTime, Epoch};
+use crate::units::{Amount, ChainTime};
 
 /// Why the store did not do what it was asked; what it was asked is undone or unfinished, never half
 /// visible.
@@ -55,8 +56,8 @@ pub struct ContractRecord {
     pub commit: Digest,
     /// State of the head slot.
     pub slot: SignedSlot,
-    /// Epochs below this are refused.
-    pub promised: Epoch,
+    /// Epochs below this one are refused; after a renewal, as claimed at the contract before.
+    pub promised: EpochClaim,
     /// The highest voucher.
     pub voucher: Option<SignedVoucher>,
     /// How much of the voucher's total is used up.
@@ -69,6 +70,8 @@ pub struct ContractRecord {
     pub gone: Option<ChainTime>,
     /// The contract that took over its data.
     pub successor: Option<ContractId>,
+    /// The contract whose data it took over.
+    pub predecessor: Option<ContractId>,
 }
 
 /// A sector that was stored and is not committed yet.

@@ -83,7 +83,9 @@ impl<S: HostStore> Host<S> {
             return Ok(None);
         }
         let mut record = ContractRecord::formed(contract);
+        // The claim stays as it was signed, for the old contract: it names that one.
         record.promised = old.record.promised;
+        record.predecessor = Some(old.id);
         record.descriptors = old.record.descriptors;
         let mut ended = old.record.clone();
         ended.successor = Some(id);

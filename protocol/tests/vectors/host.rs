@@ -3,13 +3,13 @@
 use samara_protocol::chain::Action;
 use samara_protocol::hash::{Digest, SectorRoot, SlabTag};
 use samara_protocol::host::message::{
-    Commit, ContractCall, HeadReceipt, HostRequest, HostResponse, Refusal, SealedDescriptor,
-    SignedSlot, SlotState,
+    Commit, ContractCall, ContractRequest, ContractStatus, HeadReceipt, HostRequest, HostResponse,
+    Refusal, SealedDescriptor, SignedSlot, SlotState,
 };
-use samara_protocol::host::{HostAnnouncement, Prices, SignedPrices};
+use samara_protocol::host::{EpochClaim, HostAnnouncement, Prices, SignedPrices};
 use samara_protocol::sector::{RangeProof, SectorEntry, SectorSize};
 use samara_protocol::signature::Signature;
-use samara_protocol::units::{Amount, ChainTime, Millis};
+use samara_protocol::units::{Amount, ChainTime, Epoch, Millis};
 
 use crate::contract::{GENESIS, epoch, revision, signed_revision, terms, voucher};
 use crate::{Area, chain, secret};
@@ -41,6 +41,23 @@ fn slot() -> SlotState {
     SlotState { sequence: 9, length: 4, hash: Digest([51; 32]), epoch: epoch() }
 }
 
+fn claim() -> EpochClaim {
+    EpochClaim::sign(&GENESIS, terms().nonce, epoch(), &secret(1))
+}
+
+fn status() -> ContractStatus {
+    let key = secret(1);
+    ContractStatus {
+        revision: signed_revision(),
+        slot: SignedSlot::sign(&GENESIS, slot(), &key),
+        promised: claim(),
+        renews: Some(secret(4).public()),
+        voucher_total: Amount(300),
+        consumed: Amount(200),
+        receipt: HeadReceipt::sign(&GENESIS, &key.public(), slot(), [54; 16], &secret(2)),
+    }
+}
+
 fn calls() -> Vec<(&'static str, ContractCall)> {
     let root = SectorRoot([52; 32]);
     let new = SignedSlot::sign(&GENESIS, slot(), &secret(1));
@@ -58,6 +75,7 @@ fn calls() -> Vec<(&'static str, ContractCall)> {
         ("descriptors", ContractCall::Descriptors { tags: vec![SlabTag([53; 16])] }),
         ("sectors", ContractCall::Sectors { from: 300 }),
         ("latest", ContractCall::Latest),
+        ("promise", ContractCall::Promise),
         ("head", ContractCall::Head),
         (
             "head append",
@@ -96,6 +114,8 @@ fn responses() -> Vec<(&'static str, HostResponse)> {
         ),
         ("sectors", HostResponse::Sectors(vec![SectorEntry { root: SectorRoot([52; 32]), size }])),
         ("head written", HostResponse::HeadWritten(receipt)),
+        ("latest", HostResponse::Latest(Box::new(status()))),
+        ("head", HostResponse::Head { status: Box::new(status()), head: vec![1, 2, 3, 4] }),
     ]
 }
 
@@ -105,6 +125,7 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("bad request", Refusal::BadRequest("no".into())),
         ("unknown contract", Refusal::UnknownContract(contract)),
         ("expired", Refusal::Expired { contract, ended: ChainTime(5) }),
+        ("fenced", Refusal::Fenced { given: Epoch::default(), promised: Box::new(claim()) }),
         ("full", Refusal::Full { free: 1, needed: 300 }),
         ("payment", Refusal::Payment { total: Amount(1), needed: Amount(2) }),
         ("terms", Refusal::Terms("too cheap".into())),
@@ -124,6 +145,10 @@ fn host() {
     area.value("request: prices", &HostRequest::Prices);
     let body = chain::body(Action::FormContract(Box::new(terms())));
     area.value("request: agree", &HostRequest::Agree(Box::new(body)));
+    area.value("claim", &claim());
+    let (host, call) = (secret(2).public(), ContractCall::Promise);
+    let request = ContractRequest::sign(&GENESIS, &host, &secret(1), claim(), [54; 16], call);
+    area.value("request: contract", &HostRequest::Contract(Box::new(request)));
     for (name, call) in calls() {
         area.value(&format!("call: {name}"), &call);
     }

@@ -108,7 +108,7 @@ fn journal() {
     let head_set = HeadSet {
         generation: 4,
         hosts: vec![HostIndex(0), HostIndex(2)],
-        previous: Some(vec![HostIndex(1)]),
+        previous: vec![vec![HostIndex(1)]],
     };
     let segment = Segment {
         from: JournalPoint::default(),

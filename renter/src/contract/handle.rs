@@ -357,12 +357,13 @@ impl ContractHandle {
                 ContractError::Refused { refusal: Refusal::Payment { needed, .. }, .. } => {
                     return Err(self.out_of_money(*needed));
                 }
-                ContractError::Fenced { promised, .. }
-                | ContractError::Refused { refusal: Refusal::Fenced { promised, .. }, .. }
-                    if access == Access::Read && !fenced =>
-                {
+                ContractError::Fenced { promised, .. } if access == Access::Read && !fenced => {
                     fenced = true;
                     *lock(&self.0.promised) = *promised;
+                }
+                // The voucher was made before this node claimed its epoch.
+                ContractError::Refused { refusal: Refusal::Fenced { .. }, .. } if !fenced => {
+                    fenced = true;
                 }
                 _ => return Err(error),
             }
@@ -381,7 +382,7 @@ impl ContractHandle {
         if !*synced {
             let status = self.latest().await?;
             self.0.purse.learn(status.voucher_total, status.consumed);
-            *lock(&self.0.promised) = status.promised;
+            *lock(&self.0.promised) = status.promised.epoch;
             *synced = true;
         }
         Ok(())

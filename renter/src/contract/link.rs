@@ -3,14 +3,16 @@
 //! A [`ContractLink`] holds no money and no list of sectors, so recovery can use it for a contract that
 //! was just found on the chain. Every answer is checked here: receipts, slots, revisions, head bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use samara_protocol::contract::{ContractId, Revision, SignedRevision};
-use samara_protocol::hash::{BlockHash, Digest, SlabTag};
+use samara_protocol::hash::{BlockHash, ContractNonce, Digest, SlabTag};
+use samara_protocol::host::EpochClaim;
 use samara_protocol::host::message::{
     ContractCall, ContractRequest, ContractStatus, HeadReceipt, HostRequest, HostResponse,
     MAX_HEAD, MAX_TAGS, Refusal, SignedSlot, SlotState,
 };
+use samara_protocol::keys::KeyTree;
 use samara_protocol::sector::SectorEntry;
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::Epoch;
@@ -37,28 +39,36 @@ struct Inner {
     world: World,
     writer: Writer,
     reports: Reports,
+    keys: Arc<KeyTree>,
     genesis: BlockHash,
     host: PublicKey,
+    nonce: ContractNonce,
     key: SecretKey,
     id: ContractId,
+    /// The claim that was signed last: requests of one epoch carry the same.
+    claim: Mutex<EpochClaim>,
     /// What the chain formed: revision 0 is believed only if it is this.
     formed: Revision,
 }
 
 impl ContractLink {
-    /// A link to `host` for the contract whose key is `key` and that the chain formed as `formed`.
+    /// A link to `host` for the contract of these words with `nonce`, which the chain formed as `formed`.
     #[must_use]
     pub fn new(
         world: World,
+        keys: Arc<KeyTree>,
         writer: Writer,
         reports: Reports,
         host: PublicKey,
-        key: SecretKey,
+        nonce: ContractNonce,
         formed: Revision,
     ) -> Self {
         let genesis = world.chain.genesis().hash();
-        let id = key.public();
-        Self(Arc::new(Inner { world, writer, reports, genesis, host, key, id, formed }))
+        let key = keys.contract(&nonce);
+        let (id, claim) = (key.public(), Mutex::new(EpochClaim::NONE));
+        let inner =
+            Inner { world, writer, reports, keys, genesis, host, nonce, key, id, claim, formed };
+        Self(Arc::new(inner))
     }
 
     /// The revision that the chain formed, or a later one that it has seen.
@@ -149,11 +159,12 @@ impl ContractLink {
     ) -> Result<(HostResponse, [u8; 16]), ContractError> {
         let Inner { world, host, key, genesis, reports, .. } = &*self.0;
         let challenge = random_bytes(world.random.as_ref());
-        let request = ContractRequest::sign(genesis, host, key, epoch, challenge, call);
+        let claim = self.claim(epoch);
+        let request = ContractRequest::sign(genesis, host, key, claim, challenge, call);
         let started = world.clock.now();
         let answer = world.hosts.call(host, lane, HostRequest::Contract(Box::new(request))).await;
         match answer {
-            Ok(HostResponse::Refused(refusal)) => Err(self.refused(refusal)),
+            Ok(HostResponse::Refused(refusal)) => Err(self.refused(epoch, refusal)),
             Ok(answer) => {
                 reports.answered(host, lane, world.clock.now().saturating_sub(started));
                 Ok((answer, challenge))
@@ -165,15 +176,41 @@ impl ContractLink {
         }
     }
 
-    fn refused(&self, refusal: Refusal) -> ContractError {
+    /// This node's claim of an epoch at this contract.
+    fn claim(&self, epoch: Epoch) -> EpochClaim {
+        let Inner { genesis, nonce, key, claim, .. } = &*self.0;
+        let mut known = claim.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.epoch != epoch {
+            *known = EpochClaim::sign(genesis, *nonce, epoch, key);
+        }
+        *known
+    }
+
+    /// Whether a node of these words signed a claim, at this contract or another.
+    fn is_claimed(&self, claim: &EpochClaim) -> bool {
+        let Inner { keys, genesis, nonce, id, .. } = &*self.0;
+        if claim.nonce == *nonce {
+            return claim.verify(genesis, id);
+        }
+        claim.verify(genesis, &keys.contract(&claim.nonce).public())
+    }
+
+    /// One claim that verifies is proof that another node has taken over. A refusal without one stops
+    /// nobody: the host has failed, and is reported.
+    fn refused(&self, given: Epoch, refusal: Refusal) -> ContractError {
         let host = self.0.host;
-        if let Refusal::Fenced { promised, .. } = refusal {
-            self.0.writer.hear(host, promised);
-            if self.0.writer.fenced().is_some() {
-                return ContractError::Fenced { host, promised };
+        if let Refusal::Fenced { promised, .. } = &refusal {
+            if !self.is_claimed(promised) {
+                let epoch = promised.epoch;
+                return self.false_answer(format!(
+                    "it says that it promised epoch {epoch}, which no node of these words has claimed"
+                ));
+            }
+            self.0.writer.fence(promised.epoch);
+            if promised.epoch > given {
+                return ContractError::Fenced { host, promised: promised.epoch };
             }
         }
-        // One host's word stops nobody: it has failed for this call.
         self.0.reports.refused(&host, &refusal);
         ContractError::Refused { host, refusal }
     }
@@ -204,10 +241,10 @@ impl ContractLink {
     /// Asks the host to refuse epochs below `epoch` from now on; returns its head of that moment.
     ///
     /// # Errors
-    /// As [`ContractLink::latest`]; `Fenced` or `Refused(Fenced)` if a higher epoch was promised before.
+    /// As [`ContractLink::latest`]; `Fenced` if a higher epoch was promised before.
     pub async fn promise(&self, epoch: Epoch) -> Result<HeadAnswer, ContractError> {
         let answer = self.ask_head(epoch, ContractCall::Promise).await?;
-        if answer.status.promised < epoch {
+        if answer.status.promised.epoch < epoch {
             return Err(self.false_answer("it answered a promise with a lower epoch"));
         }
         Ok(answer)
@@ -351,6 +388,11 @@ impl ContractLink {
         }
         if !status.slot.verify(genesis, id) {
             return Err(self.false_answer("its head slot is not signed by the contract's key"));
+        }
+        if !self.is_claimed(&status.promised) {
+            return Err(
+                self.false_answer("no node of these words has claimed the epoch it promised")
+            );
         }
         self.verify_receipt(&status.receipt, challenge)?;
         if status.receipt.state != status.slot.state {

@@ -48,4 +48,4 @@ pub use plan::{
 pub use prices::PriceLimits;
 pub use reports::{HostHealth, Incident, Reports};
 pub use score::{BEST, byte_price, score};
-pub use writer::{Writer, WriterState, believed};
+pub use writer::{Writer, WriterState};

@@ -1,6 +1,7 @@
 //! What moves by itself in each turn of the owner: acknowledgements, the base and its head set, spilling,
 //! writes to slots, callers that can be answered, the published status.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use samara_protocol::contract::ContractId;
@@ -89,10 +90,10 @@ impl Owner {
         };
         let mut held: Vec<(u64, HostIndex)> = self.slots.values().filter_map(held).collect();
         held.sort_unstable_by(|a, b| b.cmp(a));
-        let mut hosts = Vec::new();
+        let (mut hosts, ended) = (Vec::new(), self.book.ended());
         for (position, index) in held {
             hosts.push(index);
-            if self.base.head_set.is_written(&hosts) {
+            if self.base.head_set.is_written(&hosts, &ended) {
                 return Some(position);
             }
         }
@@ -138,25 +139,26 @@ impl Owner {
     async fn shift_base(&mut self) -> Result<(), JournalError> {
         let set = &self.base.head_set;
         let mut base = self.base.clone();
-        if set.previous.is_some() && self.written().is_some() {
-            base.head_set.previous = None;
+        if !set.previous.is_empty() && self.written().is_some() {
+            base.head_set.previous.clear();
             base.number = base.number.saturating_add(1);
             return self.set_base(base).await;
         }
         let desired = choose(&set.hosts, &self.candidates());
         let live = |index: &HostIndex| desired.contains(index);
-        let stuck = set.previous.is_some() && set.hosts.iter().all(live);
+        let stuck = !set.previous.is_empty() && set.hosts.iter().all(live);
         if desired.is_empty() || desired == set.hosts || stuck {
             return Ok(());
         }
-        // Hosts without a live contract hold no head any more, so they cannot be asked for a quorum.
-        let before = set.previous.as_ref().unwrap_or(&set.hosts);
-        let reachable =
-            |index: &&HostIndex| self.slots.values().any(|s| s.handle.index() == **index);
-        let before: Vec<HostIndex> = before.iter().filter(reachable).copied().collect();
-        base.head_set.generation = base.head_set.generation.saturating_add(1);
-        base.head_set.previous = (!before.is_empty()).then_some(before);
-        base.head_set.hosts = desired;
+        // A change of this node that is not done yet is forgotten for the next: nothing was ever
+        // acknowledged by its set, and nobody has seen that set alone. The sets before stay whole;
+        // members that have ended count as holding the head.
+        if set.previous.is_empty() {
+            base.head_set = set.followed_by(desired);
+        } else {
+            base.head_set.generation = set.generation.saturating_add(1);
+            base.head_set.hosts = desired;
+        }
         base.number = base.number.saturating_add(1);
         self.set_base(base).await
     }
@@ -167,15 +169,20 @@ impl Owner {
             operator: slot.handle.operator().to_owned(),
             failing: slot.failures >= 5,
         };
+        let ended = self.book.ended();
+        let counts = |slot: &&Slot| !ended.contains(&slot.handle.index());
+        let mut candidates: Vec<_> = self.slots.values().filter(counts).map(candidate).collect();
+        // A silent member stays until a better host takes its place: a smaller set bears less.
+        let awaited = self.book.awaited().into_iter().filter(|(index, _)| self.is_member(*index));
+        let silent = |(index, operator)| Candidate { index, operator, failing: true };
+        candidates.extend(awaited.map(silent));
         // In the order of the hosts' numbers, which does not depend on random contract ids.
-        let mut candidates: Vec<_> = self.slots.values().map(candidate).collect();
         candidates.sort_by_key(|candidate| candidate.index);
         candidates
     }
 
     fn is_member(&self, index: HostIndex) -> bool {
-        let set = &self.base.head_set;
-        set.hosts.contains(&index) || set.previous.as_ref().is_some_and(|p| p.contains(&index))
+        self.base.head_set.contains(index)
     }
 
     /// Whether a slot lacks something that it should hold.
@@ -268,7 +275,7 @@ impl Owner {
     pub(super) fn hurry(&mut self) {
         let healthy: Vec<HostIndex> =
             self.slots.values().filter(|s| s.failures == 0).map(|s| s.handle.index()).collect();
-        if !self.base.head_set.is_written(&healthy) {
+        if !self.base.head_set.is_written(&healthy, &self.book.ended()) {
             for slot in self.slots.values_mut() {
                 slot.retry_at = 0;
             }
@@ -281,10 +288,8 @@ impl Owner {
         if self.waiters.is_empty() || self.slots.values().any(under_way) {
             return;
         }
-        let members: Vec<HostIndex> = {
-            let set = &self.base.head_set;
-            set.hosts.iter().chain(set.previous.iter().flatten()).copied().collect()
-        };
+        let set = &self.base.head_set;
+        let members: BTreeSet<HostIndex> = set.all_sets().flatten().copied().collect();
         let holds = |index: &&HostIndex| {
             let mut slots = self.slots.values();
             slots.any(|slot| {
@@ -358,7 +363,7 @@ impl Owner {
                 index,
                 position: slot.and_then(Slot::position),
                 problem: slot.map_or_else(
-                    || Some("it has no live contract".into()),
+                    || Some("it has no contract in use".into()),
                     |slot| slot.problem.clone(),
                 ),
             }

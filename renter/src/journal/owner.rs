@@ -252,7 +252,8 @@ impl Owner {
     }
 
     pub(super) fn may_write(&self) -> Result<(), JournalError> {
-        may_write(self.meta.mode, self.meta.fenced.or_else(|| self.book.writer().fenced()))
+        let fenced = self.book.writer().fenced().filter(|_| self.meta.mode == Mode::Active);
+        may_write(self.meta.mode, self.meta.fenced.or(fenced))
     }
 
     /// Whether an append can be taken at all.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::journal::entry::JournalPoint;
@@ -42,7 +41,6 @@ impl Recovery {
         progress.enter(Step::Adopting);
         progress.save(self.world.store.as_ref()).await?;
         let newest = claim.newest();
-        // What hosts say of promises is not attested, so a node that claimed nothing goes by the head.
         let epoch = match newest {
             _ if claim.promised => claim.epoch,
             newest => newest.map(|newest| newest.epoch).unwrap_or_default(),
@@ -71,7 +69,7 @@ impl Recovery {
         let may_write = quorum && newest.is_none_or(|newest| claim.can_write(newest));
         let mode = if may_write && claim.promised { Mode::Active } else { Mode::ReadOnly };
         let head_set = match (mode, newest) {
-            (Mode::Active, Some(newest)) => self.head_set(&claim.old_set(newest)),
+            (Mode::Active, Some(newest)) => self.head_set(&newest.base.head_set),
             (Mode::Active, None) => self.head_set(&HeadSet::default()),
             (_, newest) => newest.map(|head| head.base.head_set.clone()).unwrap_or_default(),
         };
@@ -98,27 +96,32 @@ impl Recovery {
         Ok(mode)
     }
 
-    /// The head set under the new epoch: chosen from the hosts that answered, old members first. The old
-    /// set stays its predecessor until a write quorum of both holds the head: a promise leaves no head
-    /// behind, so a later recovery that hears only the old set must meet the new head there.
+    /// The head set under the new epoch: old members first, and those of them that are silent only where
+    /// nobody takes their place and the others suffice. The sets before stay its predecessors until each
+    /// may be left: a promise leaves no head behind, so a later recovery that hears only an old set must
+    /// meet the new head there.
     fn head_set(&self, old: &HeadSet) -> HeadSet {
-        let generation = old.generation.saturating_add(1);
-        if old.previous.is_some() {
-            // The change that was under way comes to its end first: either set may be heard alone.
-            return HeadSet { generation, ..old.clone() };
-        }
-        let candidates: Vec<Candidate> = self
-            .book
-            .live()
-            .iter()
+        let ended = self.book.ended();
+        let contracts = self.book.live();
+        let live = contracts.iter().filter(|contract| !ended.contains(&contract.index()));
+        let mut candidates: Vec<Candidate> = live
             .map(|contract| Candidate {
                 index: contract.index(),
                 operator: contract.operator().to_owned(),
                 failing: false,
             })
             .collect();
-        let previous = (!old.hosts.is_empty()).then(|| old.hosts.clone());
-        HeadSet { generation, hosts: choose(&old.hosts, &candidates), previous }
+        let answered: Vec<HostIndex> = candidates.iter().map(|candidate| candidate.index).collect();
+        let alone = choose(&old.hosts, &candidates);
+        let silent = self.book.awaited().into_iter().filter(|(index, _)| old.contains(*index));
+        candidates.extend(silent.map(|(index, operator)| Candidate {
+            index,
+            operator,
+            failing: true,
+        }));
+        let whole = old.followed_by(choose(&old.hosts, &candidates));
+        let held = HeadSet { previous: Vec::new(), ..whole.clone() };
+        if held.is_written(&answered, &ended) { whole } else { old.followed_by(alone) }
     }
 
     /// Puts the hosts of the head and the contracts that answered into the table.
@@ -153,12 +156,27 @@ impl Recovery {
                 let earlier = ids(&earlier(found, &answered.live.found));
                 self.book.adopt(&answered.live.contract, &answered.status, &earlier).await?
             };
+            if answered.live.given_up {
+                let contract = answered.live.found.record.contract;
+                self.book.set_given_up(adoption.handle.index(), contract).await?;
+            }
             if let Some(back) = adoption.rolled_back {
                 let reason = format!(
                     "it shows revision {} after it signed revision {}",
                     back.shown.number, back.known.number
                 );
                 report.hosts_behind.push(host_row(&answered.live.found, reason));
+            }
+        }
+        for row in self.book.hosts() {
+            let silent = claim.silent.iter().map(|silent| &silent.live);
+            let mut silent = silent.filter(|live| live.found.record.host == row.host);
+            // A host without a record in the chain has not ended: the chain may have come too late.
+            let awaited =
+                silent.clone().any(|live| !live.given_up) || !claim.hosts.contains(&row.host);
+            self.book.set_awaited(row.index, awaited).await?;
+            if let Some(live) = silent.find(|live| live.given_up) {
+                self.book.set_given_up(row.index, live.found.record.contract).await?;
             }
         }
         Ok(())
@@ -267,17 +285,7 @@ impl Recovery {
         if amount == Amount::ZERO {
             return Ok(amount);
         }
-        let action = Action::Transfer { to: self.keys.account(to).public(), amount };
-        let body = TransactionBody {
-            genesis: chain.genesis().hash(),
-            account: key.public(),
-            nonce: account.nonce,
-            fee,
-            valid_until: TransactionBody::ALWAYS,
-            action,
-        };
-        let id = chain.submit(Transaction::signed(body, &[&key])).await?;
-        chain.included(&id).await?;
+        self.transfer(&key, &self.keys.account(to), amount).await?;
         Ok(amount)
     }
 
@@ -292,7 +300,15 @@ impl Recovery {
         let found = Progress::load(store).await?.found;
         let mut left = Vec::new();
         let mut adopted = 0;
-        for live in self.live(&silent).await? {
+        let live = self.live(&silent).await?;
+        for found in &silent {
+            // Ended on the chain: nobody waits for it any more.
+            let lives = live.iter().any(|live| live.found.record.host == found.record.host);
+            if let Some(index) = self.book.index_of(&found.record.host).filter(|_| !lives) {
+                self.book.set_awaited(index, false).await?;
+            }
+        }
+        for live in live {
             let host = live.found.record.host;
             let taken = self.book.index_of(&host).and_then(|index| self.book.contract(index));
             if taken.is_some_and(|taken| taken.terms().nonce != live.found.record.nonce) {

@@ -2,40 +2,36 @@
 //! those that answer suffice to write are they asked for a promise: below that a promise would stop the
 //! node that writes now, and nobody could write in its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures::{FutureExt as _, StreamExt as _};
-use samara_protocol::contract::{ContractId, Revision};
-use samara_protocol::host::message::{ContractStatus, Refusal};
+use samara_protocol::contract::ContractId;
+use samara_protocol::host::message::ContractStatus;
 use samara_protocol::journal::HostIndex;
-use samara_protocol::journal::head::{self, Head, HeadError};
-use samara_protocol::journal::quorum::{HeadSet, Quorum};
+use samara_protocol::journal::head::Head;
+use samara_protocol::journal::quorum::Quorum;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
-use super::error::RecoveryError;
 use super::lineage::separate;
-use super::progress::{Progress, Step};
-use super::types::{RecoveryHost, RecoveryPhase};
-use super::{Context, Recovery};
-use crate::contract::{ContractError, ContractLink, HeadAnswer, believed};
-use crate::progress::{Meter, Phase, Unit};
-use crate::world::random_bytes;
-
-/// Hosts asked at one time; each may answer with 1 MiB.
-const PARALLEL: usize = 16;
-/// Times that a higher epoch is taken when another node claims at the same time.
-const ATTEMPTS: u32 = 3;
-/// Ended contracts whose host is asked for a head that the live one lacks.
-const EARLIER: usize = 3;
+use super::types::{HeadSetRow, RecoveryHost};
+use crate::contract::ContractLink;
 
 /// A found contract that lives.
 pub(super) struct Live {
     pub(super) found: FoundContract,
     pub(super) contract: Contract,
     pub(super) link: ContractLink,
+    /// Whether it was given up on the chain: its host's head is read, and counts for nothing.
+    pub(super) given_up: bool,
+}
+
+/// A head that a host showed.
+pub(super) struct Shown {
+    pub(super) head: Head,
+    /// Whether it counts toward a quorum.
+    pub(super) counts: bool,
 }
 
 /// A host that answered.
@@ -43,7 +39,7 @@ pub(super) struct Answered {
     pub(super) live: Live,
     pub(super) status: ContractStatus,
     /// Its head, if it has one.
-    pub(super) head: Option<Head>,
+    pub(super) head: Option<Shown>,
 }
 
 /// A host that did not answer, or not usably.
@@ -53,7 +49,7 @@ pub(super) struct Silent {
 }
 
 /// Sequences of head slots.
-type Sequences = BTreeMap<ContractId, u64>;
+pub(super) type Sequences = BTreeMap<ContractId, u64>;
 
 /// What the hosts said.
 pub(super) struct Claim {
@@ -63,6 +59,8 @@ pub(super) struct Claim {
     pub(super) answered: Vec<Answered>,
     pub(super) silent: Vec<Silent>,
     pub(super) behind: Vec<RecoveryHost>,
+    /// Every host with which these words ever had a contract.
+    pub(super) hosts: BTreeSet<PublicKey>,
     /// Contracts of another lineage of these words, see [`separate`].
     pub(super) others: Vec<RecoveryHost>,
 }
@@ -72,53 +70,94 @@ impl Claim {
     pub(super) fn newest(&self) -> Option<&Head> {
         self.answered
             .iter()
-            .filter_map(|answered| answered.head.as_ref())
+            .filter_map(|answered| Some(&answered.head.as_ref()?.head))
             .max_by_key(|head| (head.epoch, head.point.position, head.base.head_set.generation))
     }
 
     /// Whether the hosts that showed a head are a read quorum of the newest head's set.
     ///
     /// The newest head of a read quorum is the journal, whatever was promised above it: a recovery
-    /// acknowledges nothing before write quorums of the old and the new set hold its head, so an epoch
-    /// without a head among these hosts is one of a recovery that was interrupted.
+    /// acknowledges nothing before the old set may be left, so an epoch without a head among these hosts
+    /// is one of a recovery that was interrupted.
     pub(super) fn is_quorum(&self, newest: &Head) -> bool {
-        newest.base.head_set.is_read(&self.showed(newest))
+        newest.base.head_set.is_read(&self.showed(newest), &self.ended(newest))
     }
 
-    /// Whether they can also take over: be a write quorum of the old set, without which a later recovery
-    /// could hear a read quorum of it and miss the new head.
+    /// Whether they can also take over: leave the old set, so that no later recovery can hear a read
+    /// quorum of it and miss the new head.
     pub(super) fn can_write(&self, newest: &Head) -> bool {
-        self.is_quorum(newest) && self.old_set(newest).is_written(&self.showed(newest))
+        let (showed, ended) = (self.showed(newest), self.ended(newest));
+        self.is_quorum(newest) && newest.base.head_set.is_left(&showed, &ended)
     }
 
-    /// The newest head's set without the hosts that have no live contract any more: no recovery will ask
-    /// them again, and they cannot be asked for a quorum.
-    pub(super) fn old_set(&self, newest: &Head) -> HeadSet {
-        let answered = self.answered.iter().map(|answered| &answered.live);
-        let live = answered.chain(self.silent.iter().map(|silent| &silent.live));
-        let live = numbers(newest, live);
-        let keep = |hosts: &Vec<HostIndex>| -> Vec<HostIndex> {
-            hosts.iter().filter(|host| live.contains(host)).copied().collect()
+    /// Hosts of the newest head whose contract has ended on the chain, or was given up there. A host of
+    /// which no contract was found is not one of them: the chain may have come too late.
+    pub(super) fn ended(&self, newest: &Head) -> Vec<HostIndex> {
+        let live: BTreeSet<PublicKey> = self
+            .all_live()
+            .filter(|live| !live.given_up)
+            .map(|live| live.found.record.host)
+            .collect();
+        let ended = |host: &PublicKey| self.hosts.contains(host) && !live.contains(host);
+        let table = newest.hosts();
+        let numbers = (0..=u16::MAX).map(HostIndex).zip(&table);
+        numbers.filter(|(_, host)| ended(host)).map(|(index, _)| index).collect()
+    }
+
+    /// Whether a takeover could come to its end if these silent hosts, by their order, were given up.
+    pub(super) fn would_be_complete(&mut self, chosen: &[bool]) -> bool {
+        let before: Vec<bool> = self.silent.iter().map(|silent| silent.live.given_up).collect();
+        for (silent, chosen) in self.silent.iter_mut().zip(chosen) {
+            silent.live.given_up |= *chosen;
+        }
+        let complete = self.is_complete();
+        for (silent, before) in self.silent.iter_mut().zip(before) {
+            silent.live.given_up = before;
+        }
+        complete
+    }
+
+    /// The newest head's sets, for the report.
+    pub(super) fn head_sets(&self) -> Vec<HeadSetRow> {
+        let Some(newest) = self.newest() else { return Vec::new() };
+        let (showed, ended, table) = (self.showed(newest), self.ended(newest), newest.hosts());
+        let name = |index: &HostIndex| table.get(usize::from(index.0)).map(ToString::to_string);
+        let counts = |index: &&HostIndex| showed.contains(index) && !ended.contains(index);
+        let row = |set: &Vec<HostIndex>| HeadSetRow {
+            hosts: set.iter().filter_map(name).collect(),
+            heard: set.iter().filter(counts).count(),
+            ended: set.iter().filter(|index| ended.contains(index)).count(),
+            needed: Quorum::of(set.len()).read,
         };
-        let set = &newest.base.head_set;
-        let previous = set.previous.as_ref().map(keep);
-        HeadSet { generation: set.generation, hosts: keep(&set.hosts), previous }
+        newest.base.head_set.all_sets().map(row).collect()
     }
 
-    /// The hosts that showed a head, by the newest head's numbers.
+    /// Whether so many hosts have ended that no read quorum can come together any more.
+    pub(super) fn is_lost(&self, newest: &Head) -> bool {
+        newest.base.head_set.is_lost(&self.ended(newest))
+    }
+
+    /// All contracts that live on the chain.
+    fn all_live(&self) -> impl Iterator<Item = &Live> {
+        let answered = self.answered.iter().map(|answered| &answered.live);
+        answered.chain(self.silent.iter().map(|silent| &silent.live))
+    }
+
+    /// The hosts that showed a head that counts, by the newest head's numbers.
     fn showed(&self, newest: &Head) -> Vec<HostIndex> {
-        let showed = self.answered.iter().filter(|answered| answered.head.is_some());
-        numbers(newest, showed.map(|answered| &answered.live))
+        let counts =
+            |answered: &&Answered| answered.head.as_ref().is_some_and(|shown| shown.counts);
+        numbers(newest, self.answered.iter().filter(counts).map(|answered| &answered.live))
     }
 
     /// All contracts again, to ask once more.
-    fn into_live(self) -> Vec<Live> {
+    pub(super) fn into_live(self) -> Vec<Live> {
         let answered = self.answered.into_iter().map(|answered| answered.live);
         answered.chain(self.silent.into_iter().map(|silent| silent.live)).collect()
     }
 
     /// Whether a takeover can come to its end.
-    fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.newest().map_or_else(|| self.is_blank(), |newest| self.can_write(newest))
     }
 
@@ -136,7 +175,7 @@ impl Claim {
     /// Hosts that show an older revision than a head proves that they signed.
     fn find_behind(&mut self) {
         let mut known = BTreeMap::new();
-        for head in self.answered.iter().filter_map(|answered| answered.head.as_ref()) {
+        for head in self.answered.iter().filter_map(|a| Some(&a.head.as_ref()?.head)) {
             for (_, revision) in &head.base.revisions {
                 let newest = known.entry(revision.contract).or_insert(0);
                 *newest = revision.number.max(*newest);
@@ -182,38 +221,35 @@ pub(super) fn earlier(found: &[FoundContract], of: &FoundContract) -> Vec<FoundC
 }
 
 /// What one host said.
-enum Said {
-    Head(Box<(ContractStatus, Option<Head>)>),
+pub(super) enum Said {
+    Head(Box<(ContractStatus, Option<Shown>)>),
+    /// It promised this epoch, and showed the claim.
     Fenced(Epoch),
     Nothing(String),
 }
 
-/// Notes a host's highest word: it may have several contracts.
-fn hear(words: &mut BTreeMap<PublicKey, Epoch>, host: PublicKey, promised: Epoch) {
-    let word = words.entry(host).or_insert(promised);
-    *word = promised.max(*word);
-}
-
-/// The epoch above `epoch` that more of the answering hosts than may lie have promised, if there is
-/// one. A host that is alone with it counts as silent.
-fn promised_above(epoch: Epoch, live: &[Live], said: &[Said]) -> Option<Epoch> {
-    let mut words = BTreeMap::new();
-    for (live, said) in live.iter().zip(said) {
-        match said {
-            Said::Head(_) => hear(&mut words, live.found.record.host, epoch),
-            Said::Fenced(by) => hear(&mut words, live.found.record.host, *by),
-            Said::Nothing(_) => {}
+impl Said {
+    /// The epoch that another node has claimed.
+    pub(super) const fn fenced(&self) -> Option<Epoch> {
+        match self {
+            Self::Fenced(by) => Some(*by),
+            Self::Head(_) | Self::Nothing(_) => None,
         }
     }
-    let liars = Quorum::of(words.len()).liars;
-    believed(words.into_values(), liars).filter(|by| *by > epoch)
 }
 
 /// Sorts what hosts said. `before` are the sequences of their slots a moment ago.
-fn gather(epoch: Epoch, live: Vec<Live>, said: Vec<Said>, before: &Sequences) -> Claim {
+pub(super) fn gather(
+    epoch: Epoch,
+    found: &[FoundContract],
+    live: Vec<Live>,
+    said: Vec<Said>,
+    before: &Sequences,
+) -> Claim {
     let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
+    let hosts = found.iter().map(|found| found.record.host).collect();
     let others = Vec::new();
-    let mut claim = Claim { epoch, promised: false, answered, silent, behind, others };
+    let mut claim = Claim { epoch, promised: false, answered, silent, behind, hosts, others };
     for (live, said) in live.into_iter().zip(said) {
         let reason = match said {
             Said::Head(answer) => {
@@ -230,181 +266,11 @@ fn gather(epoch: Epoch, live: Vec<Live>, said: Vec<Said>, before: &Sequences) ->
             Said::Nothing(reason) => reason,
             Said::Fenced(by) => format!("it promised epoch {by}"),
         };
-        let row = host_row(&live.found, reason);
+        let given_up = if live.given_up { "; it was given up" } else { "" };
+        let row = host_row(&live.found, reason + given_up);
         claim.silent.push(Silent { live, row });
     }
     separate(&mut claim);
     claim.find_behind();
     claim
-}
-
-impl Recovery {
-    /// The found contracts that live on the chain.
-    pub(super) async fn live(&self, found: &[FoundContract]) -> Result<Vec<Live>, RecoveryError> {
-        let mut live = Vec::new();
-        for found in found {
-            let Some(contract) = self.world.chain.contract(&found.record.contract).await? else {
-                continue;
-            };
-            let link = self.book.link(&contract)?;
-            live.push(Live { found: *found, contract, link });
-        }
-        Ok(live)
-    }
-
-    /// Asks every host for its head; then, if they suffice to take over and more than reading is wanted,
-    /// for a promise to a new epoch and the head of that moment.
-    pub(super) async fn claim(
-        &self,
-        context: &Context<'_>,
-        progress: &mut Progress,
-        live: Vec<Live>,
-    ) -> Result<Claim, RecoveryError> {
-        progress.enter(Step::Claiming);
-        progress.save(self.world.store.as_ref()).await?;
-        let asked = live.len();
-        let (mut highest, before) = self.ask_latest(&live).await;
-        let said = self.ask_heads(context, &progress.found, &live, None).await;
-        let mut claim = gather(highest, live, said, &before);
-        if claim.answered.is_empty() {
-            let failures = claim.silent.into_iter().map(|silent| silent.row.reason).collect();
-            return Err(RecoveryError::NoHostAnswers { asked, failures });
-        }
-        if context.options.read_only || !claim.is_complete() {
-            return Ok(claim);
-        }
-        for _ in 0..ATTEMPTS {
-            let epoch = self.choose_epoch(progress, highest).await?;
-            let others = std::mem::take(&mut claim.others);
-            let live = claim.into_live();
-            let said = self.ask_heads(context, &progress.found, &live, Some(epoch)).await;
-            let by = promised_above(epoch, &live, &said);
-            claim = gather(epoch, live, said, &before);
-            claim.others.splice(0..0, others);
-            match by {
-                Some(by) => highest = highest.max(by),
-                None => {
-                    claim.promised = true;
-                    return Ok(claim);
-                }
-            }
-        }
-        Err(RecoveryError::Outrun { by: highest })
-    }
-
-    /// The claim of an earlier run if nobody has claimed since, else the next counter.
-    async fn choose_epoch(
-        &self,
-        progress: &mut Progress,
-        highest: Epoch,
-    ) -> Result<Epoch, RecoveryError> {
-        if let Some(claimed) = progress.claimed.filter(|claimed| *claimed >= highest) {
-            return Ok(claimed);
-        }
-        let counter = highest.counter.checked_add(1);
-        let counter = counter.ok_or(RecoveryError::NoEpochLeft { highest })?;
-        let epoch = Epoch { counter, writer: random_bytes(self.world.random.as_ref()) };
-        progress.claimed = Some(epoch);
-        progress.save(self.world.store.as_ref()).await?;
-        Ok(epoch)
-    }
-
-    /// The epoch to claim above, and each slot's sequence. Slots and revisions are signed with keys of
-    /// these words; a promise is a host's word only, so more hosts than may lie must reach it.
-    async fn ask_latest(&self, live: &[Live]) -> (Epoch, Sequences) {
-        // Boxed, or the compiler cannot tell that the whole may move between threads.
-        let calls: Vec<_> = live.iter().map(|live| live.link.latest().boxed()).collect();
-        let answers: Vec<_> =
-            futures::stream::iter(calls).buffered(PARALLEL).collect::<Vec<_>>().await;
-        let mut highest = Epoch::default();
-        let mut words = BTreeMap::new();
-        let mut sequences = Sequences::new();
-        for (live, status) in live.iter().zip(answers) {
-            let Ok(status) = status else { continue };
-            hear(&mut words, live.found.record.host, status.promised);
-            highest = highest.max(status.slot.state.epoch).max(status.revision.revision.epoch);
-            sequences.insert(live.found.record.contract, status.slot.state.sequence);
-        }
-        let promised = believed(words.values().copied(), Quorum::of(words.len()).liars);
-        (highest.max(promised.unwrap_or_default()), sequences)
-    }
-
-    async fn ask_heads(
-        &self,
-        context: &Context<'_>,
-        found: &[FoundContract],
-        live: &[Live],
-        promise: Option<Epoch>,
-    ) -> Vec<Said> {
-        let now = self.world.clock.now();
-        let total = Some(live.len() as u64);
-        let mut meter = Meter::new(context.progress, Phase::Claiming, Unit::Hosts, total, now);
-        let calls: Vec<_> =
-            live.iter().map(|live| self.ask_head(found, live, promise).boxed()).collect();
-        let mut answers = futures::stream::iter(calls).buffered(PARALLEL);
-        let mut said = Vec::with_capacity(live.len());
-        while let Some(answer) = answers.next().await {
-            said.push(answer);
-            meter.done = said.iter().filter(|said| matches!(said, Said::Head(_))).count() as u64;
-            meter.report(None, self.world.clock.now());
-            let (hosts_answered, hosts_asked) = (meter.done, live.len() as u64);
-            self.set_phase(RecoveryPhase::Claiming { hosts_answered, hosts_asked });
-        }
-        said
-    }
-
-    async fn ask_head(&self, found: &[FoundContract], live: &Live, promise: Option<Epoch>) -> Said {
-        let answer = match promise {
-            Some(epoch) => live.link.promise(epoch).await,
-            None => live.link.head().await,
-        };
-        let HeadAnswer { status, head: bytes } = match answer {
-            Ok(answer) => answer,
-            Err(
-                ContractError::Fenced { promised, .. }
-                | ContractError::Refused { refusal: Refusal::Fenced { promised, .. }, .. },
-            ) => return Said::Fenced(promised),
-            Err(error) => return Said::Nothing(error.to_string()),
-        };
-        let id = &live.contract.terms.contract;
-        let key = self.keys.head(id);
-        let genesis = self.world.chain.genesis().hash();
-        match head::open(key.as_bytes(), &genesis, id, &status.slot, &bytes) {
-            Ok(head) => Said::Head(Box::new((status, Some(head)))),
-            Err(HeadError::Empty) => {
-                let earlier = self.earlier_head(&earlier(found, &live.found)).await;
-                Said::Head(Box::new((status, earlier)))
-            }
-            Err(error) => Said::Nothing(format!("its head is of no use: {error}")),
-        }
-    }
-
-    /// The head of a contract that was renewed a moment before the machine was lost: a host keeps it
-    /// until the ended contract is swept.
-    async fn earlier_head(&self, earlier: &[FoundContract]) -> Option<Head> {
-        let genesis = self.world.chain.genesis().hash();
-        for found in earlier.iter().take(EARLIER) {
-            let id = found.record.contract;
-            let link = ContractLink::new(
-                self.world.clone(),
-                self.book.writer().clone(),
-                self.book.reports().clone(),
-                found.record.host,
-                self.keys.contract(&found.record.nonce),
-                Revision::initial(id),
-            );
-            if let Ok(answer) = link.head().await
-                && let Ok(head) = head::open(
-                    self.keys.head(&id).as_bytes(),
-                    &genesis,
-                    &id,
-                    &answer.status.slot,
-                    &answer.head,
-                )
-            {
-                return Some(head);
-            }
-        }
-        None
-    }
 }

@@ -1,6 +1,6 @@
 //! Why a recovery stopped. Every one of them can be tried again, and goes on where it stopped.
 
-use samara_protocol::units::Epoch;
+use samara_protocol::units::{Amount, Epoch};
 
 use crate::error::error_codes;
 use crate::journal::JournalError;
@@ -43,11 +43,17 @@ pub enum RecoveryError {
         /// Its epoch.
         by: Epoch,
     },
-    /// Hosts say that the last epoch there can be is promised.
-    #[error("hosts say that they promised epoch {highest}: there is none above it")]
+    /// A node of these words has claimed the last epoch there can be.
+    #[error("a node of these words has claimed epoch {highest}: there is none above it")]
     NoEpochLeft {
         /// The epoch.
         highest: Epoch,
+    },
+    /// No account of these words can pay for giving a host up.
+    #[error("giving a host up costs {needed}: no account of these words has that much")]
+    NoMoney {
+        /// What one account must have.
+        needed: Amount,
     },
     /// A part of the journal could not be fetched.
     #[error("part {number} of the journal cannot be read: {reason}")]
@@ -81,6 +87,7 @@ error_codes!(RecoveryError {
     Self::NoHead(_) => "no_head",
     Self::Outrun { .. } => "fenced",
     Self::NoEpochLeft { .. } => "no_epoch_left",
+    Self::NoMoney { .. } => "no_money",
     Self::Segment { .. } => "segment_missing",
     Self::Broken(_) => "journal_broken",
     Self::Journal(error) => error.code(),

@@ -59,8 +59,8 @@ impl Recovery {
 pub(super) fn separate(claim: &mut Claim) {
     let mut groups = Groups::default();
     for answered in claim.answered.iter().filter(|answered| !is_unused(answered)) {
-        let Some(head) = &answered.head else { continue };
-        let named = head.base.revisions.iter().map(|(_, revision)| revision.contract);
+        let Some(shown) = &answered.head else { continue };
+        let named = shown.head.base.revisions.iter().map(|(_, revision)| revision.contract);
         // A head on a contract that its base does not name yet belongs with the others it names.
         groups.join(id(answered), named);
     }
@@ -76,8 +76,8 @@ pub(super) fn separate(claim: &mut Claim) {
             continue;
         }
         let reason = match &answered.head {
-            Some(head) if !alone => {
-                let position = head.point.position;
+            Some(shown) if !alone => {
+                let position = shown.head.point.position;
                 format!("another node's journal of {position} entries, begun with the same words")
             }
             _ => "it has no head, and its host has another contract of these words".to_owned(),

@@ -10,17 +10,23 @@
 //! | --- | --- |
 //! | `progress` | the steps, their legal order, and what is stored of them |
 //! | `scan` | drives the scan of the chain for this seed's contracts |
-//! | `claim` | heads from every host; a new epoch, promised by hosts that suffice to take over |
+//! | `ask` | heads from every host; a new epoch, promised by hosts that suffice to take over |
+//! | `claim` | what the hosts said, and what it suffices for |
+//! | `give_up` | hosts that the operator gives up, on the chain |
 //! | `lineage` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
 //!
-//! Invariants: nothing is acknowledged before write quorums of the old and of the new head set hold the
-//! head under the new epoch; below a quorum nothing is promised or written at all; each step may be repeated, so a crash or a stop costs at most
-//! the step that ran; nothing is concluded from a single chain peer without saying so.
+//! Invariants: nothing is acknowledged before a write quorum of the new head set holds the head under
+//! the new epoch and every old set may be left (`HeadSet::is_left`); below a quorum nothing is promised
+//! or written at all; no host is given up unless the operator says so; each step may be repeated, so a
+//! crash or a stop costs at most the step that ran; nothing is concluded from a single chain peer
+//! without saying so.
 
 mod adopt;
+mod ask;
 mod claim;
 mod error;
+mod give_up;
 mod lineage;
 mod progress;
 mod scan;
@@ -32,8 +38,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use error::RecoveryError;
 use samara_protocol::keys::KeyTree;
 use tokio::sync::watch;
-pub use types::{RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};
+pub use types::{
+    HeadSetRow, RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
+};
 
+use self::claim::Claim;
 use self::progress::{Progress as Stored, Step};
 use crate::contract::ContractBook;
 use crate::journal::{Journal, Mode};
@@ -189,38 +198,38 @@ impl Recovery {
         if journal.mode == Mode::Active && !fenced && stored.step.is_final() {
             return Err(RecoveryError::Active);
         }
-        if stored.step.is_final() || stored.step == Step::Scanning {
-            if stored.step.is_final() {
-                // A claim of a run that has ended is not used again.
-                stored.claimed = None;
-            }
-            self.scan(context, &mut stored).await?;
+        if stored.step.is_final() {
+            // A claim of a run that has ended is not used again.
+            stored.claimed = None;
         }
+        // A resumed run has the rest of the chain before it.
+        self.scan(context, &mut stored).await?;
+        let live = self.live_now(context, &mut stored).await?;
         let mut report = RecoveryReport {
             peers: stored.peers,
             blocks: stored.blocks,
             contracts_found: stored.found.len() as u64,
             ..RecoveryReport::default()
         };
-        let live = self.live(&stored.found).await?;
         report.contracts_live = live.len() as u64;
         if live.is_empty() {
             return self.nothing_found(&mut stored, report, started).await;
         }
-        let claim = self.claim(context, &mut stored, live).await?;
+        let mut claim = self.claim(context, &mut stored, live).await?;
         report.hosts_answered = claim
             .answered
             .iter()
             .map(|answered| {
                 let head = answered.head.as_ref().map_or_else(
                     || "it has no head".to_owned(),
-                    |head| format!("its head reaches position {}", head.point.position),
+                    |shown| format!("its head reaches position {}", shown.head.point.position),
                 );
                 claim::host_row(&answered.live.found, head)
             })
             .collect();
         report.hosts_silent = claim.silent.iter().map(|silent| silent.row.clone()).collect();
         report.hosts_behind.clone_from(&claim.behind);
+        report.head_sets = claim.head_sets();
         report.others.clone_from(&claim.others);
         let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
         report.hosts_behind.dedup();
@@ -239,13 +248,7 @@ impl Recovery {
             self.end(&mut stored, Step::Done, report, started).await
         } else {
             report.outcome = RecoveryPhase::ReadOnly;
-            let enough = claim.newest().is_some_and(|newest| claim.can_write(newest));
-            let next = if context.options.read_only && enough {
-                "files can be listed and read; a recovery that is not read-only takes over"
-            } else {
-                "files can be listed and read; start the recovery again when more hosts answer"
-            };
-            report.next = Some(next.into());
+            report.next = Some(next_step(&context.options, &mut claim));
             self.end(&mut stored, Step::ReadOnly, report, started).await
         }
     }
@@ -289,5 +292,30 @@ impl Recovery {
         stored.report = Some(report.clone());
         stored.save(self.world.store.as_ref()).await?;
         Ok(report)
+    }
+}
+
+/// How to go on from reading to writing, in plain words.
+fn next_step(options: &RecoveryOptions, claim: &mut Claim) -> String {
+    const READ: &str = "files can be listed and read";
+    let silent: Vec<bool> = claim.silent.iter().map(|_| true).collect();
+    let lost = claim.newest().is_some_and(|newest| claim.is_lost(newest));
+    if options.read_only {
+        format!("{READ}; start the recovery again without the wish to only read, to write here")
+    } else if lost {
+        format!(
+            "{READ}; the contracts of so many hosts have ended that nobody can be certain of the newest \
+             state any more: read what is there, and keep it under new words"
+        )
+    } else if claim.would_be_complete(&silent) {
+        let names: Vec<String> =
+            claim.silent.iter().map(|silent| silent.live.found.record.host.short()).collect();
+        format!(
+            "{READ}; start the recovery again when more hosts answer. If the silent hosts ({}) are gone \
+             for good, start it with leave to give them up: it then goes on without them",
+            names.join(", ")
+        )
+    } else {
+        format!("{READ}; start the recovery again when more hosts answer")
     }
 }

@@ -1,9 +1,10 @@
 //! What is asked of a recovery, and what is answered.
 
+use samara_protocol::signature::PublicKey;
 use serde::{Deserialize, Serialize};
 
 /// How to recover.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecoveryOptions {
     /// Forget the progress of earlier runs and scan from the first block.
@@ -13,6 +14,35 @@ pub struct RecoveryOptions {
     /// Accept a chain whose newest block is this old, in milliseconds: for one that is known to have
     /// halted. The network's own bound if none.
     pub maximum_age: Option<u64>,
+    /// Silent hosts that will not come back: if a takeover waits for them, they are given up on the
+    /// chain, and never count for the journal again.
+    #[serde(with = "as_text")]
+    pub give_up: Vec<PublicKey>,
+    /// Give up every silent host.
+    pub give_up_silent: bool,
+}
+
+/// Keys as people see them, in hex.
+mod as_text {
+    use samara_protocol::signature::PublicKey;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        keys: &[PublicKey],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        texts.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PublicKey>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let parse = |text: String| text.parse().map_err(|_| D::Error::custom("not a host's key"));
+        texts.into_iter().map(parse).collect()
+    }
 }
 
 /// Where a recovery is.
@@ -100,6 +130,9 @@ pub struct RecoveryReport {
     pub hosts_silent: Vec<RecoveryHost>,
     /// Hosts that showed an older state than others prove they held.
     pub hosts_behind: Vec<RecoveryHost>,
+    /// The head sets of the newest head, each of which must be heard: its own first, then those that it
+    /// leaves.
+    pub head_sets: Vec<HeadSetRow>,
     /// Contracts of these words that another node has used beside the one whose files these are. They
     /// are left alone; their money comes back when they end.
     #[serde(default)]
@@ -122,6 +155,19 @@ pub struct RecoveryReport {
     pub money_moved: samara_protocol::units::Amount,
     /// Milliseconds that the last run took.
     pub elapsed: u64,
+}
+
+/// A head set in a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadSetRow {
+    /// Identity keys of its hosts in hex.
+    pub hosts: Vec<String>,
+    /// Of them, hosts that showed a head that counts.
+    pub heard: usize,
+    /// Of them, hosts whose contract has ended on the chain or was given up there.
+    pub ended: usize,
+    /// Hosts that must be heard to be certain of the newest head.
+    pub needed: usize,
 }
 
 /// A host in a report.

@@ -19,13 +19,13 @@ use samara_protocol::hash::{ContractNonce, TransactionId};
 use samara_protocol::host::core::{ChainFacts, Host, HostRules};
 use samara_protocol::host::memory::MemoryStore;
 use samara_protocol::host::message::{HostRequest, HostResponse, Refusal};
-use samara_protocol::host::{HostAnnouncement, Prices};
+use samara_protocol::host::{EpochClaim, HostAnnouncement, Prices};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::ledger::state::{Account, Contract, StateKey};
 use samara_protocol::ledger::{MemoryState, StateReader, build_block, genesis_state};
-use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::signature::{PublicKey, SecretKey, Signature};
 use samara_protocol::units::{Amount, ChainTime, Epoch, Height, Millis};
 use zeroize::Zeroizing;
 
@@ -50,7 +50,8 @@ pub(crate) enum Fault {
     LosesCommits(u32),
     /// Commits never reach it, so many times.
     DropsCommits(u32),
-    /// It says that it promised the highest epoch there is, and refuses whatever is below.
+    /// It says that it promised the highest epoch there is, with a forged claim, and refuses whatever is
+    /// below.
     Fences,
     /// It waits so many milliseconds before it answers.
     Slow(u64),
@@ -329,12 +330,16 @@ impl HostClient for TestHosts {
         let facts = self.chain.facts(host, contract);
         // The messages travel as bytes, as they do in earnest.
         let request = encoding::decode(&encoding::encode(&request)).unwrap();
-        let lie = Epoch { counter: u64::MAX, writer: [0xff; 16] };
+        let lie = EpochClaim {
+            nonce: ContractNonce([3; 16]),
+            epoch: Epoch { counter: u64::MAX, writer: [0xff; 16] },
+            signature: Signature([5; 64]),
+        };
         if let (Fault::Fences, HostRequest::Contract(request)) = (fault, &request)
             && matches!(kind, "store" | "commit" | "promise" | "read")
         {
-            let given = request.epoch;
-            return Ok(HostResponse::Refused(Refusal::Fenced { given, promised: lie }));
+            let (given, promised) = (request.claim.epoch, Box::new(lie));
+            return Ok(HostResponse::Refused(Refusal::Fenced { given, promised }));
         }
         let mut answer = target.host.handle(&facts, &PublicKey([200; 32]), request);
         if fault == Fault::Fences {

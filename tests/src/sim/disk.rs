@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::hash::{SectorRoot, SlabTag};
+use samara_protocol::host::EpochClaim;
 use samara_protocol::host::memory::MemoryStore;
 use samara_protocol::host::store::{
     Agreement, ContractRecord, HostStore, HostStoreError, HostWrite, IssuedPrices, Space, Temporary,
 };
 use samara_protocol::sector::SectorEntry;
-use samara_protocol::units::Epoch;
 
 /// A rule that all hosts break, to show that the simulator notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Sabotage {
     Unsynced,
     /// They forget which epoch they have promised, when they start.
     ForgetPromises,
+    /// They show the heads of an earlier moment, more of them than may lie.
+    OldHeads,
 }
 
 /// A disk, true or sabotaged.
@@ -43,7 +45,7 @@ impl HostStore for SimDisk {
         let mut record = self.store.record(contract)?;
         if let Some(record) = record.as_mut().filter(|_| self.sabotage == Sabotage::ForgetPromises)
         {
-            record.promised = Epoch::default();
+            record.promised = EpochClaim::NONE;
         }
         Ok(record)
     }

@@ -11,13 +11,16 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use samara_protocol::chain::Action;
 use samara_protocol::encoding;
+use samara_protocol::hash::ContractNonce;
 use samara_protocol::host::core::{Host, HostRules};
 use samara_protocol::host::memory::{MemoryImage, MemoryStore};
-use samara_protocol::host::message::{HostRequest, HostResponse};
-use samara_protocol::host::{HostAnnouncement, Prices};
+use samara_protocol::host::message::{
+    ContractCall, ContractStatus, HostRequest, HostResponse, Refusal,
+};
+use samara_protocol::host::{EpochClaim, HostAnnouncement, HostStoreError, Prices};
 use samara_protocol::sector::SectorSize;
-use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_protocol::units::{Amount, ChainTime, Millis};
+use samara_protocol::signature::{PublicKey, SecretKey, Signature};
+use samara_protocol::units::{Amount, ChainTime, Epoch, Millis};
 use samara_renter::world::{ChainView as _, HostCallError, HostClient, Lane};
 use tokio::sync::oneshot;
 
@@ -89,7 +92,19 @@ struct SimHost {
     /// Nothing while it is down.
     running: Option<Arc<Host<SimDisk>>>,
     lost: bool,
+    /// What it lies about.
+    lie: Lie,
     chance: Chance,
+}
+
+/// What a host lies about, until it is healed.
+#[derive(Clone)]
+enum Lie {
+    Nothing,
+    /// It says that it promised the last epoch there is, with a claim that nobody signed.
+    Claims,
+    /// It shows the heads that it had at an earlier moment.
+    Heads(Arc<Host<SimDisk>>),
 }
 
 /// What becomes of one request.
@@ -130,7 +145,14 @@ impl SimHosts {
             chain.send(key, &[], Action::AnnounceHost(announcement));
             let disk = Arc::new(MemoryStore::new(CAPACITY));
             let chance = Chance::new(seed, &format!("network to host {number}"));
-            hosts.push(SimHost { disk, image: None, running: None, lost: false, chance });
+            hosts.push(SimHost {
+                disk,
+                image: None,
+                running: None,
+                lost: false,
+                lie: Lie::Nothing,
+                chance,
+            });
         }
         let by_key = keys.iter().enumerate().map(|(number, key)| (key.public(), number)).collect();
         let inner = Inner { weather: Weather::FAIR, hosts, numbers: by_key };
@@ -174,26 +196,50 @@ impl SimHosts {
     pub fn start(&self, number: usize) {
         let mut inner = self.lock();
         let host = &mut inner.hosts[number];
+        host.lie = Lie::Nothing;
         if host.running.is_some() || host.lost {
             return;
         }
-        let rules = HostRules { minimum_sector: SectorSize::MIN, ..HostRules::default() };
-        let key = self.0.keys[number].clone();
-        let genesis = self.0.chain.genesis().hash();
-        let now = ChainTime(EPOCH + self.0.trace.elapsed());
-        let open = || {
-            let disk = SimDisk { store: host.disk.clone(), sabotage: self.0.sabotage };
-            Host::open(disk, key.clone(), genesis, rules, prices(), true, now)
-        };
-        let opened = open().or_else(|_| {
+        let opened = self.open(number, &host.disk).or_else(|_| {
             // The disk has failed: its machine is started anew.
             host.disk.crash();
-            open()
+            self.open(number, &host.disk)
         });
         let opened = opened.expect("a host opens over a healthy disk");
         host.running = Some(Arc::new(opened));
         drop(inner);
         self.0.trace.event(format_args!("host {number} starts"));
+    }
+
+    fn open(
+        &self,
+        number: usize,
+        disk: &Arc<MemoryStore>,
+    ) -> Result<Host<SimDisk>, HostStoreError> {
+        let rules = HostRules { minimum_sector: SectorSize::MIN, ..HostRules::default() };
+        let genesis = self.0.chain.genesis().hash();
+        let now = ChainTime(EPOCH + self.0.trace.elapsed());
+        let disk = SimDisk { store: disk.clone(), sabotage: self.0.sabotage };
+        Host::open(disk, self.0.keys[number].clone(), genesis, rules, prices(), true, now)
+    }
+
+    /// A host refuses for promises that nobody has claimed, until it is started again.
+    pub fn forge_claims(&self, number: usize) {
+        self.trace().fault(Fault::ForgedClaims, format_args!("host {number}"));
+        self.lock().hosts[number].lie = Lie::Claims;
+    }
+
+    /// A host shows the heads that were remembered of it, until it is started again. Whether something
+    /// was.
+    pub fn show_old_heads(&self, number: usize) -> bool {
+        let image = self.lock().hosts[number].image.clone();
+        let Some(image) = image else { return false };
+        let disk = Arc::new(MemoryStore::new(CAPACITY));
+        disk.restore(&image);
+        let Ok(old) = self.open(number, &disk) else { return false };
+        self.trace().fault(Fault::OldHead, format_args!("host {number}"));
+        self.lock().hosts[number].lie = Lie::Heads(Arc::new(old));
+        true
     }
 
     /// A host cannot be reached until it is started again.
@@ -251,10 +297,20 @@ impl SimHosts {
         &self.0.trace
     }
 
-    /// Whether a host runs.
+    /// Whether a host runs and is of use.
     #[must_use]
     pub fn runs(&self, number: usize) -> bool {
-        self.lock().hosts[number].running.is_some()
+        let inner = self.lock();
+        let host = &inner.hosts[number];
+        host.running.is_some() && !matches!(host.lie, Lie::Claims)
+    }
+
+    /// Whether a host is gone for good, by its key in hex.
+    #[must_use]
+    pub fn is_lost(&self, key: &str) -> bool {
+        let inner = self.lock();
+        let mut hosts = self.0.keys.iter().zip(&inner.hosts);
+        hosts.any(|(known, host)| known.public().to_string() == key && host.lost)
     }
 
     /// Hosts that are not lost.
@@ -301,9 +357,10 @@ impl SimHosts {
 
     /// Hands a request to a host; nothing if it is down.
     fn deliver(&self, number: usize, machine: u32, body: &[u8]) -> Option<Vec<u8>> {
-        let (host, facts_of) = {
+        let (host, lie, facts_of) = {
             let inner = self.lock();
-            (inner.hosts[number].running.clone(), self.0.keys[number].public())
+            let host = &inner.hosts[number];
+            (host.running.clone(), host.lie.clone(), self.0.keys[number].public())
         };
         let Some(host) = host else {
             self.0.trace.fault(Fault::HostUnreachable, format_args!("host {number}"));
@@ -313,7 +370,13 @@ impl SimHosts {
         let name = request.name();
         let facts = self.0.chain.facts(&facts_of, Host::<SimDisk>::concerns(&request));
         let from = PublicKey([u8::try_from(machine).unwrap_or(u8::MAX); 32]);
-        let answer = encoding::encode(&host.handle(&facts, &from, request));
+        let truth = host.handle(&facts, &from, request.clone());
+        let answer = match lie {
+            Lie::Nothing => truth,
+            Lie::Claims => forged(&request, truth),
+            Lie::Heads(old) => with_head_of(&old.handle(&facts, &from, request), truth),
+        };
+        let answer = encoding::encode(&answer);
         let answer_name = match encoding::decode(&answer) {
             Ok(HostResponse::Refused(refusal)) => format!("refused: {refusal}"),
             Ok(_) => format!("{} bytes", answer.len()),
@@ -334,6 +397,41 @@ impl SimHosts {
                 None
             }
         }
+    }
+}
+
+/// The same answer under a promise that nobody has claimed.
+fn forged(request: &HostRequest, truth: HostResponse) -> HostResponse {
+    let epoch = Epoch { counter: u64::MAX, writer: [0xff; 16] };
+    let lie = EpochClaim { nonce: ContractNonce([7; 16]), epoch, signature: Signature([9; 64]) };
+    match (request, truth) {
+        (_, HostResponse::Latest(status)) => {
+            HostResponse::Latest(Box::new(ContractStatus { promised: lie, ..*status }))
+        }
+        (HostRequest::Contract(request), HostResponse::Head { status, head }) => {
+            if matches!(request.call, ContractCall::Promise) {
+                let (given, promised) = (request.claim.epoch, Box::new(lie));
+                return HostResponse::Refused(Refusal::Fenced { given, promised });
+            }
+            let status = Box::new(ContractStatus { promised: lie, ..*status });
+            HostResponse::Head { status, head }
+        }
+        (HostRequest::Contract(request), HostResponse::HeadWritten(_) | HostResponse::Stored) => {
+            let (given, promised) = (request.claim.epoch, Box::new(lie));
+            HostResponse::Refused(Refusal::Fenced { given, promised })
+        }
+        (_, truth) => truth,
+    }
+}
+
+/// The same answer with the head that the host had before: slot and receipt are truly signed.
+fn with_head_of(old: &HostResponse, truth: HostResponse) -> HostResponse {
+    match (old, truth) {
+        (HostResponse::Head { status: old, head }, HostResponse::Head { status, .. }) => {
+            let status = ContractStatus { slot: old.slot, receipt: old.receipt, ..*status };
+            HostResponse::Head { status: Box::new(status), head: head.clone() }
+        }
+        (_, truth) => truth,
     }
 }
 

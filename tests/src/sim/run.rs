@@ -131,6 +131,9 @@ pub(super) struct Run {
     pub(super) number: u64,
     /// Hosts that every acknowledged slab may lose.
     pub(super) tolerance: usize,
+    /// The host that shows old heads now and then, where one may lie.
+    pub(super) liar: Option<usize>,
+    pub(super) sabotage: Sabotage,
     /// Whether the renter was opened again and has acknowledged nothing since.
     pub(super) restarted: bool,
 }
@@ -148,7 +151,11 @@ impl Run {
         chain.fund(keys.account(0).public(), Amount::coins(10_000));
         let redundancy = Redundancy::for_hosts(count);
         let machine = Machine::new(seed, 0, trace.clone());
+        let mut trouble = Chance::new(seed, "trouble");
+        let liar = (Quorum::of(count).liars > 0).then(|| trouble.index(count));
         let run = Self {
+            liar,
+            sabotage,
             seed,
             chain,
             hosts,
@@ -161,7 +168,7 @@ impl Run {
             renter: None,
             model: Model::default(),
             chance,
-            trouble: Chance::new(seed, "trouble"),
+            trouble,
             content: Chance::new(seed, "content"),
             number: 0,
             restarted: false,
@@ -255,6 +262,12 @@ impl Run {
         match trouble.below(10) {
             0 if down < most => self.hosts.crash(host),
             1 if down < most => self.hosts.stop(host),
+            7 if down < most && self.hosts.runs(host) => self.hosts.forge_claims(host),
+            8 => {
+                if let Some(liar) = self.liar.filter(|_| trouble.per_mille(500)) {
+                    self.hosts.show_old_heads(liar);
+                }
+            }
             2 => self.hosts.fail_disk(host, trouble.below(12)),
             3..=5 => {
                 for number in 0..count {
@@ -271,7 +284,9 @@ impl Run {
             _ => {}
         }
         if trouble.per_mille(60) {
-            self.hosts.remember(trouble.index(count));
+            let host = trouble.index(count);
+            let host = self.liar.filter(|_| trouble.per_mille(500)).unwrap_or(host);
+            self.hosts.remember(host);
         }
         if trouble.per_mille(40) {
             self.trace.fault(Fault::RenterCrash, format_args!("m{}", self.machine.number()));

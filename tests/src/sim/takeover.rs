@@ -7,12 +7,33 @@ use samara_protocol::journal::quorum::Quorum;
 use samara_protocol::units::Amount;
 use samara_renter::Renter;
 use samara_renter::progress::Silent;
-use samara_renter::recovery::{RecoveryError, RecoveryOptions, RecoveryPhase};
-use samara_renter::rows::RenterState;
+use samara_renter::recovery::{
+    HeadSetRow, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport,
+};
 
+use super::disk::Sabotage;
 use super::machine::{Ended, Machine};
 use super::run::{LIMIT, PATIENCE, Run};
 use super::trace::Fault;
+
+/// What a recovery came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recovered {
+    /// It writes.
+    Writing,
+    /// It reads, and nothing more can come of it.
+    Reading,
+    /// The run is over: there is a violation.
+    Broken,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Done(Box<RecoveryReport>),
+    Active,
+    Failed(String),
+    Broken,
+}
 
 impl Run {
     /// A machine that only reads: it must see what is acknowledged, or say that something may be
@@ -63,17 +84,17 @@ impl Run {
         self.machine = fresh;
         let faults = self.trouble.per_mille(500);
         if let Some((effect, put)) = last_words {
-            let (done, recovered) = futures::future::join(put, self.recover(faults, true)).await;
+            let (done, recovered) = futures::future::join(put, self.recover(faults, false)).await;
             if done {
                 self.trace.event(format_args!("the old machine's put was acknowledged"));
                 self.model.acknowledge(effect);
             } else {
                 self.model.doubt(effect);
             }
-            if !recovered {
+            if recovered != Recovered::Writing {
                 return;
             }
-        } else if !self.recover(faults, true).await {
+        } else if self.recover(faults, false).await != Recovered::Writing {
             return;
         }
         if let Some(seen) = self.look("after a take-over").await {
@@ -102,10 +123,13 @@ impl Run {
         self.look("after a fenced write").await;
     }
 
-    /// Recovers on this run's machine, whose store may be empty, until it is done; or, where so many
-    /// hosts are gone for good that no write quorum of the head set is left, until it reads.
-    async fn recover(&mut self, faults: bool, writable: bool) -> bool {
+    /// Recovers on this run's machine, whose store may be empty, until it writes. Where hosts are gone for
+    /// good (`gone`), those that are silent are given up once it is told that this is needed; only if
+    /// provably no read quorum is left may it end reading.
+    async fn recover(&mut self, faults: bool, gone: bool) -> Recovered {
         let mut problem = String::new();
+        // Now and then somebody is impatient, and hosts are given up that come back later.
+        let mut give_up = !gone && self.trouble.per_mille(100);
         for attempt in 0..PATIENCE {
             if attempt == PATIENCE / 2 {
                 self.hosts.heal();
@@ -114,71 +138,108 @@ impl Run {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_secs(30)).await;
             }
-            let world = self.machine.world(&self.chain, &self.hosts, &self.files);
             if faults && attempt < 4 && self.trouble.per_mille(700) {
                 let (point, after) = self.crash_point(24);
                 self.machine.plan_crash(point, after);
             }
-            let (keys, config) = (self.keys.clone(), self.config);
-            let work = async {
-                let renter =
-                    Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
-                let report = renter.recover(RecoveryOptions::default(), &Silent).await;
-                let outcome = match report {
-                    Ok(report) => Ok((report.outcome, report.hosts_silent)),
-                    // An earlier attempt had come to its end when it died.
-                    Err(RecoveryError::Active) => Ok((RecoveryPhase::Done, Vec::new())),
-                    Err(error) => Err(error.to_string()),
-                };
-                Ok::<_, String>((renter, outcome))
-            };
-            let machine = self.machine.clone();
-            match machine.attempt(None, LIMIT, work).await {
-                Ended::Done(Ok((renter, Ok((outcome, silent))))) => {
-                    self.trace.event(format_args!("recovered: {outcome:?}"));
-                    match outcome {
-                        RecoveryPhase::Done => {
-                            self.machine.forget_plan();
-                            self.renter = Some(renter);
-                            return true;
-                        }
-                        RecoveryPhase::ReadOnly if !writable => {
-                            self.renter = Some(renter);
-                            return true;
-                        }
-                        RecoveryPhase::ReadOnly => {
-                            problem = format!("read-only: {silent:?}");
-                        }
-                        other => {
-                            self.trace.violation(format!("the recovery ends as {other:?}"));
-                            return false;
-                        }
-                    }
-                    drop(renter);
-                    self.die().await;
-                }
-                Ended::Done(Ok((renter, Err(error)))) => {
-                    self.trace.event(format_args!("recovery failed: {error}"));
+            let report = match self.attempt_recovery(give_up).await {
+                Attempt::Done(report) => report,
+                Attempt::Active => return Recovered::Writing,
+                Attempt::Failed(error) => {
                     problem = error;
-                    drop(renter);
-                    self.die().await;
+                    continue;
                 }
-                Ended::Done(Err(error)) => {
-                    self.trace.violation(format!("the renter does not open: {error}"));
-                    return false;
+                Attempt::Broken => return Recovered::Broken,
+            };
+            self.trace.event(format_args!("recovered: {:?}", report.outcome));
+            let given_up =
+                report.hosts_silent.iter().filter(|row| row.reason.contains("given up")).count();
+            if given_up > 0 {
+                self.trace.fault(Fault::GivenUp, format_args!("{given_up} hosts"));
+            }
+            match report.outcome {
+                RecoveryPhase::Done => {
+                    self.machine.forget_plan();
+                    return Recovered::Writing;
                 }
-                Ended::Crashed | Ended::Cancelled => {
-                    self.trace.fault(Fault::RenterCrashInside, format_args!("in a recovery"));
-                    self.die().await;
+                RecoveryPhase::ReadOnly if gone && give_up => {
+                    return self.check_lost(&report);
                 }
-                Ended::Hung => {
-                    self.trace.violation("a recovery hangs".into());
-                    return false;
+                RecoveryPhase::ReadOnly => {
+                    problem = format!("read-only: {:?}", report.hosts_silent);
+                    give_up |= gone;
+                }
+                other => {
+                    self.trace.violation(format!("the recovery ends as {other:?}"));
+                    return Recovered::Broken;
                 }
             }
+            self.die().await;
         }
         self.trace.violation(format!("the recovery does not come to its end: {problem}"));
-        false
+        Recovered::Broken
+    }
+
+    /// One run of a recovery; the renter stays open if it came to an end.
+    async fn attempt_recovery(&mut self, give_up_silent: bool) -> Attempt {
+        let world = self.machine.world(&self.chain, &self.hosts, &self.files);
+        let (keys, config) = (self.keys.clone(), self.config);
+        let options = RecoveryOptions { give_up_silent, ..RecoveryOptions::default() };
+        let work = async {
+            let renter =
+                Renter::open(world, keys, config).await.map_err(|error| error.to_string())?;
+            let report = renter.recover(options, &Silent).await;
+            Ok::<_, String>((renter, report))
+        };
+        let machine = self.machine.clone();
+        match machine.attempt(None, LIMIT, work).await {
+            Ended::Done(Ok((renter, Ok(report)))) => {
+                self.renter = Some(renter);
+                Attempt::Done(Box::new(report))
+            }
+            // An earlier attempt had come to its end when it died.
+            Ended::Done(Ok((renter, Err(RecoveryError::Active)))) => {
+                self.machine.forget_plan();
+                self.renter = Some(renter);
+                Attempt::Active
+            }
+            Ended::Done(Ok((renter, Err(error)))) => {
+                self.trace.event(format_args!("recovery failed: {error}"));
+                drop(renter);
+                self.die().await;
+                Attempt::Failed(error.to_string())
+            }
+            Ended::Done(Err(error)) => {
+                self.trace.violation(format!("the renter does not open: {error}"));
+                Attempt::Broken
+            }
+            Ended::Crashed | Ended::Cancelled => {
+                self.trace.fault(Fault::RenterCrashInside, format_args!("in a recovery"));
+                self.die().await;
+                Attempt::Failed("the machine died".into())
+            }
+            Ended::Hung => {
+                self.trace.violation("a recovery hangs".into());
+                Attempt::Broken
+            }
+        }
+    }
+
+    /// A recovery that gave every silent host up and still only reads must be right: in one of the head
+    /// sets, fewer hosts are left than a read quorum needs.
+    fn check_lost(&self, report: &RecoveryReport) -> Recovered {
+        let lost = |row: &HeadSetRow| {
+            let left = row.hosts.iter().filter(|host| !self.hosts.is_lost(host)).count();
+            left.saturating_sub(row.ended) < row.needed
+        };
+        if report.head_sets.iter().any(lost) {
+            self.trace.event(format_args!("no read quorum is left: {:?}", report.head_sets));
+            Recovered::Reading
+        } else {
+            let sets = &report.head_sets;
+            self.trace.violation(format!("a read quorum is left, and it only reads: {sets:?}"));
+            Recovered::Broken
+        }
     }
 
     /// The money must be where this node pays from.
@@ -203,14 +264,20 @@ impl Run {
         }
         self.hosts.heal();
         self.chain.set_faults(0, 0);
-        let count = self.hosts.count();
         // A node that took over from few hosts has a smaller head set until the others are back.
         let set = self.renter.as_ref().map_or(0, |renter| renter.status().head_set.len());
         let quorum = Quorum::of(set);
         let mut most = self.tolerance.min(set - quorum.read);
         // Shards that a host has forgotten are lost like those of a host that is gone.
-        if quorum.liars > 0 && most > 0 && self.hosts.roll_back(self.trouble.index(count)) {
+        if let Some(liar) = self.liar.filter(|_| quorum.liars > 0 && most > 0)
+            && self.hosts.roll_back(liar)
+        {
             most -= 1;
+        }
+        if self.sabotage == Sabotage::OldHeads {
+            for number in 0..self.hosts.count() {
+                self.hosts.show_old_heads(number);
+            }
         }
         let lost = self.trouble.within(0, most as u64);
         for _ in 0..lost {
@@ -220,15 +287,13 @@ impl Run {
         let (old_machine, old) = (self.machine.clone(), self.renter.take());
         self.machine = Machine::new(self.seed, self.machines, self.trace.clone());
         self.machines += 1;
-        // With hosts gone for good there may be no write quorum left, of the head set or of the one
-        // before it: everything must be read all the same.
-        if !self.recover(false, lost == 0).await {
+        let recovered = self.recover(false, true).await;
+        if recovered == Recovered::Broken {
             return;
         }
         let Some(seen) = self.look("at the end").await else { return };
         self.read_all("at the end", &seen).await;
-        let state = self.renter.as_ref().map(|renter| renter.status().state);
-        if state == Some(RenterState::ReadOnly) {
+        if recovered == Recovered::Reading {
             // Nothing was promised or moved: the old machine may go on.
             return;
         }

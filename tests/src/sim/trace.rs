@@ -28,6 +28,12 @@ pub enum Fault {
     HostLost,
     /// A host shows what it held at an earlier moment.
     HostLies,
+    /// A host refuses for a promise that nobody claimed, and names one.
+    ForgedClaims,
+    /// A host shows the head of an earlier moment.
+    OldHead,
+    /// Silent hosts were given up.
+    GivenUp,
     /// A renter died while it was idle.
     RenterCrash,
     /// A renter died inside an operation.

@@ -12,7 +12,7 @@ use samara_protocol::hash::{BlockHash, ContractNonce, RecordTag, SectorRoot};
 use samara_protocol::host::message::{
     Commit, ContractCall, ContractRequest, HostRequest, HostResponse, Refusal,
 };
-use samara_protocol::host::{ChainFacts, Host, HostRules, Prices};
+use samara_protocol::host::{ChainFacts, EpochClaim, Host, HostRules, Prices};
 use samara_protocol::ledger::state::{Contract, ContractPhase};
 use samara_protocol::sector::{self, SectorEntry, SectorSize};
 use samara_protocol::signature::{PublicKey, SecretKey};
@@ -142,8 +142,8 @@ impl World {
 
     fn request(&self, call: ContractCall) -> HostRequest {
         let host = self.host.id();
-        let request =
-            ContractRequest::sign(&self.genesis, &host, &self.key, epoch(), [4; 16], call);
+        let claim = EpochClaim::sign(&self.genesis, ContractNonce([1; 16]), epoch(), &self.key);
+        let request = ContractRequest::sign(&self.genesis, &host, &self.key, claim, [4; 16], call);
         HostRequest::Contract(Box::new(request))
     }
 

@@ -6,11 +6,11 @@ use redb::TableDefinition;
 use samara_protocol::contract::{ContractId, Revision, SignedRevision};
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SectorRoot, SlabTag, TransactionId};
-use samara_protocol::host::MemoryStore;
 use samara_protocol::host::message::SignedSlot;
 use samara_protocol::host::store::{
     Agreement, ContractRecord, HostStore, HostWrite, IssuedPrices, Temporary,
 };
+use samara_protocol::host::{EpochClaim, MemoryStore};
 use samara_protocol::sector::{SectorEntry, SectorSize};
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, ChainTime};
@@ -36,13 +36,14 @@ fn record(id: u8, consumed: u128) -> HostWrite {
         },
         commit: Digest([id; 32]),
         slot: SignedSlot::EMPTY,
-        promised: epoch(),
+        promised: EpochClaim { epoch: epoch(), ..EpochClaim::NONE },
         voucher: None,
         consumed: Amount(consumed),
         descriptors: 2,
         ends: ChainTime(9),
         gone: None,
         successor: None,
+        predecessor: None,
     };
     HostWrite::Record(contract(id), Box::new(record))
 }

@@ -200,7 +200,7 @@ fn check(world: &mut World, model: &Model, reopened: bool) {
         panic!("the head is always shown")
     };
     assert_eq!(status.revision.revision, world.revision);
-    assert_eq!((status.slot.state, status.promised), (model.slot, model.promised));
+    assert_eq!((status.slot.state, status.promised.epoch), (model.slot, model.promised));
     assert_eq!(head, model.head);
     let listed = world.call(ContractCall::Sectors { from: 0 });
     assert_eq!(listed, Ok(HostResponse::Sectors(world.list.clone())));

@@ -1,9 +1,11 @@
 //! Epochs and the head slot.
 
 use super::{GENESIS, World, epoch, is_bad};
-use crate::hash::Digest;
+use crate::hash::{ContractNonce, Digest};
+use crate::host::claim::EpochClaim;
 use crate::host::message::{
-    ContractCall, HeadReceipt, HostResponse, MAX_HEAD, Refusal, SignedSlot, SlotState,
+    ContractCall, ContractRequest, HeadReceipt, HostResponse, MAX_HEAD, Refusal, SignedSlot,
+    SlotState,
 };
 use crate::signature::Signature;
 use crate::units::Amount;
@@ -113,10 +115,10 @@ fn a_promise_is_durable_and_fences_every_mutating_call() {
     assert!(matches!(world.call(ContractCall::Promise), Ok(HostResponse::Head { .. })));
     assert!(world.call(ContractCall::Promise).is_ok(), "an equal epoch is fine");
     world.crash();
-    assert_eq!(world.latest().promised, epoch(3));
+    assert_eq!(world.latest().promised, world.claim(epoch(3)));
     let current = world.epoch;
     world.epoch = old;
-    let fenced = Refusal::Fenced { given: old, promised: current };
+    let fenced = Refusal::Fenced { given: old, promised: Box::new(world.claim(current)) };
     assert_eq!(world.call(ContractCall::Promise), Err(fenced.clone()));
     assert_eq!(world.store(2, 10), Err(fenced.clone()));
     assert_eq!(world.do_commit(&[entry], &[], Vec::new()), Err(fenced.clone()));
@@ -147,7 +149,45 @@ fn a_write_of_a_higher_epoch_fences_the_lower() {
     let new = state(&world, 1, b"head");
     written(world.call(ContractCall::HeadPut { head: b"head".to_vec(), new }));
     world.epoch = epoch(6);
-    let fenced = Refusal::Fenced { given: epoch(6), promised: epoch(7) };
+    let fenced = Refusal::Fenced { given: epoch(6), promised: Box::new(world.claim(epoch(7))) };
     let new = state(&world, 2, b"head");
     assert_eq!(world.call(ContractCall::HeadPut { head: b"head".to_vec(), new }), Err(fenced));
+}
+
+#[test]
+fn an_epoch_is_raised_only_by_a_claim_that_verifies() {
+    let mut world = World::new();
+    let tries = [
+        EpochClaim { epoch: epoch(9), ..world.claim(epoch(2)) },
+        EpochClaim { nonce: ContractNonce([8; 16]), ..world.claim(epoch(9)) },
+        EpochClaim { signature: Signature::EMPTY, ..world.claim(epoch(9)) },
+    ];
+    let head = b"head".to_vec();
+    for claim in tries {
+        world.epoch = claim.epoch;
+        let new = state(&world, 1, &head);
+        for call in [ContractCall::Promise, ContractCall::HeadPut { head: head.clone(), new }] {
+            let host = world.host.id();
+            let request = ContractRequest::sign(&GENESIS, &host, &world.key, claim, [1; 16], call);
+            assert!(is_bad(world.send(request)));
+        }
+        assert_eq!(world.latest().promised, EpochClaim::NONE);
+    }
+    world.epoch = epoch(2);
+    world.call(ContractCall::Promise).unwrap();
+    assert_eq!(world.latest().promised, world.claim(epoch(2)));
+}
+
+#[test]
+fn a_contract_that_left_the_chain_promises_nothing_and_still_shows_its_fence() {
+    let mut world = World::new();
+    world.epoch = epoch(3);
+    world.call(ContractCall::Promise).unwrap();
+    world.facts.contract = None;
+    world.epoch = epoch(4);
+    assert!(matches!(world.call(ContractCall::Promise), Err(Refusal::Expired { .. })));
+    world.epoch = epoch(2);
+    let new = state(&world, 1, b"head");
+    let answer = world.call(ContractCall::HeadPut { head: b"head".to_vec(), new });
+    assert!(matches!(answer, Err(Refusal::Fenced { .. })), "{answer:?}");
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Prices;
+use super::claim::EpochClaim;
 use super::core::{ChainFacts, Host, HostRules};
 use super::memory::MemoryStore;
 use super::message::{
@@ -138,7 +139,13 @@ impl World {
     pub(super) fn request(&mut self, call: ContractCall) -> ContractRequest {
         self.challenge = self.challenge.wrapping_add(1);
         let challenge = [self.challenge; 16];
-        ContractRequest::sign(&GENESIS, &self.host.id(), &self.key, self.epoch, challenge, call)
+        let claim = self.claim(self.epoch);
+        ContractRequest::sign(&GENESIS, &self.host.id(), &self.key, claim, challenge, call)
+    }
+
+    /// The claim of an epoch at the present contract.
+    pub(super) fn claim(&self, epoch: Epoch) -> EpochClaim {
+        EpochClaim::sign(&GENESIS, ContractNonce([7; 16]), epoch, &self.key)
     }
 
     pub(super) fn send(&self, request: ContractRequest) -> Result<HostResponse, Refusal> {
@@ -271,7 +278,7 @@ fn a_request_must_be_signed_by_the_contract_for_this_host() {
         &GENESIS,
         &other,
         &world.key,
-        world.epoch,
+        world.claim(world.epoch),
         [0; 16],
         ContractCall::Latest,
     );

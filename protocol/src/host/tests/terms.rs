@@ -217,7 +217,10 @@ fn the_successor_takes_over_sectors_and_descriptors_and_the_old_head_stays() {
     let status = world.latest();
     assert_eq!(status.revision.revision, world.revision);
     assert_eq!(status.slot, crate::host::message::SignedSlot::EMPTY);
-    assert_eq!(status.promised, world.epoch);
+    // What was promised before still fences, and its proof names the contract that claimed it.
+    assert_eq!(status.promised.epoch, world.epoch);
+    assert!(status.promised.verify(&super::GENESIS, &old_key.public()));
+    assert_eq!(status.renews, Some(old_key.public()));
     assert!(world.read(entry.root, 1_024).is_ok());
     let found = world.call(ContractCall::Descriptors { tags: vec![tag] });
     assert!(matches!(found, Ok(HostResponse::Descriptors(d)) if d[0].as_slice() == [1, 2, 3]));

@@ -159,16 +159,77 @@ impl ContractBook {
         host: PublicKey,
         operator: String,
     ) -> Result<(), BookError> {
-        let known = {
+        let record = {
             let table = self.lock();
             match table.get(&index) {
                 Some(row) if row.record.host != host => {
                     return Err(BookError::IndexTaken { index, taken: row.record.host, host });
                 }
-                row => row.and_then(|row| row.record.known.clone()),
+                Some(row) => HostRecord { operator, ..row.record.clone() },
+                None => HostRecord::new(host, operator),
             }
         };
-        self.put_host(index, HostRecord { host, operator, known }).await
+        self.put_host(index, record).await
+    }
+
+    /// Notes whether a contract with a host lives that is not taken over, because the host is silent.
+    ///
+    /// # Errors
+    /// [`BookError::Store`].
+    pub async fn set_awaited(&self, index: HostIndex, awaited: bool) -> Result<(), BookError> {
+        self.change_host(index, |record| record.awaited = awaited).await
+    }
+
+    /// Notes that a contract with a host was given up on the chain.
+    ///
+    /// # Errors
+    /// [`BookError::Store`].
+    pub async fn set_given_up(
+        &self,
+        index: HostIndex,
+        contract: ContractId,
+    ) -> Result<(), BookError> {
+        self.change_host(index, |record| record.given_up = Some(contract)).await
+    }
+
+    async fn change_host(
+        &self,
+        index: HostIndex,
+        change: impl FnOnce(&mut HostRecord),
+    ) -> Result<(), BookError> {
+        let changed = {
+            let table = self.lock();
+            let Some(row) = table.get(&index) else { return Ok(()) };
+            let mut record = row.record.clone();
+            change(&mut record);
+            (record != row.record).then_some(record)
+        };
+        match changed {
+            Some(record) => self.put_host(index, record).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Hosts whose contract has ended on the chain, or was given up there: see
+    /// [`samara_protocol::journal::quorum`].
+    #[must_use]
+    pub fn ended(&self) -> Vec<HostIndex> {
+        let table = self.lock();
+        let ended = |row: &Row| match &row.live {
+            Some(live) => row.record.given_up == Some(live.id()),
+            None => !row.record.awaited || row.record.given_up.is_some(),
+        };
+        table.iter().filter(|(_, row)| ended(row)).map(|(index, _)| *index).collect()
+    }
+
+    /// Silent hosts whose contract lives, with who runs them.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<(HostIndex, String)> {
+        let table = self.lock();
+        let awaited =
+            |row: &Row| row.live.is_none() && row.record.awaited && row.record.given_up.is_none();
+        let rows = table.iter().filter(|(_, row)| awaited(row));
+        rows.map(|(index, row)| (*index, row.record.operator.clone())).collect()
     }
 
     /// The live contract with a host.
@@ -197,9 +258,9 @@ impl ContractBook {
 
     fn link_to(&self, nonce: &ContractNonce, host: PublicKey, formed: Revision) -> ContractLink {
         let inner = &*self.0;
-        let key = inner.keys.contract(nonce);
+        let keys = inner.keys.clone();
         let (writer, reports) = (inner.writer.clone(), inner.reports.clone());
-        ContractLink::new(inner.world.clone(), writer, reports, host, key, formed)
+        ContractLink::new(inner.world.clone(), keys, writer, reports, host, *nonce, formed)
     }
 
     /// Puts a contract in use that was just formed, as the chain shows it.
@@ -305,8 +366,7 @@ impl ContractBook {
         if let Some(row) = self.lock().get_mut(&index) {
             row.live = None;
         }
-        self.tell_writer();
-        Ok(())
+        self.set_awaited(index, false).await
     }
 
     /// The whole table, for the head.
@@ -333,12 +393,8 @@ impl ContractBook {
     pub async fn restore(&self, snapshot: &BookSnapshot) -> Result<(), BookError> {
         for host in &snapshot.hosts {
             self.add_host(host.index, host.host, host.operator.clone()).await?;
-            let record = HostRecord {
-                host: host.host,
-                operator: host.operator.clone(),
-                known: host.contract.clone(),
-            };
-            self.put_host(host.index, record).await?;
+            let known = host.contract.clone();
+            self.change_host(host.index, |record| record.known = known).await?;
         }
         Ok(())
     }
@@ -413,16 +469,7 @@ impl ContractBook {
         }));
         row.live = Some(handle.clone());
         row.record.known = None;
-        drop(table);
-        self.tell_writer();
         Some(handle)
-    }
-
-    /// Whose words count when hosts say that another node has taken over.
-    fn tell_writer(&self) {
-        let table = self.lock();
-        let live = table.values().filter(|row| row.live.is_some());
-        self.0.writer.set_hosts(live.map(|row| row.record.host));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostIndex, Row>> {

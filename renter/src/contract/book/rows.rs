@@ -124,10 +124,20 @@ impl LiveRecord {
 }
 
 /// A host as it is stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HostRecord {
     pub(super) host: PublicKey,
     pub(super) operator: String,
     /// What a restored head knew of the contract, until it is adopted.
     pub(super) known: Option<ContractSnapshot>,
+    /// Whether a contract with it lives on the chain that is not taken over yet: it has not answered.
+    pub(super) awaited: bool,
+    /// The contract that was given up on the chain: it counts for no head any more.
+    pub(super) given_up: Option<ContractId>,
+}
+
+impl HostRecord {
+    pub(super) fn new(host: PublicKey, operator: String) -> Self {
+        Self { host, operator, known: None, awaited: false, given_up: None }
+    }
 }

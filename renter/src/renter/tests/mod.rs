@@ -2,5 +2,6 @@
 
 mod lineage;
 mod recovery;
+mod takeover;
 mod vaults;
 mod wire;
