@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,7 @@ use samara_protocol::sector::{SectorEntry, SectorSize};
 use samara_protocol::signature::PublicKey;
 
 use super::config::VolumeConfig;
+use super::direct::Scratch;
 use super::group::Group;
 
 const MARKER: &str = "samara-volume";
@@ -74,6 +75,7 @@ pub struct Volumes {
     volumes: Vec<Volume>,
     index: Mutex<BTreeMap<SectorRoot, Place>>,
     next_temporary: AtomicU64,
+    scratch: Scratch,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +140,12 @@ impl Volumes {
                 syncs: Group::new(),
             });
         }
-        Ok(Self { volumes, index: Mutex::new(index), next_temporary: AtomicU64::new(0) })
+        Ok(Self {
+            volumes,
+            index: Mutex::new(index),
+            next_temporary: AtomicU64::new(0),
+            scratch: Scratch::default(),
+        })
     }
 
     fn index(&self) -> MutexGuard<'_, BTreeMap<SectorRoot, Place>> {
@@ -168,7 +175,7 @@ impl Volumes {
     pub fn put(&self, entry: &SectorEntry, data: &[u8]) -> Result<(), HostStoreError> {
         let present = self.index().get(&entry.root).copied();
         if let Some(place) = present {
-            return self.volumes[place.volume].write(self.temporary(), &entry.root, data);
+            return self.write(place.volume, &entry.root, data);
         }
         let needed = u64::from(entry.size.bytes());
         let mut order: Vec<_> = (0..self.volumes.len()).collect();
@@ -178,7 +185,7 @@ impl Volumes {
             if !volume.reserve(needed) {
                 continue;
             }
-            match volume.write(self.temporary(), &entry.root, data) {
+            match self.write(number, &entry.root, data) {
                 Ok(()) => {
                     self.index().insert(entry.root, Place { volume: number, size: entry.size });
                     return Ok(());
@@ -193,8 +200,9 @@ impl Volumes {
         Err(HostStoreError::Full { needed, free: self.space().free })
     }
 
-    fn temporary(&self) -> u64 {
-        self.next_temporary.fetch_add(1, Ordering::Relaxed)
+    fn write(&self, number: usize, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
+        let temporary = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        self.volumes[number].write(temporary, root, data, &self.scratch)
     }
 
     /// Bytes of a sector; fewer where its file is too short, nothing if there is no such file.
@@ -208,16 +216,11 @@ impl Volumes {
         length: u32,
     ) -> Result<Option<Vec<u8>>, HostStoreError> {
         let Some(path) = self.path(root) else { return Ok(None) };
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("open a sector", &path)(error)),
-        };
-        let mut data = Vec::with_capacity(length as usize);
-        file.seek(SeekFrom::Start(offset.into()))
-            .and_then(|_| file.take(length.into()).read_to_end(&mut data))
-            .map_err(failed("read a sector", &path))?;
-        Ok(Some(data))
+        match self.scratch.read(&path, offset.into(), length as usize) {
+            Ok(data) => Ok(Some(data)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read a sector", &path)(error)),
+        }
     }
 
     /// Removes a sector's file, if there is one. Not durable by itself.
@@ -265,11 +268,18 @@ impl Volume {
         self.path.join(format!("{:02x}", root.0[0]))
     }
 
-    fn write(&self, number: u64, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
+    fn write(
+        &self,
+        number: u64,
+        root: &SectorRoot,
+        data: &[u8],
+        scratch: &Scratch,
+    ) -> Result<(), HostStoreError> {
         let temporary = self.path.join(TEMPORARY).join(number.to_string());
         let folder = self.folder(root);
         let target = folder.join(root.to_string());
-        let written = write_synced(&temporary, data).and_then(|()| fs::rename(&temporary, &target));
+        let written =
+            scratch.write(&temporary, data).and_then(|()| fs::rename(&temporary, &target));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);
             let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
