@@ -54,8 +54,48 @@ pub struct RenterStatus {
     pub head_set: Vec<HeadHostRow>,
     /// Hosts with live contracts that hold the newest acknowledged head.
     pub settled: u64,
-    /// Why the last change was not acknowledged, if it was not.
+    /// Why the last change was not acknowledged, if it was not; or why this node does not write.
     pub problem: Option<String>,
+    /// Contracts that will end without a successor as things stand, the first to end first.
+    pub lapses: Vec<LapseRow>,
+}
+
+/// A contract that is not going to be renewed. Its host may drop its data after the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LapseRow {
+    /// The contract's id in hex.
+    pub contract: String,
+    /// The host's identity key in hex.
+    pub host: String,
+    /// Who runs the host, as it says.
+    pub operator: String,
+    /// Bytes stored under it.
+    pub bytes: u64,
+    /// When it ends, milliseconds of chain time since 1970.
+    pub ends: u64,
+    /// Why it is not renewed, in plain words.
+    pub reason: String,
+}
+
+/// What is going to become of a contract when its term ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RenewalState {
+    /// It is renewed by itself.
+    Planned {
+        /// From this chain time on, milliseconds since 1970; earlier if its money runs out.
+        from: u64,
+    },
+    /// Both sides have signed the renewal, and it waits for a block.
+    Agreed {
+        /// Chain time at which it is tried again if no block has it.
+        until: u64,
+    },
+    /// As things stand it ends without a successor.
+    Lapses {
+        /// Why, in plain words.
+        reason: String,
+    },
 }
 
 /// A host of the head set.
@@ -88,6 +128,10 @@ pub struct ContractRow {
     pub spent: Amount,
     /// Length of the whole contract, milliseconds of chain time.
     pub duration: u64,
+    /// When it ends, milliseconds of chain time since 1970.
+    pub ends: u64,
+    /// What becomes of it then.
+    pub renewal: RenewalState,
 }
 
 /// A host that this renter knows.

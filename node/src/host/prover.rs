@@ -25,8 +25,6 @@ use tokio::sync::watch;
 pub struct ProverConfig {
     /// Fee of each transaction.
     pub fee: Amount,
-    /// How long before a period's end the first revision is published.
-    pub lead: Millis,
     /// Blocks after which a transaction that is in none of them is given up.
     pub patience: u64,
     /// Chain time between two sweeps.
@@ -43,7 +41,6 @@ impl ProverConfig {
     pub fn new(fee: Amount) -> Self {
         Self {
             fee,
-            lead: Millis::seconds(300),
             patience: 8,
             sweep: Millis::seconds(60),
             payments: Duration::from_secs(1),
@@ -235,13 +232,13 @@ impl<S: HostStore + 'static> Prover<S> {
         nonce: u64,
         tip: Height,
     ) -> Result<(), ProverError> {
-        let (host, lead) = (Arc::clone(&self.host), self.config.lead);
+        let host = Arc::clone(&self.host);
         let waiting = self.sent.contains_key(&Subject::Contract(id));
         let due = tokio::task::spawn_blocking(move || {
             host.follow(&facts, &id)
                 .map_err(|source| ProverError::Follow { contract: id, source })?;
             let contract = facts.contract.as_ref().filter(|_| !waiting);
-            Ok::<_, ProverError>(contract.map(|contract| host.due(contract, facts.now, lead)))
+            Ok::<_, ProverError>(contract.map(|contract| host.due(contract, facts.now)))
         });
         match due.await?? {
             None | Some(Ok(None)) => Ok(()),
@@ -261,7 +258,7 @@ impl<S: HostStore + 'static> Prover<S> {
             return now;
         }
         let end = contract.period_end();
-        let early = ChainTime(end.0.saturating_sub(self.config.lead.0));
+        let early = ChainTime(end.0.saturating_sub(self.host.lead(&contract.terms).0));
         early.min(now.plus(self.config.look))
     }
 
@@ -307,6 +304,7 @@ impl<S: HostStore + 'static> Prover<S> {
             account: self.host.id(),
             nonce,
             fee: self.config.fee,
+            valid_until: TransactionBody::ALWAYS,
             action,
         };
         match self.chain.submit(Transaction::signed(body, &[&self.key])).await {

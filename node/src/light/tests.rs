@@ -19,7 +19,7 @@ use samara_protocol::ledger::{
 };
 use samara_protocol::recovery::Scan;
 use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_protocol::units::Amount;
+use samara_protocol::units::{Amount, ChainTime};
 use samara_protocol::wire::{NodeRequest, NodeResponse};
 use samara_renter::world::{ChainError, ChainView};
 use tokio::time::timeout;
@@ -122,6 +122,7 @@ impl Chain {
             account: secret(sender).public(),
             nonce,
             fee: self.genesis.parameters.minimum_fee,
+            valid_until: TransactionBody::ALWAYS,
             action,
         };
         let keys: Vec<SecretKey> = [sender].iter().chain(also).map(|byte| secret(*byte)).collect();

@@ -161,6 +161,9 @@ impl Task {
                     None => break,
                 },
                 event = self.swarm.select_next_some() => self.on_event(event),
+                judged = self.gossip.judged() => {
+                    self.gossip.settle(&mut self.swarm.behaviour_mut().gossipsub, judged);
+                }
                 _ = sweep.tick() => {
                     self.pools.expire(self.idle_timeout);
                     self.buffers.trim();
@@ -283,7 +286,7 @@ impl Task {
                 message,
             }) => {
                 let behaviour = &mut self.swarm.behaviour_mut().gossipsub;
-                self.gossip.receive(behaviour, propagation_source, &message_id, message);
+                self.gossip.receive(behaviour, propagation_source, message_id, message);
             }
             ComposedEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.addresses.learn(peer_id, info.listen_addrs);

@@ -3,6 +3,12 @@
 //! A body names the account that pays the fee and orders it by a nonce; its hash is the transaction's
 //! id and what all signers sign, so signatures never change an id. Which keys must sign follows from
 //! the action, see [`Action`].
+//!
+//! A body also names the last moment at which a block may include it ([`TransactionBody::valid_until`]).
+//! What two sides have signed could otherwise be handed in at any later time by either: a renewal
+//! would start its successor from data that both have moved on from, a formation would lock money that
+//! the renter has planned for something else. Who sees a block of that time or later without the
+//! transaction knows that it is dead.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +18,7 @@ use crate::hash::{BlockHash, TransactionId, digest};
 use crate::host::announcement::HostAnnouncement;
 use crate::sector::StorageProof;
 use crate::signature::{PublicKey, SecretKey, Signature};
-use crate::units::Amount;
+use crate::units::{Amount, ChainTime};
 
 /// What a transaction does. Besides the paying account:
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,14 +58,12 @@ pub enum Action {
         /// then from the accounts; what is left over is paid back.
         terms: Box<ContractTerms>,
     },
-    /// Proves that the frozen data of a period is held. Sent by the host.
+    /// Proves that the data of a period's frozen revision is held. Sent by the host.
     ProveStorage {
         /// The contract.
         contract: ContractId,
         /// Which period, from 0.
         period: u32,
-        /// A newer revision, if the chain's is older than the one in force.
-        revision: Option<SignedRevision>,
         /// A newer voucher to redeem, if any.
         voucher: Option<SignedVoucher>,
         /// Chunks and paths for the period's challenge.
@@ -95,11 +99,24 @@ pub struct TransactionBody {
     pub nonce: u64,
     /// Burned when the transaction is included.
     pub fee: Amount,
+    /// Time of the last block that may include it.
+    pub valid_until: ChainTime,
     /// What it does.
     pub action: Action,
 }
 
 impl TransactionBody {
+    /// For what one account signs alone and may happen at any time: its nonce keeps the order, and it
+    /// can be replaced by another transaction of that nonce.
+    pub const ALWAYS: ChainTime = ChainTime(u64::MAX);
+
+    /// Whether no block can include it any more, once the chain's tip has the time `tip`: block times
+    /// only grow.
+    #[must_use]
+    pub fn is_dead(&self, tip: ChainTime) -> bool {
+        tip >= self.valid_until
+    }
+
     /// The transaction's id, and what its signers sign.
     #[must_use]
     pub fn id(&self) -> TransactionId {

@@ -1,7 +1,10 @@
 //! Formations and renewals: what terms the host signs.
 //!
 //! A signature is given only when the agreement is durable, and the collateral of all agreements that
-//! may still reach the chain, with that of the new one, is never more than the host has.
+//! may still reach the chain, with that of the new one, is never more than the host has. What is signed
+//! expires soon ([`TransactionBody::valid_until`]); until the chain's tip has that time the host counts
+//! with it, and takes no revision of a contract that is to be renewed. Afterwards it is dead, and both
+//! sides go on as if it had never been.
 
 use super::Prices;
 use super::core::{ChainFacts, Host, bad, lock};
@@ -34,6 +37,12 @@ impl<S: HostStore> Host<S> {
             // The host's signature would pay the fee and the renter's funds as well.
             return Err(bad("the renter's transaction is to be paid from the host's account"));
         }
+        let latest = facts.now.plus(self.rules.agreement_lifetime);
+        if body.is_dead(facts.now) || body.valid_until > latest {
+            let (until, now) = (body.valid_until.0, facts.now.0);
+            let reason = format!("an agreement until {until} is not from {now} to {}", latest.0);
+            return Err(Refusal::Terms(reason));
+        }
         let (terms, ending) = match &body.action {
             Action::FormContract(terms) => (terms, None),
             Action::RenewContract { old, last, voucher, settlement, terms } => {
@@ -54,7 +63,7 @@ impl<S: HostStore> Host<S> {
             collateral: needed,
             renews: ending.map(|ending| *ending.old),
             peer: *from,
-            until: facts.now.plus(self.rules.agreement_lifetime),
+            until: body.valid_until,
         };
         self.keep_agreement(facts, agreement)?;
         Ok(self.key.sign(body.id().as_bytes()))
@@ -148,7 +157,9 @@ impl<S: HostStore> Host<S> {
         }
         // Either signed body may still reach the chain, but not both: they form one contract.
         let earlier = before.map_or(Amount::ZERO, |before| before.collateral);
-        let agreement = Agreement { collateral: agreement.collateral.max(earlier), ..agreement };
+        let until = before.map_or(agreement.until, |before| before.until.max(agreement.until));
+        let collateral = agreement.collateral.max(earlier);
+        let agreement = Agreement { collateral, until, ..agreement };
         let needed =
             others().fold(agreement.collateral, |sum, other| sum.saturating_add(other.collateral));
         if needed > facts.balance {

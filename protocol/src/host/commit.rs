@@ -1,4 +1,8 @@
 //! Revisions: what a commit does to the list of sectors, and the host's signature for it.
+//!
+//! A period is proven with the revision that the chain knew when it ended. Appending leaves that one's
+//! list where it was, at the front; removing does not. So no sector is removed from shortly before
+//! a period's end, when the host publishes, until the chain has settled the period.
 
 use super::core::{Ask, Host, Live, bad, fence, lock};
 use super::message::{Commit, MAX_COMMIT, MAX_DESCRIPTOR, Refusal, SealedDescriptor};
@@ -37,6 +41,11 @@ impl<S: HostStore> Host<S> {
             return Ok(live.record.revision.host);
         }
         self.check_revision(ask, live, &commit)?;
+        if !commit.remove.is_empty() && self.is_closing(contract, ask.facts.now) {
+            return Err(Refusal::Busy(
+                "the period ends: sectors are removed after its proof".into(),
+            ));
+        }
         let change = self.change(live, &commit)?;
         let (root, size) = (change.tree.root(), change.tree.bytes());
         if (root, size) != (commit.revision.data_root, commit.revision.size) {

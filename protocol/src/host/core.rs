@@ -49,12 +49,17 @@ pub struct HostRules {
     pub minimum_sector: SectorSize,
     /// How long a signed price table binds.
     pub price_validity: Millis,
-    /// How long an agreement keeps its collateral apart and freezes the contract that it renews.
+    /// Longest time for which it signs a formation or renewal. So long its collateral is kept apart
+    /// and the contract that it renews stands still. Longer than the chain's heartbeat, because a tip
+    /// may be that old.
     pub agreement_lifetime: Millis,
     /// Most agreements at a time.
     pub agreements: usize,
     /// Most agreements at a time for one peer.
     pub agreements_per_peer: usize,
+    /// How long before the end of a period it publishes what is to be proven, and agrees to no removal
+    /// any more; for short periods half of the period.
+    pub publish_lead: Millis,
     /// Shortest proof window that it agrees to.
     pub minimum_window: Millis,
     /// How long a stored sector waits for its commit.
@@ -71,6 +76,7 @@ impl Default for HostRules {
             agreement_lifetime: Millis::seconds(300),
             agreements: 1_024,
             agreements_per_peer: 16,
+            publish_lead: Millis::seconds(300),
             minimum_window: Millis::seconds(1),
             temporary_grace: Millis::hours(6),
             contract_grace: Millis::hours(24),

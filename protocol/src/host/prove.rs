@@ -1,18 +1,21 @@
 //! Storage proofs, and what else of a contract a host must bring before the chain in time.
 //!
-//! The chain pays a period only for a revision it knows, and asks for no proof while it knows none; so
-//! the first revision with data is published before its period ends. Later ones travel with the proofs,
-//! and so do vouchers. A voucher of a contract that the chain believes empty is redeemed before the
+//! The chain pays and proves a period with the revision that it knows when the period ends (the reason is
+//! in [`crate::ledger::contracts`]). So shortly before the end the host publishes its latest one, if
+//! the chain knows none with data, if it could not prove the chain's any more, or if what the newer
+//! bytes earn is worth a transaction. Vouchers travel with the proofs. A voucher of a contract that the chain believes empty is redeemed before the
 //! last period ends, because such a contract ends without a proof.
 
 use super::core::{Host, lock};
 use super::message::Refusal;
 use super::store::HostStore;
 use crate::chain::Action;
-use crate::contract::{ContractId, SignedRevision, SignedVoucher};
+use crate::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
 use crate::hash::{Digest, SectorRoot};
 use crate::ledger::state::{Contract, ContractPhase};
-use crate::sector::{StorageProof, StorageSample, locate_samples, prove_chunk};
+use crate::sector::{
+    SectorEntry, SectorTree, StorageProof, StorageSample, locate_samples, prove_chunk,
+};
 use crate::signature::Signature;
 use crate::units::{ChainTime, Millis};
 
@@ -22,8 +25,9 @@ pub enum ProveError {
     /// The host has no record of the contract.
     #[error("the host has no contract {0}")]
     UnknownContract(ContractId),
-    /// The sectors on file are not those of the latest revision: the host lost its store.
-    #[error("the sectors of contract {0} are not those of its latest revision")]
+    /// The sectors on file do not begin with those of the frozen revision: the host lost its store,
+    /// or could not publish what it had in time.
+    #[error("the sectors of contract {0} are not those of the revision to be proven")]
     Incomplete(ContractId),
     /// A challenged sector is damaged or cannot be read.
     #[error("sector {root} cannot be proven")]
@@ -37,50 +41,77 @@ pub enum ProveError {
 
 impl<S: HostStore> Host<S> {
     /// What the host must publish about a contract now, if anything: the proof of a period that is over
-    /// and whose challenge is fixed, or an update within `lead` of the period's end.
+    /// and whose challenge is fixed, or an update shortly before the period's end
+    /// ([`HostRules::publish_lead`](super::core::HostRules::publish_lead)).
     ///
     /// # Errors
     /// As [`Host::prove`].
-    pub fn due(
-        &self,
-        contract: &Contract,
-        now: ChainTime,
-        lead: Millis,
-    ) -> Result<Option<Action>, ProveError> {
+    pub fn due(&self, contract: &Contract, now: ChainTime) -> Result<Option<Action>, ProveError> {
         let id = contract.terms.contract;
         if let Some(seed) = contract.challenge() {
-            let proof = self.prove(&id, &seed)?;
-            let (revision, voucher) = self.news(contract).unwrap_or_default();
+            let proof = self.prove(contract, &seed)?;
+            let (_, voucher) = self.news(contract).unwrap_or_default();
             let period = contract.period;
-            let action = Action::ProveStorage { contract: id, period, revision, voucher, proof };
-            return Ok(Some(action));
+            return Ok(Some(Action::ProveStorage { contract: id, period, voucher, proof }));
         }
-        let near = now.plus(lead) >= contract.period_end();
-        if contract.phase != ContractPhase::Running || contract.revision.size > 0 || !near {
+        if contract.phase != ContractPhase::Running || !self.is_closing(contract, now) {
             return Ok(None);
         }
         let Some((revision, voucher)) = self.news(contract) else { return Ok(None) };
-        let revision = revision.filter(|signed| signed.revision.size > 0);
+        let revision = revision.filter(|signed| self.is_worth_publishing(contract, signed));
         let last = contract.period.saturating_add(1) >= contract.terms.periods;
-        let needed = revision.is_some() || (last && voucher.is_some());
+        let unproven = contract.revision.size == 0 && revision.is_none();
+        let needed = revision.is_some() || (last && unproven && voucher.is_some());
         Ok(needed.then_some(Action::UpdateContract { contract: id, revision, voucher }))
     }
 
-    /// The proof for a challenge over the contract's present data.
+    /// Whether a period's end is near or its proof is due, as far as the chain was seen.
+    pub(super) fn is_closing(&self, contract: &Contract, now: ChainTime) -> bool {
+        let lead = self.lead(&contract.terms);
+        contract.phase != ContractPhase::Running || now.plus(lead) >= contract.period_end()
+    }
+
+    /// How long before the end of a contract's periods the host publishes.
+    #[must_use]
+    pub fn lead(&self, terms: &ContractTerms) -> Millis {
+        self.rules.publish_lead.min(Millis(terms.period.0 / 2))
+    }
+
+    fn is_worth_publishing(&self, contract: &Contract, signed: &SignedRevision) -> bool {
+        let (terms, known, latest) = (&contract.terms, contract.revision, signed.revision);
+        if known.size == 0 {
+            return latest.size > 0;
+        }
+        let more = latest.size.saturating_sub(known.size);
+        terms.storage_pay(more, terms.period) > terms.proof_fee || self.frozen(contract).is_err()
+    }
+
+    /// The sectors of the chain's revision, which are the first of the host's list.
+    fn frozen(&self, contract: &Contract) -> Result<Vec<SectorEntry>, ProveError> {
+        let id = contract.terms.contract;
+        let live = lock(&self.contracts).get(&id).cloned();
+        let live = live.ok_or(ProveError::UnknownContract(id))?;
+        let live = lock(&live);
+        let frozen = &contract.revision;
+        let mut bytes = 0u64;
+        let within = |entry: &&SectorEntry| {
+            bytes = bytes.saturating_add(u64::from(entry.size.bytes()));
+            bytes <= frozen.size
+        };
+        let entries: Vec<SectorEntry> = live.list.iter().take_while(within).copied().collect();
+        let tree: SectorTree = entries.iter().collect();
+        if (tree.root(), tree.bytes()) != (frozen.data_root, frozen.size) {
+            return Err(ProveError::Incomplete(id));
+        }
+        Ok(entries)
+    }
+
+    /// The proof for a challenge over the data of the chain's revision.
     ///
     /// # Errors
-    /// [`ProveError`]: an unknown contract, or a sector that is damaged.
-    pub fn prove(&self, contract: &ContractId, seed: &Digest) -> Result<StorageProof, ProveError> {
-        let live = lock(&self.contracts).get(contract).cloned();
-        let live = live.ok_or(ProveError::UnknownContract(*contract))?;
-        let locations = {
-            let live = lock(&live);
-            let revision = &live.record.revision.revision;
-            if (live.tree.root(), live.tree.bytes()) != (revision.data_root, revision.size) {
-                return Err(ProveError::Incomplete(*contract));
-            }
-            locate_samples(seed, &live.list)
-        };
+    /// [`ProveError`]: an unknown contract, data that is not there, or a sector that is damaged.
+    pub fn prove(&self, contract: &Contract, seed: &Digest) -> Result<StorageProof, ProveError> {
+        let locations = locate_samples(seed, &self.frozen(contract)?);
         let mut samples = Vec::with_capacity(locations.len());
         for location in locations {
             let entry = location.position.entry;

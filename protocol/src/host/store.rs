@@ -95,7 +95,8 @@ pub struct Agreement {
     pub renews: Option<ContractId>,
     /// Who asked.
     pub peer: PublicKey,
-    /// Until when its collateral is kept apart, and a contract that it renews is frozen.
+    /// Chain time until which it may reach the chain: so long its collateral is kept apart, and a
+    /// contract that it renews is frozen.
     pub until: ChainTime,
 }
 

@@ -69,6 +69,16 @@ impl<'a, R: StateReader + ?Sized> Books<'a, R> {
         Ok(())
     }
 
+    /// Uses the first nonce of an account that has never used one, and tells whether it could. Money
+    /// that somebody sent there changes nothing.
+    pub fn use_first_nonce(&mut self, key: &PublicKey) -> Result<bool, StateError> {
+        let account = self.account(key)?;
+        if account.nonce == 0 {
+            self.overlay.write(StateKey::Account(*key), &Account { nonce: 1, ..account });
+        }
+        Ok(account.nonce == 0)
+    }
+
     pub fn transfer(
         &mut self,
         from: &PublicKey,

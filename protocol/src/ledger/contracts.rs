@@ -5,6 +5,22 @@
 //! is newer than the chain's and is passed over otherwise, so that nobody can make a proof or a renewal
 //! fail by publishing the same paper first. An update exists to publish, so there it must be newer.
 //!
+//! **Which revision a period is proven with.** The highest that the chain knew when the period's opening
+//! block was made, updates in that very block included; while a period is being proven, no update
+//! moves the revision. The challenge is mixed from the hashes of the opening block and its followers,
+//! so whoever chose that revision knew no part of it. Were a newer one taken afterwards, a host could
+//! look at the challenge first and then publish, among all revisions that it holds signed, one whose
+//! challenged chunks it still has. Hosts therefore publish before a period ends what they want to be
+//! paid for (see [`crate::host::prove`]); what comes later counts for the next period. A chain that
+//! stood still over the end of a period waits one window before it opens the period's proof, so
+//! that a host could publish (see [`super::deadlines`]).
+//!
+//! **A contract's id is used once.** Revisions and vouchers name the contract's key and nothing of its
+//! formation, so under an id that came back, papers of its first life would count in the second. A
+//! formation or renewal therefore uses up the first nonce of the contract key's own account, for good:
+//! a key that was a contract, or has sent anything, forms none. Nobody else can touch that nonce,
+//! and the account outlives the contract.
+//!
 //! What a voucher or a proof is worth is capped by the funds that are left: a contract never owes
 //! more than it holds.
 //!
@@ -22,9 +38,6 @@ use crate::contract::{ContractId, ContractTerms, Revision, SignedRevision, Signe
 use crate::sector::{StorageProof, verify_storage_proof};
 use crate::signature::PublicKey;
 use crate::units::Amount;
-
-/// A revision and a voucher that came with a transaction.
-type Papers<'a> = (Option<&'a SignedRevision>, Option<&'a SignedVoucher>);
 
 impl<R: StateReader + ?Sized> Execution<'_, R> {
     /// Locks the renter's funds and the host's collateral.
@@ -51,6 +64,10 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
         if revision.is_none() && voucher.is_none() {
             return Err(TransactionError::EmptyUpdate(*id));
         }
+        if revision.is_some() && contract.is_frozen(self.height) {
+            let period = contract.period;
+            return Err(TransactionError::RevisionFrozen { contract: *id, period });
+        }
         if let Some(signed) = revision
             && !self.adopt(&mut contract, signed)?
         {
@@ -69,14 +86,13 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
 
     /// Accepts the proof of the period that is over, and pays for it.
     ///
-    /// What is proven is the latest revision that both sides signed: a newer one that comes along
-    /// replaces the chain's first.
+    /// What is proven is the revision that was frozen when the period's opening block was made.
     pub(super) fn prove_storage(
         &mut self,
         account: PublicKey,
         id: &ContractId,
         period: u32,
-        (revision, voucher): Papers<'_>,
+        voucher: Option<&SignedVoucher>,
         proof: &StorageProof,
     ) -> Result<(), TransactionError> {
         let mut contract = self.contract(id)?;
@@ -89,9 +105,6 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
         let challenge = contract
             .challenge()
             .ok_or(TransactionError::ChallengePending { contract: *id, period })?;
-        if let Some(signed) = revision {
-            self.adopt(&mut contract, signed)?;
-        }
         let Revision { size, data_root, .. } = contract.revision;
         if size > 0 {
             verify_storage_proof(&challenge, &data_root, size, proof)
@@ -158,13 +171,16 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
 
     /// A contract that starts now, without its money.
     fn fresh(
-        &self,
+        &mut self,
         terms: &ContractTerms,
         revision: Revision,
     ) -> Result<Contract, TransactionError> {
         let id = terms.contract;
         if self.books.overlay.read::<Contract>(&StateKey::Contract(id))?.is_some() {
             return Err(TransactionError::ContractExists(id));
+        }
+        if !self.books.use_first_nonce(&id)? {
+            return Err(TransactionError::ContractIdUsed(id));
         }
         terms
             .check(&self.genesis.parameters, self.time)

@@ -15,6 +15,9 @@
 //! - A period that ends while the chain's revision is empty is settled at once: nothing to prove,
 //!   nothing to pay. A host that never publishes a revision earns nothing; a renter who wants the
 //!   proofs publishes it with an update.
+//! - The revision of a period is frozen with its opening block; why is said in [`super::contracts`].
+//! - A chain that stood still over a period's end (no block for more than two heartbeats) opens the
+//!   proof one window later, so that hosts can publish the revision that they want to prove.
 //! - A block's hash is known only to its child. So the seeds of a period that opens in block h are the
 //!   parents of h + 1, h + 2, h + 3, that is the hashes of h, h + 1, h + 2.
 //! - The window counts from the opening block's time and height. After a halt of the chain a host has
@@ -54,7 +57,11 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
         }
         let soon = self.time.plus(Millis(1));
         let window = contract.window_end();
+        let slept = self.slept_over(contract.period_end());
         match &mut contract.phase {
+            ContractPhase::Running if slept => {
+                contract.due = self.time.plus(contract.terms.window).max(soon);
+            }
             ContractPhase::Running => {
                 let (opened, since) = (self.height, self.time);
                 contract.phase = ContractPhase::Proving { opened, since, seeds: Vec::new() };
@@ -77,6 +84,12 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
         }
         self.put(&contract);
         Ok(())
+    }
+
+    /// Whether the chain stood still when `end` came.
+    fn slept_over(&self, end: ChainTime) -> bool {
+        let longest = self.genesis.parameters.heartbeat.0.saturating_mul(2);
+        self.parent_time < end && self.time.since(self.parent_time).0 > longest
     }
 
     /// Settles all periods that are over of a contract without data.

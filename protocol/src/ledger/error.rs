@@ -18,6 +18,14 @@ pub enum TransactionError {
     /// Its encoding is longer than [`crate::chain::Transaction::MAX_BYTES`].
     #[error("the transaction has {0} bytes")]
     TooLarge(usize),
+    /// Its time is over.
+    #[error("the transaction was valid until chain time {until:?}, the block has {now:?}")]
+    Expired {
+        /// Time of the last block that might have included it.
+        until: ChainTime,
+        /// The block's time.
+        now: ChainTime,
+    },
     /// It pays too little.
     #[error("the fee of {fee} is below the least of {minimum}")]
     FeeTooLow {
@@ -69,12 +77,23 @@ pub enum TransactionError {
     /// The contract exists already.
     #[error("contract {0} exists already")]
     ContractExists(ContractId),
+    /// The contract's key was a contract before, or has sent transactions.
+    #[error("the key {0} was used before and cannot be a contract's id")]
+    ContractIdUsed(ContractId),
     /// There is no such contract (any more).
     #[error("there is no contract {0}")]
     UnknownContract(ContractId),
     /// An update without a revision and without a voucher.
     #[error("the update of contract {0} holds nothing")]
     EmptyUpdate(ContractId),
+    /// The period is being proven with the revision that the chain knew when it ended.
+    #[error("the revision of contract {contract} is frozen until period {period} is settled")]
+    RevisionFrozen {
+        /// The contract.
+        contract: ContractId,
+        /// The period.
+        period: u32,
+    },
     /// The revision is not above the chain's.
     #[error("revision {given} of contract {contract} is not above {latest}")]
     RevisionNotNewer {

@@ -29,6 +29,8 @@ pub struct Execution<'a, R: ?Sized> {
     pub(super) height: Height,
     pub(super) time: ChainTime,
     pub(super) parent: BlockHash,
+    /// Time of the block before.
+    pub(super) parent_time: ChainTime,
     validators: Digest,
 }
 
@@ -45,11 +47,12 @@ impl<'a, R: StateReader + ?Sized> Execution<'a, R> {
         time: ChainTime,
     ) -> Result<Self, StateError> {
         let genesis_hash = genesis.hash();
-        let (height, hash) = match parent {
-            None => (Height(1), genesis_hash),
-            Some(parent) => (parent.height.next(), parent.hash()),
+        let (height, hash, before) = match parent {
+            None => (Height(1), genesis_hash, genesis.time),
+            Some(parent) => (parent.height.next(), parent.hash(), parent.time),
         };
         let mut execution = Self::open(reader, genesis, genesis_hash, height, time, hash)?;
+        execution.parent_time = before;
         execution.process_deadlines()?;
         execution.books.keep();
         Ok(execution)
@@ -82,7 +85,8 @@ impl<'a, R: StateReader + ?Sized> Execution<'a, R> {
         let books = Books::open(reader)?;
         let validators: ValidatorSet = books.overlay.expect(&StateKey::Validators)?;
         let validators = validators.hash();
-        Ok(Self { books, genesis, genesis_hash, height, time, parent, validators })
+        let parent_time = time;
+        Ok(Self { books, genesis, genesis_hash, height, time, parent, parent_time, validators })
     }
 
     /// Runs one transaction. When it fails, the execution is as it was before.
@@ -129,6 +133,10 @@ impl<'a, R: StateReader + ?Sized> Execution<'a, R> {
         if body.genesis != self.genesis_hash {
             return Err(TransactionError::WrongChain(body.genesis));
         }
+        if self.time > body.valid_until {
+            let (until, now) = (body.valid_until, self.time);
+            return Err(TransactionError::Expired { until, now });
+        }
         let minimum = self.genesis.parameters.minimum_fee;
         if body.fee < minimum {
             return Err(TransactionError::FeeTooLow { fee: body.fee, minimum });
@@ -154,9 +162,8 @@ impl<'a, R: StateReader + ?Sized> Execution<'a, R> {
             Action::RenewContract { old, last, voucher, settlement, terms } => {
                 self.renew(account, old, last, voucher.as_ref(), *settlement, terms)
             }
-            Action::ProveStorage { contract, period, revision, voucher, proof } => {
-                let papers = (revision.as_ref(), voucher.as_ref());
-                self.prove_storage(account, contract, *period, papers, proof)
+            Action::ProveStorage { contract, period, voucher, proof } => {
+                self.prove_storage(account, contract, *period, voucher.as_ref(), proof)
             }
             Action::CloseContract { contract, voucher, settlement } => {
                 self.close_contract(contract, voucher.as_ref(), *settlement)

@@ -56,7 +56,7 @@ pub struct Contract {
     pub started: ChainTime,
     /// Height of that block.
     pub formed: Height,
-    /// The highest revision the chain has seen.
+    /// The highest revision the chain has taken. Frozen while a period is being proven.
     pub revision: Revision,
     /// Highest voucher total paid out.
     pub redeemed: Amount,
@@ -109,6 +109,16 @@ impl Contract {
     #[must_use]
     pub const fn ends(&self) -> ChainTime {
         self.started.plus(self.terms.duration())
+    }
+
+    /// Whether transactions of the block of `height` cannot move the revision any more: the current
+    /// period's opening block was an earlier one.
+    #[must_use]
+    pub const fn is_frozen(&self, height: Height) -> bool {
+        match &self.phase {
+            ContractPhase::Running => false,
+            ContractPhase::Proving { opened, .. } => height.0 > opened.0,
+        }
     }
 
     /// The challenge of the period that is being proven, once its seeds are all there.

@@ -1,13 +1,13 @@
 //! The life of contracts, to the grain.
 
-use samara_protocol::chain::Action;
+use samara_protocol::chain::{Action, Transaction};
 use samara_protocol::contract::{ContractTerms, Revision, SignedRevision, TermsError};
 use samara_protocol::ledger::state::{Contract, ContractPhase};
 use samara_protocol::ledger::{TransactionError, challenge_seed, next_due, records, wants_block};
 use samara_protocol::units::{Amount, ChainTime, Height, Millis};
 
 use crate::world::{
-    FEE, HOST, PERIOD, RENTER, START, STRANGER, WEALTH, WINDOW, World, genesis, public,
+    FEE, HOST, PERIOD, RENTER, START, STRANGER, WEALTH, WINDOW, World, genesis, key, public,
     storage_proof, terms,
 };
 
@@ -150,7 +150,6 @@ fn pay_is_capped_by_the_funds() {
     let action = Action::ProveStorage {
         contract: public(100),
         period: 1,
-        revision: None,
         voucher: Some(world.voucher(100, 1_000)),
         proof: storage_proof(&challenge, 5),
     };
@@ -169,7 +168,6 @@ fn only_the_host_proves_what_is_asked_for() {
         let action = Action::ProveStorage {
             contract: public(100),
             period,
-            revision: None,
             voucher: None,
             proof: storage_proof(&seed, sectors),
         };
@@ -197,29 +195,133 @@ fn only_the_host_proves_what_is_asked_for() {
 }
 
 #[test]
-fn a_newer_revision_is_what_is_proven() {
+fn a_period_is_proven_with_the_revision_of_its_opening_block() {
     let mut world = World::with_contract(5);
-    open_period(&mut world, 100);
+    let end = world.contract(100).unwrap().period_end();
+    // In the opening block itself nobody knows a part of the challenge yet.
+    let update = world.update(100, Some(world.revision(100, 2, 7)), None);
+    world.good(end.since(world.now()).0, vec![update]);
+    for _ in 0..Contract::SEEDS {
+        let late = world.update(100, Some(world.revision(100, 3, 3)), None);
+        assert!(matches!(world.refused(late), TransactionError::RevisionFrozen { .. }));
+    }
     let challenge = world.contract(100).unwrap().challenge().unwrap();
-    let prove = |world: &World, number: u64| {
+    let late = world.update(100, Some(world.revision(100, 3, 3)), None);
+    assert!(matches!(world.refused(late), TransactionError::RevisionFrozen { .. }));
+    let voucher = world.update(100, None, Some(world.voucher(100, 77)));
+    world.good(1, vec![voucher]);
+    let prove = |world: &World, sectors: u64| {
         let action = Action::ProveStorage {
             contract: public(100),
             period: 0,
-            revision: Some(world.revision(100, number, 7)),
-            voucher: Some(world.voucher(100, 77)),
-            proof: storage_proof(&challenge, 7),
+            voucher: None,
+            proof: storage_proof(&challenge, sectors),
         };
         world.sent(HOST, &[], action)
     };
-    // Number 1 is the chain's, with other data: passed over, and the proof is of something else.
-    let old = prove(&world, 1);
-    assert!(matches!(world.refused(old), TransactionError::FalseProof { .. }));
+    let other = prove(&world, 3);
+    assert!(matches!(world.refused(other), TransactionError::FalseProof { .. }));
     let host = world.balance(HOST);
-    let new = prove(&world, 2);
-    world.good(1, vec![new]);
-    assert_eq!(world.contract(100).unwrap().revision.number, 2);
-    assert_eq!(world.contract(100).unwrap().redeemed, Amount(77));
-    assert_eq!(world.balance(HOST), host + pay(7) + 500 + 77 - FEE.0);
+    let right = prove(&world, 7);
+    world.good(1, vec![right]);
+    assert_eq!(world.balance(HOST), host + pay(7) + 500 - FEE.0);
+    let next = world.update(100, Some(world.revision(100, 3, 3)), None);
+    world.good(1, vec![next]);
+    assert_eq!(world.contract(100).unwrap().revision.number, 3);
+}
+
+#[test]
+fn a_chain_that_stood_still_over_a_periods_end_waits_for_revisions() {
+    let mut world = World::with_contract(5);
+    world.good(10 * PERIOD, vec![]);
+    let contract = world.contract(100).unwrap();
+    assert_eq!(
+        (contract.phase, contract.due),
+        (ContractPhase::Running, world.now().plus(Millis(WINDOW)))
+    );
+    let update = world.update(100, Some(world.revision(100, 2, 7)), None);
+    world.good(WINDOW - 1, vec![update]);
+    world.good(1, vec![]);
+    for _ in 0..Contract::SEEDS {
+        world.good(1, vec![]);
+    }
+    let proof = world.proof(100, 7);
+    world.good(1, vec![proof]);
+    assert_eq!(world.contract(100).unwrap().proofs_kept, 1);
+}
+
+#[test]
+fn an_id_is_used_once_for_ever() {
+    let mut world = World::new();
+    // Money that somebody sends to the key keeps nobody from forming.
+    let gift = world.transfer(STRANGER, 100, Amount(1));
+    world.good(1, vec![gift]);
+    let form = world.form(terms(100), 100);
+    world.good(1, vec![form]);
+    let close =
+        || Action::CloseContract { contract: public(100), voucher: None, settlement: Amount::ZERO };
+    let close = world.sent(RENTER, &[100, HOST], close());
+    world.good(1, vec![close]);
+    let again = world.form(terms(100), 100);
+    assert!(matches!(world.refused(again), TransactionError::ContractIdUsed(_)));
+    let form = world.form(terms(101), 101);
+    world.good(1, vec![form]);
+    let back = Action::RenewContract {
+        old: public(101),
+        last: SignedRevision::initial(public(101)),
+        voucher: None,
+        settlement: Amount::ZERO,
+        terms: Box::new(terms(100)),
+    };
+    let back = world.sent(RENTER, &[101, 100, HOST], back);
+    assert!(matches!(world.refused(back), TransactionError::ContractIdUsed(_)));
+    // A key that has sent anything is no fresh one either.
+    let gift = world.transfer(STRANGER, 102, Amount(FEE.0 * 3));
+    world.good(1, vec![gift]);
+    let spend = world.transfer(102, STRANGER, Amount(1));
+    world.good(1, vec![spend]);
+    let form = world.form(terms(102), 102);
+    assert!(matches!(world.refused(form), TransactionError::ContractIdUsed(_)));
+}
+
+#[test]
+fn agreements_that_come_late_are_refused() {
+    let mut world = World::with_contract(5);
+    let until = world.now().plus(Millis(100));
+    let last = world.revision(100, 1, 5);
+    let renew = renewal(&world, last, terms(101));
+    let agreed: Vec<(u16, Vec<u16>, Action)> = vec![
+        (RENTER, vec![102, HOST], Action::FormContract(Box::new(terms(102)))),
+        (RENTER, vec![100, 101, HOST], renew),
+        (
+            STRANGER,
+            vec![],
+            Action::UpdateContract {
+                contract: public(100),
+                revision: Some(world.revision(100, 2, 6)),
+                voucher: None,
+            },
+        ),
+    ];
+    let signed = |world: &World, account: u16, others: &[u16], action: &Action| {
+        let mut body = world.body(account, action.clone());
+        body.valid_until = until;
+        let keys: Vec<_> = std::iter::once(&account).chain(others).map(|n| key(*n)).collect();
+        Transaction::signed(body, &keys.iter().collect::<Vec<_>>())
+    };
+    let mut late = world.clone();
+    late.good(101, vec![]);
+    for (account, others, action) in &agreed {
+        let error = late.refused(signed(&late, *account, others, action));
+        assert!(matches!(error, TransactionError::Expired { .. }), "{error:?}");
+        assert!(!error.may_pass_later());
+    }
+    assert_eq!(late.contract(100).unwrap().revision.number, 1);
+    world.good(99, vec![]);
+    let (account, others, action) = &agreed[1];
+    let in_time = signed(&world, *account, others, action);
+    world.good(1, vec![in_time]);
+    assert_eq!(world.contract(101).unwrap().revision.size, 5 * 1_024);
 }
 
 #[test]

@@ -2,27 +2,31 @@
 //!
 //! After every block the oracle sums all money and rebuilds the root; see [`World::block`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::{ProptestConfig, any, proptest};
-use samara_protocol::chain::{Action, Genesis, Transaction, Validator, ValidatorSet};
-use samara_protocol::contract::{ContractTerms, SignedRevision, SignedVoucher};
+use samara_protocol::chain::{
+    Action, Genesis, Transaction, TransactionBody, Validator, ValidatorSet,
+};
+use samara_protocol::contract::{ContractTerms, Revision, SignedRevision, SignedVoucher};
 use samara_protocol::encoding::{decode_canonical, encode};
 use samara_protocol::hash::Digest;
 use samara_protocol::host::{HostAnnouncement, Prices};
-use samara_protocol::ledger::state::{Contract, StateKey};
+use samara_protocol::ledger::state::{Contract, ContractPhase, StateKey};
 use samara_protocol::ledger::{BlockError, StateReader, validate_block};
 use samara_protocol::sector::StorageProof;
 use samara_protocol::signature::{PublicKey, Signature};
-use samara_protocol::units::{Amount, Millis};
+use samara_protocol::units::{Amount, ChainTime, Millis};
 
 use crate::world::{
     HOST, PERIOD, RENTER, STRANGER, VALIDATORS, WINDOW, World, genesis, key, public, storage_proof,
     terms, validator_set,
 };
 
-/// Keys that contracts are formed with.
-const CONTRACTS: u16 = 12;
+/// Contracts that live at one time.
+const CONTRACTS: usize = 12;
+/// Keys that contracts are formed with: from 100 on.
+const KEYS: std::ops::Range<u16> = 100..1_000;
 /// Blocks of one run.
 const BLOCKS: usize = 150;
 
@@ -79,6 +83,12 @@ struct Run {
     dice: Dice,
     /// Sectors and number of the last revision signed for each contract key.
     latest: BTreeMap<u16, (u64, u64)>,
+    /// The contract keys in use.
+    slots: [u16; CONTRACTS],
+    /// Ids of contracts that have been.
+    formed: BTreeSet<PublicKey>,
+    /// Revisions of contracts under proof, with their periods.
+    frozen: BTreeMap<PublicKey, (u32, Revision)>,
     /// Everything that was ever sent, for replays.
     sent: Vec<Transaction>,
     seen: Seen,
@@ -90,8 +100,16 @@ fn run(seed: u64) -> Seen {
     parameters.block_deadlines = 1 + dice.below(6) as u32;
     parameters.block_transactions = 1 + dice.below(14) as u32;
     let world = World::with(Genesis { parameters, ..genesis() });
-    let mut run =
-        Run { world, dice, latest: BTreeMap::new(), sent: Vec::new(), seen: Seen::default() };
+    let mut run = Run {
+        world,
+        dice,
+        latest: BTreeMap::new(),
+        slots: std::array::from_fn(|slot| KEYS.start + slot as u16),
+        formed: BTreeSet::new(),
+        frozen: BTreeMap::new(),
+        sent: Vec::new(),
+        seen: Seen::default(),
+    };
     for _ in 0..BLOCKS {
         run.block();
     }
@@ -122,8 +140,12 @@ impl Run {
         self.seen.refused += rejected.len() as u32;
         let block = self.world.blocks.last().unwrap().clone();
         for transaction in &block.transactions {
+            if let Action::RenewContract { old, terms, .. } = &transaction.body.action {
+                self.follow(old, &terms.contract);
+            }
             *self.seen.accepted.entry(name(&transaction.body.action)).or_default() += 1;
         }
+        self.check_rules(&before.keys().copied().collect());
         for (id, now) in self.contracts() {
             let (kept, missed) = before.get(&id).copied().unwrap_or_default();
             self.seen.kept += now.0.saturating_sub(kept);
@@ -144,6 +166,31 @@ impl Run {
         }
     }
 
+    /// What holds after every block, whatever was sent and in whatever order.
+    fn check_rules(&mut self, before: &BTreeSet<PublicKey>) {
+        let block = self.world.blocks.last().unwrap();
+        let time = block.header.time;
+        assert!(block.transactions.iter().all(|t| t.body.valid_until >= time), "nothing is late");
+        let height = self.world.height();
+        let mut proving = BTreeMap::new();
+        for (key, bytes) in self.world.state.values() {
+            let StateKey::Contract(id) = key else { continue };
+            let contract: Contract = decode_canonical(bytes).unwrap();
+            assert!(before.contains(id) || self.formed.insert(*id), "an id came back");
+            if contract.phase == ContractPhase::Running {
+                continue;
+            }
+            let now = (contract.period, contract.revision);
+            if let Some(then) = self.frozen.get(id).filter(|then| then.0 == now.0) {
+                assert_eq!(*then, now, "the revision moved while it was being proven");
+            } else {
+                assert!(!contract.is_frozen(height), "a proof opened without its block");
+            }
+            proving.insert(*id, now);
+        }
+        self.frozen = proving;
+    }
+
     fn contracts(&self) -> BTreeMap<PublicKey, (u32, u32)> {
         let contract = |(key, bytes): (&StateKey, &[u8])| match key {
             StateKey::Contract(id) => {
@@ -157,7 +204,16 @@ impl Run {
 
     /// A transaction as an honest node could send it, though not always at the right time.
     fn transaction(&mut self) -> Transaction {
-        let number = 100 + self.dice.below(u64::from(CONTRACTS)) as u16;
+        let slot = self.dice.below(CONTRACTS as u64) as usize;
+        let mut number = self.slots[slot];
+        if self.formed.contains(&public(number))
+            && self.world.contract(number).is_none()
+            && !self.dice.chance(10)
+        {
+            // Its life is over, and only a hostile renter tries to form it again.
+            number = self.fresh();
+            self.slots[slot] = number;
+        }
         let on_chain = self.world.contract(number);
         let sender = self.dice.pick(&[RENTER, HOST, STRANGER, 50]);
         match (self.dice.below(12), on_chain) {
@@ -188,6 +244,21 @@ impl Run {
             }
             (_, Some(contract)) => self.prove(number, &contract),
         }
+    }
+
+    /// A renewed contract's slot goes on with its successor.
+    fn follow(&mut self, old: &PublicKey, new: &PublicKey) {
+        let successor = KEYS.clone().find(|number| public(*number) == *new).unwrap();
+        if let Some(slot) = self.slots.iter_mut().find(|slot| public(**slot) == *old) {
+            *slot = successor;
+        }
+    }
+
+    /// A key that is no contract's yet.
+    fn fresh(&self) -> u16 {
+        let used =
+            |number: &u16| self.slots.contains(number) || self.formed.contains(&public(*number));
+        KEYS.clone().find(|number| !used(number)).unwrap()
     }
 
     fn announce(&mut self, sender: u16) -> Transaction {
@@ -255,16 +326,16 @@ impl Run {
     }
 
     fn renew(&mut self, number: u16) -> Transaction {
-        let numbers = 100..100 + CONTRACTS;
-        let free = numbers.clone().find(|number| self.world.contract(*number).is_none());
-        let next = free.unwrap_or(numbers.start);
+        let next = if self.dice.chance(90) { self.fresh() } else { self.dice.pick(&self.slots) };
         let on_chain = self.world.contract(number).unwrap().revision;
         let mut last = SignedRevision::formed(on_chain);
         if self.dice.chance(50) {
             last = self.next_revision(number);
         }
         let sectors = last.revision.size / 1_024;
-        self.latest.insert(next, (sectors, 0));
+        if !self.slots.contains(&next) {
+            self.latest.insert(next, (sectors, 0));
+        }
         let action = Action::RenewContract {
             old: public(number),
             last,
@@ -290,16 +361,14 @@ impl Run {
     fn prove(&mut self, number: u16, contract: &Contract) -> Transaction {
         let latest = self.latest.get(&number).copied().unwrap_or_default();
         let mut sectors = contract.revision.size / 1_024;
-        let mut revision = None;
-        if self.dice.chance(30) && latest.1 > contract.revision.number {
+        if self.dice.chance(10) {
+            // The host would rather prove what it signed later.
             sectors = latest.0;
-            revision = Some(self.world.revision(number, latest.1, sectors));
         }
         let seed = contract.challenge().unwrap_or(Digest::ZERO);
         let action = Action::ProveStorage {
             contract: public(number),
             period: contract.period,
-            revision,
             voucher: self.voucher(number),
             proof: storage_proof(&seed, sectors),
         };
@@ -327,9 +396,15 @@ impl Run {
                 // Everything signed as it should be, over a fee or nonce that is not.
                 changed.body.fee = self.dice.amount();
                 let signers: Vec<PublicKey> = honest.signatures.iter().map(|(k, _)| *k).collect();
-                let known = (0..200).map(key);
-                let keys: Vec<_> = known.filter(|k| signers.contains(&k.public())).collect();
-                changed = Transaction::signed(changed.body, &keys.iter().collect::<Vec<_>>());
+                changed = sign_again(changed.body, &signers);
+            }
+            13 => {
+                // An agreement that is handed in when it is over, or at its last moment.
+                let now = self.world.now().0;
+                changed.body.valid_until = ChainTime(now + self.dice.below(1_200));
+                let signers: Vec<PublicKey> = honest.signatures.iter().map(|(k, _)| *k).collect();
+                changed = sign_again(changed.body, &signers);
+                self.sent.push(changed.clone());
             }
             12 => {
                 if let Action::ProveStorage { proof, .. } = &mut changed.body.action {
@@ -354,6 +429,12 @@ impl Run {
         }
         decode_canonical(&bytes).ok()
     }
+}
+
+fn sign_again(body: TransactionBody, signers: &[PublicKey]) -> Transaction {
+    let keys: Vec<_> =
+        (0..20).chain(KEYS).filter(|n| signers.contains(&public(*n))).map(key).collect();
+    Transaction::signed(body, &keys.iter().collect::<Vec<_>>())
 }
 
 const fn name(action: &Action) -> &'static str {

@@ -23,12 +23,12 @@ fn ids_and_roots_are_what_they_always_were() {
         world.body(RENTER, Action::Transfer { to: public(HOST), amount: Amount::coins(1) });
     assert_eq!(
         transfer.id().to_string(),
-        "b31ed2d8c095548f9b8372b8c20eceb2cb36ea42193d9947260e72e7b1c0b527"
+        "097007486639d71ac3be7a001733d583a26a64fd0e3d6e5bf261739febe60f85"
     );
     world = World::with_contract(5);
     assert_eq!(
         world.blocks[1].transactions[0].id().to_string(),
-        "99c9b2d004fe4c006aeb921e26345db0a3a8cc901db281c9777f484e8587e574"
+        "413ad38fdf66272485d075171363a0b252204555d6831dcb953db9cb2267de57"
     );
     let end = world.contract(100).unwrap().ends();
     world.run_to(end);
@@ -40,11 +40,11 @@ fn ids_and_roots_are_what_they_always_were() {
     );
     assert_eq!(
         tip.state_root.to_string(),
-        "9ffdcb049bde6700f9e0e053bc379fc96cec639caa3de3bde75fa3ca8496ead1"
+        "b138a8ca16b140d52d0752b08dbb9077dbd03c1eb3ef59ecc00b548198f37918"
     );
     assert_eq!(
         tip.hash().to_string(),
-        "0803f407f9c05d1f07a3c212eda5a3b9757020640a667a6046ff838d54e3c579"
+        "a6c69bc86bc2036f17fe28059e4603308df71fe5b96818d05f6f29612fa634dc"
     );
     let seed = challenge_seed(&public(100), 2, &[BlockHash([1; 32]), BlockHash([2; 32])]);
     assert_eq!(

@@ -107,6 +107,7 @@ pub fn storage_proof(seed: &Digest, count: u64) -> StorageProof {
     StorageProof { samples: locate_samples(seed, &entries).into_iter().map(sample).collect() }
 }
 
+#[derive(Clone)]
 pub struct World {
     pub genesis: Genesis,
     pub hash: BlockHash,
@@ -208,6 +209,7 @@ impl World {
             account: public(account),
             nonce: self.account(account).nonce,
             fee: FEE,
+            valid_until: TransactionBody::ALWAYS,
             action,
         }
     }
@@ -262,7 +264,6 @@ impl World {
         let action = Action::ProveStorage {
             contract: public(contract),
             period: on_chain.period,
-            revision: None,
             voucher: None,
             proof,
         };

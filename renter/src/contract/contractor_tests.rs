@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use samara_protocol::host::{HostAnnouncement, Prices};
 use samara_protocol::journal::HostIndex;
+use samara_protocol::ledger::state::Contract;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, ChainTime, Millis};
 
 use super::{
     Allowance, AllowanceError, BookError, Contractor, ContractorError, HostHealth, HostRegistry,
-    PriceLimits, Reason, Redundancy, Sight, Standing, Step, plan,
+    PriceLimits, Reason, Redundancy, Sight, Standing, Step, obstacles, plan,
 };
 use crate::contract::ContractBook;
 use crate::testing::world::{Bench, Fault, prices};
@@ -26,6 +27,10 @@ struct Numbers {
 
 #[async_trait]
 impl HostRegistry for Numbers {
+    async fn admit(&self, _: &Contract) -> Result<(), ContractorError> {
+        Ok(())
+    }
+
     async fn register(&self, host: PublicKey, operator: String) -> Result<HostIndex, BookError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(BookError::Full);
@@ -164,6 +169,80 @@ async fn renewals_carry_data_over_and_reads_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_formation_that_comes_late_is_dead_and_its_money_is_free() {
+    let bench = Bench::empty(5).await;
+    let contractor = contractor(&bench, 4).await;
+    let first = contractor.plan().await.unwrap();
+    let (balance, spend) = (first.balance, first.spend);
+    bench.chain.hold();
+    let outcomes = contractor.apply(first, &numbers(&bench)).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
+    // They may still come: nothing is formed or spent twice, also after a restart.
+    let contractor = Contractor::open(bench.book.clone()).await.unwrap();
+    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 0);
+    let waiting = contractor.plan().await.unwrap();
+    assert_eq!((waiting.steps, waiting.balance), (vec![], balance.saturating_sub(spend)));
+    bench.chain.pass(Millis::seconds(130));
+    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 0);
+    let again = contractor.plan().await.unwrap();
+    assert_eq!((again.steps.len(), again.balance), (4, balance));
+    for late in bench.chain.release() {
+        assert!(late.unwrap_err().to_string().contains("valid until"));
+    }
+    contractor.apply(again, &numbers(&bench)).await.unwrap();
+    assert_eq!(bench.book.live().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_formation_that_comes_in_time_is_used() {
+    let bench = Bench::empty(4).await;
+    let contractor = contractor(&bench, 4).await;
+    bench.chain.hold();
+    contractor.apply(contractor.plan().await.unwrap(), &numbers(&bench)).await.unwrap();
+    bench.chain.pass(Millis::seconds(120));
+    assert!(bench.chain.release().iter().all(Result::is_ok));
+    bench.chain.pass(Millis::seconds(120));
+    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 4);
+    assert_eq!(bench.book.live().len(), 4);
+    assert_eq!(contractor.plan().await.unwrap().steps, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_comes_late_changes_nothing_for_either_side() {
+    let bench = Bench::empty(4).await;
+    let contractor = contractor(&bench, 4).await;
+    contractor.apply(contractor.plan().await.unwrap(), &numbers(&bench)).await.unwrap();
+    let options = TransferOptions {
+        maximum_column: SectorSize::new(64 << 10).unwrap(),
+        ..TransferOptions::new(allowance(4).redundancy)
+    };
+    let uploader = Uploader::new(bench.book.clone(), options);
+    let upload = |byte: u8| uploader.upload_slab(vec![byte; 50_000], SlabClass::Data);
+    upload(1).await.unwrap().settled.clone().wait().await;
+    let before: Vec<_> = bench.book.live().iter().map(|live| live.id()).collect();
+    bench.chain.pass(Millis::seconds(9_360));
+    bench.chain.hold();
+    let plan = contractor.plan().await.unwrap();
+    assert_eq!(plan.steps.len(), 4);
+    let outcomes = contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
+    assert_eq!(contractor.plan().await.unwrap().steps, [], "one renewal at a time");
+    // Hosts take no revision that a renewal in time would lose.
+    assert!(upload(2).await.is_err());
+    bench.chain.pass(Millis::seconds(130));
+    let later = upload(3).await.unwrap();
+    assert_eq!(later.settled.clone().wait().await.committed.len(), 4);
+    assert!(bench.chain.release().iter().all(Result::is_err));
+    let live = || bench.book.live().iter().map(|live| live.id()).collect::<Vec<_>>();
+    assert_eq!(live(), before);
+    let outcomes = contractor.tend(&numbers(&bench)).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
+    assert!(live().iter().all(|id| !before.contains(id)));
+    let downloader = Downloader::new(bench.book.clone(), options);
+    assert!(downloader.read(&later.record, 0..50_000).await.unwrap() == vec![3; 50_000]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn ended_contracts_are_forgotten_and_replaced() {
     let bench = Bench::empty(4).await;
     let contractor = contractor(&bench, 4).await;
@@ -219,6 +298,7 @@ fn sight(hosts: u16, announced: Vec<(PublicKey, HostAnnouncement)>) -> Sight {
         announced,
         health: BTreeMap::new(),
         live: Vec::new(),
+        pending: Vec::new(),
     }
 }
 
@@ -306,6 +386,42 @@ async fn a_lying_host_is_replaced() {
     let verdict = contractor.plan().await.unwrap().hosts;
     let liar = verdict.iter().find(|verdict| verdict.host == liar).unwrap();
     assert!(liar.standing.to_string().contains("3 false answers"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_renewed_says_why() {
+    let bench = Bench::empty(5).await;
+    let contractor = contractor(&bench, 5).await;
+    contractor.apply(contractor.plan().await.unwrap(), &numbers(&bench)).await.unwrap();
+    let of = |sight: &Sight| {
+        let found = obstacles(sight, &plan(sight));
+        bench.book.live().iter().map(|live| found.get(&live.id()).cloned()).collect::<Vec<_>>()
+    };
+    let mut sight = contractor.sight().await.unwrap();
+    assert_eq!(of(&sight), vec![None; 5]);
+    let key_of = |index: usize| bench.book.live()[index].host();
+    let liar = HostHealth { answered: 1_000, false_answers: 3, ..HostHealth::default() };
+    sight.health.insert(key_of(0), liar);
+    sight.announced.retain(|(host, _)| *host != key_of(1));
+    for (host, announced) in &mut sight.announced {
+        announced.accepting = *host != key_of(2);
+        if *host == key_of(3) {
+            announced.prices.storage = Amount(100);
+        }
+    }
+    sight.allowance.limits.storage = Amount(50);
+    let found = of(&sight);
+    let expected = ["to be replaced", "not announced", "forms no contracts", "asks"];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.as_ref().unwrap().contains(expected), "{found:?}");
+    }
+    assert_eq!(found[4], None);
+    // A renewal takes what the old contract leaves first; more than that must be there.
+    sight.balance = sight.fee;
+    sight.allowance.funds = Amount(sight.allowance.funds.0 / 2);
+    assert_eq!(of(&sight)[4], None);
+    sight.balance = Amount::ZERO;
+    assert!(of(&sight)[4].as_ref().unwrap().contains("the account has"));
 }
 
 #[test]

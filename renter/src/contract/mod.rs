@@ -37,11 +37,14 @@ pub use book::{
     Adoption, BookError, BookSnapshot, ContractBook, ContractSnapshot, HostRow, HostSnapshot,
     RolledBack,
 };
-pub use contractor::{Contractor, ContractorError, HostRegistry, StepOutcome};
+pub use contractor::{Contractor, ContractorError, HostRegistry, StepOutcome, Turn};
 pub use error::ContractError;
 pub use handle::ContractHandle;
 pub use link::{ContractLink, HeadAnswer};
-pub use plan::{HostVerdict, LiveSight, Plan, Reason, Sight, Standing, Step, plan};
+pub use plan::{
+    HostVerdict, LiveSight, PendingSight, Plan, Reason, Sight, Standing, Step, obstacles, plan,
+    renewal_time,
+};
 pub use prices::PriceLimits;
 pub use reports::{HostHealth, Incident, Reports};
 pub use score::{BEST, byte_price, score};

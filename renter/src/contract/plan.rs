@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use samara_protocol::contract::ContractId;
+use samara_protocol::contract::{ContractId, ContractTerms};
 use samara_protocol::host::HostAnnouncement;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::ledger::state::Contract;
@@ -33,6 +33,23 @@ pub struct Sight {
     pub health: BTreeMap<PublicKey, HostHealth>,
     /// Contracts in use.
     pub live: Vec<LiveSight>,
+    /// What was agreed and handed to the chain, and may still reach it.
+    pub pending: Vec<PendingSight>,
+}
+
+/// A formation or renewal that may still reach the chain.
+#[derive(Clone, Debug)]
+pub struct PendingSight {
+    /// The host.
+    pub host: PublicKey,
+    /// Who runs it.
+    pub operator: String,
+    /// The number of the host whose contract it renews.
+    pub renews: Option<HostIndex>,
+    /// What it may take from the account.
+    pub cost: Amount,
+    /// When it is dead if it is not on the chain.
+    pub valid_until: ChainTime,
 }
 
 /// A contract in use.
@@ -52,6 +69,8 @@ pub struct LiveSight {
     pub ends: ChainTime,
     /// What vouchers may still cover.
     pub money_left: Amount,
+    /// Bytes in its latest revision.
+    pub size: u64,
 }
 
 /// Why a step is taken.
@@ -219,7 +238,7 @@ pub struct Plan {
     pub hosts: Vec<HostVerdict>,
     /// Most money that the steps take from the account, fees included.
     pub spend: Amount,
-    /// What the account has.
+    /// What the account has, without what agreements that may still reach the chain would take.
     pub balance: Amount,
     /// Contracts that are wanted and for which there is no host.
     pub missing: usize,
@@ -252,9 +271,16 @@ pub fn plan(sight: &Sight) -> Plan {
                 standing.insert(live.host, Standing::Live);
                 operators.insert(live.operator.clone());
                 good += 1;
-                steps.extend(renewal(sight, live));
+                if !sight.pending.iter().any(|pending| pending.renews == Some(live.index)) {
+                    steps.extend(renewal(sight, live));
+                }
             }
         }
+    }
+    for pending in sight.pending.iter().filter(|pending| pending.renews.is_none()) {
+        standing.insert(pending.host, Standing::Chosen);
+        operators.insert(pending.operator.clone());
+        good += 1;
     }
     let ranked = rank(sight, &mut standing);
     let want = usize::from(sight.allowance.hosts);
@@ -270,14 +296,73 @@ pub fn plan(sight: &Sight) -> Plan {
         let funds = sight.allowance.funds_each();
         steps.push(Step::Form { host, operator, funds, reason });
     }
-    let spend = steps.iter().fold(Amount::ZERO, |sum, step| match step {
-        Step::Form { funds, .. } | Step::Renew { funds, .. } => {
-            sum.saturating_add(*funds).saturating_add(sight.fee)
-        }
-        Step::Retire { .. } => sum,
-    });
+    let spend = steps.iter().fold(Amount::ZERO, |sum, step| sum.saturating_add(cost(sight, step)));
     let hosts = verdicts(sight, &ranked, &standing);
-    Plan { steps, hosts, spend, balance: sight.balance, missing }
+    // What may still reach the chain is not spent twice.
+    let reserved = sight.pending.iter().fold(Amount::ZERO, |sum, p| sum.saturating_add(p.cost));
+    let balance = sight.balance.saturating_sub(reserved);
+    Plan { steps, hosts, spend, balance, missing }
+}
+
+/// Most that a step takes from the account, its fee included.
+fn cost(sight: &Sight, step: &Step) -> Amount {
+    match step {
+        Step::Form { funds, .. } => funds.saturating_add(sight.fee),
+        Step::Renew { index, funds, .. } => {
+            let old = sight.live.iter().find(|live| live.index == *index);
+            let rest = old.map(rest).unwrap_or_default();
+            funds.saturating_sub(rest).saturating_add(sight.fee)
+        }
+        Step::Retire { .. } => Amount::ZERO,
+    }
+}
+
+/// What a contract leaves for its successor at least, if it is renewed in time: its funds without what
+/// vouchers owe and two periods of storage.
+fn rest(live: &LiveSight) -> Amount {
+    let Some(contract) = &live.on_chain else { return Amount::ZERO };
+    let span = Millis(contract.terms.period.0.saturating_mul(2));
+    let storage = contract.terms.storage_pay(live.size, span);
+    live.money_left.min(contract.funds).saturating_sub(storage)
+}
+
+/// Why the contracts in use are not renewed as things stand, by contract. Those that are not named are
+/// renewed when their time comes.
+#[must_use]
+pub fn obstacles(sight: &Sight, plan: &Plan) -> BTreeMap<ContractId, String> {
+    let mut obstacles = BTreeMap::new();
+    for live in &sight.live {
+        let verdict = plan.hosts.iter().find(|verdict| verdict.host == live.host);
+        let standing = verdict.map(|verdict| &verdict.standing);
+        let step = Step::Renew {
+            index: live.index,
+            host: live.host,
+            funds: sight.allowance.funds_each(),
+            reason: Reason::EndsSoon { ends: live.ends },
+        };
+        let needed = cost(sight, &step);
+        let announced = sight.announced.iter().find(|(host, _)| *host == live.host);
+        let limits = &sight.allowance.limits;
+        let obstacle = match (standing, announced) {
+            (Some(Standing::Bad(why)), _) => Some(format!("its host is to be replaced: {why}")),
+            (_, None) => Some("its host is not announced any more".to_owned()),
+            (_, Some((_, host))) if !host.accepting => {
+                Some("its host forms no contracts at present".to_owned())
+            }
+            (_, Some((_, host))) if limits.above(&host.prices).is_some() => {
+                limits.above(&host.prices).map(|(what, asked, limit)| {
+                    format!("its host asks {asked} for {what}, limit {limit}")
+                })
+            }
+            _ if needed > plan.balance => {
+                let balance = plan.balance;
+                Some(format!("the account has {balance}, the renewal may take {needed}"))
+            }
+            _ => None,
+        };
+        obstacles.extend(obstacle.map(|obstacle| (live.contract, obstacle)));
+    }
+    obstacles
 }
 
 /// A host that could be used.
@@ -287,16 +372,21 @@ struct Candidate {
     score: u32,
 }
 
-/// Renews before the last period begins, so that a proof is never late for it, or at half of a short
-/// term; and earlier when transfers have used up the money.
+/// When a contract that ends at `ends` is due to be renewed: before the last period begins, so that a
+/// proof is never late for it, or at half of a short term.
+#[must_use]
+pub fn renewal_time(terms: &ContractTerms, ends: ChainTime) -> ChainTime {
+    let lead = (terms.period.0.saturating_mul(3) / 2).min(terms.duration().0 / 2);
+    ChainTime(ends.0.saturating_sub(lead))
+}
+
+/// Renews in time, and earlier when transfers have used up the money.
 fn renewal(sight: &Sight, live: &LiveSight) -> Option<Step> {
     let contract = live.on_chain.as_ref()?;
     let terms = &contract.terms;
-    let lead = (terms.period.0.saturating_mul(3) / 2).min(terms.duration().0 / 2);
-    let due = live.ends.0.saturating_sub(lead);
     let low = Amount(terms.funds.0 / LOW_MONEY);
     let left = live.money_left.min(contract.funds);
-    let reason = if sight.now.0 >= due {
+    let reason = if sight.now >= renewal_time(terms, live.ends) {
         Reason::EndsSoon { ends: live.ends }
     } else if left < low {
         Reason::MoneyRunsOut { left }

@@ -273,6 +273,7 @@ impl Recovery {
             account: key.public(),
             nonce: account.nonce,
             fee,
+            valid_until: TransactionBody::ALWAYS,
             action,
         };
         let id = chain.submit(Transaction::signed(body, &[&key])).await?;

@@ -16,6 +16,7 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
 use super::error::RecoveryError;
+use super::lineage::separate;
 use super::progress::{Progress, Step};
 use super::types::{RecoveryHost, RecoveryPhase};
 use super::{Context, Recovery};
@@ -62,6 +63,8 @@ pub(super) struct Claim {
     pub(super) answered: Vec<Answered>,
     pub(super) silent: Vec<Silent>,
     pub(super) behind: Vec<RecoveryHost>,
+    /// Contracts of another lineage of these words, see [`separate`].
+    pub(super) others: Vec<RecoveryHost>,
 }
 
 impl Claim {
@@ -209,7 +212,8 @@ fn promised_above(epoch: Epoch, live: &[Live], said: &[Said]) -> Option<Epoch> {
 /// Sorts what hosts said. `before` are the sequences of their slots a moment ago.
 fn gather(epoch: Epoch, live: Vec<Live>, said: Vec<Said>, before: &Sequences) -> Claim {
     let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
-    let mut claim = Claim { epoch, promised: false, answered, silent, behind };
+    let others = Vec::new();
+    let mut claim = Claim { epoch, promised: false, answered, silent, behind, others };
     for (live, said) in live.into_iter().zip(said) {
         let reason = match said {
             Said::Head(answer) => {
@@ -229,6 +233,7 @@ fn gather(epoch: Epoch, live: Vec<Live>, said: Vec<Said>, before: &Sequences) ->
         let row = host_row(&live.found, reason);
         claim.silent.push(Silent { live, row });
     }
+    separate(&mut claim);
     claim.find_behind();
     claim
 }
@@ -270,10 +275,12 @@ impl Recovery {
         }
         for _ in 0..ATTEMPTS {
             let epoch = self.choose_epoch(progress, highest).await?;
+            let others = std::mem::take(&mut claim.others);
             let live = claim.into_live();
             let said = self.ask_heads(context, &progress.found, &live, Some(epoch)).await;
             let by = promised_above(epoch, &live, &said);
             claim = gather(epoch, live, said, &before);
+            claim.others.splice(0..0, others);
             match by {
                 Some(by) => highest = highest.max(by),
                 None => {

@@ -11,6 +11,7 @@
 //! | `progress` | the steps, their legal order, and what is stored of them |
 //! | `scan` | drives the scan of the chain for this seed's contracts |
 //! | `claim` | heads from every host; a new epoch, promised by hosts that suffice to take over |
+//! | `lineage` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
 //!
 //! Invariants: nothing is acknowledged before write quorums of the old and of the new head set hold the
@@ -20,6 +21,7 @@
 mod adopt;
 mod claim;
 mod error;
+mod lineage;
 mod progress;
 mod scan;
 mod types;
@@ -218,12 +220,21 @@ impl Recovery {
             .collect();
         report.hosts_silent = claim.silent.iter().map(|silent| silent.row.clone()).collect();
         report.hosts_behind.clone_from(&claim.behind);
+        report.others.clone_from(&claim.others);
         let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
         report.hosts_behind.dedup();
         if mode == Mode::Active {
             self.take_over(&mut stored, &claim, &mut report).await?;
             report.outcome = RecoveryPhase::Done;
-            report.next = Some("set the allowance, so that contracts are renewed in time".into());
+            let others = match report.others.len() {
+                0 => String::new(),
+                count => format!(
+                    "; another node began with the same words: {count} contracts of it are named \
+                     and left alone, with what it may have stored"
+                ),
+            };
+            let next = "set the allowance, so that contracts are renewed in time";
+            report.next = Some(format!("{next}{others}"));
             self.end(&mut stored, Step::Done, report, started).await
         } else {
             report.outcome = RecoveryPhase::ReadOnly;

@@ -100,6 +100,10 @@ pub struct RecoveryReport {
     pub hosts_silent: Vec<RecoveryHost>,
     /// Hosts that showed an older state than others prove they held.
     pub hosts_behind: Vec<RecoveryHost>,
+    /// Contracts of these words that another node has used beside the one whose files these are. They
+    /// are left alone; their money comes back when they end.
+    #[serde(default)]
+    pub others: Vec<RecoveryHost>,
     /// Journal position that was brought back.
     pub position: u64,
     /// Vaults brought back.

@@ -7,6 +7,8 @@
 //! everything else is on disk and is completed at the next start.
 
 mod error;
+mod lineage;
+mod outlook;
 mod upkeep;
 
 #[cfg(test)]
@@ -23,6 +25,7 @@ use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Epoch, Millis};
 
+use self::lineage::Lineage;
 use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
@@ -121,6 +124,7 @@ impl Renter {
             slabs.clone(),
         )
         .await?;
+        let lineage = Lineage::open(&book, &journal).await?;
         let upkeep = Upkeep {
             world: world.clone(),
             book: book.clone(),
@@ -129,7 +133,8 @@ impl Renter {
             contractor,
             backups: backups.clone(),
             recovery: recovery.clone(),
-            planning: Arc::default(),
+            outlook: Arc::default(),
+            lineage: Arc::new(std::sync::Mutex::new(lineage)),
         };
         if upkeep.contractor.allowance().is_none()
             && let Some(allowance) = upkeep.setting()
@@ -144,7 +149,8 @@ impl Renter {
     }
 
     /// Starts to write for words that were just created on this node: they own nothing, so nothing is
-    /// looked for. For any other words use [`Renter::recover`].
+    /// looked for until there is a first contract. Then the chain says whether another node with the same
+    /// words was first; if so, this one stops. For any other words use [`Renter::recover`].
     ///
     /// # Errors
     /// [`RenterError::Started`], [`RenterError::Recovering`].
@@ -155,8 +161,11 @@ impl Renter {
         if self.0.recovery.status().running || self.0.recovery.is_unfinished() {
             return Err(RenterError::Recovering);
         }
+        let store = self.0.world.store.as_ref();
+        Lineage::New.save(store).await.map_err(JournalError::from)?;
+        self.0.upkeep.set_lineage(Lineage::New);
         let writer = random_bytes(self.0.world.random.as_ref());
-        self.0.journal.start(Epoch { counter: 1, writer }).await?;
+        self.0.journal.start(Epoch { counter: lineage::FIRST, writer }).await?;
         Ok(())
     }
 
@@ -173,6 +182,8 @@ impl Renter {
             (None, Mode::Active) => RenterState::Active,
             (None, Mode::ReadOnly) => RenterState::ReadOnly,
         };
+        let halted = self.0.upkeep.halted();
+        let refused = self.0.upkeep.lineage().refusal().map(|error| error.to_string());
         let (vaults, files, bytes, backups) = self.0.journal.read(|state| {
             let each = state.vaults.values().map(totals);
             let (files, bytes) =
@@ -191,7 +202,8 @@ impl Renter {
             hosts: journal.hosts.len() as u64,
             head_set: journal.head_set.into_iter().map(|host| self.head_host(host)).collect(),
             settled: journal.settled as u64,
-            problem: journal.problem,
+            problem: refused.or(journal.problem),
+            lapses: self.0.upkeep.outlook().lapses(&self.0.book.live(), halted.as_deref()),
         }
     }
 
@@ -249,6 +261,7 @@ impl Renter {
     /// All live contracts.
     #[must_use]
     pub fn contracts(&self) -> Vec<ContractRow> {
+        let (outlook, halted) = (self.0.upkeep.outlook(), self.0.upkeep.halted());
         let rows = self.0.book.live().into_iter().map(|contract| {
             let revision = contract.revision().revision;
             ContractRow {
@@ -260,6 +273,8 @@ impl Renter {
                 funds: contract.terms().funds,
                 spent: contract.voucher_total(),
                 duration: contract.terms().duration().0,
+                ends: contract.ends().0,
+                renewal: outlook.renewal(&contract, halted.as_deref()),
             }
         });
         rows.collect()
@@ -549,7 +564,7 @@ impl Renter {
         amount: Amount,
     ) -> Result<TransactionId, RenterError> {
         // The contractor's transactions use the same account's numbers.
-        let _planning = self.0.upkeep.planning.lock().await;
+        let _turn = self.0.upkeep.contractor.turn().await;
         let chain = &self.0.world.chain;
         let key = self.0.keys.account(self.0.upkeep.contractor.account());
         let account = chain.account(&key.public()).await?;
@@ -563,6 +578,7 @@ impl Renter {
             account: key.public(),
             nonce: account.nonce,
             fee,
+            valid_until: TransactionBody::ALWAYS,
             action: Action::Transfer { to, amount },
         };
         let id = chain.submit(Transaction::signed(body, &[&key])).await?;

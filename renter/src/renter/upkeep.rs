@@ -1,17 +1,20 @@
 //! What a renter does by itself: contracts, hosts left behind, backups not completed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use samara_protocol::encoding;
 use samara_protocol::journal::{Change, HostIndex};
+use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Millis};
 
+use super::lineage::{self, Lineage};
+use super::outlook::Outlook;
 use crate::backup::Backups;
 use crate::contract::{
     Allowance, BookError, ContractBook, Contractor, ContractorError, HostRegistry, Plan,
-    StepOutcome,
+    StepOutcome, Turn, plan,
 };
 use crate::journal::Journal;
 use crate::progress::Silent;
@@ -35,26 +38,64 @@ pub(super) struct Upkeep {
     pub(super) contractor: Contractor,
     pub(super) backups: Backups,
     pub(super) recovery: Recovery,
-    /// One plan at a time.
-    pub(super) planning: Arc<tokio::sync::Mutex<()>>,
+    /// What the last plan promised. A leaf, held for no call.
+    pub(super) outlook: Arc<Mutex<Outlook>>,
+    /// Whose the words are. A leaf, held for no call.
+    pub(super) lineage: Arc<Mutex<Lineage>>,
 }
 
-/// Numbers hosts: the table goes ahead, and the journal follows with its next round.
-struct Registry<'a>(&'a ContractBook);
+/// Admits contracts, and numbers hosts: the table goes ahead, and the journal follows with its next
+/// round.
+struct Registry<'a>(&'a Upkeep);
 
 #[async_trait]
 impl HostRegistry for Registry<'_> {
+    async fn admit(&self, contract: &Contract) -> Result<(), ContractorError> {
+        let upkeep = self.0;
+        if upkeep.lineage() == Lineage::New {
+            let Upkeep { book, contractor, journal, recovery, .. } = upkeep;
+            let check = lineage::Check { book, contractor, journal, recovery };
+            let decided = check.decide(contract).await?;
+            *lock(&upkeep.lineage) = decided;
+        }
+        upkeep.lineage().refusal().map_or(Ok(()), Err)
+    }
+
     async fn register(&self, host: PublicKey, operator: String) -> Result<HostIndex, BookError> {
-        let index = match self.0.index_of(&host) {
+        let book = &self.0.book;
+        let index = match book.index_of(&host) {
             Some(index) => index,
-            None => self.0.next_index()?,
+            None => book.next_index()?,
         };
-        self.0.add_host(index, host, operator).await?;
+        book.add_host(index, host, operator).await?;
         Ok(index)
     }
 }
 
 impl Upkeep {
+    pub(super) fn lineage(&self) -> Lineage {
+        *lock(&self.lineage)
+    }
+
+    pub(super) fn set_lineage(&self, lineage: Lineage) {
+        *lock(&self.lineage) = lineage;
+    }
+
+    pub(super) fn outlook(&self) -> Outlook {
+        lock(&self.outlook).clone()
+    }
+
+    /// Why this node renews no contract at all, if it does not.
+    pub(super) fn halted(&self) -> Option<String> {
+        match self.journal.check_writable() {
+            Err(error) => Some(format!("this node does not write: {error}")),
+            Ok(()) if self.contractor.allowance().is_none() => {
+                Some("no allowance is set: nothing may be spent on it".into())
+            }
+            Ok(()) => None,
+        }
+    }
+
     /// Looks after everything, again and again.
     pub(super) async fn run(self, interval: Millis) {
         loop {
@@ -103,10 +144,13 @@ impl Upkeep {
 
     /// Plans and acts on contracts within the allowance.
     pub(super) async fn keep_contracts(&self) -> Result<AllowanceReport, ContractorError> {
-        let _planning = self.planning.lock().await;
-        let registry = Registry(&self.book);
+        let turn = self.contractor.turn().await;
+        let registry = Registry(self);
         self.contractor.resume(&registry).await?;
-        let plan = self.contractor.plan().await?;
+        let sight = self.contractor.sight().await?;
+        let plan = plan(&sight);
+        let mut outlook = Outlook::of(&sight, &plan);
+        *lock(&self.outlook) = outlook.clone();
         let mut report = AllowanceReport {
             spend: plan.spend,
             balance: plan.balance,
@@ -124,7 +168,13 @@ impl Upkeep {
             })
             .collect();
         if !plan.steps.is_empty() {
-            for outcome in self.apply(plan, &registry).await? {
+            let outcomes = self.apply(&turn, plan.clone(), &registry).await;
+            match &outcomes {
+                Ok(outcomes) => outlook.note(&sight, outcomes),
+                Err(error) => outlook.note_all(&sight, &plan, error),
+            }
+            *lock(&self.outlook) = outlook;
+            for outcome in outcomes? {
                 match outcome.result {
                     Ok(_) => report.done.push(outcome.step.to_string()),
                     Err(error) => report.failed.push(format!("{}: {error}", outcome.step)),
@@ -139,10 +189,11 @@ impl Upkeep {
     /// and again: never are many slots empty at one time.
     async fn apply(
         &self,
+        turn: &Turn,
         plan: Plan,
         registry: &Registry<'_>,
     ) -> Result<Vec<StepOutcome>, ContractorError> {
-        let applying = Box::pin(self.contractor.apply(plan, registry));
+        let applying = Box::pin(self.contractor.carry_out(turn, plan, registry));
         tokio::pin!(applying);
         loop {
             tokio::select! {
@@ -175,10 +226,18 @@ impl Upkeep {
     /// After a recovery: pays from the epoch's own account, cuts slabs as the owner had wanted.
     pub(super) async fn follow_recovery(&self) -> Result<(), ContractorError> {
         self.contractor.use_account(self.journal.status().account).await?;
+        // The words' contracts were read from the chain: whoever was first does not matter any more.
+        Lineage::Settled.save(self.world.store.as_ref()).await?;
+        *lock(&self.lineage) = Lineage::Settled;
         if let Some(allowance) = self.contractor.allowance().or_else(|| self.setting()) {
             self.slabs.set_redundancy(allowance.redundancy);
         }
         self.journal.refresh().await;
         Ok(())
     }
+}
+
+fn lock<T>(leaf: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Values are replaced whole.
+    leaf.lock().unwrap_or_else(PoisonError::into_inner)
 }

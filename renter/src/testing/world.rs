@@ -89,6 +89,8 @@ struct ChainInner {
     included: BTreeMap<TransactionId, Height>,
     hosts: Vec<PublicKey>,
     blocks: Vec<ScannedBlock>,
+    /// Transactions that were taken and are in no block, while they are held back.
+    held: Option<Vec<Transaction>>,
 }
 
 impl TestChain {
@@ -100,6 +102,7 @@ impl TestChain {
             included: BTreeMap::new(),
             hosts: Vec::new(),
             blocks: Vec::new(),
+            held: None,
         };
         Self { genesis, inner: Mutex::new(inner) }
     }
@@ -132,6 +135,17 @@ impl TestChain {
     /// Makes an empty block so much later.
     pub(crate) fn pass(&self, span: Millis) {
         self.block(span, None).unwrap();
+    }
+
+    /// Takes transactions from now on and puts them into no block.
+    pub(crate) fn hold(&self) {
+        self.inner.lock().unwrap().held = Some(Vec::new());
+    }
+
+    /// Hands in what was held back, each in a block of its own.
+    pub(crate) fn release(&self) -> Vec<Result<Height, ChainError>> {
+        let held = self.inner.lock().unwrap().held.take().unwrap_or_default();
+        held.into_iter().map(|transaction| self.block(Millis(1), Some(transaction))).collect()
     }
 
     fn block(&self, span: Millis, transaction: Option<Transaction>) -> Result<Height, ChainError> {
@@ -172,7 +186,8 @@ impl TestChain {
         let nonce = self.account_of(&account).nonce;
         let genesis = self.genesis.hash();
         let fee = self.genesis.parameters.minimum_fee;
-        let body = TransactionBody { genesis, account, nonce, fee, action };
+        let valid_until = TransactionBody::ALWAYS;
+        let body = TransactionBody { genesis, account, nonce, fee, valid_until, action };
         let keys: Vec<&SecretKey> = std::iter::once(key).chain(others.iter().copied()).collect();
         self.block(Millis(1), Some(Transaction::signed(body, &keys))).unwrap();
     }
@@ -223,6 +238,10 @@ impl ChainView for TestChain {
 
     async fn submit(&self, transaction: Transaction) -> Result<TransactionId, ChainError> {
         let id = transaction.id();
+        if let Some(held) = &mut self.inner.lock().unwrap().held {
+            held.push(transaction);
+            return Ok(id);
+        }
         self.block(Millis(1), Some(transaction)).map(|_| id)
     }
 

@@ -1,7 +1,7 @@
 //! The recovery scan: a synthetic chain, served by a peer over loopback, read by a light client.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -75,7 +75,7 @@ pub async fn run(blocks: u64, foreign: u64, rounds: usize) -> anyhow::Result<Rep
         anyhow::ensure!(found as u64 == OWN, "the scan found {found} of {OWN} contracts");
         rates.push(blocks as f64 / seconds);
         processor.push((processor_seconds() - before) / blocks as f64 * 1e6);
-        light.shutdown();
+        light.shutdown().await;
         transport.shutdown().await;
         task.join().await?;
     }
@@ -98,11 +98,9 @@ async fn scan(
     loop {
         match scan.next() {
             Need::Tip => {
-                scan.supply_tip(light.tip().await?, now)?;
                 // The light client may not have asked its peer yet.
-                if scan.next() == Need::Tip {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
+                light.watch().wait_for(|status| status.contacted).await?;
+                scan.supply_tip(light.tip().await?, now)?;
             }
             Need::Batch { from, limit } => {
                 let blocks = light.batch(from, limit).await?;

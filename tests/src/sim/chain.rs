@@ -165,7 +165,8 @@ impl SimChain {
             self.read::<Account>(&inner, &StateKey::Account(account)).unwrap_or_default().nonce;
         let fee = self.0.genesis.parameters.minimum_fee;
         let genesis = self.0.genesis.hash();
-        let body = TransactionBody { genesis, account, nonce, fee, action };
+        let valid_until = TransactionBody::ALWAYS;
+        let body = TransactionBody { genesis, account, nonce, fee, valid_until, action };
         let keys: Vec<&SecretKey> = std::iter::once(key).chain(others.iter().copied()).collect();
         let transaction = Transaction::signed(body, &keys);
         let id = transaction.id();

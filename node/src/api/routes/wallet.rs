@@ -133,6 +133,7 @@ async fn transfer(
         account: from.public(),
         nonce: account.nonce,
         fee: light.genesis().parameters.minimum_fee,
+        valid_until: TransactionBody::ALWAYS,
         action: Action::Transfer { to, amount },
     };
     let id = light.submit(Transaction::signed(body, &[from])).await.map_err(failed)?;

@@ -18,7 +18,8 @@ use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, ChainTime, Height};
 use zeroize::Zeroizing;
 
-use super::{Chain, ChainApplication, Clock, Limits};
+use super::{Chain, ChainApplication, Limits};
+use crate::clock::Clock;
 use crate::consensus::{Application as _, Undecided};
 
 const START: ChainTime = ChainTime(1_000_000);
@@ -57,7 +58,8 @@ fn fee() -> Amount {
 
 fn body(genesis: &Genesis, from: &SecretKey, nonce: u64, action: Action) -> TransactionBody {
     let (genesis, account) = (genesis.hash(), from.public());
-    TransactionBody { genesis, account, nonce, fee: fee(), action }
+    let valid_until = TransactionBody::ALWAYS;
+    TransactionBody { genesis, account, nonce, fee: fee(), valid_until, action }
 }
 
 fn transfer(genesis: &Genesis, from: &SecretKey, nonce: u64, to: PublicKey) -> Transaction {

@@ -11,8 +11,8 @@ use crate::units::{Amount, Millis};
 
 fn body(world: &World, action: Action) -> TransactionBody {
     let account = secret(50).public();
-    let _ = world;
-    TransactionBody { genesis: GENESIS, account, nonce: 0, fee: Amount(1), action }
+    let valid_until = world.facts.now.plus(Millis::seconds(100));
+    TransactionBody { genesis: GENESIS, account, nonce: 0, fee: Amount(1), valid_until, action }
 }
 
 fn agree(world: &World, body: TransactionBody) -> Result<Signature, Refusal> {
@@ -111,6 +111,28 @@ fn collateral_is_never_promised_twice() {
     world.pass(Millis::seconds(300));
     form(&world, other_terms(&world, 23)).unwrap();
     assert_eq!(world.host.sweep(world.facts.now).unwrap().agreements, 3);
+}
+
+#[test]
+fn agreements_last_a_short_while_and_count_until_their_end() {
+    let mut world = World::new();
+    let action = || Action::FormContract(Box::new(other_terms(&World::new(), 20)));
+    let mut long = body(&world, action());
+    for until in [world.facts.now, world.facts.now.plus(Millis(300_001)), TransactionBody::ALWAYS] {
+        long.valid_until = until;
+        let refused = agree(&world, long.clone());
+        assert!(matches!(refused, Err(Refusal::Terms(_))), "{until:?}: {refused:?}");
+    }
+    // A second, shorter agreement on the same contract does not end the first one's time.
+    world.facts.balance = Amount(1_000_000);
+    long.valid_until = world.facts.now.plus(Millis::seconds(300));
+    agree(&world, long.clone()).unwrap();
+    long.valid_until = world.facts.now.plus(Millis(1));
+    agree(&world, long).unwrap();
+    world.pass(Millis::seconds(299));
+    assert!(matches!(form(&world, other_terms(&world, 21)), Err(Refusal::Terms(_))));
+    world.pass(Millis::seconds(1));
+    form(&world, other_terms(&world, 21)).unwrap();
 }
 
 #[test]

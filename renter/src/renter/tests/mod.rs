@@ -1,4 +1,5 @@
 //! The whole renter over real hosts.
 
+mod lineage;
 mod recovery;
 mod vaults;

@@ -3,19 +3,25 @@
 //! Kept in memory and in the renter's store below `contract/`. All of it is a cache: the host table
 //! is in the head, contracts are on the chain, revisions at the hosts.
 
+mod error;
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use samara_protocol::contract::{ContractId, ContractTerms, Revision, SignedRevision};
-use samara_protocol::encoding::{self, DecodeError};
+pub use error::BookError;
+use rows::HostRecord;
+pub(super) use rows::LiveRecord;
+pub use rows::{Adoption, BookSnapshot, ContractSnapshot, HostRow, HostSnapshot, RolledBack};
+use samara_protocol::contract::{ContractId, Revision, SignedRevision};
+use samara_protocol::encoding;
 use samara_protocol::hash::ContractNonce;
 use samara_protocol::host::message::ContractStatus;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::ledger::state::Contract;
-use samara_protocol::signature::{PublicKey, Signature};
-use samara_protocol::units::{Amount, ChainTime};
-use serde::{Deserialize, Serialize};
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::Amount;
 
 use super::commit::CommitQueue;
 use super::handle::{ContractHandle, Live};
@@ -31,170 +37,6 @@ const LIVE: &[u8] = b"contract/live/";
 const HEALTH: &[u8] = b"contract/health/";
 /// Rows read from the store at once.
 const PAGE: usize = 256;
-
-/// Why the table could not be read or changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BookError {
-    /// The renter's store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A row of the store does not decode.
-    #[error("the contract table is damaged: {0}")]
-    Damaged(#[from] DecodeError),
-    /// A number that is taken by another host.
-    #[error("host number {index} is taken by {taken}, not {host}",
-        index = .index.0, taken = .taken.short(), host = .host.short())]
-    IndexTaken {
-        /// The number.
-        index: HostIndex,
-        /// Who has it.
-        taken: PublicKey,
-        /// Who was to get it.
-        host: PublicKey,
-    },
-    /// A contract with a host that has no number yet.
-    #[error("host {host} has no number in the table", host = .host.short())]
-    UnknownHost {
-        /// The host.
-        host: PublicKey,
-    },
-    /// A contract whose key does not derive from its nonce: somebody else's.
-    #[error("contract {contract} does not belong to these words", contract = .contract.short())]
-    Foreign {
-        /// The contract.
-        contract: ContractId,
-    },
-    /// A status that is not signed by both sides.
-    #[error("the status of contract {contract} is not signed by both sides",
-        contract = .contract.short())]
-    Unsigned {
-        /// The contract.
-        contract: ContractId,
-    },
-    /// All 65,536 host numbers are given out.
-    #[error("the host table is full")]
-    Full,
-}
-
-/// A host of the table as people and the journal see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostRow {
-    /// Its number.
-    pub index: HostIndex,
-    /// Its key.
-    pub host: PublicKey,
-    /// Who runs it, as it said when it was added.
-    pub operator: String,
-    /// The live contract with it.
-    pub contract: Option<ContractId>,
-}
-
-/// The whole table, for the head.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BookSnapshot {
-    /// Hosts, ordered by number.
-    pub hosts: Vec<HostSnapshot>,
-}
-
-/// One host in a [`BookSnapshot`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostSnapshot {
-    /// Its number.
-    pub index: HostIndex,
-    /// Its key.
-    pub host: PublicKey,
-    /// Who runs it.
-    pub operator: String,
-    /// The live contract with it.
-    pub contract: Option<ContractSnapshot>,
-}
-
-/// One contract in a [`BookSnapshot`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContractSnapshot {
-    /// Nonce from which its key derives.
-    pub nonce: ContractNonce,
-    /// Its latest doubly signed revision.
-    pub revision: SignedRevision,
-    /// Highest voucher total signed.
-    pub voucher_total: Amount,
-    /// Contracts under whose ids the host files descriptors, see [`ContractHandle::slab_tags`].
-    pub labels: Vec<ContractId>,
-}
-
-/// A contract that was found on the chain and taken over.
-#[derive(Clone, Debug)]
-pub struct Adoption {
-    /// The contract.
-    pub handle: ContractHandle,
-    /// What the host has lost or hides, if it shows less than the head knew.
-    pub rolled_back: Option<RolledBack>,
-}
-
-/// A host shows an older revision than one that it has signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RolledBack {
-    /// The host.
-    pub host: PublicKey,
-    /// The revision that the head knew.
-    pub known: Revision,
-    /// The revision that the host shows.
-    pub shown: Revision,
-}
-
-/// A live contract as it is stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct LiveRecord {
-    pub(super) nonce: ContractNonce,
-    pub(super) terms: ContractTerms,
-    /// What the chain formed, or the latest that it had seen when the contract was taken over.
-    pub(super) formed: Revision,
-    pub(super) revision: SignedRevision,
-    /// A revision that was about to be sent when this was written.
-    pub(super) pending: Option<(Revision, Signature)>,
-    pub(super) voucher_total: Amount,
-    /// When its last period ends.
-    pub(super) ends: ChainTime,
-    /// See [`ContractHandle::slab_tags`]; never empty.
-    pub(super) labels: Vec<ContractId>,
-}
-
-impl LiveRecord {
-    fn new(
-        contract: &Contract,
-        revision: SignedRevision,
-        voucher_total: Amount,
-        labels: Vec<ContractId>,
-    ) -> Self {
-        Self {
-            nonce: contract.terms.nonce,
-            terms: contract.terms.clone(),
-            formed: contract.revision,
-            revision,
-            pending: None,
-            voucher_total,
-            ends: contract.ends(),
-            labels,
-        }
-    }
-
-    pub(super) fn key(index: HostIndex) -> Vec<u8> {
-        [LIVE, &index.0.to_be_bytes()].concat()
-    }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        encoding::encode(self)
-    }
-}
-
-/// A host as it is stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct HostRecord {
-    host: PublicKey,
-    operator: String,
-    /// What a restored head knew of the contract, until it is adopted.
-    known: Option<ContractSnapshot>,
-}
 
 struct Row {
     record: HostRecord,

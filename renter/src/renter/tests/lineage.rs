@@ -1,0 +1,146 @@
+//! Two nodes that start with the same new words.
+
+use samara_protocol::units::{Amount, Millis};
+
+use crate::progress::Silent;
+use crate::recovery::{RecoveryOptions, RecoveryPhase};
+use crate::rows::{RenewalState, RenterState};
+use crate::testing::world::Bench;
+use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config};
+use crate::vault::Conflict;
+use crate::world::{Store, Write};
+
+async fn recover(node: &Node) -> crate::recovery::RecoveryReport {
+    node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_chain_decides_whose_new_words_they_are() {
+    let bench = Bench::empty(8).await;
+    // A folder was copied before its first start: both nodes believe that the words are new.
+    let (first, second) = (Node::blank(&bench).await, Node::blank(&bench).await);
+    first.renter.start_fresh().await.unwrap();
+    second.renter.start_fresh().await.unwrap();
+    first.renter.set_allowance(allowance(&bench)).await.unwrap();
+    let report = second.renter.set_allowance(allowance(&bench)).await.unwrap();
+    assert_eq!((report.done.len(), report.failed.len()), (0, 8));
+    assert!(report.failed[0].contains("recover to take over"), "{report:?}");
+    let status = second.renter.status();
+    assert!(matches!(status.state, RenterState::Fenced { .. }), "{status:?}");
+    assert!(status.problem.unwrap().contains("another node has put these words to use"));
+    assert_eq!(second.renter.create_vault("x").await.unwrap_err().code(), "fenced");
+
+    // The owner goes on, with contracts formed after the other's as well.
+    first.files.put("/home/a", b"mine", 10);
+    first.put("/home", "home").await;
+    first.renter.upkeep().await;
+    assert_eq!(first.renter.status().state, RenterState::Active);
+
+    // The second knows it after a restart, forms nothing more, and can recover.
+    let (store, files) = (second.store.clone(), second.files.clone());
+    second.lose().await;
+    let second = Node::with(&bench, store, files, config()).await;
+    second.renter.upkeep().await;
+    assert!(matches!(second.renter.status().state, RenterState::Fenced { .. }));
+    assert!(second.renter.contracts().is_empty());
+    let report = recover(&second).await;
+    assert_eq!((report.outcome.clone(), report.files), (RecoveryPhase::Done, 1), "{report:?}");
+    assert_eq!(report.others.len(), 8, "its own empty contracts are named: {report:?}");
+    assert!(report.next.unwrap().contains("left alone"));
+    second.renter.upkeep().await;
+    assert_eq!(second.renter.contracts().len(), 8);
+    second.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(second.files.bytes("/back/a"), Some(b"mine".to_vec()));
+    second.renter.create_vault("more").await.unwrap();
+    assert_eq!(second.renter.status().problem, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_before_its_check_makes_it_at_its_next_start() {
+    let bench = Bench::empty(8).await;
+    let first = Node::fresh(&bench).await;
+    let store = MortalStore::immortal();
+    let blank = Node::with(&bench, store.clone(), MemoryFiles::default(), config()).await;
+    blank.renter.start_fresh().await.unwrap();
+    // Its contracts reach the chain, and it dies before it has looked.
+    bench.chain.hold();
+    let report = blank.renter.set_allowance(allowance(&bench)).await.unwrap();
+    assert_eq!(report.failed.len(), 8);
+    blank.lose().await;
+    assert!(bench.chain.release().iter().all(Result::is_ok));
+    let second = Node::with(&bench, store, MemoryFiles::default(), config()).await;
+    second.renter.upkeep().await;
+    assert!(matches!(second.renter.status().state, RenterState::Fenced { .. }));
+    assert_eq!(second.renter.create_vault("x").await.unwrap_err().code(), "fenced");
+    first.renter.create_vault("x").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_journals_of_one_seed_are_never_mixed() {
+    let bench = Bench::empty(8).await;
+    let first = Node::fresh(&bench).await;
+    first.files.put("/home/a", b"first", 10);
+    first.put("/home", "home").await;
+    // A second node that never asks the chain, as an older version would not.
+    let store = MortalStore::immortal();
+    let careless = Node::with(&bench, store.clone(), MemoryFiles::default(), config()).await;
+    careless.renter.start_fresh().await.unwrap();
+    careless.lose().await;
+    store.commit(vec![Write::Delete(b"renter/lineage".to_vec())]).await.unwrap();
+    let careless = Node::with(&bench, store, MemoryFiles::default(), config()).await;
+    careless.renter.set_allowance(allowance(&bench)).await.unwrap();
+    for number in 0..3 {
+        careless.files.put(&format!("/other/{number}"), b"second", 10);
+        careless.put("/other", "other").await;
+    }
+    let theirs: Vec<String> =
+        careless.renter.contracts().into_iter().map(|row| row.contract).collect();
+
+    let node = Node::blank(&bench).await;
+    let report = recover(&node).await;
+    assert_eq!((report.outcome.clone(), report.files), (RecoveryPhase::Done, 1), "{report:?}");
+    let mut named: Vec<String> = report.others.iter().map(|row| row.contract.clone()).collect();
+    named.sort();
+    let mut expected = theirs.clone();
+    expected.sort();
+    assert_eq!(named, expected);
+    assert!(report.others[0].reason.contains("another node's journal"), "{report:?}");
+    let ours = node.renter.contracts();
+    assert!(ours.iter().all(|row| !theirs.contains(&row.contract)));
+    assert_eq!(node.renter.vaults().len(), 1);
+    // The other journal's hosts promised nothing, so that node still has what it stored.
+    careless.renter.create_vault("still").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_sees_what_lapses_and_when() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    assert_eq!(node.renter.status().lapses, vec![]);
+    let rows = node.renter.contracts();
+    assert!(
+        rows.iter().all(|row| matches!(row.renewal, RenewalState::Planned { from }
+        if from < row.ends)),
+        "{rows:?}"
+    );
+    // The money is sent away: nothing is left to renew with.
+    let elsewhere = crate::testing::world::secret(77).public();
+    let fee = Amount(bench.world.chain.genesis().parameters.minimum_fee.0);
+    let left = node.renter.wallet().await.unwrap().balance.saturating_sub(fee);
+    node.renter.transfer(elsewhere, left).await.unwrap();
+    node.renter.upkeep().await;
+    let lapses = node.renter.status().lapses;
+    assert_eq!(lapses.len(), 8);
+    assert!(lapses[0].reason.contains("the account has"), "{lapses:?}");
+    assert!(lapses.windows(2).all(|pair| pair[0].ends <= pair[1].ends));
+    assert!(node.renter.contracts().iter().all(|row| row.ends == lapses[0].ends || row.ends > 0));
+
+    // A recovered node has no allowance: everything lapses until its owner sets one.
+    node.lose().await;
+    let node = Node::blank(&bench).await;
+    assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
+    let lapses = node.renter.status().lapses;
+    assert_eq!(lapses.len(), 8);
+    assert!(lapses[0].reason.contains("no allowance is set"), "{lapses:?}");
+    bench.chain.pass(Millis(1));
+}
