@@ -5,6 +5,7 @@
 //! proofs, announces, sweeps) and [`Scrubber`] (reads every sector again, slowly).
 
 mod config;
+mod direct;
 pub(crate) mod group;
 mod prover;
 mod role;

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,7 @@ use samara_protocol::sector::{SectorEntry, SectorSize};
 use samara_protocol::signature::PublicKey;
 
 use super::config::VolumeConfig;
+use super::direct::Scratch;
 use super::group::Group;
 use crate::data::write_private;
 use crate::database::is_full;
@@ -89,7 +90,7 @@ impl Owner {
 }
 
 /// How a sector's bytes get into a file, durably.
-type WriteFile = fn(&Path, &[u8]) -> io::Result<()>;
+type WriteFile = fn(&Scratch, &Path, &[u8]) -> io::Result<()>;
 
 /// All volumes of a host.
 #[derive(Debug)]
@@ -98,6 +99,7 @@ pub struct Volumes {
     volumes: Vec<Volume>,
     index: Mutex<BTreeMap<SectorRoot, Place>>,
     next_temporary: AtomicU64,
+    scratch: Scratch,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -186,8 +188,13 @@ impl Volumes {
                 syncs: Group::new(),
             });
         }
-        let (index, next_temporary) = (Mutex::new(index), AtomicU64::new(0));
-        Ok(Self { write_file: write_synced, volumes, index, next_temporary })
+        Ok(Self {
+            write_file: Scratch::write,
+            volumes,
+            index: Mutex::new(index),
+            next_temporary: AtomicU64::new(0),
+            scratch: Scratch::default(),
+        })
     }
 
     /// Writes files another way: as a full disk does.
@@ -250,7 +257,8 @@ impl Volumes {
 
     fn write(&self, volume: usize, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        self.volumes[volume].write(self.write_file, number, root, data)
+        let write = |path: &Path| (self.write_file)(&self.scratch, path, data);
+        self.volumes[volume].write(write, number, root, data.len())
     }
 
     /// Bytes of a sector; fewer where its file is too short, nothing if there is no such file.
@@ -264,16 +272,11 @@ impl Volumes {
         length: u32,
     ) -> Result<Option<Vec<u8>>, HostStoreError> {
         let Some(path) = self.path(root) else { return Ok(None) };
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("open a sector", &path)(error)),
-        };
-        let mut data = Vec::with_capacity(length as usize);
-        file.seek(SeekFrom::Start(offset.into()))
-            .and_then(|_| file.take(length.into()).read_to_end(&mut data))
-            .map_err(failed("read a sector", &path))?;
-        Ok(Some(data))
+        match self.scratch.read(&path, offset.into(), length as usize) {
+            Ok(data) => Ok(Some(data)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read a sector", &path)(error)),
+        }
     }
 
     /// Removes a sector's file, if there is one. Not durable by itself.
@@ -323,19 +326,19 @@ impl Volume {
 
     fn write(
         &self,
-        write_file: WriteFile,
+        write: impl FnOnce(&Path) -> io::Result<()>,
         number: u64,
         root: &SectorRoot,
-        data: &[u8],
+        length: usize,
     ) -> Result<(), HostStoreError> {
         let temporary = self.path.join(TEMPORARY).join(number.to_string());
         let folder = self.folder(root);
         let target = folder.join(root.to_string());
-        let written = write_file(&temporary, data).and_then(|()| fs::rename(&temporary, &target));
+        let written = write(&temporary).and_then(|()| fs::rename(&temporary, &target));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);
             if is_full(&error) {
-                return Err(HostStoreError::Full { needed: data.len() as u64, free: 0 });
+                return Err(HostStoreError::Full { needed: length as u64, free: 0 });
             }
             return Err(failed("write a sector", &target)(error));
         }
@@ -346,12 +349,6 @@ impl Volume {
             })
         })
     }
-}
-
-fn write_synced(path: &Path, data: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(data)?;
-    file.sync_all()
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

@@ -67,7 +67,9 @@ pub struct SlabPipeline {
 
 impl Drop for SlabPipeline {
     fn drop(&mut self) {
-        for slab in &self.stored {
+        // Those that have ended well meanwhile would go on to late hosts.
+        let landed = self.flying.iter_mut().filter_map(|slab| slab.outcome.try_recv().ok()?.ok());
+        for slab in landed.chain(self.stored.drain(..)) {
             slab.settled.abandon();
         }
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use samara_protocol::sector::SectorSize;
+use samara_protocol::slab::{Geometry, SlabBuffer};
 use samara_protocol::units::{Amount, Millis};
 
 use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 
+use super::buffers::largest_column;
 use super::{
     DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
 };
@@ -289,9 +291,10 @@ async fn parallel_uploads_share_revisions_and_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
     let bench = Bench::new(6).await;
+    let options = options();
     let column = SectorSize::new(64 << 10).unwrap();
-    let slab = 6 * u64::from(column.bytes());
-    let options = TransferOptions { upload_budget: 2 * slab, ..options() };
+    let geometry = Geometry::new(3, 6, column, options.frame).unwrap();
+    let slab = (SlabBuffer::memory_for(&geometry) as u64).next_multiple_of(4 << 10);
     let uploader = Uploader::new(bench.book.clone(), options);
     let downloader = Downloader::new(bench.book.clone(), options);
     bench.set(0..6, Fault::Slow(50));
@@ -304,7 +307,8 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
         }
         (pipeline.finish().await.unwrap(), pieces)
     };
-    let mut least = uploader.budget_left();
+    let all = uploader.budget_left();
+    let mut least = all;
     let watch = async {
         loop {
             bench.world.clock.sleep(Millis(10)).await;
@@ -317,14 +321,157 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
         () = watch => unreachable!(),
     };
     assert_eq!(packed.slabs.len(), 3);
-    assert_eq!(least, 0, "two slabs in flight hold the whole budget");
+    assert_eq!(least, all - 2 * slab, "two slabs are in flight, never three");
     for stored in &packed.slabs {
         stored.settled.clone().wait().await;
     }
-    assert_eq!(uploader.budget_left(), 2 * slab);
+    assert_eq!(uploader.budget_left(), all);
 
     let ranges = pieces.iter().map(|piece| packed.range(piece)).collect();
     let mut stream = downloader.stream(ranges);
+    let mut read = Vec::new();
+    while let Some(bytes) = stream.next().await.unwrap() {
+        read.extend_from_slice(&bytes);
+    }
+    assert!(read == plain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slabs_of_any_shape_fit_into_the_budget() {
+    let bench = Bench::new(1).await;
+    for (data, total) in [(1, 2), (10, 30), (29, 30), (1, 255), (128, 255), (254, 255)] {
+        let redundancy = Redundancy { data, total, margin: 1 };
+        let options = TransferOptions::new(redundancy);
+        let column = u64::from(largest_column(&options, redundancy).bytes());
+        let (data, total) = (u64::from(data), u64::from(total));
+        assert!(2 * (data + total) * column <= options.upload_budget, "{data} of {total}");
+        assert!(column == 4 << 20 || 16 * total * column > options.upload_budget);
+        let uploader = Uploader::new(bench.book.clone(), options);
+        assert_eq!(uploader.budget_left(), options.upload_budget);
+    }
+}
+
+/// A budget that is too small for two files at once: each gets its bytes through all the same.
+#[tokio::test(start_paused = true)]
+async fn pipelines_that_wait_for_each_others_plaintext_send_what_they_have() {
+    let bench = Bench::new(2).await;
+    let redundancy = Redundancy { data: 1, total: 2, margin: 0 };
+    let options = TransferOptions { upload_budget: 16 << 20, ..TransferOptions::new(redundancy) };
+    let uploader = Uploader::new(bench.book.clone(), options);
+    let all = uploader.budget_left();
+    assert_eq!(uploader.capacity(SlabClass::Data).unwrap() >> 20, 1);
+    let plain = plaintext(5 << 20);
+    let mut idle = Vec::new();
+    for _ in 0..6 {
+        // Somebody who sends a part and then nothing for a long time.
+        let mut pipeline = uploader.pipeline(SlabClass::Data);
+        pipeline.write(&plain[..3 << 19]).await.unwrap();
+        idle.push(pipeline);
+    }
+    let mut pipeline = uploader.pipeline(SlabClass::Data);
+    let pieces = pipeline.write(&plain).await.unwrap();
+    let packed = pipeline.finish().await.unwrap();
+    let mut stream = Downloader::new(bench.book.clone(), options)
+        .stream(pieces.iter().map(|piece| packed.range(piece)).collect());
+    let mut read = Vec::new();
+    while let Some(bytes) = stream.next().await.unwrap() {
+        read.extend_from_slice(&bytes);
+    }
+    assert!(read == plain);
+    drop(idle);
+    for stored in &packed.slabs {
+        stored.settled.clone().wait().await;
+    }
+    rest(&bench).await;
+    assert_eq!(uploader.budget_left(), all);
+}
+
+/// Lets every task run that can.
+async fn rest(bench: &Bench) {
+    bench.world.clock.sleep(Millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_put_stops_its_requests_and_gives_its_memory_back() {
+    let bench = Bench::new(6).await;
+    let (uploader, _) = transfer(&bench);
+    let all = uploader.budget_left();
+    let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize * 7 / 2);
+    // Acknowledged slabs whose last sector is late, slabs on their way, and one that fills.
+    for faults in [vec![0], (0..6).collect()] {
+        bench.set(0..6, Fault::None);
+        bench.set(faults, Fault::Slow(1_000_000));
+        let mut pipeline = uploader.pipeline(SlabClass::Data);
+        let write = async {
+            pipeline.write(&plain).await.unwrap();
+        };
+        tokio::select! {
+            biased;
+            () = write => {}
+            () = bench.world.clock.sleep(Millis(5_000)) => {}
+        }
+        assert!(uploader.budget_left() < all);
+        drop(pipeline);
+        rest(&bench).await;
+        assert_eq!(uploader.budget_left(), all);
+    }
+    let calls: u64 = bench.hosts.iter().map(|host| host.all_calls()).sum();
+    bench.world.clock.sleep(Millis::hours(1)).await;
+    let later: u64 = bench.hosts.iter().map(|host| host.all_calls()).sum();
+    assert_eq!(calls, later, "nobody is called any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_download_stops_its_requests_and_gives_its_memory_back() {
+    let bench = Bench::new(6).await;
+    let (uploader, downloader) = transfer(&bench);
+    let length = uploader.capacity(SlabClass::Data).unwrap();
+    let plain = plaintext(length as usize);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    let range = super::SlabRange { record: Arc::new(stored.record), offset: 0, length };
+    let ranges = || vec![range.clone(), range.clone(), range.clone()];
+    let all = downloader.budget_left();
+    // One that nobody reads from goes on holding what it asked for, and others go on reading.
+    let mut paused = downloader.stream(ranges());
+    let first = paused.next().await.unwrap().unwrap();
+    assert!(first == plain[..first.len()]);
+    assert!(downloader.budget_left() < all);
+    let mut other = downloader.stream(ranges());
+    let mut read = 0;
+    while let Some(bytes) = other.next().await.unwrap() {
+        read += bytes.len();
+    }
+    assert_eq!(read, 3 * plain.len());
+    drop(paused);
+    bench.set(0..6, Fault::Slow(1_000_000));
+    let mut late = downloader.stream(ranges());
+    tokio::select! {
+        biased;
+        _ = late.next() => unreachable!(),
+        () = bench.world.clock.sleep(Millis(100)) => {}
+    }
+    drop(late);
+    rest(&bench).await;
+    assert_eq!(downloader.budget_left(), all);
+    let calls: u64 = bench.hosts.iter().map(|host| host.all_calls()).sum();
+    bench.world.clock.sleep(Millis::hours(1)).await;
+    assert_eq!(calls, bench.hosts.iter().map(|host| host.all_calls()).sum::<u64>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_without_room_in_the_budget_go_on_in_small_pieces() {
+    let bench = Bench::new(6).await;
+    let (uploader, _) = transfer(&bench);
+    let downloader = Downloader::new(
+        bench.book.clone(),
+        TransferOptions { download_budget: 4 << 10, ..options() },
+    );
+    let length = uploader.capacity(SlabClass::Data).unwrap();
+    let plain = plaintext(length as usize);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    let range = super::SlabRange { record: Arc::new(stored.record), offset: 0, length };
+    let mut stream = downloader.stream(vec![range]);
     let mut read = Vec::new();
     while let Some(bytes) = stream.next().await.unwrap() {
         read.extend_from_slice(&bytes);

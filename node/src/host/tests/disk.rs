@@ -189,7 +189,7 @@ fn a_full_disk_under_the_sectors_is_a_typed_refusal_and_leaves_nothing() {
     let (kept, bytes) = data(1, 1_024);
     store.put_sector(&kept, &bytes, &[]).unwrap();
     let free = store.space().free;
-    store.volumes_mut().write_files_with(|path, data| {
+    store.volumes_mut().write_files_with(|_, path, data| {
         fs::write(path, &data[..data.len() / 2])?;
         Err(std::io::Error::from_raw_os_error(libc::ENOSPC))
     });
@@ -200,7 +200,7 @@ fn a_full_disk_under_the_sectors_is_a_typed_refusal_and_leaves_nothing() {
     assert_eq!(store.stored(), Ok(vec![kept]));
     let temporary = fs::read_dir(folder.path().join("volume 0/tmp")).unwrap();
     assert_eq!(temporary.count(), 0);
-    store.volumes_mut().write_files_with(|path, data| fs::write(path, data));
+    store.volumes_mut().write_files_with(|_, path, data| fs::write(path, data));
     store.put_sector(&refused, &more, &[]).unwrap();
     assert_eq!(store.read_sector(&refused.root, 0, 1_024), Ok(Some(more)));
 }
