@@ -12,7 +12,6 @@
 //! | [`store`], [`memory`] | what is kept, and a store in memory for tests and simulations |
 
 mod agree;
-pub mod announcement;
 mod commit;
 pub mod core;
 mod head;
@@ -25,6 +24,7 @@ pub mod store;
 mod tests;
 pub mod upkeep;
 
+pub use crate::contract::announcement;
 pub use announcement::{HostAnnouncement, Prices, SignedPrices};
 pub use core::{ChainFacts, Host, HostRules};
 pub use memory::MemoryStore;
