@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 /// the renter may start without a recovery. Removed once it has.
 pub const NEW_WORDS: &str = "new-words";
 
+/// Name of the empty file that says: this node's validator key has never voted anywhere, so it may vote
+/// at once. Written where words are drawn; removed once the node votes.
+pub const NEW_VALIDATOR: &str = "new-validator";
+
 /// Version of the folder's layout written by this program.
 pub const VERSION: u32 = 1;
 

@@ -14,15 +14,18 @@
 //! | [`transport`] | connections to other nodes |
 //! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
+//! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
 pub mod api;
 pub mod chain;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod consensus;
 pub mod daemon;
 pub mod data;
+pub mod database;
 pub mod demo;
 pub mod host;
 pub mod light;

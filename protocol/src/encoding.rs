@@ -11,6 +11,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub mod payload;
+
 /// Why bytes are not a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

@@ -3,10 +3,12 @@
 //! The version is of the whole set of messages. A node refuses versions that it does not know instead
 //! of misreading them. Message bytes are bounded by the transport before they come here.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::chain::query::{ChainRequest, ChainResponse};
-use crate::encoding::{self, DecodeError};
+use crate::encoding::DecodeError;
+use crate::encoding::payload::{decode_shared, encode_parts};
 use crate::host::message::{HostRequest, HostResponse};
 
 /// Version of the messages between nodes, the first byte of each.
@@ -56,11 +58,21 @@ impl NodeRequest {
         to_bytes(self)
     }
 
-    /// Reads what was received.
+    /// The bytes that are sent, in parts; a sector's bytes are not copied.
+    #[must_use]
+    pub fn to_parts(&self) -> Vec<Bytes> {
+        let payload = match self {
+            Self::Host(request) => request.payload(),
+            Self::Chain(_) => None,
+        };
+        encode_parts(vec![WIRE_VERSION], self, payload)
+    }
+
+    /// Reads what was received. A sector's bytes share its memory.
     ///
     /// # Errors
     /// [`WireError`] for an unknown version and for malformed bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self, WireError> {
         from_bytes(bytes)
     }
 }
@@ -83,11 +95,21 @@ impl NodeResponse {
         to_bytes(self)
     }
 
-    /// Reads what was received.
+    /// The bytes that are sent, in parts; a range's bytes are not copied.
+    #[must_use]
+    pub fn to_parts(&self) -> Vec<Bytes> {
+        let payload = match self {
+            Self::Host(response) => response.payload(),
+            Self::Chain(_) | Self::Refused(_) => None,
+        };
+        encode_parts(vec![WIRE_VERSION], self, payload)
+    }
+
+    /// Reads what was received. A range's bytes share its memory.
     ///
     /// # Errors
     /// [`WireError`] for an unknown version and for malformed bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self, WireError> {
         from_bytes(bytes)
     }
 }
@@ -98,17 +120,18 @@ fn to_bytes<T: Serialize>(message: &T) -> Vec<u8> {
         .expect("invariant: all encoded types have known lengths")
 }
 
-fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    match bytes.split_first() {
+fn from_bytes<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, WireError> {
+    match bytes.first() {
         None => Err(WireError::Empty),
-        Some((&WIRE_VERSION, body)) => Ok(encoding::decode(body)?),
-        Some((&theirs, _)) => Err(WireError::Version { theirs }),
+        Some(&WIRE_VERSION) => Ok(decode_shared(&bytes.slice(1..))?),
+        Some(&theirs) => Err(WireError::Version { theirs }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding;
     use crate::units::Height;
 
     #[test]
@@ -116,9 +139,10 @@ mod tests {
         let request = NodeRequest::Chain(ChainRequest::Tip { above: Some(Height(7)) });
         let bytes = request.to_bytes();
         assert_eq!(bytes[0], WIRE_VERSION);
-        assert_eq!(NodeRequest::from_bytes(&bytes), Ok(request));
+        assert_eq!(request.to_parts().concat(), bytes);
+        assert_eq!(NodeRequest::from_bytes(&bytes.into()), Ok(request));
         let response = NodeResponse::Refused("no host here".to_owned());
-        assert_eq!(NodeResponse::from_bytes(&response.to_bytes()), Ok(response));
+        assert_eq!(NodeResponse::from_bytes(&response.to_bytes().into()), Ok(response));
     }
 
     #[test]
@@ -133,8 +157,9 @@ mod tests {
         let mut bytes =
             NodeRequest::Chain(ChainRequest::Hosts { after: None, limit: 1 }).to_bytes();
         bytes[0] = 2;
-        assert_eq!(NodeRequest::from_bytes(&bytes), Err(WireError::Version { theirs: 2 }));
-        assert_eq!(NodeRequest::from_bytes(&[]), Err(WireError::Empty));
-        assert!(matches!(NodeRequest::from_bytes(&[1, 9]), Err(WireError::Decode(_))));
+        let read = |bytes: &[u8]| NodeRequest::from_bytes(&Bytes::copy_from_slice(bytes));
+        assert_eq!(read(&bytes), Err(WireError::Version { theirs: 2 }));
+        assert_eq!(read(&[]), Err(WireError::Empty));
+        assert!(matches!(read(&[1, 9]), Err(WireError::Decode(_))));
     }
 }

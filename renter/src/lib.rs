@@ -16,8 +16,6 @@
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
 pub mod backup;
-#[cfg(test)]
-mod bench;
 pub mod contract;
 pub mod error;
 pub mod journal;

@@ -1,4 +1,7 @@
-//! Nodes for tests of the whole renter: files in memory, a store that can die at any write.
+//! Nodes for tests of the whole renter: files in memory, a store that can die at any write. The world
+//! around them is in [`world`].
+
+pub(crate) mod world;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use samara_protocol::units::{Amount, Millis};
 
-use crate::bench::{Bench, TestStore};
 use crate::contract::Allowance;
 use crate::progress::Silent;
 use crate::renter::{Renter, RenterConfig};
+use crate::testing::world::{Bench, TestStore};
 use crate::transfer::TransferOptions;
 use crate::vault::{Conflict, GetReport, GetRequest, PutReport, PutRequest};
 use crate::world::{

@@ -77,7 +77,8 @@ pub trait ChainView: Send + Sync {
     async fn submit(&self, transaction: Transaction) -> Result<TransactionId, ChainError>;
     /// Waits until a submitted transaction is in a block.
     async fn included(&self, id: &TransactionId) -> Result<Height, ChainError>;
-    /// Headers and records of consecutive blocks; *not verified*.
+    /// Headers and records of consecutive blocks; *not verified*. A caller that walks on finds the next
+    /// ones fetched already, where that saves time; one that asks again is given another peer's answer.
     async fn batch(&self, from: Height, limit: u32) -> Result<Vec<ScannedBlock>, ChainError>;
     /// Validator set and certificate of a height; *not verified*.
     async fn decision(&self, height: Height) -> Result<(ValidatorSet, Certificate), ChainError>;

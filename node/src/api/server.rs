@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use samara_protocol::signature::SecretKey;
 use samara_renter::Renter;
 use tokio::net::TcpListener;
@@ -101,6 +102,13 @@ impl Server {
         let stop = api.node().stop.clone();
         let router = router(api, Token::of(&access));
         let task = tokio::spawn(async move {
+            // An answer's head and body are two writes: without this the second waits for the
+            // client's delayed acknowledgement of the first, some 40 ms.
+            let listener = listener.tap_io(|connection| {
+                if let Err(error) = connection.set_nodelay(true) {
+                    tracing::debug!(%error, "a connection stays slow");
+                }
+            });
             let serving = axum::serve(listener, router)
                 .with_graceful_shutdown(async move { stop.cancelled().await });
             if let Err(error) = serving.await {

@@ -21,6 +21,6 @@ mod tests;
 
 pub use application::{ApplicationError, ChainApplication};
 pub use mempool::{Limits, SubmitError};
-pub use service::{Chain, Clock, Gossip, Relay};
+pub use service::{Chain, Gossip, Relay};
 pub use snapshot::Snapshot;
-pub use store::{Store, StoreError};
+pub use store::{Store, StoreError, VoteLog};

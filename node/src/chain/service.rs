@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use samara_protocol::chain::query::{
     ChainRequest, ChainResponse, Finalized, MAX_ANSWER, MAX_BATCH, MAX_KEYS, TransactionStatus,
 };
-use samara_protocol::chain::{Block, Genesis, Transaction};
+use samara_protocol::chain::{Block, Genesis, Transaction, ValidatorSet};
 use samara_protocol::encoding;
 use samara_protocol::hash::{BlockHash, TransactionId};
 use samara_protocol::ledger::state::StateKey;
@@ -26,7 +26,8 @@ use samara_protocol::units::{ChainTime, Height, Millis};
 use super::application::{ChainApplication, candidate_limit, reasons};
 use super::mempool::{Limits, Mempool, SubmitError, Tip};
 use super::snapshot::Snapshot;
-use super::store::{Store, StoreError};
+use super::store::{Store, StoreError, VoteLog};
+use crate::clock::Clock;
 
 /// How long a question for a higher tip waits before it is answered with the old one.
 const LONG_POLL: Duration = Duration::from_secs(20);
@@ -36,9 +37,6 @@ const READERS: usize = 8;
 const BATCH_FRAME: usize = 16;
 /// Room in an answer for a header and the largest certificate.
 const FINALIZED: usize = 16 << 10;
-
-/// Tells the time: milliseconds since the Unix epoch.
-pub type Clock = Arc<dyn Fn() -> ChainTime + Send + Sync>;
 
 /// How transactions reach the other nodes.
 pub trait Gossip: Send + Sync {
@@ -108,16 +106,6 @@ impl Chain {
         ChainApplication::new(Arc::clone(self))
     }
 
-    /// The clock of this machine.
-    #[must_use]
-    pub fn system_clock() -> Clock {
-        Arc::new(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let millis = now.map_or(0, |now| now.as_millis());
-            ChainTime(u64::try_from(millis).unwrap_or(u64::MAX))
-        })
-    }
-
     /// Connects the gossip of transactions. Only the first call counts.
     pub fn connect_gossip(&self, gossip: Arc<dyn Gossip>) {
         let _ = self.gossip.set(gossip);
@@ -157,6 +145,31 @@ impl Chain {
     #[must_use]
     pub fn height(&self) -> Height {
         self.tip.borrow().as_ref().map_or(Height(0), |tip| tip.header.height)
+    }
+
+    /// The set that decides the block after the tip.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn next_validators(&self) -> Result<ValidatorSet, StoreError> {
+        let snapshot = self.snapshot()?;
+        snapshot.validators(snapshot.height()?.next())
+    }
+
+    /// As [`Store::vote_log`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn vote_log(&self, voter: &PublicKey) -> Result<Option<VoteLog>, StoreError> {
+        self.store.vote_log(voter)
+    }
+
+    /// As [`Store::set_vote_log`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_vote_log(&self, voter: &PublicKey, log: VoteLog) -> Result<(), StoreError> {
+        self.store.set_vote_log(voter, log)
     }
 
     /// A consistent view for reading.

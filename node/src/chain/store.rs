@@ -8,7 +8,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | `version`: u32 little-endian; `genesis`: encoded document |
+//! | `meta` | name | `version`: u32 little-endian; `genesis`: encoded document; `voter <key>`: 16 bytes, see [`VoteLog`] |
 //! | `scanned` | height | encoded `ScannedBlock`: header, then records |
 //! | `transactions` | height | encoded list of transactions |
 //! | `certificates` | height | encoded `Certificate` |
@@ -29,6 +29,7 @@ use samara_protocol::chain::{Block, Certificate, Genesis, GenesisError};
 use samara_protocol::encoding::{self, DecodeError};
 use samara_protocol::hash::BlockHash;
 use samara_protocol::ledger::{StateChanges, genesis_state, records};
+use samara_protocol::signature::PublicKey;
 
 use super::snapshot::Snapshot;
 
@@ -105,6 +106,11 @@ pub enum StoreError {
     Genesis(#[from] GenesisError),
 }
 
+/// Name of a validator's log of votes. The chain store and the log's folder both hold it, so that a
+/// log that was lost, or is another one, is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteLog(pub [u8; 16]);
+
 /// Turns any of the embedded store's errors into ours.
 pub(super) fn failed<E: Into<redb::Error>>(action: &'static str) -> impl FnOnce(E) -> StoreError {
     move |error| StoreError::Database { action, source: Box::new(error.into()) }
@@ -139,6 +145,33 @@ impl Store {
     /// [`StoreError::Database`].
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         Snapshot::open(self.database.begin_read().map_err(failed("begin reading"))?)
+    }
+
+    /// The log that a key of this node last voted with; nothing if it never voted here.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn vote_log(&self, voter: &PublicKey) -> Result<Option<VoteLog>, StoreError> {
+        const READ: &str = "read who votes";
+        let read = self.database.begin_read().map_err(failed(READ))?;
+        let meta = read.open_table(META).map_err(failed(READ))?;
+        let row = meta.get(voter_row(voter).as_str()).map_err(failed(READ))?;
+        let id = |bytes: redb::AccessGuard<'_, &[u8]>| {
+            bytes.value().try_into().map(VoteLog).map_err(|_| StoreError::Missing("name of a log"))
+        };
+        row.map(id).transpose()
+    }
+
+    /// Notes durably which log a key votes with from now on: before its first vote.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn set_vote_log(&self, voter: &PublicKey, log: VoteLog) -> Result<(), StoreError> {
+        self.write("note who votes", |write| {
+            let mut meta = write.open_table(META)?;
+            meta.insert(voter_row(voter).as_str(), log.0.as_slice())?;
+            Ok(())
+        })
     }
 
     /// Whether the folder holds this chain; `false` when it is new.
@@ -252,6 +285,10 @@ impl Store {
         body(&write).map_err(failed(action))?;
         write.commit().map_err(failed(action))
     }
+}
+
+fn voter_row(voter: &PublicKey) -> String {
+    format!("voter {voter}")
 }
 
 /// Writes what a block changes in the state. Nodes that only older trees reach are dropped: state is

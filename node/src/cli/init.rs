@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute};
 use crate::config::{ChainConfig, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
-use crate::data::{DataError, DataFolder, NEW_WORDS, write_private};
+use crate::data::{DataError, DataFolder, NEW_VALIDATOR, NEW_WORDS, write_private};
 use crate::host::{ByteCount, HostConfig, VolumeConfig};
 use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw};
 use crate::seed::console::{Console as _, ProcessConsole};
@@ -48,8 +48,10 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
         .with_hint("name another folder with --data"));
     }
     let words = words(session, &arguments, &data)?;
-    if !arguments.existing && config.renter.is_some() {
-        let marker = folder.join(NEW_WORDS);
+    let validator = config.chain.as_ref().is_some_and(|role| role.validator);
+    let markers = [(config.renter.is_some(), NEW_WORDS), (validator, NEW_VALIDATOR)];
+    for (_, name) in markers.into_iter().filter(|(wanted, _)| *wanted && !arguments.existing) {
+        let marker = folder.join(name);
         write_private(&marker, b"")
             .map_err(|source| DataError::File { action: "write", path: marker, source })
             .map_err(|error| Failure::of(Exit::Failure, &error))?;

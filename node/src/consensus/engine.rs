@@ -18,6 +18,7 @@ use arc_malachitebft_app_channel::{
 };
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -37,6 +38,8 @@ pub const QUIET_TARGETS: &[&str] = &["arc_malachitebft_network"];
 
 /// Requests to the engine's network that may wait.
 const REQUESTS: usize = 100;
+/// Threads for the engine's tasks.
+const ENGINE_THREADS: usize = 2;
 /// How long the engine's actors may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Most bytes of transactions in a block that still fits into one sync answer (10 MiB) with the
@@ -69,6 +72,9 @@ pub enum StartError {
         "the genesis document allows blocks of {0} bytes; at most {MAX_BLOCK_BYTES} can be synced"
     )]
     BlockBytes(u32),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
     /// A key that the engine refuses.
     #[error("the consensus network key is not usable: {0}")]
     Key(String),
@@ -128,9 +134,15 @@ impl Consensus {
         let folder = &config.folder;
         std::fs::create_dir_all(folder)
             .map_err(|source| StartError::Folder { folder: folder.clone(), source })?;
+        // Streams only need names that this node has not used lately.
+        let mut stream_seed = [0; 8];
+        getrandom::fill(&mut stream_seed).map_err(StartError::Random)?;
         let address = bind_port(&config.listen)?;
         let verifier = ChainVerifier { genesis: genesis.hash() };
-        let (channels, engine) = build(&config, address.clone(), verifier).await?;
+        let runtime =
+            EngineRuntime::new().map_err(|error| StartError::Engine(error.to_string()))?;
+        let built = runtime.handle().spawn(build(config.clone(), address.clone(), verifier)).await;
+        let (channels, engine) = built.map_err(|error| StartError::Engine(error.to_string()))??;
         let settings = Settings {
             verifier,
             key: config.role.key().cloned(),
@@ -139,15 +151,11 @@ impl Consensus {
             wake,
         };
         let requests = channels.net_requests.clone();
-        let seed = config.network_key.public().0;
-        let seed = u64::from_le_bytes(seed[..8].try_into().expect("invariant: eight bytes"));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        // Streams only need names that this node has not used lately.
-        let nanos = now.map_or(0, |now| now.subsec_nanos());
-        let driver = Driver::new(application, settings, seed ^ u64::from(nanos));
+        let driver = Driver::new(application, settings, u64::from_le_bytes(stream_seed));
         let (stop, stopped) = oneshot::channel();
-        let loop_ended = spawn_loop(driver, channels, stopped)?;
-        let ended = tokio::spawn(supervise(engine, loop_ended, log_path(&config)));
+        let loop_ended = spawn_loop(runtime.handle(), driver, channels, stopped)?;
+        let log = log_path(&config.folder);
+        let ended = tokio::spawn(supervise(runtime, engine, loop_ended, log));
         Ok(Self { address, requests, stop: Some(stop), ended })
     }
 
@@ -192,9 +200,10 @@ impl Role {
     }
 }
 
-/// The engine's log, its guard against voting twice.
-fn log_path(config: &ConsensusConfig) -> PathBuf {
-    config.folder.join("consensus.wal")
+/// The engine's log in its folder: its guard against voting twice.
+#[must_use]
+pub fn log_path(folder: &Path) -> PathBuf {
+    folder.join("consensus.wal")
 }
 
 /// Replaces port 0 by a free port: the engine does not tell which one it got.
@@ -289,8 +298,31 @@ fn engine_config(config: &ConsensusConfig, listen: Multiaddr) -> EngineConfig {
     EngineConfig { name: config.name.clone(), consensus, sync }
 }
 
+/// The runtime of the engine's tasks alone: not all of them end with its actors, but they do with this.
+struct EngineRuntime(Option<Runtime>);
+
+impl EngineRuntime {
+    fn new() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(ENGINE_THREADS).thread_name("engine").enable_all();
+        Ok(Self(Some(builder.build()?)))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("invariant: taken when dropped").handle()
+    }
+}
+
+impl Drop for EngineRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 async fn build(
-    config: &ConsensusConfig,
+    config: ConsensusConfig,
     listen: Multiaddr,
     verifier: ChainVerifier,
 ) -> Result<(Channels<ChainContext>, EngineHandle), StartError> {
@@ -317,8 +349,8 @@ async fn build(
             (identity, ConsensusContext::new_full_node(address, Box::new(verifier)))
         }
     };
-    EngineBuilder::new(ChainContext, engine_config(config, listen))
-        .with_default_wal(WalContext::new(log_path(config), EngineCodec))
+    EngineBuilder::new(ChainContext, engine_config(&config, listen))
+        .with_default_wal(WalContext::new(log_path(&config.folder), EngineCodec))
         .with_default_network(NetworkContext::new(identity, EngineCodec))
         .with_default_sync(SyncContext::new(EngineCodec))
         .with_default_consensus(context)
@@ -330,12 +362,13 @@ async fn build(
 
 /// Runs the loop on a thread of its own: the application blocks on its disk.
 fn spawn_loop<A: Application>(
+    runtime: &Handle,
     driver: Driver<A>,
     channels: Channels<ChainContext>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<oneshot::Receiver<Result<(), ConsensusError>>, StartError> {
     let (report, ended) = oneshot::channel();
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = runtime.clone();
     let run = move || {
         let result = runtime.block_on(driver.run(channels, stopped));
         let _ = report.send(result);
@@ -349,6 +382,7 @@ fn spawn_loop<A: Application>(
 
 /// Ends the loop with the engine and the engine with the loop.
 async fn supervise(
+    runtime: EngineRuntime,
     engine: EngineHandle,
     mut loop_ended: oneshot::Receiver<Result<(), ConsensusError>>,
     log: PathBuf,
@@ -368,6 +402,7 @@ async fn supervise(
     if !handle.is_finished() {
         let _ = tokio::time::timeout(STOP_WITHIN, handle).await;
     }
+    drop(runtime);
     let released = tokio::task::spawn_blocking(move || wait_for_log(&log));
     let _ = tokio::time::timeout(STOP_WITHIN, released).await;
     result

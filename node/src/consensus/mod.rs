@@ -15,7 +15,7 @@
 //! wants a block, a proposal or vote for it arrives, or the heartbeat is due.
 //!
 //! A validator whose folder was lost must not vote with the same key before it has caught up: its log
-//! was the only guard against voting twice. Start it as a full node first.
+//! was the only guard against voting twice. Start it as a full node first (`daemon::voting` does).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,7 +35,7 @@ mod proposals;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Consensus, ConsensusError, QUIET_TARGETS, StartError};
+pub use engine::{Consensus, ConsensusError, QUIET_TARGETS, StartError, log_path};
 
 /// Where an encoded block came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,39 +1,30 @@
-//! The chain role: the chain's store and service, and consensus.
+//! The chain role: the chain's store and service, gossip, and consensus.
 //!
-//! A validator whose folder is empty while the network has blocks was wiped, and with it went its only
-//! guard against signing twice. It follows as a full node until the chain has passed every height at
-//! which it may have voted before, and only then takes part again:
-//!
-//! ```text
-//! start --> own chain empty, peers have blocks? --no---> validator
-//!                       | yes                               ^
-//!                       v                                   | one height past the tip that the peers told
-//!                   full node ------------------------------+
-//! ```
+//! A validator starts the engine as such, or as a full node first if it cannot know what it signed
+//! ([`super::voting`]). One task owns the engine from start to end; [`ChainRole::shutdown`] waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use samara_protocol::chain::Genesis;
 use samara_protocol::chain::query::{ChainRequest, ChainResponse};
 use samara_protocol::encoding;
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::Height;
 use samara_protocol::wire::WireError;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::identity::{self, Identity};
 use super::transaction_gossip;
-use crate::chain::{Chain, Limits, StoreError};
+use super::voting::{Admission, Voting, VotingError};
+use crate::chain::{Chain, ChainApplication, Limits, StoreError};
+use crate::clock::Clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile};
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Role, StartError};
-use crate::data::DataFolder;
+use crate::data::{DataFolder, NEW_VALIDATOR};
 use crate::light::{AskError, ChainPeer, NetworkPeer};
 use crate::transport::{GossipError, Transport};
-
-/// How long a chain peer may take to tell its tip before a wiped validator goes on without it.
-const TELL: Duration = Duration::from_secs(5);
 
 /// Why the chain role does not run.
 #[derive(Debug, thiserror::Error)]
@@ -50,19 +41,21 @@ pub enum ChainRoleError {
     /// The engine ended by itself.
     #[error("consensus ended; this node must be started again")]
     Ended(#[from] ConsensusError),
+    /// Whether the validator may vote cannot be told.
+    #[error("cannot tell whether this validator may vote")]
+    Voting(#[from] VotingError),
     /// The gossip of transactions.
     #[error("cannot join the gossip of transactions")]
     Gossip(#[from] GossipError),
 }
 
-/// The running role.
+/// The running role. Dropped, it stops everything without waiting.
 pub struct ChainRole {
     chain: Arc<Chain>,
-    /// Nothing only while a full node becomes a validator.
-    consensus: Option<Consensus>,
-    /// What to become, and the height that must be passed before.
-    waiting: Option<(ConsensusConfig, Height)>,
-    tasks: Vec<JoinHandle<()>>,
+    gossip: JoinSet<()>,
+    consensus: JoinHandle<Result<(), ChainRoleError>>,
+    stop: DropGuard,
+    votes: watch::Receiver<bool>,
 }
 
 impl ChainRole {
@@ -74,45 +67,44 @@ impl ChainRole {
         folder: &DataFolder,
         role: &ChainConfig,
         network: &NetworkFile,
-        genesis: &Genesis,
         identity: &Identity,
         transport: &Transport,
+        clock: Clock,
     ) -> Result<Self, ChainRoleError> {
-        let path = folder.join("chain");
+        let genesis = network.genesis()?;
         let (chain, application) =
-            Chain::open(&path, genesis.clone(), Limits::default(), Chain::system_clock())?;
-        let tasks = transaction_gossip::join(&chain, network, transport).await?;
-        let mut peers = identity::addresses("chain.consensus_peers", &role.consensus_peers)?;
-        if peers.is_empty() {
-            peers = identity::addresses("consensus_peers", &network.consensus_peers)?;
-        }
-        let listen = std::slice::from_ref(&role.consensus_listen);
-        let config = ConsensusConfig {
-            folder: folder.join("consensus"),
-            name: transport.local_peer().short(),
-            listen: identity::addresses("chain.consensus_listen", listen)?.remove(0),
-            peers,
-            network_key: identity.node.clone(),
-            role: match identity.validator.clone() {
-                Some(key) => Role::Validator(Box::new(key)),
-                None => Role::FullNode,
-            },
-            propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
+            Chain::open(&folder.join("chain"), genesis, Limits::default(), clock)?;
+        let gossip = transaction_gossip::join(&chain, network, transport).await?;
+        let config = consensus_config(folder, role, network, identity, transport)?;
+        let others = other_chain_nodes(network, transport)?;
+        let voting = match &identity.validator {
+            Some(key) => Some(Voting::open(
+                Arc::clone(&chain),
+                key.public(),
+                config.folder.clone(),
+                folder.join(NEW_VALIDATOR),
+            )?),
+            None => None,
         };
-        let told = match (&config.role, chain.height()) {
-            (Role::Validator(_), Height(0)) => told_tip(network, transport).await?,
-            _ => None,
+        let admission = match &voting {
+            Some(voting) => voting.admission(&others).await,
+            None => Admission::Now,
         };
-        let (first, waiting) = match told {
-            Some(height) => {
-                tracing::warn!(%height, "the chain's folder is empty: following before voting again");
-                let follower = ConsensusConfig { role: Role::FullNode, ..config.clone() };
-                (follower, Some((config, height)))
-            }
-            None => (config, None),
+        let (told, votes) = watch::channel(false);
+        let mut engine = Engine { chain: Arc::clone(&chain), config, voting, others, votes: told };
+        let running = match admission {
+            Admission::Now => engine.take_part(application).await?,
+            _ => engine.follow(application).await?,
         };
-        let consensus = Consensus::start(first, genesis, application, chain.wake()).await?;
-        Ok(Self { chain, consensus: Some(consensus), waiting, tasks })
+        let stop = CancellationToken::new();
+        let consensus = tokio::spawn(engine.run(running, admission, stop.clone()));
+        Ok(Self { chain, gossip, consensus, stop: stop.drop_guard(), votes })
+    }
+
+    /// Whether the engine runs as a validator: it does not while the key's votes are not known.
+    #[must_use]
+    pub fn votes(&self) -> watch::Receiver<bool> {
+        self.votes.clone()
     }
 
     /// The chain, to be served to others.
@@ -127,79 +119,139 @@ impl ChainRole {
         Arc::new(LocalPeer { chain: Arc::clone(&self.chain), key })
     }
 
-    /// Waits until consensus ends by itself.
+    /// Waits until consensus ends by itself. Cancel safe; to be called until it gives a result, once.
     ///
     /// # Errors
     /// Why it ended.
     pub async fn ended(&mut self) -> Result<(), ChainRoleError> {
-        let Some(consensus) = &mut self.consensus else { return Ok(()) };
-        let Some((_, height)) = &self.waiting else { return Ok(consensus.ended().await?) };
-        let mut tips = self.chain.subscribe();
-        let passed =
-            tips.wait_for(|tip| tip.as_ref().is_some_and(|tip| tip.header.height > *height));
-        tokio::select! {
-            biased;
-            ended = consensus.ended() => return Ok(ended?),
-            _ = passed => {}
-        }
-        self.take_part().await?;
-        match &mut self.consensus {
-            Some(consensus) => Ok(consensus.ended().await?),
-            None => Ok(()),
-        }
+        (&mut self.consensus).await.unwrap_or(Err(ConsensusError::Panicked.into()))
     }
 
-    /// A follower that has caught up becomes a validator.
-    async fn take_part(&mut self) -> Result<(), ChainRoleError> {
-        let (Some(follower), Some((config, height))) = (self.consensus.take(), self.waiting.take())
-        else {
-            return Ok(());
-        };
-        follower.shutdown().await?;
-        tracing::info!(%height, "caught up: taking part in consensus again");
-        let application = self.chain.application()?;
-        let genesis = self.chain.genesis();
-        let consensus = Consensus::start(config, genesis, application, self.chain.wake()).await?;
-        self.consensus = Some(consensus);
-        Ok(())
-    }
-
-    /// Stops consensus and gossip.
-    pub async fn shutdown(self) {
-        for task in &self.tasks {
-            task.abort();
+    /// Stops gossip and consensus, and waits until both have ended.
+    pub async fn shutdown(mut self) {
+        self.gossip.shutdown().await;
+        drop(self.stop);
+        // One that ended before has told its reason to whoever waited for it.
+        if self.consensus.is_finished() {
+            return;
         }
-        let Some(consensus) = self.consensus else { return };
-        if let Err(error) = consensus.shutdown().await {
-            tracing::warn!(%error, "consensus did not end in good order");
+        match self.consensus.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "consensus did not end in good order"),
+            Err(error) => tracing::warn!(%error, "the task of consensus did not end in good order"),
         }
     }
 }
 
-/// The tip that the network's chain nodes tell; nothing if none has a block. Their word is enough:
-/// believing a height that is too high only makes this node wait, so the middle one is taken.
-async fn told_tip(
+/// The engine, as a validator or as a full node on the way to be one.
+struct Engine {
+    chain: Arc<Chain>,
+    config: ConsensusConfig,
+    /// The guard of a validator's key; nothing for a full node.
+    voting: Option<Voting>,
+    others: Vec<Arc<dyn ChainPeer>>,
+    votes: watch::Sender<bool>,
+}
+
+impl Engine {
+    async fn follow(&self, application: ChainApplication) -> Result<Consensus, ChainRoleError> {
+        let follower = ConsensusConfig { role: Role::FullNode, ..self.config.clone() };
+        self.start(follower, application).await
+    }
+
+    async fn take_part(
+        &mut self,
+        application: ChainApplication,
+    ) -> Result<Consensus, ChainRoleError> {
+        let Some(voting) = self.voting.take() else {
+            return self.start(self.config.clone(), application).await;
+        };
+        voting.begin()?;
+        let consensus = self.start(self.config.clone(), application).await?;
+        voting.begun()?;
+        self.votes.send_replace(true);
+        Ok(consensus)
+    }
+
+    async fn start(
+        &self,
+        config: ConsensusConfig,
+        application: ChainApplication,
+    ) -> Result<Consensus, ChainRoleError> {
+        let (genesis, wake) = (self.chain.genesis(), self.chain.wake());
+        Ok(Consensus::start(config, genesis, application, wake).await?)
+    }
+
+    /// Owns the engine until it ends or `stop` is cancelled.
+    async fn run(
+        mut self,
+        mut consensus: Consensus,
+        admission: Admission,
+        stop: CancellationToken,
+    ) -> Result<(), ChainRoleError> {
+        if let Some(voting) = &self.voting {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(consensus.shutdown().await?),
+                ended = consensus.ended() => return Ok(ended?),
+                () = voting.wait(admission, &self.others) => {}
+            }
+            consensus.shutdown().await?;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            tracing::info!(height = %self.chain.height(), "taking part in consensus from here on");
+            let application = self.chain.application()?;
+            consensus = self.take_part(application).await?;
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            ended = consensus.ended() => return Ok(ended?),
+        }
+        Ok(consensus.shutdown().await?)
+    }
+}
+
+fn consensus_config(
+    folder: &DataFolder,
+    role: &ChainConfig,
+    network: &NetworkFile,
+    identity: &Identity,
+    transport: &Transport,
+) -> Result<ConsensusConfig, ConfigError> {
+    let mut peers = identity::addresses("chain.consensus_peers", &role.consensus_peers)?;
+    if peers.is_empty() {
+        peers = identity::addresses("consensus_peers", &network.consensus_peers)?;
+    }
+    let listen = std::slice::from_ref(&role.consensus_listen);
+    Ok(ConsensusConfig {
+        folder: folder.join("consensus"),
+        name: transport.local_peer().short(),
+        listen: identity::addresses("chain.consensus_listen", listen)?.remove(0),
+        peers,
+        network_key: identity.node.clone(),
+        role: match identity.validator.clone() {
+            Some(key) => Role::Validator(Box::new(key)),
+            None => Role::FullNode,
+        },
+        propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
+    })
+}
+
+/// The chain nodes of the network file but this one.
+fn other_chain_nodes(
     network: &NetworkFile,
     transport: &Transport,
-) -> Result<Option<Height>, ChainRoleError> {
-    let mut asked = Vec::new();
+) -> Result<Vec<Arc<dyn ChainPeer>>, ConfigError> {
+    let mut others: Vec<Arc<dyn ChainPeer>> = Vec::new();
     for peer in &network.peers {
         let key = peer.public_key()?;
         if key != transport.local_peer() {
-            let peer = NetworkPeer::new(transport.clone(), key);
-            asked.push(async move { peer.ask(ChainRequest::Tip { above: None }, TELL).await });
+            others.push(Arc::new(NetworkPeer::new(transport.clone(), key)));
         }
     }
-    let mut heights: Vec<Height> = futures::future::join_all(asked)
-        .await
-        .into_iter()
-        .filter_map(|answer| match answer {
-            Ok(ChainResponse::Tip(Some(tip))) => Some(tip.header.height),
-            _ => None,
-        })
-        .collect();
-    heights.sort();
-    Ok(heights.get(heights.len() / 2).copied())
+    Ok(others)
 }
 
 /// This node's own chain, asked without a network.

@@ -9,7 +9,7 @@ use samara_protocol::wire::{NodeRequest, NodeResponse};
 
 use super::host_role::HostRole;
 use crate::chain::Chain;
-use crate::transport::{Channel, RequestHandler};
+use crate::transport::{Body, Channel, RequestHandler};
 
 /// Knows which roles this node has. Roles are added as they start; until then the node says that it
 /// does not have them.
@@ -33,13 +33,13 @@ impl Dispatcher {
 
 #[async_trait]
 impl RequestHandler for Dispatcher {
-    async fn handle(&self, from: PublicKey, _channel: Channel, body: Bytes) -> Bytes {
-        let refused = |reason: String| Bytes::from(NodeResponse::Refused(reason).to_bytes());
+    async fn handle(&self, from: PublicKey, _channel: Channel, body: Bytes) -> Body {
+        let refused = |reason: String| Body::from(NodeResponse::Refused(reason).to_bytes());
         let request = match NodeRequest::from_bytes(&body) {
             Ok(request) => request,
             Err(error) => return refused(error.to_string()),
         };
-        // The body may be megabytes; what was read of it is enough from here on.
+        // A sector in the request keeps the body's memory; anything else needs it no longer.
         drop(body);
         match request {
             NodeRequest::Chain(request) => match self.chain.get() {
@@ -49,7 +49,7 @@ impl RequestHandler for Dispatcher {
             NodeRequest::Host(request) => match self.host.get() {
                 Some(host) => {
                     let response = host.answer(from, request).await;
-                    Bytes::from(NodeResponse::Host(response).to_bytes())
+                    NodeResponse::Host(response).to_parts().into()
                 }
                 None => refused("this node is no host".to_owned()),
             },

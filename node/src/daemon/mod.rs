@@ -2,13 +2,18 @@
 //!
 //! Start: data folder and lock, words and keys, connections, chain, light client, host, renter, API.
 //! Stop (a signal, the API, the end of the input, or a part that died): the API first, so that
-//! nothing new comes in; then the renter, the host, consensus, and last the connections.
+//! nothing new comes in; then the renter, the host, the light client, consensus, and last the
+//! connections. Each part has ended with all its tasks before the next one is told to, and the data
+//! folder's lock goes last: no task outlives [`run`]. A start that fails half-way stops the same way.
 
 mod chain_role;
 mod dispatch;
 mod host_role;
 mod identity;
+#[cfg(test)]
+mod tests;
 mod transaction_gossip;
+mod voting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,12 +31,12 @@ use self::dispatch::Dispatcher;
 pub use self::host_role::{HostRole, HostRoleError, HostStatus};
 use self::identity::{Identity, IdentityError};
 use crate::api::{Api, Node, Server};
-use crate::config::{ConfigError, NetworkFile, NodeConfig};
+use crate::clock;
+use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
 use crate::data::{DataError, DataFolder, NEW_WORDS};
-use crate::light::{
-    ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer, system_clock,
-};
-use crate::transport::{Transport, TransportConfig, TransportError};
+use crate::host::HostConfig;
+use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
+use crate::transport::{Transport, TransportConfig, TransportError, TransportTask};
 use crate::world::{
     BlockingCompute, DiskFiles, DiskStore, NetworkHosts, OpenStoreError, OsRandomness, SystemClock,
     TokioSpawner,
@@ -100,108 +105,189 @@ pub async fn run(
     let network = NetworkFile::read(&folder.join(&config.network.to_string_lossy()))?;
     let identity = Identity::read(&config, &network, folder.path())?;
     let stop = options.stop.clone().unwrap_or_default();
-    let mut running = Running::start(&folder, &config, &network, identity, stop.clone()).await?;
-    tracing::info!(api = %running.server.address(), "node runs");
+    let starter = Starter { folder: &folder, config: &config, network: &network, identity };
+    let mut running = starter.start(stop.clone()).await?;
+    let votes = running.parts.chain.as_ref().map(|chain| *chain.votes().borrow());
+    tracing::info!(api = %running.server.address(), votes, "node runs");
     let outcome = running.wait(&options, stop).await;
     running.shut_down().await;
     outcome
 }
 
+/// What the parts of a node are started from.
+struct Starter<'a> {
+    folder: &'a DataFolder,
+    config: &'a NodeConfig,
+    network: &'a NetworkFile,
+    identity: Identity,
+}
+
+/// Parts in the order in which they start. Each needs those before it, and stops before them.
+struct Parts {
+    transport: Transport,
+    swarm: TransportTask,
+    chain: Option<ChainRole>,
+    light: Option<LightClient>,
+    host: Option<HostRole>,
+    renter: Option<Renter>,
+}
+
 /// Everything that was started, to be stopped in order.
 struct Running {
     server: Server,
-    renter: Option<Renter>,
-    host: Option<HostRole>,
-    chain: Option<ChainRole>,
-    light: LightClient,
-    transport: Transport,
+    parts: Parts,
     stop: CancellationToken,
 }
 
-impl Running {
-    async fn start(
-        folder: &DataFolder,
-        config: &NodeConfig,
-        network: &NetworkFile,
-        identity: Identity,
-        stop: CancellationToken,
-    ) -> Result<Self, DaemonError> {
-        let genesis = network.genesis()?;
+impl Starter<'_> {
+    /// Starts all parts; when one does not start, stops those that did.
+    async fn start(&self, stop: CancellationToken) -> Result<Running, DaemonError> {
         let dispatcher = Arc::new(Dispatcher::default());
-        let mut transport_config = TransportConfig::new(identity.node.clone());
-        transport_config.listen = identity::addresses("listen", &config.listen)?;
-        let (transport, task) = Transport::start(transport_config, dispatcher.clone()).await?;
-        // Its end is seen by every request; a panic in it is logged by the runtime.
-        drop(task);
-        let chain = match &config.chain {
-            Some(role) => Some(
-                ChainRole::start(folder, role, network, &genesis, &identity, &transport).await?,
-            ),
-            None => None,
+        let mut parts = self.connections(dispatcher.clone()).await?;
+        let started = match self.roles(&mut parts, &dispatcher).await {
+            Ok(light) => self.api(&parts, light, &stop).await,
+            Err(error) => Err(error),
         };
-        if let Some(chain) = &chain {
-            dispatcher.serve_chain(chain.service());
+        match started {
+            Ok(server) => Ok(Running { server, parts, stop }),
+            Err(error) => {
+                parts.shut_down().await;
+                Err(error)
+            }
         }
-        let peers = chain_peers(network, &transport, chain.as_ref())?;
-        let light = LightClient::start(LightConfig {
-            genesis: genesis.clone(),
-            peers,
-            store: Arc::new(FilePointStore::new(folder.join("light"))),
-            clock: system_clock(),
-        })
-        .await;
-        let host = match &config.host {
-            Some(role) => {
-                let addresses = identity::external(config, &transport);
-                let host = HostRole::start(
-                    role,
-                    &folder.join("host"),
-                    identity.keys.host_identity(0),
-                    addresses,
-                    light.clone(),
-                )
-                .await?;
-                dispatcher.serve_host(host.clone());
-                Some(host)
-            }
-            None => None,
+    }
+
+    async fn connections(&self, dispatcher: Arc<Dispatcher>) -> Result<Parts, DaemonError> {
+        let mut config = TransportConfig::new(self.identity.node.clone());
+        config.listen = identity::addresses("listen", &self.config.listen)?;
+        let (transport, swarm) = Transport::start(config, dispatcher).await?;
+        Ok(Parts { transport, swarm, chain: None, light: None, host: None, renter: None })
+    }
+
+    /// Chain, light client, host and renter, as far as they are configured.
+    async fn roles(
+        &self,
+        parts: &mut Parts,
+        dispatcher: &Dispatcher,
+    ) -> Result<LightClient, DaemonError> {
+        if let Some(role) = &self.config.chain {
+            let chain = self.chain(role, &parts.transport).await?;
+            dispatcher.serve_chain(parts.chain.insert(chain).service());
+        }
+        let light = self.light(&parts.transport, parts.chain.as_ref()).await?;
+        parts.light = Some(light.clone());
+        if let Some(role) = &self.config.host {
+            let host = self.host(role, &parts.transport, &light).await?;
+            dispatcher.serve_host(parts.host.insert(host).clone());
+        }
+        if let Some(role) = &self.config.renter {
+            let renter = self.renter(role, &parts.transport, &light).await?;
+            start_new_words(self.folder, parts.renter.insert(renter)).await;
+        }
+        Ok(light)
+    }
+
+    async fn chain(
+        &self,
+        role: &ChainConfig,
+        transport: &Transport,
+    ) -> Result<ChainRole, ChainRoleError> {
+        let clock = clock::system();
+        ChainRole::start(self.folder, role, self.network, &self.identity, transport, clock).await
+    }
+
+    async fn light(
+        &self,
+        transport: &Transport,
+        chain: Option<&ChainRole>,
+    ) -> Result<LightClient, DaemonError> {
+        let config = LightConfig {
+            genesis: self.network.genesis()?,
+            peers: chain_peers(self.network, transport, chain)?,
+            store: Arc::new(FilePointStore::new(self.folder.join("light"))),
+            clock: clock::system(),
         };
-        let renter = match &config.renter {
-            Some(role) => {
-                let world = World {
-                    chain: Arc::new(light.clone()),
-                    hosts: Arc::new(NetworkHosts::new(transport.clone(), light.clone())),
-                    store: Arc::new(DiskStore::open(&folder.join("renter.redb"))?),
-                    files: Arc::new(DiskFiles),
-                    clock: Arc::new(SystemClock),
-                    random: Arc::new(OsRandomness),
-                    spawner: Arc::new(TokioSpawner),
-                    compute: Arc::new(BlockingCompute),
-                };
-                let renter = Renter::open(world, identity.keys.clone(), role.to_renter()?).await?;
-                start_new_words(folder, &renter).await;
-                Some(renter)
-            }
-            None => None,
+        Ok(LightClient::start(config).await)
+    }
+
+    async fn host(
+        &self,
+        role: &HostConfig,
+        transport: &Transport,
+        light: &LightClient,
+    ) -> Result<HostRole, HostRoleError> {
+        let addresses = identity::external(self.config, transport);
+        let key = self.identity.keys.host_identity(0);
+        HostRole::start(role, &self.folder.join("host"), key, addresses, light.clone()).await
+    }
+
+    async fn renter(
+        &self,
+        role: &RenterConfig,
+        transport: &Transport,
+        light: &LightClient,
+    ) -> Result<Renter, DaemonError> {
+        let world = World {
+            chain: Arc::new(light.clone()),
+            hosts: Arc::new(NetworkHosts::new(transport.clone(), light.clone())),
+            store: Arc::new(DiskStore::open(&self.folder.join("renter.redb"))?),
+            files: Arc::new(DiskFiles),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(OsRandomness),
+            spawner: Arc::new(TokioSpawner),
+            compute: Arc::new(BlockingCompute),
         };
+        Ok(Renter::open(world, self.identity.keys.clone(), role.to_renter()?).await?)
+    }
+
+    async fn api(
+        &self,
+        parts: &Parts,
+        light: LightClient,
+        stop: &CancellationToken,
+    ) -> Result<Server, DaemonError> {
         let api = Api::new(Node {
-            network: network.name.clone(),
-            transport: transport.clone(),
-            light: light.clone(),
-            account: identity.account(config),
-            faucet: faucet(network)?,
-            host: host.clone(),
-            renter: renter.clone(),
-            chain: chain.is_some(),
+            network: self.network.name.clone(),
+            transport: parts.transport.clone(),
+            light,
+            account: self.identity.account(self.config),
+            faucet: faucet(self.network)?,
+            host: parts.host.clone(),
+            renter: parts.renter.clone(),
+            chain: parts.chain.is_some(),
             stop: stop.clone(),
             wallet: tokio::sync::Mutex::new(()),
         });
-        let server = Server::start(api, config.api, folder.path())
+        let address = self.config.api;
+        Server::start(api, address, self.folder.path())
             .await
-            .map_err(|source| DaemonError::Api { address: config.api, source })?;
-        Ok(Self { server, renter, host, chain, light, transport, stop })
+            .map_err(|source| DaemonError::Api { address, source })
     }
+}
 
+impl Parts {
+    /// Stops the parts, last started first, and waits for the tasks of each.
+    async fn shut_down(self) {
+        if let Some(renter) = self.renter {
+            renter.shutdown().await;
+        }
+        if let Some(host) = self.host {
+            host.shutdown().await;
+        }
+        if let Some(light) = self.light {
+            light.shutdown().await;
+        }
+        if let Some(chain) = self.chain {
+            chain.shutdown().await;
+        }
+        self.transport.shutdown().await;
+        if let Err(error) = self.swarm.join().await {
+            tracing::error!(%error, "the connections' task did not end in good order");
+        }
+    }
+}
+
+impl Running {
     /// Waits for a reason to stop.
     async fn wait(
         &mut self,
@@ -217,7 +303,7 @@ impl Running {
             _ = terminate.recv(), if own_signals => Ok(()),
             _ = interrupt.recv(), if own_signals => Ok(()),
             () = input_ended(), if options.until_input_ends => Ok(()),
-            failed = chain_ended(&mut self.chain) => failed.map_err(DaemonError::from),
+            failed = chain_ended(&mut self.parts.chain) => failed.map_err(DaemonError::from),
         }
     }
 
@@ -225,17 +311,7 @@ impl Running {
         tracing::info!("node stops");
         self.stop.cancel();
         self.server.stop().await;
-        if let Some(renter) = self.renter {
-            renter.shutdown().await;
-        }
-        if let Some(host) = self.host {
-            host.shutdown().await;
-        }
-        self.light.shutdown();
-        if let Some(chain) = self.chain {
-            chain.shutdown().await;
-        }
-        self.transport.shutdown().await;
+        self.parts.shut_down().await;
     }
 }
 

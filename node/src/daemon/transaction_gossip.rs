@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use samara_protocol::signature::PublicKey;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::chain_role::ChainRoleError;
 use super::identity;
@@ -33,7 +33,7 @@ impl Gossip for Outgoing {
     }
 }
 
-/// Joins the gossip and keeps connected with the network's chain nodes. The tasks run until aborted.
+/// Joins the gossip and keeps connected with the network's chain nodes. The tasks end with the set.
 ///
 /// # Errors
 /// [`ChainRoleError`] for a peer without a usable key or address, or when the topic is taken.
@@ -41,7 +41,7 @@ pub(super) async fn join(
     chain: &Arc<Chain>,
     network: &NetworkFile,
     transport: &Transport,
-) -> Result<Vec<JoinHandle<()>>, ChainRoleError> {
+) -> Result<JoinSet<()>, ChainRoleError> {
     let topic = Topic::new(format!("/samara/transactions/1/{}", chain.genesis_hash()));
     let judge = Arc::clone(chain);
     let check: GossipCheck = Arc::new(move |message| match judge.receive(&message.bytes) {
@@ -51,11 +51,12 @@ pub(super) async fn join(
     });
     let mut incoming = transport.subscribe(topic.clone(), check).await?;
     // The check has taken each message in already; the queue is only to be emptied.
-    let drain = tokio::spawn(async move { while incoming.recv().await.is_some() {} });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { while incoming.recv().await.is_some() {} });
     let (sender, mut outgoing) = mpsc::channel::<Vec<u8>>(OUTGOING);
     chain.connect_gossip(Arc::new(Outgoing(sender)));
     let publisher = transport.clone();
-    let publish = tokio::spawn(async move {
+    tasks.spawn(async move {
         while let Some(transaction) = outgoing.recv().await {
             if let Err(error) = publisher.publish(topic.clone(), Bytes::from(transaction)).await {
                 tracing::debug!(%error, "transaction not passed on");
@@ -63,7 +64,7 @@ pub(super) async fn join(
         }
     });
     let repeated = Arc::clone(chain);
-    let repeat = tokio::spawn(async move {
+    tasks.spawn(async move {
         loop {
             tokio::time::sleep(REPUBLISH).await;
             let chain = Arc::clone(&repeated);
@@ -71,7 +72,6 @@ pub(super) async fn join(
             let _ = tokio::task::spawn_blocking(move || chain.republish(REPUBLISHED)).await;
         }
     });
-    let mut tasks = vec![drain, publish, repeat];
     for peer in &network.peers {
         let key = peer.public_key()?;
         if key == transport.local_peer() {
@@ -80,7 +80,7 @@ pub(super) async fn join(
         for address in identity::addresses("peers.address", std::slice::from_ref(&peer.address))? {
             transport.add_address(key, address);
         }
-        tasks.push(tokio::spawn(keep_connected(transport.clone(), key)));
+        tasks.spawn(keep_connected(transport.clone(), key));
     }
     Ok(tasks)
 }

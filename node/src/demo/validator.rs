@@ -35,7 +35,8 @@ pub async fn lose_and_return(teller: &Teller, network: &mut Network) -> Result<(
     let step = teller.begin("", "starting it again");
     let returned = network.start_node(&last.name()).await?;
     within(last, until_height(&returned, height)).await?;
-    // It lost its guard against signing twice, so it only follows until one more block is made.
+    // It lost its guard against signing twice, so it only follows until two more blocks are made.
+    next_block(&client).await?;
     let height = next_block(&client).await?;
     let known = within(last, until_height(&returned, height)).await?;
     let text = format!("it starts from nothing and has read {}", display::count(known, "block"));

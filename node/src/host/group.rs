@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A queue whose items are carried out in rounds.
 #[derive(Debug)]
-pub(super) struct Group<T, E> {
+pub(crate) struct Group<T, E> {
     state: Mutex<State<T, E>>,
     over: Condvar,
 }
@@ -26,7 +26,7 @@ struct State<T, E> {
 }
 
 impl<T, E: Clone> Group<T, E> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State { waiting: Vec::new(), round: 0, busy: false, done: BTreeMap::new() };
         Self { state: Mutex::new(state), over: Condvar::new() }
     }
@@ -37,7 +37,7 @@ impl<T, E: Clone> Group<T, E> {
 
     /// Adds an item and returns when the round that held it is over, with the round's result. `carry_out`
     /// is called by one of the callers, for all items of a round; it must not panic.
-    pub(super) fn join(
+    pub(crate) fn join(
         &self,
         item: T,
         carry_out: impl FnOnce(Vec<T>) -> Result<(), E>,

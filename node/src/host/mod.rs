@@ -5,7 +5,7 @@
 //! proofs, announces, sweeps) and [`Scrubber`] (reads every sector again, slowly).
 
 mod config;
-mod group;
+pub(crate) mod group;
 mod prover;
 mod scrub;
 mod service;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <folder>/host.redb
-//!   meta         "version" "volumes" "prices"   encoded
+//!   meta         "version" "id" "volumes" "prices"   encoded
 //!   records      contract                    -> ContractRecord
 //!   lists        contract, index             -> SectorEntry
 //!   temporaries  contract, root              -> Temporary
@@ -15,6 +15,11 @@
 //!
 //! Batches of many threads share one transaction, and so one sync. An outboard waits in memory for the
 //! next transaction (the one that acknowledges its sector): lost in a crash it is computed again.
+//!
+//! The store's id is drawn when it is made, and each volume's marker repeats it. A new or another
+//! `host.redb` beside volumes in use means that the contracts' rows were lost: that is refused, because
+//! a host that starts without them fails its proofs and removes the sectors. A full disk is told as
+//! [`HostStoreError::Full`], and the store goes on when there is room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,7 +43,8 @@ use serde::de::DeserializeOwned;
 
 use super::config::VolumeConfig;
 use super::group::Group;
-use super::volumes::{OpenVolumeError, Volumes};
+use super::volumes::{OpenVolumeError, Owner, StoreId, Volumes};
+use crate::database::{Reopening, is_full};
 
 type Id = [u8; 32];
 
@@ -93,12 +99,31 @@ pub enum OpenStoreError {
     /// A volume cannot be used.
     #[error("a volume cannot be used")]
     Volume(#[from] OpenVolumeError),
+    /// The rows that go with a volume are not here.
+    #[error(
+        "{volume} holds sectors of this host, but {path} is {what}: its contracts, payments and heads \
+         were in the file that is gone. Put that file back. If it is lost for good, the contracts and \
+         their collateral are too; to start as a new host, delete the file samara-volume in each volume",
+        volume = .volume.display(),
+        path = .path.display()
+    )]
+    Lost {
+        /// The file that should know the sectors.
+        path: PathBuf,
+        /// The volume.
+        volume: PathBuf,
+        /// What the file is instead: new, or another store's.
+        what: &'static str,
+    },
+    /// The system gives no random bytes for the store's id.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
 }
 
 /// A host's store on disk.
 #[derive(Debug)]
 pub struct DiskStore {
-    database: Database,
+    database: Reopening,
     volumes: Volumes,
     commits: Group<Batch, HostStoreError>,
     /// Outboards that are in no transaction yet; nothing for those to be removed.
@@ -114,7 +139,10 @@ struct Batch {
 }
 
 fn failed(action: &'static str) -> impl FnOnce(redb::Error) -> HostStoreError {
-    move |error| HostStoreError::Failed { action, reason: error.to_string() }
+    move |error| match error {
+        redb::Error::Io(error) if is_full(&error) => HostStoreError::Full { needed: 0, free: 0 },
+        error => HostStoreError::Failed { action, reason: error.to_string() },
+    }
 }
 
 fn row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HostStoreError> {
@@ -135,12 +163,25 @@ impl DiskStore {
         fs::create_dir_all(folder)
             .map_err(|source| OpenStoreError::Folder { path: folder.to_owned(), source })?;
         let path = folder.join("host.redb");
+        let database = Reopening::file(&path).map_err(|source| OpenStoreError::Database {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
+        Self::on(database, path, volumes, host)
+    }
+
+    /// Opens the store on a database of its own.
+    pub(super) fn on(
+        database: Reopening,
+        path: PathBuf,
+        volumes: &[VolumeConfig],
+        host: &PublicKey,
+    ) -> Result<Self, OpenStoreError> {
         let wrong = |source: redb::Error| OpenStoreError::Database {
             path: path.clone(),
             source: Box::new(source),
         };
-        let database = Database::create(&path).map_err(|error| wrong(error.into()))?;
-        let meta = |name: &str| read_meta(&database, name).map_err(wrong);
+        let meta = |name: &str| database.with(|database| read_meta(database, name)).map_err(wrong);
         let damaged = |source| OpenStoreError::Damaged { path: path.clone(), source };
         if let Some(bytes) = meta("version")? {
             let found: u32 = decode(&bytes).map_err(damaged)?;
@@ -152,9 +193,19 @@ impl DiskStore {
             Some(bytes) => decode(&bytes).map_err(damaged)?,
             None => BTreeSet::new(),
         };
-        let opened = Volumes::open(volumes, host, &known)?;
+        let (id, what) = match meta("id")? {
+            Some(bytes) => (decode(&bytes).map_err(damaged)?, "another store"),
+            None => (draw_id()?, "new"),
+        };
+        let lost = |volume| OpenStoreError::Lost { path: path.clone(), volume, what };
+        if let Some(volume) = Volumes::of_another_store(volumes, host, &id)? {
+            return Err(lost(volume));
+        }
+        // The id first: a volume that names it is never without its store.
+        database.with(|database| prepare(database, &id)).map_err(wrong)?;
+        let opened = Volumes::open(volumes, &Owner { host: *host, store: id }, &known)?;
         let paths: BTreeSet<&PathBuf> = volumes.iter().map(|volume| &volume.path).collect();
-        prepare(&database, &encode(&paths)).map_err(wrong)?;
+        database.with(|database| note_volumes(database, &encode(&paths))).map_err(wrong)?;
         Ok(Self {
             database,
             volumes: opened,
@@ -168,6 +219,12 @@ impl DiskStore {
         &self.volumes
     }
 
+    /// The volumes, to make their disks fail.
+    #[cfg(test)]
+    pub(super) const fn volumes_mut(&mut self) -> &mut Volumes {
+        &mut self.volumes
+    }
+
     fn pending_outboards(&self) -> MutexGuard<'_, Outboards> {
         self.outboards.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,8 +234,7 @@ impl DiskStore {
         action: &'static str,
         read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, HostStoreError> {
-        let begun = self.database.begin_read().map_err(redb::Error::from);
-        begun.and_then(|transaction| read(&transaction)).map_err(failed(action))
+        self.database.with(|database| read(&database.begin_read()?)).map_err(failed(action))
     }
 
     /// Rows as they are stored, for a table keyed by one id.
@@ -200,7 +256,8 @@ impl DiskStore {
     fn commit(&self, batch: Batch) -> Result<(), HostStoreError> {
         self.commits.join(batch, |batches| {
             let outboards = std::mem::take(&mut *self.pending_outboards());
-            let written = self.write(&batches, &outboards).map_err(failed("write a batch"));
+            let written = self.database.with(|database| write(database, &batches, &outboards));
+            let written = written.map_err(failed("write a batch"));
             if written.is_err() {
                 let mut pending = self.pending_outboards();
                 for (root, outboard) in outboards {
@@ -210,28 +267,34 @@ impl DiskStore {
             written
         })
     }
+}
 
-    /// One transaction for all batches.
-    fn write(&self, batches: &[Batch], outboards: &Outboards) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        if !batches.iter().any(|batch| batch.durable) {
-            transaction.set_durability(Durability::None)?;
-        }
-        {
-            let mut table = transaction.open_table(OUTBOARDS)?;
-            for (root, outboard) in outboards {
-                match outboard {
-                    Some(outboard) => table.insert(root.0, outboard.as_slice())?,
-                    None => table.remove(root.0)?,
-                };
-            }
-        }
-        for write in batches.iter().flat_map(|batch| &batch.writes) {
-            carry_out(&transaction, write)?;
-        }
-        transaction.commit()?;
-        Ok(())
+/// One transaction for all batches.
+fn write(database: &Database, batches: &[Batch], outboards: &Outboards) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    if !batches.iter().any(|batch| batch.durable) {
+        transaction.set_durability(Durability::None)?;
     }
+    {
+        let mut table = transaction.open_table(OUTBOARDS)?;
+        for (root, outboard) in outboards {
+            match outboard {
+                Some(outboard) => table.insert(root.0, outboard.as_slice())?,
+                None => table.remove(root.0)?,
+            };
+        }
+    }
+    for write in batches.iter().flat_map(|batch| &batch.writes) {
+        carry_out(&transaction, write)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn draw_id() -> Result<StoreId, OpenStoreError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(OpenStoreError::Random)?;
+    Ok(id)
 }
 
 fn read_meta(database: &Database, name: &str) -> Result<Option<Vec<u8>>, redb::Error> {
@@ -242,13 +305,20 @@ fn read_meta(database: &Database, name: &str) -> Result<Option<Vec<u8>>, redb::E
     }
 }
 
-/// Makes all tables and notes version and volumes.
-fn prepare(database: &Database, volumes: &[u8]) -> Result<(), redb::Error> {
+fn note_volumes(database: &Database, volumes: &[u8]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert("volumes", volumes)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes all tables and notes version and id.
+fn prepare(database: &Database, id: &StoreId) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert("version", encode(&VERSION).as_slice())?;
-        meta.insert("volumes", volumes)?;
+        meta.insert("id", encode(id).as_slice())?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(LISTS)?;
         transaction.open_table(TEMPORARIES)?;
@@ -438,7 +508,8 @@ impl HostStore for DiskStore {
     }
 
     fn prices(&self) -> Result<Vec<IssuedPrices>, HostStoreError> {
-        let bytes = read_meta(&self.database, "prices").map_err(failed("read the prices"))?;
+        let bytes = self.database.with(|database| read_meta(database, "prices"));
+        let bytes = bytes.map_err(failed("read the prices"))?;
         bytes.map_or(Ok(Vec::new()), |bytes| row(&bytes))
     }
 

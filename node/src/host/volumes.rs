@@ -1,7 +1,7 @@
 //! Sectors on disk: a file per sector in one or more folders with a byte limit each.
 //!
 //! ```text
-//! <volume>/samara-volume     marker: this folder is a volume of this host
+//! <volume>/samara-volume     marker: the host's key, and the id of the store that knows its sectors
 //! <volume>/ab/ab34...ef      a sector: its name is the BLAKE3 hash of its bytes, as b3sum prints it
 //! <volume>/tmp/<n>           a sector being written
 //! ```
@@ -26,6 +26,8 @@ use samara_protocol::signature::PublicKey;
 
 use super::config::VolumeConfig;
 use super::group::Group;
+use crate::data::write_private;
+use crate::database::is_full;
 
 const MARKER: &str = "samara-volume";
 const TEMPORARY: &str = "tmp";
@@ -68,9 +70,31 @@ pub enum OpenVolumeError {
     None,
 }
 
+/// Id of a host's store, drawn when it is made.
+pub type StoreId = [u8; 16];
+
+/// Whose sectors a volume holds, as its marker says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The host.
+    pub host: PublicKey,
+    /// The store that knows the sectors.
+    pub store: StoreId,
+}
+
+impl Owner {
+    fn to_text(self) -> String {
+        format!("{}\n{}\n", self.host, hex::encode(self.store))
+    }
+}
+
+/// How a sector's bytes get into a file, durably.
+type WriteFile = fn(&Path, &[u8]) -> io::Result<()>;
+
 /// All volumes of a host.
 #[derive(Debug)]
 pub struct Volumes {
+    write_file: WriteFile,
     volumes: Vec<Volume>,
     index: Mutex<BTreeMap<SectorRoot, Place>>,
     next_temporary: AtomicU64,
@@ -98,17 +122,41 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Open
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostStoreError {
     let path = path.display().to_string();
-    move |error| HostStoreError::Failed { action, reason: format!("{path}: {error}") }
+    move |error| {
+        if is_full(&error) {
+            return HostStoreError::Full { needed: 0, free: 0 };
+        }
+        HostStoreError::Failed { action, reason: format!("{path}: {error}") }
+    }
 }
 
 impl Volumes {
-    /// Opens or makes the volumes of `host`. Those in `known` were opened before and must be there.
+    /// The first of the folders that is a volume of this host, but of another store. A volume of
+    /// another host is left to [`Volumes::open`].
+    ///
+    /// # Errors
+    /// [`OpenVolumeError::Io`] for a marker that cannot be read.
+    pub fn of_another_store(
+        configs: &[VolumeConfig],
+        host: &PublicKey,
+        store: &StoreId,
+    ) -> Result<Option<PathBuf>, OpenVolumeError> {
+        for config in configs {
+            let Some((owner, marked)) = read_marker(&config.path)? else { continue };
+            if owner == host.to_string() && marked != hex::encode(store) {
+                return Ok(Some(config.path.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens or makes the volumes of `owner`. Those in `known` were opened before and must be there.
     ///
     /// # Errors
     /// [`OpenVolumeError`] for the first one that cannot be used.
     pub fn open(
         configs: &[VolumeConfig],
-        host: &PublicKey,
+        owner: &Owner,
         known: &BTreeSet<PathBuf>,
     ) -> Result<Self, OpenVolumeError> {
         if configs.is_empty() {
@@ -125,7 +173,7 @@ impl Volumes {
         let mut index = BTreeMap::new();
         for (number, config) in configs.iter().enumerate() {
             let path = &config.path;
-            prepare(path, host, known.contains(path))?;
+            prepare(path, owner, known.contains(path))?;
             let mut used = 0;
             for (root, size) in scan(path)? {
                 used += u64::from(size.bytes());
@@ -138,7 +186,14 @@ impl Volumes {
                 syncs: Group::new(),
             });
         }
-        Ok(Self { volumes, index: Mutex::new(index), next_temporary: AtomicU64::new(0) })
+        let (index, next_temporary) = (Mutex::new(index), AtomicU64::new(0));
+        Ok(Self { write_file: write_synced, volumes, index, next_temporary })
+    }
+
+    /// Writes files another way: as a full disk does.
+    #[cfg(test)]
+    pub(super) fn write_files_with(&mut self, write_file: WriteFile) {
+        self.write_file = write_file;
     }
 
     fn index(&self) -> MutexGuard<'_, BTreeMap<SectorRoot, Place>> {
@@ -168,7 +223,7 @@ impl Volumes {
     pub fn put(&self, entry: &SectorEntry, data: &[u8]) -> Result<(), HostStoreError> {
         let present = self.index().get(&entry.root).copied();
         if let Some(place) = present {
-            return self.volumes[place.volume].write(self.temporary(), &entry.root, data);
+            return self.write(place.volume, &entry.root, data);
         }
         let needed = u64::from(entry.size.bytes());
         let mut order: Vec<_> = (0..self.volumes.len()).collect();
@@ -178,7 +233,7 @@ impl Volumes {
             if !volume.reserve(needed) {
                 continue;
             }
-            match volume.write(self.temporary(), &entry.root, data) {
+            match self.write(number, &entry.root, data) {
                 Ok(()) => {
                     self.index().insert(entry.root, Place { volume: number, size: entry.size });
                     return Ok(());
@@ -193,8 +248,9 @@ impl Volumes {
         Err(HostStoreError::Full { needed, free: self.space().free })
     }
 
-    fn temporary(&self) -> u64 {
-        self.next_temporary.fetch_add(1, Ordering::Relaxed)
+    fn write(&self, volume: usize, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        self.volumes[volume].write(self.write_file, number, root, data)
     }
 
     /// Bytes of a sector; fewer where its file is too short, nothing if there is no such file.
@@ -265,15 +321,20 @@ impl Volume {
         self.path.join(format!("{:02x}", root.0[0]))
     }
 
-    fn write(&self, number: u64, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
+    fn write(
+        &self,
+        write_file: WriteFile,
+        number: u64,
+        root: &SectorRoot,
+        data: &[u8],
+    ) -> Result<(), HostStoreError> {
         let temporary = self.path.join(TEMPORARY).join(number.to_string());
         let folder = self.folder(root);
         let target = folder.join(root.to_string());
-        let written = write_synced(&temporary, data).and_then(|()| fs::rename(&temporary, &target));
+        let written = write_file(&temporary, data).and_then(|()| fs::rename(&temporary, &target));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);
-            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-            if full.contains(&error.kind()) {
+            if is_full(&error) {
                 return Err(HostStoreError::Full { needed: data.len() as u64, free: 0 });
             }
             return Err(failed("write a sector", &target)(error));
@@ -297,26 +358,34 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes folders and marker, or checks them, and clears what was being written.
-fn prepare(path: &Path, host: &PublicKey, known: bool) -> Result<(), OpenVolumeError> {
+/// What a volume's marker says: host and store, as text.
+fn read_marker(path: &Path) -> Result<Option<(String, String)>, OpenVolumeError> {
     let marker = path.join(MARKER);
     match fs::read_to_string(&marker) {
-        Ok(owner) if owner.trim() == host.to_string() => {}
-        Ok(owner) => {
-            let owner = owner.trim().to_owned();
-            return Err(OpenVolumeError::Foreign { path: path.to_owned(), owner });
+        Ok(text) => {
+            let mut lines = text.lines().map(|line| line.trim().to_owned());
+            Ok(Some((lines.next().unwrap_or_default(), lines.next().unwrap_or_default())))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if known {
-                return Err(OpenVolumeError::Missing { path: path.to_owned() });
-            }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read the marker", &marker)(error)),
+    }
+}
+
+/// Makes folders and marker, or checks them, and clears what was being written.
+fn prepare(path: &Path, owner: &Owner, known: bool) -> Result<(), OpenVolumeError> {
+    match read_marker(path)? {
+        Some((host, _)) if host == owner.host.to_string() => {}
+        Some((host, _)) => {
+            return Err(OpenVolumeError::Foreign { path: path.to_owned(), owner: host });
+        }
+        None if known => return Err(OpenVolumeError::Missing { path: path.to_owned() }),
+        None => {
             make(path).map_err(io_error("make the volume", path))?;
             // The marker comes last: a volume that has it has all its folders.
-            write_synced(&marker, format!("{host}\n").as_bytes())
-                .and_then(|()| sync_folder(path))
+            let marker = path.join(MARKER);
+            write_private(&marker, owner.to_text().as_bytes())
                 .map_err(io_error("write the marker", &marker))?;
         }
-        Err(error) => return Err(io_error("read the marker", &marker)(error)),
     }
     let temporary = path.join(TEMPORARY);
     for file in fs::read_dir(&temporary).map_err(io_error("list", &temporary))? {

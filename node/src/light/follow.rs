@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use samara_protocol::chain::LightChain;
 use samara_protocol::chain::light::{Blame, LightError, Need, Progress};
 use samara_protocol::chain::query::{ChainRequest, ChainResponse, Finalized};
 use samara_protocol::encoding;
@@ -38,10 +39,11 @@ const RETRY: Duration = Duration::from_millis(500);
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows until the client stops.
-pub(super) async fn run(inner: Arc<Inner>) {
+pub(super) async fn run(inner: Arc<Inner>, chain: LightChain) {
     let stop = inner.stop.clone();
     let mut follower = Follower {
         inner,
+        chain: Some(chain),
         tip_peer: None,
         batch_peers: BTreeSet::new(),
         surveyed: None,
@@ -53,6 +55,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 struct Follower {
     inner: Arc<Inner>,
+    /// The chain on its way to the tip; away only while a step of it is verified.
+    chain: Option<LightChain>,
     /// Who named the tip that is being walked to.
     tip_peer: Option<PublicKey>,
     /// Who gave the headers since the trusted point.
@@ -62,9 +66,28 @@ struct Follower {
 }
 
 impl Follower {
+    fn need(&self) -> Need {
+        self.chain.as_ref().map_or(Need::Done, LightChain::next)
+    }
+
+    /// Takes a step on a thread that may take its time.
+    async fn step<T: Send + 'static>(
+        &mut self,
+        step: impl FnOnce(&mut LightChain) -> T + Send + 'static,
+    ) -> T {
+        let mut chain = self.chain.take().unwrap_or_else(|| self.inner.chain().as_ref().clone());
+        let work = move || {
+            let done = step(&mut chain);
+            (chain, done)
+        };
+        let (chain, done) = self.inner.verify(work).await;
+        self.chain = Some(chain);
+        done
+    }
+
     async fn follow(&mut self) {
         loop {
-            let need = self.inner.chain().next();
+            let need = self.need();
             let went_on = match need {
                 Need::Tip | Need::Done => self.look_for_tip().await,
                 Need::Batch { from, limit } => self.walk(ChainRequest::Batch { from, limit }).await,
@@ -101,7 +124,7 @@ impl Follower {
         match answer {
             Ok(ChainResponse::Tip(tip)) => {
                 let newer = tip.as_ref().is_some_and(|tip| tip.header.height > above);
-                let taken = self.take_tip(peer.key(), tip.map(|tip| *tip));
+                let taken = self.take_tip(peer.key(), tip.map(|tip| *tip)).await;
                 self.settle().await;
                 if self.inner.status.borrow().stale.is_some() {
                     // This peer waits for a block that others may know.
@@ -146,7 +169,7 @@ impl Follower {
         answers.sort_by_key(|(_, tip)| tip.as_ref().map(|tip| tip.header.height));
         let mut taken = false;
         for (key, tip) in answers {
-            taken |= self.take_tip(key, tip);
+            taken |= self.take_tip(key, tip).await;
         }
         self.settle().await;
         if !taken {
@@ -155,10 +178,9 @@ impl Follower {
         taken
     }
 
-    fn take_tip(&mut self, peer: PublicKey, tip: Option<Finalized>) -> bool {
+    async fn take_tip(&mut self, peer: PublicKey, tip: Option<Finalized>) -> bool {
         let now = (self.inner.clock)();
-        let result = self.inner.chain().supply_tip(tip, now);
-        match result {
+        match self.step(move |chain| chain.supply_tip(tip, now)).await {
             Ok(progress) => {
                 self.inner.peers.answered(&peer);
                 if progress.target > Some(progress.trusted) {
@@ -194,19 +216,21 @@ impl Follower {
                     continue;
                 }
             };
-            if let Some(result) = self.take_step(key, answer) {
+            if let Some(result) = self.take_step(key, answer).await {
                 let done = result.map_err(|error| self.blame(&error, key)).is_ok();
                 self.settle().await;
                 return done;
             }
         }
         // Nobody can lead to this tip: look what others name.
-        self.inner.chain().seek();
+        if let Some(chain) = &mut self.chain {
+            chain.seek();
+        }
         false
     }
 
     /// Hands a walk's answer to the chain; nothing if it is none.
-    fn take_step(
+    async fn take_step(
         &mut self,
         peer: PublicKey,
         answer: ChainResponse,
@@ -214,11 +238,15 @@ impl Follower {
         match answer {
             ChainResponse::Batch(blocks) => {
                 self.batch_peers.insert(peer);
-                let headers = blocks.iter().map(|block| &block.header);
-                Some(self.inner.chain().supply_batch(headers))
+                let supply = move |chain: &mut LightChain| {
+                    chain.supply_batch(blocks.iter().map(|block| &block.header))
+                };
+                Some(self.step(supply).await)
             }
             ChainResponse::Decision { validators, certificate } => {
-                Some(self.inner.chain().supply_decision(&validators, &certificate))
+                let supply =
+                    move |chain: &mut LightChain| chain.supply_decision(&validators, &certificate);
+                Some(self.step(supply).await)
             }
             ChainResponse::Refused(reason) => {
                 self.inner.peers.pause(&peer, &reason);
@@ -253,8 +281,13 @@ impl Follower {
 
     /// Publishes and stores what is trusted now.
     async fn settle(&mut self) {
+        if let Some(chain) = &self.chain
+            && chain.trusted() != self.inner.chain().trusted()
+        {
+            self.inner.set_chain(chain.clone());
+        }
         let moved = self.inner.publish();
-        if self.inner.chain().next() == Need::Done {
+        if self.need() == Need::Done {
             self.tip_peer = None;
             self.batch_peers.clear();
             self.inner.status.send_if_modified(|status| {

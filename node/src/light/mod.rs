@@ -37,8 +37,8 @@ use samara_protocol::chain::query::Finalized;
 use samara_protocol::chain::{Genesis, LightChain, Transaction};
 use samara_protocol::encoding;
 use samara_protocol::hash::TransactionId;
-use samara_protocol::units::{ChainTime, Height, Millis};
-use tokio::sync::{Notify, watch};
+use samara_protocol::units::{Height, Millis};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
@@ -50,25 +50,17 @@ pub use store::{FilePointStore, MemoryPointStore, PointStore};
 use peers::PeerSet;
 use read_ahead::ReadAhead;
 
+use crate::clock::Clock;
+
 /// Longest time for which a peer should hold a [`Tip`] question with `above` before it answers with the
 /// tip it has.
 ///
 /// [`Tip`]: samara_protocol::chain::query::ChainRequest::Tip
 pub const LONG_POLL: Duration = Duration::from_secs(15);
+/// Answers verified at a time.
+const VERIFIED: usize = 4;
 /// Largest stored state that is read back.
 const MAX_STATE: usize = 8 << 20;
-
-/// The local clock, in milliseconds since the Unix epoch.
-pub type WallClock = Arc<dyn Fn() -> ChainTime + Send + Sync>;
-
-/// The system's clock.
-#[must_use]
-pub fn system_clock() -> WallClock {
-    Arc::new(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        ChainTime(now.map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
-    })
-}
 
 /// What a light client needs.
 #[derive(Clone)]
@@ -80,7 +72,7 @@ pub struct LightConfig {
     /// Where the trusted point is kept.
     pub store: Arc<dyn PointStore>,
     /// The local clock, to know an old tip.
-    pub clock: WallClock,
+    pub clock: Clock,
 }
 
 /// What the follower knows.
@@ -104,12 +96,14 @@ pub struct LightClient {
 
 struct Inner {
     genesis: Genesis,
-    /// Locked for one verification at a time, never across an await.
-    chain: Mutex<LightChain>,
+    /// What is trusted, as the follower published it last. Locked to be copied or replaced only.
+    chain: Mutex<Arc<LightChain>>,
+    /// Answers verified at a time, each on a thread that may take its time.
+    verifying: Semaphore,
     peers: Arc<PeerSet>,
     read_ahead: ReadAhead,
     store: Arc<dyn PointStore>,
-    clock: WallClock,
+    clock: Clock,
     /// Age from which a tip is reported as old.
     stale_after: Millis,
     status: watch::Sender<LightStatus>,
@@ -118,6 +112,8 @@ struct Inner {
     /// Transactions handed in here and not seen in a block yet, to hand in again.
     submitted: Mutex<BTreeMap<TransactionId, Transaction>>,
     stop: CancellationToken,
+    /// Cancelled once the follower has ended.
+    ended: CancellationToken,
 }
 
 impl LightClient {
@@ -138,7 +134,8 @@ impl LightClient {
         let inner = Arc::new(Inner {
             stale_after: Rules::follow(&config.genesis).max_age,
             genesis: config.genesis,
-            chain: Mutex::new(chain),
+            chain: Mutex::new(Arc::new(chain.clone())),
+            verifying: Semaphore::new(VERIFIED),
             read_ahead: ReadAhead::new(Arc::clone(&peers)),
             peers,
             store: config.store,
@@ -147,8 +144,14 @@ impl LightClient {
             wake: Notify::new(),
             submitted: Mutex::new(BTreeMap::new()),
             stop: stop.clone(),
+            ended: CancellationToken::new(),
         });
-        tokio::spawn(follow::run(Arc::clone(&inner)));
+        let ended = inner.ended.clone().drop_guard();
+        let follower = follow::run(Arc::clone(&inner), chain);
+        tokio::spawn(async move {
+            follower.await;
+            drop(ended);
+        });
         Self { inner, _stop: Arc::new(stop.drop_guard()) }
     }
 
@@ -170,16 +173,36 @@ impl LightClient {
         self.inner.wake.notify_one();
     }
 
-    /// Stops following. Questions are still answered, from the last trusted point on.
-    pub fn shutdown(&self) {
+    /// Stops following, and waits until the follower has stored its point and ended. Questions are
+    /// still answered, from the last trusted point on.
+    pub async fn shutdown(&self) {
         self.inner.stop.cancel();
+        self.inner.ended.cancelled().await;
     }
 }
 
 impl Inner {
-    fn chain(&self) -> MutexGuard<'_, LightChain> {
-        // Every step of a light chain leaves it whole.
-        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is trusted now.
+    fn chain(&self) -> Arc<LightChain> {
+        Arc::clone(&self.chain.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_chain(&self, chain: LightChain) {
+        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
+    }
+
+    /// Checks signatures and proofs off the runtime's threads, a few at a time.
+    async fn verify<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        // It is never closed.
+        let _permit = self.verifying.acquire().await;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down; this task ends with it at its next await.
+                Err(_) => std::future::pending().await,
+            },
+        }
     }
 
     fn submitted(&self) -> MutexGuard<'_, BTreeMap<TransactionId, Transaction>> {

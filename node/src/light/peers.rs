@@ -132,13 +132,28 @@ impl PeerSet {
     }
 
     /// Asks peers in turn until one answers with something that `check` takes.
-    pub(super) async fn ask<T>(
+    pub(super) async fn ask<T: Send>(
         &self,
         request: &ChainRequest,
         deadline: Duration,
         avoid: Option<PublicKey>,
         mut check: impl FnMut(ChainResponse) -> Result<T, Rejection> + Send,
     ) -> Result<(T, PublicKey), ChainError> {
+        self.ask_with(request, deadline, avoid, |response| std::future::ready(check(response)))
+            .await
+    }
+
+    /// As [`PeerSet::ask`], for a check that takes its time elsewhere.
+    pub(super) async fn ask_with<T, F>(
+        &self,
+        request: &ChainRequest,
+        deadline: Duration,
+        avoid: Option<PublicKey>,
+        mut check: impl FnMut(ChainResponse) -> F + Send,
+    ) -> Result<(T, PublicKey), ChainError>
+    where
+        F: Future<Output = Result<T, Rejection>> + Send,
+    {
         let mut worst = ChainError::Unreachable("no chain peer is left to ask".to_owned());
         for peer in self.in_turn(avoid) {
             let key = peer.key();
@@ -150,7 +165,7 @@ impl PeerSet {
                     continue;
                 }
             };
-            match check(response) {
+            match check(response).await {
                 Ok(value) => {
                     self.answered(&key);
                     return Ok((value, key));

@@ -19,14 +19,14 @@ use samara_protocol::ledger::{
 };
 use samara_protocol::recovery::Scan;
 use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_protocol::units::Amount;
+use samara_protocol::units::{Amount, ChainTime};
 use samara_protocol::wire::{NodeRequest, NodeResponse};
 use samara_renter::world::{ChainError, ChainView};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::transport::{Channel, RequestError, RequestHandler, Transport, TransportConfig};
+use crate::transport::{Body, Channel, RequestError, RequestHandler, Transport, TransportConfig};
 
 /// Only a test that hangs ever gets here.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -600,12 +600,12 @@ struct Server(Arc<Chain>);
 
 #[async_trait]
 impl RequestHandler for Server {
-    async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Bytes {
+    async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Body {
         let response = match NodeRequest::from_bytes(&body) {
             Ok(NodeRequest::Chain(request)) => NodeResponse::Chain(self.0.answer(request).await),
             other => NodeResponse::Refused(format!("no chain request: {other:?}")),
         };
-        Bytes::from(response.to_bytes())
+        response.to_bytes().into()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the light client answers: the renter's [`ChainView`], and what a host needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -176,11 +177,17 @@ impl LightClient {
         debug_assert!(keys.len() <= MAX_KEYS, "invariant: callers page");
         let request = ChainRequest::State(keys.clone());
         let mut round = 0;
+        let keys = Arc::new(keys);
         loop {
-            let inner = &self.inner;
-            let answer = inner.peers.ask(&request, DEADLINE, None, |response| match response {
-                ChainResponse::State { at, values } => inner.check(&keys, least, &at, values),
-                other => Err(unexpected(other)),
+            let answer = self.inner.peers.ask_with(&request, DEADLINE, None, |response| {
+                let (inner, keys) = (Arc::clone(&self.inner), Arc::clone(&keys));
+                async move {
+                    let ChainResponse::State { at, values } = response else {
+                        return Err(unexpected(response));
+                    };
+                    let verifier = Arc::clone(&inner);
+                    verifier.verify(move || inner.check(&keys, least, &at, values)).await
+                }
             });
             let error = match answer.await {
                 Ok((values, _)) => return Ok(values),

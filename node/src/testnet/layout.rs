@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use samara_protocol::chain::ChainParameters;
 use samara_protocol::hash::BlockHash;
@@ -13,6 +12,7 @@ use zeroize::Zeroizing;
 use super::network::TestnetError;
 use crate::config::network::{Allocation, GenesisValidator, Parameters};
 use crate::config::{ChainConfig, ChainPeer, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
+use crate::data::NEW_VALIDATOR;
 use crate::host::{ByteCount, HostConfig, VolumeConfig};
 use crate::seed::command::WordCount;
 use crate::seed::{command, store};
@@ -175,6 +175,11 @@ impl Layout {
             layout
                 .configuration(place, plan, &network, &ports)
                 .write(&place.folder.join("samara.toml"))?;
+            if place.role == Role::Validator {
+                let marker = place.folder.join(NEW_VALIDATOR);
+                std::fs::write(&marker, "")
+                    .map_err(|source| TestnetError::File { path: marker, source })?;
+            }
         }
         network.write(&layout.network_file())?;
         Ok(layout)
@@ -220,7 +225,6 @@ impl Layout {
         faucet: &SecretKey,
         ports: &Ports,
     ) -> Result<NetworkFile, TestnetError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seeds: Vec<_> =
             phrases.iter().take(plan.validators).map(|phrase| phrase.seed("")).collect();
         let validators = seeds
@@ -231,7 +235,7 @@ impl Layout {
             .collect();
         let mut network = NetworkFile {
             name: format!("samara-local-{}", hex::encode(&faucet.public().0[..4])),
-            genesis_time: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            genesis_time: crate::clock::now().0,
             test_faucet: Some(hex::encode(*faucet.to_bytes())),
             peers: Vec::new(),
             consensus_peers: Vec::new(),

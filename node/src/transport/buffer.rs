@@ -17,6 +17,9 @@ const SMALL: usize = 64 << 10;
 /// Bodies longer than this (bytes) are worth a pooled buffer.
 const POOLED_FROM: usize = 1 << 20;
 
+/// How many times what has arrived a buffer may be.
+const GROWTH: usize = 8;
+
 /// Free buffers shared by all connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct BufferPool(Arc<Mutex<Free>>);
@@ -75,10 +78,12 @@ impl BufferPool {
             buffer = free;
         }
         while filled < length {
-            let end = buffer.len().max(filled.saturating_mul(2)).min(length);
+            let end = buffer.len().max(filled.saturating_mul(GROWTH)).min(length);
             if buffer.len() < end {
-                buffer.reserve_exact(end - buffer.len());
-                buffer.resize(end, 0);
+                // Fresh zeroed memory is not touched before bytes arrive.
+                let mut larger = vec![0; end];
+                larger[..filled].copy_from_slice(&buffer[..filled]);
+                buffer = larger;
             }
             reader.read_exact(&mut buffer[filled..end]).await?;
             filled = end;

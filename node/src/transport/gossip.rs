@@ -20,6 +20,7 @@ use libp2p::{PeerId, gossipsub};
 use samara_protocol::chain::Transaction;
 use samara_protocol::signature::PublicKey;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::error::{GossipError, TransportError};
 use super::identity::public_key;
@@ -74,9 +75,11 @@ pub enum Verdict {
     Reject,
 }
 
-/// Judges a message before it is delivered and passed on. Runs in the swarm's task: microseconds
-/// at most, no blocking.
+/// Judges a message before it is delivered and passed on. Runs on a thread of its own, which may block.
 pub type GossipCheck = Arc<dyn Fn(&GossipMessage) -> Verdict + Send + Sync>;
+
+/// Messages that are judged at a time; what comes beyond is dropped without blame.
+const CHECKS: usize = 64;
 
 struct Subscription {
     topic: Topic,
@@ -88,6 +91,17 @@ struct Subscription {
 #[derive(Default)]
 pub(super) struct Gossip {
     subscriptions: HashMap<TopicHash, Subscription>,
+    /// Messages that are being judged, at most [`CHECKS`].
+    checks: JoinSet<Judged>,
+}
+
+/// A message whose check is over.
+pub(super) struct Judged {
+    id: MessageId,
+    forwarder: PeerId,
+    topic: TopicHash,
+    message: GossipMessage,
+    verdict: Verdict,
 }
 
 /// gossipsub as Samara configures it.
@@ -133,36 +147,64 @@ impl Gossip {
         Ok(receiver)
     }
 
-    /// Judges a message, delivers it, and lets gossipsub pass it on.
+    /// Has a message judged; [`Gossip::judged`] gives it back.
     pub(super) fn receive(
         &mut self,
         behaviour: &mut Behaviour,
         forwarder: PeerId,
-        id: &MessageId,
+        id: MessageId,
         message: Message,
     ) {
-        let acceptance = self.judge(behaviour, &forwarder, message);
-        behaviour.report_message_validation_result(id, &forwarder, acceptance);
+        let keys = message.source.as_ref().and_then(public_key).zip(public_key(&forwarder));
+        let check = self.subscriptions.get(&message.topic).map(|one| Arc::clone(&one.check));
+        let at_once = match (keys, check) {
+            (None, _) => MessageAcceptance::Reject,
+            (Some((source, from)), Some(check)) if self.checks.len() < CHECKS => {
+                let topic = message.topic;
+                let bytes = Bytes::from(message.data);
+                let message = GossipMessage { source, forwarder: from, bytes };
+                self.checks.spawn_blocking(move || {
+                    let verdict = check(&message);
+                    Judged { id, forwarder, topic, message, verdict }
+                });
+                return;
+            }
+            // A flood, or a topic that was left: whoever sent it is not to blame.
+            _ => MessageAcceptance::Ignore,
+        };
+        behaviour.report_message_validation_result(&id, &forwarder, at_once);
     }
 
-    fn judge(
-        &mut self,
-        behaviour: &mut Behaviour,
-        forwarder: &PeerId,
-        message: Message,
-    ) -> MessageAcceptance {
-        let keys = message.source.as_ref().and_then(public_key).zip(public_key(forwarder));
-        let Some((source, forwarder)) = keys else { return MessageAcceptance::Reject };
-        let Some(subscription) = self.subscriptions.get(&message.topic) else {
-            return MessageAcceptance::Ignore;
-        };
-        let received = GossipMessage { source, forwarder, bytes: Bytes::from(message.data) };
-        match (subscription.check)(&received) {
+    /// The next message whose check is over. Cancel safe; waits for ever while none is being judged.
+    pub(super) async fn judged(&mut self) -> Judged {
+        loop {
+            match self.checks.join_next().await {
+                Some(Ok(judged)) => return judged,
+                // A check that panicked has logged it; its message is forgotten by gossipsub in time.
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Delivers a message that was judged, and lets gossipsub pass it on.
+    pub(super) fn settle(&mut self, behaviour: &mut Behaviour, judged: Judged) {
+        let (id, forwarder) = (judged.id.clone(), judged.forwarder);
+        let acceptance = self.deliver(behaviour, judged);
+        behaviour.report_message_validation_result(&id, &forwarder, acceptance);
+    }
+
+    fn deliver(&mut self, behaviour: &mut Behaviour, judged: Judged) -> MessageAcceptance {
+        let Judged { topic, message, verdict, .. } = judged;
+        match verdict {
             Verdict::Accept => {}
             Verdict::Ignore => return MessageAcceptance::Ignore,
             Verdict::Reject => return MessageAcceptance::Reject,
         }
-        match subscription.sender.try_send(received) {
+        let Some(subscription) = self.subscriptions.get(&topic) else {
+            return MessageAcceptance::Ignore;
+        };
+        match subscription.sender.try_send(message) {
             Ok(()) => MessageAcceptance::Accept,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 tracing::warn!(topic = %subscription.topic, "a gossip message was dropped unread");
@@ -170,7 +212,7 @@ impl Gossip {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 behaviour.unsubscribe(&subscription.topic.ident());
-                self.subscriptions.remove(&message.topic);
+                self.subscriptions.remove(&topic);
                 MessageAcceptance::Ignore
             }
         }

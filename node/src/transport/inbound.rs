@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::body::Body;
 use super::buffer::BufferPool;
 use super::wire::{Status, read_request_length, write_refusal, write_response};
 use super::{Channel, RequestHandler};
@@ -204,7 +205,7 @@ impl Inbound {
         body: Bytes,
         slot: Slot,
         stream: &mut S,
-    ) -> Option<(Option<Bytes>, Option<Slot>)>
+    ) -> Option<(Option<Body>, Option<Slot>)>
     where
         S: AsyncRead + Unpin,
     {
@@ -370,7 +371,7 @@ mod tests {
     use super::{Inbound, Limits, PeerCounts, SUBSTREAMS_PER_PEER};
     use crate::transport::buffer::BufferPool;
     use crate::transport::wire::tests::Script;
-    use crate::transport::{Channel, MAX_CONTROL_BODY, RequestHandler};
+    use crate::transport::{Body, Channel, MAX_CONTROL_BODY, RequestHandler};
 
     const PEER: PublicKey = PublicKey([1; 32]);
 
@@ -378,8 +379,8 @@ mod tests {
 
     #[async_trait]
     impl RequestHandler for Reverse {
-        async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Bytes {
-            body.iter().rev().copied().collect()
+        async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Body {
+            body.iter().rev().copied().collect::<Vec<_>>().into()
         }
     }
 

@@ -23,6 +23,7 @@
 //! the chain ([`Transport::add_address`]), and learned from connected peers by identify.
 
 mod address;
+mod body;
 mod buffer;
 mod error;
 mod gossip;
@@ -47,6 +48,7 @@ use samara_protocol::signature::{PublicKey, SecretKey};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use body::Body;
 pub use error::{GossipError, RequestError, TransportError};
 pub use gossip::{GossipCheck, GossipMessage, MAX_GOSSIP, Topic, Verdict};
 pub use identity::{peer_id, public_key};
@@ -115,7 +117,7 @@ pub trait RequestHandler: Send + Sync + 'static {
     /// times per peer and channel. Runs to its end even if the peer has gone, except after a
     /// shutdown's grace. A panic, or a response over [`Channel::max_response`], is told to the peer
     /// as a failure.
-    async fn handle(&self, from: PublicKey, channel: Channel, body: Bytes) -> Bytes;
+    async fn handle(&self, from: PublicKey, channel: Channel, body: Bytes) -> Body;
 }
 
 /// How a node takes part.
@@ -136,7 +138,7 @@ pub struct TransportConfig {
     pub max_connections: u32,
     /// Most connections per peer. Each side may dial one per channel. Default 8.
     pub max_connections_per_peer: u32,
-    /// Most free buffers for large bodies (up to 6 MiB each) kept for reuse. Default 16.
+    /// Most free buffers for large bodies (up to 6 MiB each) kept for reuse. Default 24.
     pub pooled_buffers: usize,
 }
 
@@ -152,7 +154,7 @@ impl TransportConfig {
             frame_timeout: Duration::from_secs(60),
             max_connections: 1024,
             max_connections_per_peer: 8,
-            pooled_buffers: 16,
+            pooled_buffers: 24,
         }
     }
 }
@@ -293,12 +295,6 @@ impl Transport {
         timed.unwrap_or(Err(RequestError::TimedOut { peer, deadline }))
     }
 
-    /// Closes all connections with the peer. Requests under way fail; a later one dials anew.
-    pub async fn disconnect(&self, peer: PublicKey) {
-        // Fails only after shutdown, when nothing is connected.
-        drop(self.0.commands.send(Command::Disconnect { peer: peer_id(&peer) }).await);
-    }
-
     /// Sends a request and waits for the response, dialing the peer if need be. Eight requests per
     /// peer and channel run side by side, others wait for them. Dropping the future abandons the
     /// request.
@@ -309,9 +305,10 @@ impl Transport {
         &self,
         peer: PublicKey,
         channel: Channel,
-        body: Bytes,
+        body: impl Into<Body>,
         deadline: Duration,
     ) -> Result<Bytes, RequestError> {
+        let body = body.into();
         let size = body.len();
         if size > channel.max_request() {
             return Err(RequestError::RequestTooLarge { peer, channel, size });
@@ -324,7 +321,7 @@ impl Transport {
         &self,
         peer: PublicKey,
         channel: Channel,
-        body: &Bytes,
+        body: &Body,
     ) -> Result<Bytes, RequestError> {
         let pool = self.0.pools.pool(peer, channel);
         let _slot = pool.slot().await.ok_or(RequestError::QueueFull { peer })?;
@@ -345,7 +342,7 @@ impl Transport {
         pool: &Pool,
         mut opened: Opened,
         channel: Channel,
-        body: &Bytes,
+        body: &Body,
     ) -> Result<Bytes, ExchangeError> {
         let buffers = &self.0.buffers;
         let response = wire::exchange(&mut opened.stream, channel, body, buffers).await?;

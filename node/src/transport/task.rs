@@ -48,7 +48,6 @@ pub(super) enum Command {
     Publish { topic: Topic, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), GossipError>> },
     Subscribe { topic: Topic, check: GossipCheck, reply: SubscribeReply },
     Subscribers { topic: Topic, reply: oneshot::Sender<Vec<PublicKey>> },
-    Disconnect { peer: PeerId },
 }
 
 type SubscribeReply = oneshot::Sender<Result<mpsc::Receiver<GossipMessage>, GossipError>>;
@@ -162,6 +161,9 @@ impl Task {
                     None => break,
                 },
                 event = self.swarm.select_next_some() => self.on_event(event),
+                judged = self.gossip.judged() => {
+                    self.gossip.settle(&mut self.swarm.behaviour_mut().gossipsub, judged);
+                }
                 _ = sweep.tick() => {
                     self.pools.expire(self.idle_timeout);
                     self.buffers.trim();
@@ -231,10 +233,6 @@ impl Task {
             Command::Subscribers { topic, reply } => {
                 drop(reply.send(gossip::subscribers(&behaviour.gossipsub, &topic)));
             }
-            Command::Disconnect { peer } => {
-                // Fails only if the peer is not connected.
-                let _ = self.swarm.disconnect_peer_id(peer);
-            }
         }
     }
 
@@ -288,7 +286,7 @@ impl Task {
                 message,
             }) => {
                 let behaviour = &mut self.swarm.behaviour_mut().gossipsub;
-                self.gossip.receive(behaviour, propagation_source, &message_id, message);
+                self.gossip.receive(behaviour, propagation_source, message_id, message);
             }
             ComposedEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.addresses.learn(peer_id, info.listen_addrs);

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::outbound::SUBSTREAMS;
 use super::{
-    Channel, GossipError, MAX_BULK_BODY, MAX_CONTROL_BODY, Multiaddr, RequestError, RequestHandler,
-    Topic, Transport, TransportConfig, TransportTask, Verdict,
+    Body, Channel, GossipError, MAX_BULK_BODY, MAX_CONTROL_BODY, Multiaddr, RequestError,
+    RequestHandler, Topic, Transport, TransportConfig, TransportTask, Verdict,
 };
 
 /// Only a test that hangs ever gets here.
@@ -27,8 +27,8 @@ struct Echo;
 
 #[async_trait]
 impl RequestHandler for Echo {
-    async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Bytes {
-        body
+    async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Body {
+        body.into()
     }
 }
 
@@ -37,8 +37,8 @@ struct Mirror;
 
 #[async_trait]
 impl RequestHandler for Mirror {
-    async fn handle(&self, from: PublicKey, _: Channel, _: Bytes) -> Bytes {
-        Bytes::copy_from_slice(&from.0)
+    async fn handle(&self, from: PublicKey, _: Channel, _: Bytes) -> Body {
+        Bytes::copy_from_slice(&from.0).into()
     }
 }
 
@@ -47,9 +47,9 @@ struct Zeros;
 
 #[async_trait]
 impl RequestHandler for Zeros {
-    async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Bytes {
+    async fn handle(&self, _: PublicKey, _: Channel, body: Bytes) -> Body {
         let length = u32::from_le_bytes(body.as_ref().try_into().expect("a length"));
-        Bytes::from(vec![0; length as usize])
+        vec![0; length as usize].into()
     }
 }
 
@@ -84,14 +84,14 @@ impl Gate {
 
 #[async_trait]
 impl RequestHandler for Gate {
-    async fn handle(&self, _: PublicKey, channel: Channel, body: Bytes) -> Bytes {
+    async fn handle(&self, _: PublicKey, channel: Channel, body: Bytes) -> Body {
         if channel == Channel::Bulk {
             self.entered.fetch_add(1, Ordering::SeqCst);
             self.changed.notify_waiters();
             let permit = self.permits.acquire().await.unwrap();
             drop(permit);
         }
-        body
+        body.into()
     }
 }
 

@@ -19,9 +19,10 @@ use futures::future::{Either, select};
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::Channel;
+use super::body::Body;
 use super::buffer::BufferPool;
 
-/// Bodies up to this size (bytes) share one write with their header.
+/// Parts share a write up to this size (bytes); longer ones are written as they are.
 const COALESCED: usize = 16 << 10;
 
 /// What a response says about its request.
@@ -82,7 +83,7 @@ pub(super) enum ExchangeError {
 pub(super) async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     channel: Channel,
-    body: &Bytes,
+    body: &Body,
     buffers: &BufferPool,
 ) -> Result<Bytes, ExchangeError> {
     let (mut reader, mut writer) = stream.split();
@@ -103,7 +104,7 @@ pub(super) async fn exchange(
 async fn send(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
-    body: &Bytes,
+    body: &Body,
 ) -> Result<[u8; 5], ExchangeError> {
     let header = length_field(body).ok_or(ExchangeError::Refused(Status::RequestTooLarge))?;
     let write = pin!(write_frame(writer, &header, body));
@@ -140,7 +141,7 @@ pub(super) async fn read_request_length(
 /// Writes a response with a body.
 pub(super) async fn write_response(
     stream: &mut (impl AsyncWrite + Unpin),
-    body: &Bytes,
+    body: &Body,
 ) -> io::Result<()> {
     let Some(length) = length_field(body) else {
         return write_refusal(stream, Status::Failed).await;
@@ -156,10 +157,10 @@ pub(super) async fn write_refusal(
     stream: &mut (impl AsyncWrite + Unpin),
     status: Status,
 ) -> io::Result<()> {
-    write_frame(stream, &[status.to_byte(), 0, 0, 0, 0], &Bytes::new()).await
+    write_frame(stream, &[status.to_byte(), 0, 0, 0, 0], &Body::default()).await
 }
 
-fn length_field(body: &Bytes) -> Option<[u8; 4]> {
+fn length_field(body: &Body) -> Option<[u8; 4]> {
     u32::try_from(body.len()).ok().map(u32::to_le_bytes)
 }
 
@@ -172,17 +173,24 @@ async fn read_header(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<[u8; 5
 async fn write_frame(
     writer: &mut (impl AsyncWrite + Unpin),
     header: &[u8],
-    body: &Bytes,
+    body: &Body,
 ) -> io::Result<()> {
-    if body.len() <= COALESCED {
-        let mut frame = BytesMut::with_capacity(header.len() + body.len());
-        frame.put_slice(header);
-        frame.put_slice(body);
-        writer.write_all(&frame).await?;
-    } else {
-        writer.write_all(header).await?;
-        writer.write_all(body).await?;
+    let mut small = BytesMut::with_capacity(COALESCED);
+    small.put_slice(header);
+    for part in body.parts() {
+        if small.len() + part.len() <= COALESCED {
+            small.put_slice(part);
+            continue;
+        }
+        writer.write_all(&small).await?;
+        small.clear();
+        if part.len() <= COALESCED {
+            small.put_slice(part);
+        } else {
+            writer.write_all(part).await?;
+        }
     }
+    writer.write_all(&small).await?;
     writer.flush().await
 }
 
@@ -200,8 +208,8 @@ pub(super) mod tests {
 
     use super::{ExchangeError, Status, exchange, read_request_length, write_frame};
     use super::{write_refusal, write_response};
-    use crate::transport::Channel;
     use crate::transport::buffer::BufferPool;
+    use crate::transport::{Body, Channel};
 
     /// A peer that says what it was told to say, and then nothing more.
     pub(crate) struct Script {
@@ -271,7 +279,7 @@ pub(super) mod tests {
     }
 
     fn ask(script: &mut Script, body: &Bytes) -> Result<Bytes, ExchangeError> {
-        block_on(exchange(script, Channel::Control, body, &BufferPool::new(0)))
+        block_on(exchange(script, Channel::Control, &body.clone().into(), &BufferPool::new(0)))
     }
 
     #[test]
@@ -323,7 +331,10 @@ pub(super) mod tests {
         fn frames_round_trip(body in proptest::collection::vec(any::<u8>(), 0..100_000)) {
             let body = Bytes::from(body);
             let mut response = Vec::new();
-            block_on(write_response(&mut response, &body)).unwrap();
+            // In three parts, as sectors travel.
+            let cut = body.len() / 3;
+            let parts = vec![body.slice(..cut), body.slice(cut..2 * cut), body.slice(2 * cut..)];
+            block_on(write_response(&mut response, &parts.into())).unwrap();
             let mut script = Script::new(response, true);
             prop_assert_eq!(ask(&mut script, &body).unwrap(), body.clone());
 
@@ -344,7 +355,7 @@ pub(super) mod tests {
     fn a_substream_may_end_between_requests_only() {
         assert_eq!(block_on(read_request_length(&mut [].as_slice())).unwrap(), None);
         let mut frame = Vec::new();
-        block_on(write_frame(&mut frame, &[1, 0], &Bytes::new())).unwrap();
+        block_on(write_frame(&mut frame, &[1, 0], &Body::default())).unwrap();
         assert!(block_on(read_request_length(&mut frame.as_slice())).is_err());
     }
 }

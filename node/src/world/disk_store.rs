@@ -7,6 +7,9 @@ use async_trait::async_trait;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use samara_renter::world::{Store, StoreError, Write};
 
+use crate::database::Reopening;
+use crate::host::group::Group;
+
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
 /// Version of the database's layout written by this program.
@@ -33,9 +36,16 @@ pub enum OpenStoreError {
     },
 }
 
-/// One ordered map in one file; every commit is durable when it returns.
+/// One ordered map in one file; every commit is durable when it returns. Commits that come while one
+/// is being made durable share the next transaction, in the order in which they came. After a full
+/// disk the store works again as soon as there is room.
 #[derive(Clone)]
-pub struct DiskStore(Arc<Database>);
+pub struct DiskStore(Arc<Inner>);
+
+struct Inner {
+    database: Reopening,
+    commits: Group<Vec<Write>, StoreError>,
+}
 
 impl DiskStore {
     /// Opens the file, making it if it is not there.
@@ -47,12 +57,16 @@ impl DiskStore {
             path: path.to_owned(),
             source: Box::new(source),
         };
-        let database = Database::create(path).map_err(|error| fail(error.into()))?;
-        let found = prepare(&database).map_err(fail)?;
+        let database = Reopening::file(path).map_err(fail)?;
+        let found = database.with(prepare).map_err(fail)?;
         if found > VERSION {
             return Err(OpenStoreError::Newer { path: path.to_owned(), found });
         }
-        Ok(Self(Arc::new(database)))
+        Ok(Self::new(database))
+    }
+
+    fn new(database: Reopening) -> Self {
+        Self(Arc::new(Inner { database, commits: Group::new() }))
     }
 
     async fn run<T: Send + 'static>(
@@ -60,8 +74,8 @@ impl DiskStore {
         action: &'static str,
         job: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.0);
-        let outcome = tokio::task::spawn_blocking(move || job(&database)).await;
+        let inner = Arc::clone(&self.0);
+        let outcome = tokio::task::spawn_blocking(move || inner.database.with(job)).await;
         match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError { action, reason: error.to_string() }),
@@ -74,16 +88,16 @@ impl DiskStore {
 fn prepare(database: &Database) -> Result<u32, redb::Error> {
     let transaction = database.begin_write()?;
     let found = {
-        transaction.open_table(ENTRIES)?;
         let mut meta = transaction.open_table(META)?;
         let found = meta.get("version")?.map(|version| version.value());
-        match found {
-            Some(version) => version,
-            None => {
-                meta.insert("version", VERSION)?;
-                VERSION
-            }
+        if let Some(newer) = found.filter(|found| *found > VERSION) {
+            return Ok(newer);
         }
+        if found.is_none() {
+            meta.insert("version", VERSION)?;
+        }
+        transaction.open_table(ENTRIES)?;
+        found.unwrap_or(VERSION)
     };
     transaction.commit()?;
     Ok(found)
@@ -127,31 +141,42 @@ impl Store for DiskStore {
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        self.run("write", move |database| {
-            let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(ENTRIES)?;
-                for write in &writes {
-                    match write {
-                        Write::Put(key, value) => {
-                            table.insert(key.as_slice(), value.as_slice())?;
-                        }
-                        Write::Delete(key) => {
-                            table.remove(key.as_slice())?;
-                        }
-                    }
+        let failed = |reason: String| StoreError { action: "write", reason };
+        let inner = Arc::clone(&self.0);
+        let joined = tokio::task::spawn_blocking(move || {
+            inner.commits.join(writes, |batches| {
+                let written = inner.database.with(|database| write(database, &batches));
+                written.map_err(|error| failed(error.to_string()))
+            })
+        });
+        joined.await.unwrap_or_else(|error| Err(failed(error.to_string())))
+    }
+}
+
+/// One transaction for all batches.
+fn write(database: &Database, batches: &[Vec<Write>]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(ENTRIES)?;
+        for write in batches.iter().flatten() {
+            match write {
+                Write::Put(key, value) => {
+                    table.insert(key.as_slice(), value.as_slice())?;
+                }
+                Write::Delete(key) => {
+                    table.remove(key.as_slice())?;
                 }
             }
-            transaction.commit()?;
-            Ok(())
-        })
-        .await
+        }
     }
+    transaction.commit()?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::tests::FaultyDisk;
 
     fn put(key: &str, value: &str) -> Write {
         Write::Put(key.into(), value.into())
@@ -168,6 +193,40 @@ mod tests {
         let store = DiskStore::open(&path).unwrap();
         assert_eq!(store.read(b"a/1").await.unwrap(), None);
         assert_eq!(store.read(b"a/2").await.unwrap(), Some(b"y".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_survived_without_a_restart() {
+        let disk = FaultyDisk::default();
+        let database = disk.database().unwrap();
+        database.with(prepare).unwrap();
+        let store = DiskStore::new(database);
+        store.commit(vec![put("a", "kept")]).await.unwrap();
+        disk.set_full(true);
+        let large = "x".repeat(100_000);
+        assert!(store.commit(vec![put("b", &large)]).await.is_err());
+        assert!(store.commit(vec![put("b", &large)]).await.is_err());
+        disk.set_full(false);
+        store.commit(vec![put("c", "after")]).await.unwrap();
+        assert_eq!(store.read(b"a").await.unwrap(), Some(b"kept".to_vec()));
+        assert_eq!(store.read(b"b").await.unwrap(), None);
+        assert_eq!(store.read(b"c").await.unwrap(), Some(b"after".to_vec()));
+    }
+
+    #[test]
+    fn a_newer_store_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        drop(DiskStore::open(&path).unwrap());
+        let database = Database::create(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("version", VERSION + 1).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        for _ in 0..2 {
+            let refused = DiskStore::open(&path).err().unwrap();
+            assert!(matches!(refused, OpenStoreError::Newer { found, .. } if found == VERSION + 1));
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use libp2p::Multiaddr;
 use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::ledger::state::StateKey;
@@ -85,7 +84,7 @@ impl HostClient for NetworkHosts {
             Lane::Control => (Channel::Control, CONTROL_DEADLINE),
             Lane::Bulk => (Channel::Bulk, BULK_DEADLINE),
         };
-        let body = Bytes::from(NodeRequest::Host(request).to_bytes());
+        let body = NodeRequest::Host(request).to_parts();
         let answer = match self.transport.request(*host, channel, body, deadline).await {
             Ok(answer) => answer,
             Err(RequestError::TimedOut { .. }) => {

@@ -1,6 +1,6 @@
 //! Clock, randomness, tasks and compute of the machine.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use samara_protocol::units::Millis;
@@ -14,8 +14,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        crate::clock::now().0
     }
 
     fn sleep(&self, span: Millis) -> BoxFuture<'static, ()> {

@@ -6,6 +6,7 @@
 //! this one: every mutation is idempotent, numbered, or compares before it writes. Every mutating
 //! request carries the writer's epoch and is refused below the promised one.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::announcement::SignedPrices;
@@ -36,6 +37,30 @@ pub enum HostRequest {
     Agree(Box<TransactionBody>),
     /// Everything that is about one contract.
     Contract(Box<ContractRequest>),
+}
+
+impl HostRequest {
+    /// What is asked, in one or two words, for counts and traces.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Prices => "prices",
+            Self::Agree(_) => "agree",
+            Self::Contract(request) => request.call.name(),
+        }
+    }
+
+    /// The bytes of a sector, if it carries one.
+    #[must_use]
+    pub const fn payload(&self) -> Option<&Bytes> {
+        match self {
+            Self::Contract(request) => match &request.call {
+                ContractCall::Store { data, .. } => Some(data),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// A request about one contract, signed by its key.
@@ -94,8 +119,8 @@ pub enum ContractCall {
         /// Root the sender expects; the host computes its own and refuses another.
         root: SectorRoot,
         /// The sector's bytes: a power of two from 16 KiB to 4 MiB.
-        #[serde(with = "serde_bytes")]
-        data: Vec<u8>,
+        #[serde(with = "crate::encoding::payload")]
+        data: Bytes,
     },
     /// Reads a range of a sector with a proof. Paid.
     Read {
@@ -149,6 +174,23 @@ pub enum ContractCall {
 }
 
 impl ContractCall {
+    /// What is asked, in one or two words.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Store { .. } => "store",
+            Self::Read { .. } => "read",
+            Self::Commit(_) => "commit",
+            Self::Descriptors { .. } => "descriptors",
+            Self::Sectors { .. } => "sectors",
+            Self::Latest => "latest",
+            Self::Promise => "promise",
+            Self::Head => "head",
+            Self::HeadAppend { .. } => "append head",
+            Self::HeadPut { .. } => "put head",
+        }
+    }
+
     /// Digest that stands for the call in the request's signature. The bytes of a sector stand in by
     /// their root and those of a head by the slot's state, which the receiver checks against the
     /// bytes, so that 4 MiB are not hashed twice.
@@ -322,8 +364,8 @@ pub enum HostResponse {
     /// To [`ContractCall::Read`].
     Range {
         /// The bytes.
-        #[serde(with = "serde_bytes")]
-        data: Vec<u8>,
+        #[serde(with = "crate::encoding::payload")]
+        data: Bytes,
         /// Siblings that lead to the root.
         proof: crate::sector::RangeProof,
     },
@@ -347,6 +389,17 @@ pub enum HostResponse {
     HeadWritten(HeadReceipt),
     /// The request was refused; nothing was changed.
     Refused(Refusal),
+}
+
+impl HostResponse {
+    /// The bytes of a sector's range, if it carries one.
+    #[must_use]
+    pub const fn payload(&self) -> Option<&Bytes> {
+        match self {
+            Self::Range { data, .. } => Some(data),
+            _ => None,
+        }
+    }
 }
 
 /// Why a host refused.

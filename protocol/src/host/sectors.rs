@@ -257,7 +257,7 @@ impl<S: HostStore> Host<S> {
         if read.is_err() {
             Self::refund(live, cost);
         }
-        read.map(|(data, proof, _)| HostResponse::Range { data, proof })
+        read.map(|(data, proof, _)| HostResponse::Range { data: data.into(), proof })
     }
 
     /// Whole groups of a sector with the proof that they belong to it, both checked.

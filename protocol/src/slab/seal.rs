@@ -10,6 +10,7 @@
 //! the same bytes, takes a new id and with it a new key.
 
 use std::fmt;
+use std::ops::Range;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
@@ -128,6 +129,41 @@ impl FrameCipher {
             filled += plain;
         }
         Ok(&frames[..filled])
+    }
+
+    /// Opens neighbouring frames from `first` on and appends what of their plaintext lies in `wanted`,
+    /// a range of the slab's plaintext.
+    ///
+    /// # Errors
+    /// As [`FrameCipher::open`]; what was appended by then is true.
+    pub fn open_onto(
+        &self,
+        first: u32,
+        frames: &[u8],
+        wanted: &Range<u64>,
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        let each = u64::from(self.geometry.frame_plain());
+        for (index, sealed) in
+            (u64::from(first)..).zip(frames.chunks(self.geometry.frame() as usize))
+        {
+            let start = index * each;
+            // At most a frame, which has 64 KiB.
+            let from = wanted.start.saturating_sub(start).min(each) as usize;
+            let to = wanted.end.saturating_sub(start).min(each) as usize;
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let at = plaintext.len();
+            plaintext.extend_from_slice(sealed);
+            if let Err(error) = self.open(index, &mut plaintext[at..]) {
+                plaintext.truncate(at);
+                return Err(error);
+            }
+            if from > 0 {
+                plaintext.copy_within(at + from..at + to.max(from), at);
+            }
+            plaintext.truncate(at + to.saturating_sub(from));
+        }
+        Ok(())
     }
 
     fn check(&self, index: u32, frame: &[u8]) -> Result<(), FrameError> {

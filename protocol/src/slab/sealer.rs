@@ -225,11 +225,21 @@ impl SlabBuffer {
         Self::default()
     }
 
+    /// Bytes of memory that the columns of a geometry need.
+    #[must_use]
+    pub fn memory_for(geometry: &Geometry) -> usize {
+        usize::from(geometry.total()) * (geometry.column().len() + STAGGER)
+    }
+
     /// Makes it fit a geometry; allocates only when it was smaller before. Old bytes stay in it.
     pub fn fit(&mut self, geometry: &Geometry) {
         self.column = geometry.column().len();
         self.total = usize::from(geometry.total());
-        let needed = self.total * (self.column + STAGGER);
+        let needed = Self::memory_for(geometry);
+        if self.bytes.is_empty() {
+            // Fresh zeroed memory is not touched before it is used.
+            self.bytes = vec![0; needed];
+        }
         if self.bytes.len() < needed {
             self.bytes.resize(needed, 0);
         }

@@ -15,8 +15,8 @@ use super::{
     Allowance, AllowanceError, BookError, Contractor, ContractorError, HostHealth, HostRegistry,
     PriceLimits, Reason, Redundancy, Sight, Standing, Step, obstacles, plan,
 };
-use crate::bench::{Bench, Fault, prices};
 use crate::contract::ContractBook;
+use crate::testing::world::{Bench, Fault, prices};
 use crate::transfer::{Downloader, SlabClass, TransferOptions, Uploader};
 
 /// Numbers hosts in the order in which they come; fails while it is broken.

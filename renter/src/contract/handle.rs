@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use samara_protocol::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
 use samara_protocol::hash::{ContractNonce, SectorRoot, SlabId, SlabTag};
 use samara_protocol::host::announcement::{Prices, SignedPrices};
@@ -179,13 +180,13 @@ impl ContractHandle {
     ///
     /// # Errors
     /// [`ContractError`]; nothing needs to be undone after any of them.
-    pub async fn store(&self, root: SectorRoot, data: &[u8]) -> Result<(), ContractError> {
+    pub async fn store(&self, root: SectorRoot, data: Bytes) -> Result<(), ContractError> {
         let bytes = data.len() as u64;
         let answer = self
             .paid(
                 Access::Write,
                 |prices| prices.store_cost(bytes),
-                |voucher| ContractCall::Store { voucher, root, data: data.to_vec() },
+                |voucher| ContractCall::Store { voucher, root, data: data.clone() },
             )
             .await?;
         match answer {
@@ -194,7 +195,8 @@ impl ContractHandle {
         }
     }
 
-    /// Reads `range` of a sector of `size`, verified against its root; any range within the sector.
+    /// Reads `range` of a sector of `size`, verified against its root; any range within the sector. The
+    /// bytes share the memory of the answer.
     ///
     /// # Errors
     /// [`ContractError`]; `False` if the bytes or their proof are not true.
@@ -203,8 +205,8 @@ impl ContractHandle {
         root: SectorRoot,
         size: SectorSize,
         range: Range<u32>,
-    ) -> Result<Vec<u8>, ContractError> {
-        let Some(aligned) = align(size, range.clone()) else { return Ok(Vec::new()) };
+    ) -> Result<Bytes, ContractError> {
+        let Some(aligned) = align(size, range.clone()) else { return Ok(Bytes::new()) };
         let length = aligned.end - aligned.start;
         let answer = self
             .paid(
@@ -213,22 +215,22 @@ impl ContractHandle {
                 |voucher| ContractCall::Read { voucher, root, offset: aligned.start, length },
             )
             .await?;
-        let HostResponse::Range { mut data, proof } = answer else {
+        let HostResponse::Range { data, proof } = answer else {
             return Err(self.0.link.unexpected("read"));
         };
         let checked = if length > INLINE_VERIFY {
-            let aligned = aligned.clone();
+            let (aligned, data) = (aligned.clone(), data.clone());
             compute(self.0.link.world().compute.as_ref(), move || {
-                verify_range(&root, size, aligned, &data, &proof).map(|()| data)
+                verify_range(&root, size, aligned, &data, &proof)
             })
             .await
         } else {
-            verify_range(&root, size, aligned.clone(), &data, &proof).map(|()| data)
+            verify_range(&root, size, aligned.clone(), &data, &proof)
         };
-        data = checked.map_err(|error| self.0.link.false_answer(error.to_string()))?;
-        data.truncate((range.end - aligned.start) as usize);
-        data.drain(..(range.start - aligned.start) as usize);
-        Ok(data)
+        checked.map_err(|error| self.0.link.false_answer(error.to_string()))?;
+        // Verified bytes are as long as the aligned range.
+        let within = |at: u32| (at - aligned.start) as usize;
+        Ok(data.slice(within(range.start)..within(range.end)))
     }
 
     /// Appends and removes sectors and files descriptors, all in one new revision, durable at the

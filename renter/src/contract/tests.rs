@@ -11,7 +11,7 @@ use samara_protocol::sector::{self, SectorEntry, SectorSize};
 use samara_protocol::units::Amount;
 
 use super::{ContractBook, ContractError, ContractHandle, PriceLimits};
-use crate::bench::{Bench, Fault, TestStore, epoch, secret};
+use crate::testing::world::{Bench, Fault, TestStore, epoch, secret};
 use crate::world::World;
 
 const RICH: Amount = Amount(1_000_000_000_000);
@@ -23,7 +23,7 @@ fn sector(number: u8) -> (SectorEntry, Vec<u8>) {
 
 async fn store(contract: &ContractHandle, number: u8) -> SectorEntry {
     let (entry, bytes) = sector(number);
-    contract.store(entry.root, &bytes).await.unwrap();
+    contract.store(entry.root, bytes.clone().into()).await.unwrap();
     entry
 }
 
@@ -154,7 +154,10 @@ async fn a_fenced_writer_changes_nothing_and_still_reads() {
     // The other host was never asked, and is not.
     let calls = bench.hosts[1].all_calls();
     let (root, bytes) = (sector(3).0.root, sector(3).1);
-    assert!(matches!(other.store(root, &bytes).await, Err(ContractError::Fenced { .. })));
+    assert!(matches!(
+        other.store(root, bytes.clone().into()).await,
+        Err(ContractError::Fenced { .. })
+    ));
     assert!(matches!(
         other.head_put(vec![1], SlotState::default()).await,
         Err(ContractError::Fenced { .. })
@@ -174,7 +177,7 @@ async fn vouchers_stop_at_the_funds() {
     let contract = bench.form(0, Amount(2 * (2 * 16_384 + 100))).await;
     let (one, two, three) = (sector(1), sector(2), sector(3));
     let outcomes = futures::future::join_all(
-        [&one, &two, &three].map(|(entry, bytes)| contract.store(entry.root, bytes)),
+        [&one, &two, &three].map(|(entry, bytes)| contract.store(entry.root, bytes.clone().into())),
     )
     .await;
     let failed: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
@@ -188,7 +191,8 @@ async fn parallel_calls_pay_what_they_cost_and_not_more() {
     let bench = Bench::new(1).await;
     let contract = bench.book.contract(HostIndex(0)).unwrap();
     let sectors: Vec<_> = (0..16).map(sector).collect();
-    let stores = sectors.iter().map(|(entry, bytes)| contract.store(entry.root, bytes));
+    let stores =
+        sectors.iter().map(|(entry, bytes)| contract.store(entry.root, bytes.clone().into()));
     for outcome in futures::future::join_all(stores).await {
         outcome.unwrap();
     }
@@ -219,7 +223,7 @@ async fn prices_above_the_limits_are_not_paid() {
     bench.book.limit_prices(PriceLimits { upload: Amount(1), ..PriceLimits::NONE });
     let contract = bench.book.contract(HostIndex(0)).unwrap();
     let (entry, bytes) = sector(1);
-    let error = contract.store(entry.root, &bytes).await.unwrap_err();
+    let error = contract.store(entry.root, bytes.clone().into()).await.unwrap_err();
     assert!(matches!(error, ContractError::TooExpensive { what: "upload", .. }), "{error}");
 }
 
@@ -231,7 +235,7 @@ async fn raised_prices_are_paid_once_the_old_table_has_expired() {
     let asked = bench.hosts[0].calls("prices");
     add(&contract, 2).await.unwrap();
     assert_eq!(bench.hosts[0].calls("prices"), asked, "a table in force is not asked again");
-    bench.hosts[0].offer(Prices { upload: Amount(20), ..crate::bench::prices() });
+    bench.hosts[0].offer(Prices { upload: Amount(20), ..crate::testing::world::prices() });
     bench.world.clock.sleep(samara_protocol::units::Millis::hours(1)).await;
     let before = contract.money_left();
     store(&contract, 3).await;
@@ -289,7 +293,7 @@ async fn found_contracts_are_adopted_and_rollbacks_named() {
 }
 
 fn fresh_store(bench: &Bench) -> crate::world::World {
-    let store = std::sync::Arc::new(crate::bench::TestStore::default());
+    let store = std::sync::Arc::new(crate::testing::world::TestStore::default());
     crate::world::World { store, ..bench.world.clone() }
 }
 

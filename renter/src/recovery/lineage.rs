@@ -10,7 +10,7 @@ use samara_protocol::units::{Height, Millis};
 use super::Recovery;
 use super::claim::{Answered, Claim, host_row};
 use super::error::RecoveryError;
-use super::scan::{Ahead, PATIENCE, Supply, WAIT};
+use super::scan::{PATIENCE, Supply, WAIT};
 
 impl Recovery {
     /// All records of these words in the chain, in its order, at least up to a block that is known to
@@ -19,7 +19,6 @@ impl Recovery {
         let world = &self.world;
         let genesis = world.chain.genesis().clone();
         let mut scan = Scan::new(&genesis, Rules::walk(&genesis));
-        let mut ahead = Ahead::new(world.chain.clone());
         let mut failures = Vec::new();
         loop {
             let need = scan.next();
@@ -27,12 +26,11 @@ impl Recovery {
                 break;
             }
             let outcome;
-            (scan, outcome) = self.supply(scan, need, &mut ahead).await;
+            (scan, outcome) = self.supply(scan, need).await;
             let Err(error) = outcome else {
                 failures.clear();
                 continue;
             };
-            ahead.clear();
             if let Supply::False(error) = &error
                 && matches!(error.blame(), Blame::Tip | Blame::TipOrAnswer)
             {

@@ -42,8 +42,8 @@ use crate::rows::{
 use crate::slabs::Slabs;
 use crate::transfer::{Redundancy, TransferOptions};
 use crate::vault::{
-    FileRow, GetError, GetReport, GetRequest, ListOptions, ListRow, PutError, PutReport,
-    PutRequest, PutStreamRequest, VaultError, VaultOptions, VaultRow, Vaults, totals,
+    FileRow, FileStream, GetError, GetReport, GetRequest, ListOptions, ListRow, PutError,
+    PutReport, PutRequest, PutStreamRequest, VaultError, VaultOptions, VaultRow, Vaults, totals,
 };
 use crate::world::{ReadFile, TaskHandle, World, random_bytes};
 
@@ -365,6 +365,20 @@ impl Renter {
         range: Range<u64>,
     ) -> Result<Bytes, GetError> {
         self.0.vaults.read_range(vault, path, version, range).await
+    }
+
+    /// A range of one file as a stream of pieces, whatever its length.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub fn stream_range(
+        &self,
+        vault: &str,
+        path: &str,
+        version: Option<u64>,
+        range: Range<u64>,
+    ) -> Result<FileStream, GetError> {
+        self.0.vaults.stream_range(vault, path, version, range)
     }
 
     /// Lists a folder.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -11,18 +12,19 @@ use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::SlabRecord;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::PublicKey;
-use samara_protocol::slab::{FrameCipher, Geometry, ShardSpan, SlabDescriptor};
+use samara_protocol::slab::{FrameCipher, FrameError, Geometry, ShardSpan, SlabDescriptor};
 use samara_protocol::units::Millis;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::choice::penalty;
 use super::gather::Gather;
-use super::options::TransferOptions;
+use super::options::{TransferOptions, UNIT, units};
 use super::stream::{ExtentReader, SlabRange};
 use crate::contract::{ContractBook, ContractHandle};
 use crate::world::{World, compute};
 
 /// Ranges above this are opened off the runtime's threads.
-const INLINE_OPEN: u32 = 128 << 10;
+const INLINE_OPEN: usize = 128 << 10;
 
 /// Why bytes of a slab could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,7 +85,8 @@ fn list_missing(hosts: &[(Option<PublicKey>, String)]) -> String {
         .join("; ")
 }
 
-/// Reads slabs. A cheap clone; all clones share one cache of descriptors.
+/// Reads slabs. A cheap clone; all clones share one cache of descriptors, and all streams one byte
+/// budget.
 #[derive(Clone)]
 pub struct Downloader(Arc<Inner>);
 
@@ -91,6 +94,7 @@ struct Inner {
     book: ContractBook,
     options: TransferOptions,
     descriptors: Mutex<Descriptors>,
+    budget: Arc<Semaphore>,
 }
 
 /// Opened descriptors by digest; the oldest goes first.
@@ -113,15 +117,49 @@ impl Descriptors {
     }
 }
 
+/// One range of one slab about to be read.
+struct SlabReading {
+    geometry: Geometry,
+    spans: Vec<ShardSpan>,
+    descriptor: Arc<SlabDescriptor>,
+    cipher: Arc<FrameCipher>,
+    range: Range<u64>,
+}
+
+impl SlabReading {
+    fn gather<'a>(&'a self, downloader: &'a Downloader, record: &SlabRecord) -> Gather<'a> {
+        let inner = &downloader.0;
+        let patience = inner.options.read_patience;
+        Gather::new(&inner.book, record, self.geometry, &self.descriptor, &self.spans, patience)
+    }
+}
+
 impl Downloader {
     /// A downloader over the live contracts of a book.
     #[must_use]
     pub fn new(book: ContractBook, options: TransferOptions) -> Self {
-        Self(Arc::new(Inner { book, options, descriptors: Mutex::default() }))
+        let budget = Arc::new(Semaphore::new(units(options.download_budget) as usize));
+        Self(Arc::new(Inner { book, options, descriptors: Mutex::default(), budget }))
     }
 
     pub(super) fn world(&self) -> &World {
         self.0.book.world()
+    }
+
+    /// Bytes of the streams' budget that are free now.
+    #[must_use]
+    pub fn budget_left(&self) -> u64 {
+        self.0.budget.available_permits() as u64 * UNIT
+    }
+
+    /// The longest range that a stream reads at once.
+    pub(super) fn longest_range(&self) -> u32 {
+        u32::try_from(self.0.options.download_budget / 2).unwrap_or(u32::MAX)
+    }
+
+    /// Takes room for a range of a stream out of the budget, if there is any.
+    pub(super) fn reserve(&self, length: u32) -> Option<OwnedSemaphorePermit> {
+        self.0.budget.clone().try_acquire_many_owned(units(length.into())).ok()
     }
 
     /// Plaintext bytes `range` of a slab.
@@ -133,8 +171,50 @@ impl Downloader {
         record: &SlabRecord,
         range: Range<u32>,
     ) -> Result<Vec<u8>, DownloadError> {
+        let length = range.end.saturating_sub(range.start) as usize;
+        let mut plaintext = Vec::with_capacity(length);
+        let Some(reading) = self.prepare(record, range).await? else { return Ok(plaintext) };
+        let mut gather = reading.gather(self, record);
+        for span in &reading.spans {
+            let Some(piece) = gather.next().await? else { break };
+            plaintext = self.open(&reading, span, piece, plaintext).await?;
+        }
+        Ok(plaintext)
+    }
+
+    /// As [`Downloader::read`], piece by piece into a channel; stops when its other end is closed.
+    pub(super) async fn read_into(
+        &self,
+        record: &SlabRecord,
+        range: Range<u32>,
+        pieces: &mpsc::Sender<Result<Bytes, DownloadError>>,
+    ) -> Result<(), DownloadError> {
+        let Some(reading) = self.prepare(record, range).await? else { return Ok(()) };
+        let mut gather = reading.gather(self, record);
+        for span in &reading.spans {
+            let Some(piece) = gather.next().await? else { break };
+            let plaintext = Vec::with_capacity(piece.len());
+            let plaintext = self.open(&reading, span, piece, plaintext).await?;
+            // Hosts go on sending while the reader is slow, up to what was asked of them.
+            let room = tokio::select! {
+                biased;
+                room = pieces.reserve() => room,
+                () = gather.carry_on() => return Ok(()),
+            };
+            let Ok(room) = room else { return Ok(()) };
+            room.send(Ok(plaintext.into()));
+        }
+        Ok(())
+    }
+
+    /// Checks a range and finds the slab's descriptor; nothing for an empty range.
+    async fn prepare(
+        &self,
+        record: &SlabRecord,
+        range: Range<u32>,
+    ) -> Result<Option<SlabReading>, DownloadError> {
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let slab = record.id;
         let geometry = geometry_of(record)?;
@@ -145,19 +225,34 @@ impl Downloader {
         })?;
         let first = usize::from(spans[0].shard);
         let descriptor = self.descriptor(record, &geometry, first).await?;
-        let pieces = self.gather(record, &geometry, &descriptor, &spans).await?;
         let key = self.0.book.keys().slab(&slab);
-        let length = range.end - range.start;
-        let open = move || {
-            let cipher = FrameCipher::new(key.as_bytes(), slab, geometry);
-            open_spans(&cipher, &geometry, &spans, pieces, &range)
-        };
-        let opened = if length > INLINE_OPEN {
-            compute(self.world().compute.as_ref(), open).await
-        } else {
-            open()
-        };
-        opened.map_err(|reason| DownloadError::Malformed { slab, reason })
+        let cipher = Arc::new(FrameCipher::new(key.as_bytes(), slab, geometry));
+        let range = u64::from(range.start)..u64::from(range.end);
+        Ok(Some(SlabReading { geometry, spans, descriptor, cipher, range }))
+    }
+
+    /// Opens the frames of one span behind what was read before.
+    async fn open(
+        &self,
+        reading: &SlabReading,
+        span: &ShardSpan,
+        sealed: Bytes,
+        mut plaintext: Vec<u8>,
+    ) -> Result<Vec<u8>, DownloadError> {
+        let (cipher, wanted) = (reading.cipher.clone(), reading.range.clone());
+        let (first, large) = (span.frames.start, sealed.len() > INLINE_OPEN);
+        let open =
+            move || cipher.open_onto(first, &sealed, &wanted, &mut plaintext).map(|()| plaintext);
+        let opened =
+            if large { compute(self.world().compute.as_ref(), open).await } else { open() };
+        opened.map_err(|error| {
+            let slab = match error {
+                FrameError::Index { slab, .. }
+                | FrameError::Length { slab, .. }
+                | FrameError::Forged { slab, .. } => slab,
+            };
+            DownloadError::Malformed { slab, reason: error.to_string() }
+        })
     }
 
     /// Whole sectors of a slab by shard number, for repair: each checked against the descriptor,
@@ -169,7 +264,7 @@ impl Downloader {
         &self,
         record: &SlabRecord,
         shards: &[u8],
-    ) -> Result<Vec<Vec<u8>>, DownloadError> {
+    ) -> Result<Vec<Bytes>, DownloadError> {
         let geometry = geometry_of(record)?;
         let outside = shards.iter().find(|shard| **shard >= geometry.total());
         if let Some(shard) = outside {
@@ -186,7 +281,13 @@ impl Downloader {
                 frames: 0..0,
             })
             .collect();
-        self.gather(record, &geometry, &descriptor, &spans).await
+        let patience = self.0.options.read_patience;
+        let mut gather = Gather::new(&self.0.book, record, geometry, &descriptor, &spans, patience);
+        let mut sectors = Vec::with_capacity(spans.len());
+        while let Some(sector) = gather.next().await? {
+            sectors.push(sector);
+        }
+        Ok(sectors)
     }
 
     /// The descriptor of a slab, from the cache or any of its hosts.
@@ -205,18 +306,6 @@ impl Downloader {
     #[must_use]
     pub fn stream(&self, ranges: Vec<SlabRange>) -> ExtentReader {
         ExtentReader::new(self.clone(), ranges)
-    }
-
-    async fn gather(
-        &self,
-        record: &SlabRecord,
-        geometry: &Geometry,
-        descriptor: &SlabDescriptor,
-        spans: &[ShardSpan],
-    ) -> Result<Vec<Vec<u8>>, DownloadError> {
-        let patience = self.0.options.read_patience;
-        let gather = Gather::new(&self.0.book, record, *geometry, descriptor, spans, patience);
-        Box::pin(gather.run()).await
     }
 
     /// Asks hosts one after the other, the `first` shard's host first and the next when one is slow.
@@ -340,27 +429,4 @@ fn geometry_of(record: &SlabRecord) -> Result<Geometry, DownloadError> {
 fn spans(geometry: &Geometry, range: &Range<u32>) -> Option<Vec<ShardSpan>> {
     let frames = geometry.frames_for(u64::from(range.start)..u64::from(range.end)).ok()?;
     geometry.spans(frames).ok().filter(|spans| !spans.is_empty())
-}
-
-/// Opens the frames of all spans and cuts the wanted bytes out.
-fn open_spans(
-    cipher: &FrameCipher,
-    geometry: &Geometry,
-    spans: &[ShardSpan],
-    pieces: Vec<Vec<u8>>,
-    range: &Range<u32>,
-) -> Result<Vec<u8>, String> {
-    let each = u64::from(geometry.frame_plain());
-    let mut plain = Vec::with_capacity((range.end - range.start) as usize);
-    for (span, mut piece) in spans.iter().zip(pieces) {
-        let opened =
-            cipher.open_run(span.frames.start, &mut piece).map_err(|error| error.to_string())?;
-        // Where the wanted range begins and ends in this run of frames.
-        let base = u64::from(span.frames.start) * each;
-        let from = u64::from(range.start).saturating_sub(base);
-        let to = u64::from(range.end).saturating_sub(base).min(opened.len() as u64);
-        let part = opened.get(from as usize..to as usize).ok_or("a span outside of the range")?;
-        plain.extend_from_slice(part);
-    }
-    Ok(plain)
 }

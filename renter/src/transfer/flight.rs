@@ -7,19 +7,20 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::host::message::SealedDescriptor;
 use samara_protocol::journal::{HostIndex, SlabRecord};
 use samara_protocol::sector::SectorEntry;
 use samara_protocol::slab::{Geometry, SealedShard, ShardDescriptor, SlabDescriptor};
 use samara_protocol::units::Millis;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
+use super::buffers::{Columns, column};
 use super::options::{Redundancy, TransferOptions};
-use super::upload::{Columns, Settled, Settlement, StoredSlab, UploadError};
+use super::upload::{Settled, Settlement, StoredSlab, UploadError};
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::world::{HostCallError, World, random_bytes};
 
@@ -49,7 +50,7 @@ pub(super) struct Flight {
     needed: usize,
     sealed: Vec<SealedShard>,
     /// Present while a sector may still have to be sent.
-    columns: Option<(Arc<Columns>, OwnedSemaphorePermit)>,
+    columns: Option<Arc<Columns>>,
     book: ContractBook,
     placement: Vec<ContractHandle>,
     spares: VecDeque<ContractHandle>,
@@ -62,7 +63,6 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has just made all of them")]
     pub(super) fn new(
         book: ContractBook,
         slab: SlabId,
@@ -71,7 +71,6 @@ impl Flight {
         sealed: Vec<SealedShard>,
         columns: Columns,
         hosts: Vec<ContractHandle>,
-        permit: OwnedSemaphorePermit,
     ) -> Self {
         let total = usize::from(redundancy.total);
         let mut hosts = hosts.into_iter();
@@ -82,7 +81,7 @@ impl Flight {
             geometry,
             needed: needed.min(total),
             sealed,
-            columns: Some((Arc::new(columns), permit)),
+            columns: Some(Arc::new(columns)),
             book,
             progress: vec![Progress::Storing; placement.len()],
             placement,
@@ -105,12 +104,11 @@ impl Flight {
     }
 
     fn store(&mut self, shard: usize) {
-        let Some((columns, _)) = &self.columns else { return };
-        let (columns, contract) = (columns.clone(), self.placement[shard].clone());
+        let Some(columns) = &self.columns else { return };
+        let (column, contract) = (column(columns, shard), self.placement[shard].clone());
         let root = self.sealed[shard].root;
         self.progress[shard] = Progress::Storing;
         self.stores.push(Box::pin(async move {
-            let column = columns.buffer.column(shard).unwrap_or_default();
             Event::Stored(shard, contract.store(root, column).await)
         }));
     }
@@ -292,14 +290,15 @@ impl Flight {
             descriptor,
         };
         let done = self.stores.is_empty() && self.commits.is_empty();
-        let (sender, receiver) = watch::channel((self.settlement(), done));
+        let (sender, state) = watch::channel((self.settlement(), done));
+        let (stop, stopped) = watch::channel(false);
         if !done {
             let world = self.book.world();
             let patience = Millis(options.store_patience.0.saturating_mul(LATE));
             let (spawner, late) = (world.spawner.clone(), world.clock.sleep(patience));
-            spawner.spawn("slab settlement", Box::pin(self.settle(late, sender))).detach();
+            spawner.spawn("slab settlement", Box::pin(self.settle(late, sender, stopped))).detach();
         }
-        StoredSlab { record, length, settled: Settled(receiver) }
+        StoredSlab { record, length, settled: Settled { state, stop: Arc::new(stop) } }
     }
 
     /// Finishes what is still under way after the acknowledgement. Hosts that are late even now are
@@ -308,7 +307,15 @@ impl Flight {
         mut self,
         late: BoxFuture<'static, ()>,
         sender: watch::Sender<(Settlement, bool)>,
+        mut stopped: watch::Receiver<bool>,
     ) {
+        let mut stop = async move {
+            if stopped.wait_for(|stopped| *stopped).await.is_err() {
+                // Nobody can stop it any more.
+                std::future::pending::<()>().await;
+            }
+        }
+        .boxed();
         let mut late = Some(late);
         loop {
             let timer = async {
@@ -319,6 +326,7 @@ impl Flight {
             };
             let event = tokio::select! {
                 biased;
+                () = &mut stop => break,
                 event = next(&mut self.stores, &mut self.commits) => event,
                 () = timer => {
                     late = None;

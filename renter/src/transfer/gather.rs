@@ -2,10 +2,12 @@
 //!
 //! Each wanted span is asked of the one host that holds it. A span whose host fails, lies or is slow
 //! is also asked, as the same range, of as many other shards as are needed to rebuild it; parts that
-//! have come already count. Whichever way is complete first wins.
+//! have come already count. Whichever way is complete first wins. Spans are handed out in order, each
+//! as soon as it is there.
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -33,7 +35,7 @@ struct Shard {
     /// Higher is asked later.
     penalty: u32,
     /// Ranges that came, with their bytes.
-    parts: Vec<(Range<u32>, Vec<u8>)>,
+    parts: Vec<(Range<u32>, Bytes)>,
     /// Ranges under way.
     asked: Vec<Range<u32>>,
     /// Why it is not asked any more.
@@ -43,9 +45,13 @@ struct Shard {
 }
 
 impl Shard {
-    fn part(&self, range: &Range<u32>) -> Option<&[u8]> {
+    fn has(&self, range: &Range<u32>) -> bool {
+        self.parts.iter().any(|(have, _)| covers(have, range))
+    }
+
+    fn part(&self, range: &Range<u32>) -> Option<Bytes> {
         self.parts.iter().find(|(have, _)| covers(have, range)).map(|(have, bytes)| {
-            &bytes[(range.start - have.start) as usize..(range.end - have.start) as usize]
+            bytes.slice((range.start - have.start) as usize..(range.end - have.start) as usize)
         })
     }
 
@@ -62,22 +68,26 @@ fn covers(outer: &Range<u32>, inner: &Range<u32>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-type Part = (usize, Range<u32>, Result<Vec<u8>, String>);
+type Part = (usize, Range<u32>, Result<Bytes, String>);
 
-/// One read under way.
+/// One read under way. Dropped, it asks nobody any more.
 pub(super) struct Gather<'a> {
     world: &'a World,
     slab: SlabId,
     geometry: Geometry,
     spans: &'a [ShardSpan],
+    /// Spans handed out.
+    given: usize,
     shards: Vec<Shard>,
     work: FuturesUnordered<BoxFuture<'static, Part>>,
     patience: Millis,
     started: u64,
+    timer: BoxFuture<'static, ()>,
+    hurried: bool,
 }
 
 impl<'a> Gather<'a> {
-    /// Prepares to read `spans`, each within one column.
+    /// Asks for `spans`, each within one column.
     pub(super) fn new(
         book: &'a ContractBook,
         record: &SlabRecord,
@@ -101,46 +111,81 @@ impl<'a> Gather<'a> {
             }
         });
         let longest = spans.iter().map(|s| s.range.end - s.range.start).max().unwrap_or_default();
-        Self {
+        let patience = Millis(patience.0.saturating_add(u64::from(longest / BYTES_PER_MILLI)));
+        let clock = &book.world().clock;
+        let mut gather = Self {
             world: book.world(),
             slab: record.id,
             geometry,
             spans,
+            given: 0,
             shards: shards.collect(),
             work: FuturesUnordered::new(),
-            patience: Millis(patience.0.saturating_add(u64::from(longest / BYTES_PER_MILLI))),
-            started: book.world().clock.now(),
+            patience,
+            started: clock.now(),
+            timer: clock.sleep(patience),
+            hurried: false,
+        };
+        for span in spans {
+            gather.ask(usize::from(span.shard), span.range.clone());
+        }
+        gather
+    }
+
+    /// The bytes of the next span, in order; nothing after the last. May be dropped and called again.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, DownloadError> {
+        let Some(span) = self.spans.get(self.given) else { return Ok(None) };
+        loop {
+            self.ask_helpers();
+            if self.is_served(span) {
+                break;
+            }
+            self.hurry();
+            if !self.step().await {
+                return Err(self.failed());
+            }
+        }
+        let own = usize::from(span.shard);
+        let bytes = match self.shards[own].part(&span.range) {
+            Some(bytes) => bytes,
+            None => self.rebuild(own, &span.range).await?,
+        };
+        self.given += 1;
+        Ok(Some(bytes))
+    }
+
+    /// Takes in what comes while the caller is busy with something else. Never ends.
+    pub(super) async fn carry_on(&mut self) {
+        loop {
+            self.ask_helpers();
+            if !self.step().await {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
-    /// The bytes of each span, in order.
-    pub(super) async fn run(mut self) -> Result<Vec<Vec<u8>>, DownloadError> {
-        for span in self.spans {
-            self.ask(usize::from(span.shard), span.range.clone());
+    /// Waits for one part, or until those that have not come are late. `false` if nobody is asked.
+    async fn step(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            part = self.work.next() => match part {
+                Some(part) => self.take(part),
+                None => return false,
+            },
+            () = &mut self.timer => {
+                self.mark_slow();
+                self.timer = self.world.clock.sleep(self.patience);
+            }
         }
-        let mut timer = self.world.clock.sleep(self.patience);
-        let mut hurried = false;
-        loop {
-            self.ask_helpers();
-            if self.is_complete() {
-                return self.assemble().await;
-            }
-            if !hurried && self.spans.len() > 1 && 2 * self.arrived() >= self.spans.len() {
-                hurried = true;
-                let passed = self.world.clock.now().saturating_sub(self.started);
-                timer = self.world.clock.sleep(Millis(STRAGGLER.0.max(passed / 2)));
-            }
-            tokio::select! {
-                biased;
-                part = self.work.next() => match part {
-                    Some(part) => self.take(part),
-                    None => return Err(self.failed()),
-                },
-                () = &mut timer => {
-                    self.mark_slow();
-                    timer = self.world.clock.sleep(self.patience);
-                }
-            }
+        true
+    }
+
+    /// Once half of the spans are there, the rest should not take much longer than they did.
+    fn hurry(&mut self) {
+        if !self.hurried && self.spans.len() > 1 && 2 * self.arrived() >= self.spans.len() {
+            self.hurried = true;
+            let passed = self.world.clock.now().saturating_sub(self.started);
+            self.timer = self.world.clock.sleep(Millis(STRAGGLER.0.max(passed / 2)));
         }
     }
 
@@ -158,7 +203,7 @@ impl<'a> Gather<'a> {
         let Some(contract) = shard.contract.clone().filter(|_| shard.dead.is_none()) else {
             return;
         };
-        if shard.is_asked(&range) || shard.part(&range).is_some() {
+        if shard.is_asked(&range) || shard.has(&range) {
             return;
         }
         shard.asked.push(range.clone());
@@ -171,22 +216,17 @@ impl<'a> Gather<'a> {
 
     /// Spans that came from their own shard.
     fn arrived(&self) -> usize {
-        let came =
-            |span: &&ShardSpan| self.shards[usize::from(span.shard)].part(&span.range).is_some();
+        let came = |span: &&ShardSpan| self.shards[usize::from(span.shard)].has(&span.range);
         self.spans.iter().filter(came).count()
     }
 
     fn sources(&self, range: &Range<u32>) -> usize {
-        self.shards.iter().filter(|shard| shard.part(range).is_some()).count()
+        self.shards.iter().filter(|shard| shard.has(range)).count()
     }
 
     fn is_served(&self, span: &ShardSpan) -> bool {
-        self.shards[usize::from(span.shard)].part(&span.range).is_some()
+        self.shards[usize::from(span.shard)].has(&span.range)
             || self.sources(&span.range) >= usize::from(self.geometry.data())
-    }
-
-    fn is_complete(&self) -> bool {
-        self.spans.iter().all(|span| self.is_served(span))
     }
 
     /// Everybody who has not answered by now lets others wait.
@@ -209,14 +249,13 @@ impl<'a> Gather<'a> {
                 .shards
                 .iter()
                 .filter(|shard| {
-                    shard.part(range).is_some()
-                        || (shard.is_alive() && !shard.slow && shard.is_asked(range))
+                    shard.has(range) || (shard.is_alive() && !shard.slow && shard.is_asked(range))
                 })
                 .count();
             let mut others: Vec<(u32, usize)> = (0..self.shards.len())
                 .map(|index| (index, &self.shards[index]))
                 .filter(|(_, shard)| {
-                    shard.is_alive() && shard.part(range).is_none() && !shard.is_asked(range)
+                    shard.is_alive() && !shard.has(range) && !shard.is_asked(range)
                 })
                 .map(|(index, shard)| (shard.penalty + u32::from(shard.slow), index))
                 .collect();
@@ -228,70 +267,35 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// Takes the parts that came and rebuilds the others.
-    async fn assemble(self) -> Result<Vec<Vec<u8>>, DownloadError> {
-        let Self { world, slab, geometry, spans, mut shards, .. } = self;
-        let mut pieces: Vec<Option<Vec<u8>>> = Vec::with_capacity(spans.len());
-        let mut rebuilds = Vec::new();
-        for (position, span) in spans.iter().enumerate() {
-            let own = usize::from(span.shard);
-            if shards[own].part(&span.range).is_some() {
-                pieces.push(None);
-                continue;
-            }
-            let mut sources: Vec<Option<Vec<u8>>> = vec![None; shards.len()];
-            let holders =
-                (0..shards.len()).filter(|index| shards[*index].part(&span.range).is_some());
-            for index in holders.take(usize::from(geometry.data())).collect::<Vec<_>>() {
-                sources[index] = shards[index].part(&span.range).map(<[u8]>::to_vec);
-            }
-            pieces.push(None);
-            rebuilds.push((position, own, sources));
+    /// A span from the same range of any k others.
+    async fn rebuild(&mut self, own: usize, range: &Range<u32>) -> Result<Bytes, DownloadError> {
+        let geometry = self.geometry;
+        let mut sources: Vec<Option<Bytes>> = vec![None; self.shards.len()];
+        let holders = (0..self.shards.len()).filter(|index| self.shards[*index].has(range));
+        for index in holders.take(usize::from(geometry.data())) {
+            sources[index] = self.shards[index].part(range);
         }
-        if !rebuilds.is_empty() {
-            let rebuilt = compute(world.compute.as_ref(), move || {
-                let rebuild =
-                    |(position, own, mut sources): (usize, usize, Vec<Option<Vec<u8>>>)| {
-                        reconstruct(&geometry, &mut sources, &[own])
-                            .map_err(|error| error.to_string())
-                            .and_then(|()| sources[own].take().ok_or("nothing was rebuilt".into()))
-                            .map(|bytes| (position, bytes))
-                    };
-                rebuilds.into_iter().map(rebuild).collect::<Result<Vec<_>, String>>()
-            })
-            .await
-            .map_err(|reason| DownloadError::Malformed { slab, reason })?;
-            for (position, bytes) in rebuilt {
-                pieces[position] = Some(bytes);
-            }
-        }
-        let taken = spans.iter().zip(pieces).map(|(span, piece)| {
-            piece.or_else(|| take_part(&mut shards[usize::from(span.shard)], &span.range))
+        let rebuilt = compute(self.world.compute.as_ref(), move || {
+            // The code works in place.
+            let mut sources: Vec<Option<Vec<u8>>> =
+                sources.into_iter().map(|source| source.map(Vec::from)).collect();
+            reconstruct(&geometry, &mut sources, &[own]).map_err(|error| error.to_string())?;
+            sources[own].take().map(Bytes::from).ok_or_else(|| "nothing was rebuilt".to_owned())
         });
-        taken.collect::<Option<Vec<_>>>().ok_or_else(|| DownloadError::Malformed {
-            slab,
-            reason: "a part was neither read nor rebuilt".into(),
-        })
+        let slab = self.slab;
+        rebuilt.await.map_err(|reason| DownloadError::Malformed { slab, reason })
     }
 
     /// Fewer than k hosts have a span.
-    fn failed(self) -> DownloadError {
+    fn failed(&self) -> DownloadError {
         let needed = usize::from(self.geometry.data());
         let unserved = self.spans.iter().find(|span| !self.is_served(span));
         let answered = unserved.map_or(0, |span| self.sources(&span.range));
         let missing = self
             .shards
-            .into_iter()
-            .filter_map(|shard| shard.dead.map(|reason| (shard.host, reason)))
+            .iter()
+            .filter_map(|shard| shard.dead.clone().map(|reason| (shard.host, reason)))
             .collect();
         DownloadError::TooFewHosts { slab: self.slab, answered, needed, missing }
-    }
-}
-
-/// Moves a part out where it is exactly the range, copies it where it is more.
-fn take_part(shard: &mut Shard, range: &Range<u32>) -> Option<Vec<u8>> {
-    match shard.parts.iter().position(|(have, _)| have == range) {
-        Some(index) => Some(shard.parts.swap_remove(index).1),
-        None => shard.part(range).map(<[u8]>::to_vec),
     }
 }

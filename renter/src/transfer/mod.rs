@@ -9,9 +9,11 @@
 //!
 //! Invariants: a slab id is drawn for each sealing attempt and never used again (I8); a slab is
 //! acknowledged only when at least k plus the margin hosts have committed its sectors and its
-//! descriptor (B1); memory in flight is bounded by one byte semaphore; no host's byte is used before
+//! descriptor (B1); the memory of
+//! plaintext, columns and requests under way is bounded by byte budgets whatever the shape of slabs; no host's byte is used before
 //! its proof and its seal are checked.
 
+mod buffers;
 mod choice;
 mod download;
 mod flight;

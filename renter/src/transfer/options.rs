@@ -31,6 +31,14 @@ pub enum SlabClass {
     Metadata,
 }
 
+/// Bytes of one permit of a budget.
+pub(super) const UNIT: u64 = 4 << 10;
+
+/// Permits for so many bytes.
+pub(super) fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(u32::MAX / 8)
+}
+
 /// Settings of uploads and downloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransferOptions {
@@ -42,8 +50,11 @@ pub struct TransferOptions {
     pub maximum_column: SectorSize,
     /// Longest frame, bytes; a power of two from 1 KiB to 64 KiB.
     pub frame: u32,
-    /// Bytes of buffers that uploads may hold in all; at least one slab is always let through.
+    /// Bytes of buffers that uploads may hold in all: a quarter for plaintext, the rest for columns.
+    /// Columns are no longer than to let two slabs of any shape be under way.
     pub upload_budget: u64,
+    /// Bytes that streams of all downloads may have asked of hosts.
+    pub download_budget: u64,
     /// Wait for slow hosts once enough have stored their shards.
     pub store_patience: Millis,
     /// Wait for a host's range before others are asked to rebuild it.
@@ -53,17 +64,18 @@ pub struct TransferOptions {
 }
 
 impl TransferOptions {
-    /// The usual settings with this redundancy: columns of 16 KiB to 4 MiB, frames of 64 KiB, buffers
-    /// for two of the largest slabs.
+    /// The usual settings with this redundancy: columns of 16 KiB to 4 MiB as far as the budgets
+    /// allow, frames of 64 KiB, and budgets that keep the whole process below 512 MiB.
     #[must_use]
     pub fn new(redundancy: Redundancy) -> Self {
-        let largest = u64::from(SectorSize::MAX.bytes());
         Self {
             redundancy,
             minimum_column: SectorSize::HOST_MIN,
             maximum_column: SectorSize::MAX,
             frame: 64 << 10,
-            upload_budget: 2 * largest * u64::from(redundancy.total),
+            // Two slabs of 10 of 30 with the largest columns, and the plaintext of two more.
+            upload_budget: 320 << 20,
+            download_budget: 80 << 20,
             store_patience: Millis::seconds(3),
             read_patience: Millis(400),
             descriptors: 4_096,

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use samara_protocol::journal::SlabRecord;
 use tokio::sync::oneshot;
 
+use super::buffers::{GRANULE, Plaintext};
 use super::options::SlabClass;
 use super::stream::SlabRange;
 use super::upload::{StoredSlab, UploadError, Uploader};
-use crate::world::{ReadFile, TaskHandle};
+use crate::world::TaskHandle;
 
 /// Slabs of one pipeline that are on their way at once.
 const IN_FLIGHT: usize = 2;
-/// Bytes asked of a file at once.
-const READ: usize = 256 << 10;
 
 /// Where a part of what was written lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +58,19 @@ pub struct SlabPipeline {
     uploader: Uploader,
     class: SlabClass,
     /// Plaintext of the slab that is being filled.
-    filling: Vec<u8>,
+    filling: Plaintext,
     /// How much goes into it; fixed when its first byte comes.
     capacity: usize,
     flying: VecDeque<Flying>,
     stored: Vec<StoredSlab>,
+}
+
+impl Drop for SlabPipeline {
+    fn drop(&mut self) {
+        for slab in &self.stored {
+            slab.settled.abandon();
+        }
+    }
 }
 
 /// A slab on its way. Dropping it stops its task.
@@ -77,14 +84,14 @@ impl SlabPipeline {
         Self {
             uploader,
             class,
-            filling: Vec::new(),
+            filling: Plaintext::default(),
             capacity: 0,
             flying: VecDeque::new(),
             stored: Vec::new(),
         }
     }
 
-    /// Appends bytes; returns where they lie. Waits while two slabs are in flight.
+    /// Appends bytes; returns where they lie. Waits while two slabs are in flight, and for the budget.
     ///
     /// # Errors
     /// [`UploadError`] of any slab so far; the pipeline is then of no more use.
@@ -92,51 +99,20 @@ impl SlabPipeline {
         let mut pieces = Vec::new();
         let mut left = bytes;
         while !left.is_empty() {
-            let room = self.room()?;
+            let room = self.room().await?;
             let (now, later) = left.split_at(room.min(left.len()));
             pieces.push(self.piece(now.len()));
-            self.filling.extend_from_slice(now);
+            self.filling.bytes.extend_from_slice(now);
             left = later;
             self.send_if_full().await?;
         }
         Ok(pieces)
     }
 
-    /// Appends all that is left of a file; returns how much it was and where it lies.
-    ///
-    /// # Errors
-    /// As [`SlabPipeline::write`], and [`UploadError::File`].
-    pub async fn write_file(
-        &mut self,
-        file: &mut dyn ReadFile,
-    ) -> Result<(u64, Vec<Piece>), UploadError> {
-        let mut pieces: Vec<Piece> = Vec::new();
-        let mut total = 0u64;
-        loop {
-            let start = self.filling.len();
-            let room = self.room()?.min(READ);
-            self.filling.resize(start + room, 0);
-            let read = file.read(&mut self.filling[start..]).await;
-            self.filling.truncate(start + read.as_ref().map_or(0, |read| *read).min(room));
-            let read = read?.min(room);
-            if read == 0 {
-                return Ok((total, pieces));
-            }
-            total += read as u64;
-            let slab = self.stored.len() + self.flying.len();
-            match pieces.last_mut().filter(|piece| piece.slab == slab) {
-                // At most a slab's capacity.
-                Some(piece) => piece.length += read as u32,
-                None => pieces.push(Piece { slab, offset: start as u32, length: read as u32 }),
-            }
-            self.send_if_full().await?;
-        }
-    }
-
     /// Bytes that went in and are not on their way yet.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.filling.len()
+        self.filling.bytes.len()
     }
 
     /// Stores what is left and waits until every slab is acknowledged.
@@ -144,35 +120,46 @@ impl SlabPipeline {
     /// # Errors
     /// As [`SlabPipeline::write`].
     pub async fn finish(mut self) -> Result<Packed, UploadError> {
-        if !self.filling.is_empty() {
+        if !self.filling.bytes.is_empty() {
             self.send().await?;
         }
         while !self.flying.is_empty() {
             self.land().await?;
         }
-        Ok(Packed { slabs: self.stored })
+        Ok(Packed { slabs: std::mem::take(&mut self.stored) })
     }
 
-    /// Bytes that still go into the slab that is being filled; never 0.
-    fn room(&mut self) -> Result<usize, UploadError> {
-        if self.filling.is_empty() {
-            self.capacity = self.uploader.capacity(self.class)? as usize;
-            if self.filling.capacity() == 0 {
-                self.filling = self.uploader.plain_buffer();
+    /// Bytes that still go into the slab that is being filled; never 0. A slab that finds no room for
+    /// more plaintext is sent as it is.
+    async fn room(&mut self) -> Result<usize, UploadError> {
+        loop {
+            if self.filling.bytes.is_empty() {
+                self.capacity = self.uploader.capacity(self.class)? as usize;
+            }
+            let filled = self.filling.bytes.len();
+            let permitted = self.capacity.min(self.filling.permitted());
+            if permitted > filled {
+                return Ok(permitted - filled);
+            }
+            if filled > GRANULE {
+                // All of it at once: growing by and by would copy it.
+                self.filling.bytes.reserve_exact(self.capacity - filled);
+            }
+            if !self.uploader.grow(&mut self.filling).await? {
+                self.send().await?;
             }
         }
-        Ok(self.capacity - self.filling.len())
     }
 
     /// Where the next bytes will lie.
     fn piece(&self, length: usize) -> Piece {
         let slab = self.stored.len() + self.flying.len();
         // Both are at most a slab's capacity.
-        Piece { slab, offset: self.filling.len() as u32, length: length as u32 }
+        Piece { slab, offset: self.filling.bytes.len() as u32, length: length as u32 }
     }
 
     async fn send_if_full(&mut self) -> Result<(), UploadError> {
-        if self.filling.len() == self.capacity { self.send().await } else { Ok(()) }
+        if self.filling.bytes.len() == self.capacity { self.send().await } else { Ok(()) }
     }
 
     async fn send(&mut self) -> Result<(), UploadError> {
@@ -184,7 +171,7 @@ impl SlabPipeline {
         let (sender, outcome) = oneshot::channel();
         let job = async move {
             // The pipeline may be gone; then nobody waits for the outcome.
-            let _ = sender.send(uploader.upload_slab(plaintext, class).await);
+            let _ = sender.send(uploader.upload(plaintext, class).await);
         };
         let task = self.uploader.world().spawner.spawn("slab upload", Box::pin(job));
         self.flying.push_back(Flying { outcome, _task: task });

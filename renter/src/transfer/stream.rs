@@ -4,14 +4,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use samara_protocol::hash::SlabId;
 use samara_protocol::journal::SlabRecord;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::download::{DownloadError, Downloader};
 use crate::world::TaskHandle;
 
-/// Ranges that are read before the caller asks for them.
-const AHEAD: usize = 2;
+/// Ranges that are read at once: one is handed out, the next comes meanwhile.
+const AT_ONCE: usize = 2;
+/// Bytes that a stream reads at once when the budget is used up.
+const SMALL: u32 = 1 << 20;
 
 /// A range of one slab's plaintext.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +27,10 @@ pub struct SlabRange {
     pub length: u32,
 }
 
-/// Reads ranges in order, at most two ahead of the caller, so at most three slabs' worth is in memory.
+/// Reads ranges in order, at most one ahead of the one that is handed out.
 ///
+/// A range is read whole as far as the byte budget of all streams allows. A stream that finds nothing
+/// left of it goes on in small pieces, so that a reader who has stopped reading never stops others.
 /// Dropped, it stops what is under way.
 pub struct ExtentReader {
     downloader: Downloader,
@@ -35,8 +40,10 @@ pub struct ExtentReader {
 
 /// A range being read. Dropping it stops its task.
 struct Reading {
-    range: SlabRange,
-    outcome: oneshot::Receiver<Result<Vec<u8>, DownloadError>>,
+    slab: SlabId,
+    /// Bytes that were not handed out yet.
+    left: u32,
+    pieces: mpsc::Receiver<Result<Bytes, DownloadError>>,
     _task: Box<dyn TaskHandle>,
 }
 
@@ -45,21 +52,23 @@ impl ExtentReader {
         Self { downloader, ranges: join(ranges), reading: VecDeque::new() }
     }
 
-    /// The next bytes, as many as their range has; nothing at the end. After an error the reader is at
-    /// its end.
+    /// The next bytes, at most a column; nothing at the end. After an error the reader is at its end.
     ///
     /// # Errors
     /// [`DownloadError`].
     pub async fn next(&mut self) -> Result<Option<Bytes>, DownloadError> {
         self.read_ahead();
         let Some(first) = self.reading.front_mut() else { return Ok(None) };
-        let outcome = (&mut first.outcome).await;
-        let slab = first.range.record.id;
-        self.reading.pop_front();
-        match outcome.unwrap_or(Err(DownloadError::Stopped { slab })) {
+        let stopped = DownloadError::Stopped { slab: first.slab };
+        match first.pieces.recv().await.unwrap_or(Err(stopped)) {
             Ok(bytes) => {
-                self.read_ahead();
-                Ok(Some(bytes.into()))
+                first.left =
+                    first.left.saturating_sub(u32::try_from(bytes.len()).unwrap_or(first.left));
+                if first.left == 0 {
+                    self.reading.pop_front();
+                    self.read_ahead();
+                }
+                Ok(Some(bytes))
             }
             Err(error) => {
                 self.ranges.clear();
@@ -70,20 +79,53 @@ impl ExtentReader {
     }
 
     fn read_ahead(&mut self) {
-        while self.reading.len() < AHEAD {
-            let Some(range) = self.ranges.pop_front() else { return };
-            let (sender, outcome) = oneshot::channel();
-            let (downloader, wanted) = (self.downloader.clone(), range.clone());
-            let job = async move {
-                let end = wanted.offset.saturating_add(wanted.length);
-                let bytes = downloader.read(&wanted.record, wanted.offset..end).await;
-                // The reader may be gone; then nobody waits for the bytes.
-                let _ = sender.send(bytes);
-            };
-            let spawner = &self.downloader.world().spawner;
-            let task = spawner.spawn("slab range", Box::pin(job));
-            self.reading.push_back(Reading { range, outcome, _task: task });
+        while self.reading.len() < AT_ONCE {
+            let Some(mut range) = self.ranges.pop_front() else { return };
+            let longest = self.downloader.longest_range();
+            let rest = range.split_off(longest.max(SMALL));
+            let permit = self.downloader.reserve(range.length);
+            if let Some(rest) = rest {
+                self.ranges.push_front(rest);
+            }
+            if permit.is_none() {
+                if !self.reading.is_empty() {
+                    self.ranges.push_front(range);
+                    return;
+                }
+                let rest = range.split_off(SMALL);
+                if let Some(rest) = rest {
+                    self.ranges.push_front(rest);
+                }
+            }
+            self.start(range, permit);
         }
+    }
+
+    fn start(&mut self, range: SlabRange, permit: Option<OwnedSemaphorePermit>) {
+        let (sender, pieces) = mpsc::channel(1);
+        let (slab, left) = (range.record.id, range.length);
+        let downloader = self.downloader.clone();
+        let job = async move {
+            let _permit = permit;
+            let end = range.offset.saturating_add(range.length);
+            let read = downloader.read_into(&range.record, range.offset..end, &sender).await;
+            if let Err(error) = read {
+                // The reader may be gone; then nobody waits for the bytes.
+                let _ = sender.send(Err(error)).await;
+            }
+        };
+        let task = self.downloader.world().spawner.spawn("slab range", Box::pin(job));
+        self.reading.push_back(Reading { slab, left, pieces, _task: task });
+    }
+}
+
+impl SlabRange {
+    /// Keeps the first `length` bytes and gives the rest, if there is any.
+    fn split_off(&mut self, length: u32) -> Option<Self> {
+        let rest = self.length.checked_sub(length).filter(|rest| *rest > 0)?;
+        self.length = length;
+        let offset = self.offset.saturating_add(length);
+        Some(Self { record: self.record.clone(), offset, length: rest })
     }
 }
 

@@ -10,7 +10,7 @@ use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 use super::{
     DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
 };
-use crate::bench::{Bench, Fault, epoch};
+use crate::testing::world::{Bench, Fault, epoch};
 
 const THREE_OF_SIX: Redundancy = Redundancy { data: 3, total: 6, margin: 1 };
 

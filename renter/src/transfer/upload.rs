@@ -1,15 +1,16 @@
 //! One slab to its hosts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{HostIndex, SlabRecord};
 use samara_protocol::slab::{
-    DescriptorError, Geometry, GeometryError, SealedShard, SlabBuffer, SlabError, SlabSealer,
+    DescriptorError, Geometry, GeometryError, SealedShard, SlabError, SlabSealer,
 };
-use samara_protocol::units::Epoch;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use samara_protocol::units::{Epoch, Millis};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::buffers::{Buffers, Columns, Plaintext, largest_column};
 use super::choice::order;
 use super::flight::Flight;
 use super::options::{Redundancy, SlabClass, TransferOptions};
@@ -17,10 +18,8 @@ use super::pipeline::SlabPipeline;
 use crate::contract::{ContractBook, ContractError};
 use crate::world::{World, compute, random_bytes};
 
-/// Bytes of one permit of the budget.
-const UNIT: u64 = 4 << 10;
-/// Buffers of each kind kept for the next slabs: two in flight and one being filled.
-const POOLED: usize = 3;
+/// How long plaintext waits for room to grow before it is sent as a small slab.
+const FILL_PATIENCE: Millis = Millis::seconds(10);
 
 /// Why a slab was not stored.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -65,9 +64,6 @@ pub enum UploadError {
     /// The slab could not be described.
     #[error(transparent)]
     Descriptor(#[from] DescriptorError),
-    /// The source of the bytes failed.
-    #[error(transparent)]
-    File(#[from] crate::world::FileError),
     /// The node is shutting down.
     #[error("the upload was abandoned: the node is stopping")]
     Stopped,
@@ -88,20 +84,28 @@ pub struct Settlement {
 
 /// Follows a slab's commits after its acknowledgement.
 #[derive(Clone, Debug)]
-pub struct Settled(pub(super) watch::Receiver<(Settlement, bool)>);
+pub struct Settled {
+    pub(super) state: watch::Receiver<(Settlement, bool)>,
+    pub(super) stop: Arc<watch::Sender<bool>>,
+}
 
 impl Settled {
     /// How far it is now.
     #[must_use]
     pub fn now(&self) -> Settlement {
-        self.0.borrow().0.clone()
+        self.state.borrow().0.clone()
     }
 
     /// Waits until every host has committed or failed.
     pub async fn wait(mut self) -> Settlement {
         // An error means that the task was stopped with the node: what is known is the answer.
-        let _ = self.0.wait_for(|(_, done)| *done).await;
+        let _ = self.state.wait_for(|(_, done)| *done).await;
         self.now()
+    }
+
+    /// Ends what is still on its way, because nobody will name the slab.
+    pub(super) fn abandon(&self) {
+        self.stop.send_replace(true);
     }
 }
 
@@ -116,56 +120,34 @@ pub struct StoredSlab {
     pub settled: Settled,
 }
 
-/// Stores slabs. A cheap clone; all clones share one byte budget and one pool of buffers.
+/// Stores slabs. A cheap clone; all clones share one byte budget.
 #[derive(Clone)]
 pub struct Uploader(Arc<Inner>);
 
 struct Inner {
     book: ContractBook,
-    options: Mutex<TransferOptions>,
-    budget: Budget,
-    pool: Arc<Pool>,
-}
-
-/// The byte budget, in units of [`UNIT`].
-struct Budget {
-    permits: Arc<Semaphore>,
-    units: u32,
-}
-
-/// Buffers for the next slabs.
-#[derive(Default)]
-struct Pool {
-    columns: Mutex<Vec<SlabBuffer>>,
-    plain: Mutex<Vec<Vec<u8>>>,
+    options: TransferOptions,
+    buffers: Arc<Buffers>,
 }
 
 impl Uploader {
     /// An uploader over the live contracts of a book.
     #[must_use]
     pub fn new(book: ContractBook, options: TransferOptions) -> Self {
-        let units = u32::try_from(options.upload_budget / UNIT).unwrap_or(u32::MAX / 4).max(1);
-        let permits = Arc::new(Semaphore::new(units as usize));
-        let budget = Budget { permits, units };
-        let pool = Arc::default();
-        Self(Arc::new(Inner { book, options: Mutex::new(options), budget, pool }))
+        let buffers = Buffers::new(&options);
+        Self(Arc::new(Inner { book, options, buffers }))
     }
 
-    /// The settings of this moment.
+    /// The settings.
     #[must_use]
-    pub fn options(&self) -> TransferOptions {
-        *lock(&self.0.options)
-    }
-
-    /// Other settings for the slabs to come; the byte budget stays as it was.
-    pub fn configure(&self, options: TransferOptions) {
-        *lock(&self.0.options) = options;
+    pub fn options(&self) -> &TransferOptions {
+        &self.0.options
     }
 
     /// Bytes of the budget that are free now.
     #[must_use]
     pub fn budget_left(&self) -> u64 {
-        self.0.budget.permits.available_permits() as u64 * UNIT
+        self.0.buffers.left()
     }
 
     /// Plaintext bytes of the largest slab of a class with the contracts of this moment.
@@ -174,8 +156,8 @@ impl Uploader {
     /// [`UploadError::TooFewContracts`].
     pub fn capacity(&self, class: SlabClass) -> Result<u32, UploadError> {
         let options = self.options();
-        let redundancy = self.redundancy(&options, class, self.0.book.live().len())?;
-        let column = options.maximum_column;
+        let redundancy = self.redundancy(class, self.0.book.live().len())?;
+        let column = largest_column(options, redundancy);
         let frame = options.frame.min(column.bytes());
         let geometry = Geometry::new(redundancy.data, redundancy.total, column, frame)?;
         Ok(u32::try_from(geometry.capacity()).unwrap_or(u32::MAX))
@@ -191,28 +173,36 @@ impl Uploader {
         plaintext: Vec<u8>,
         class: SlabClass,
     ) -> Result<StoredSlab, UploadError> {
+        self.upload(plaintext.into(), class).await
+    }
+
+    /// As [`Uploader::upload_slab`], with plaintext that is in the budget.
+    pub(super) async fn upload(
+        &self,
+        plaintext: Plaintext,
+        class: SlabClass,
+    ) -> Result<StoredSlab, UploadError> {
         let options = self.options();
         let world = self.0.book.world();
         // Drawn for this attempt alone: its key seals nothing else, whatever becomes of it.
         let slab = SlabId(random_bytes(world.random.as_ref()));
         let hosts = order(self.0.book.live(), self.0.book.reports(), &slab);
-        let redundancy = self.redundancy(&options, class, hosts.len())?;
-        let geometry = geometry(&options, redundancy, plaintext.len() as u64)?;
-        let length = u32::try_from(plaintext.len()).unwrap_or(u32::MAX);
-        let permit = self.reserve(&geometry).await?;
-        let (sealed, columns) = self.seal(slab, geometry, plaintext).await?;
+        let redundancy = self.redundancy(class, hosts.len())?;
+        let geometry = geometry(options, redundancy, plaintext.bytes.len() as u64)?;
+        let length = u32::try_from(plaintext.bytes.len()).unwrap_or(u32::MAX);
+        let room = self.0.buffers.room(&geometry).await.map_err(|_| UploadError::Stopped)?;
+        let (sealed, columns) = self.seal(slab, geometry, plaintext, room).await?;
         let book = self.0.book.clone();
-        let mut flight =
-            Flight::new(book, slab, redundancy, geometry, sealed, columns, hosts, permit);
+        let mut flight = Flight::new(book, slab, redundancy, geometry, sealed, columns, hosts);
         flight.store_all();
         loop {
-            flight.settle_stores(world, &options).await?;
+            flight.settle_stores(world, options).await?;
             flight.describe()?;
             if flight.settle_commits().await? {
                 break;
             }
         }
-        Ok(flight.acknowledge(length, &options))
+        Ok(flight.acknowledge(length, options))
     }
 
     /// A stream of bytes into slabs of this class.
@@ -225,18 +215,21 @@ impl Uploader {
         self.0.book.world()
     }
 
-    /// An empty plaintext buffer, used before if possible.
-    pub(super) fn plain_buffer(&self) -> Vec<u8> {
-        lock(&self.0.pool.plain).pop().unwrap_or_default()
+    /// Lets plaintext grow by a granule; `false` if there is no room for a long time.
+    pub(super) async fn grow(&self, plaintext: &mut Plaintext) -> Result<bool, UploadError> {
+        tokio::select! {
+            biased;
+            more = self.0.buffers.plaintext() => {
+                plaintext.extend(more.map_err(|_| UploadError::Stopped)?);
+                Ok(true)
+            }
+            () = self.world().clock.sleep(FILL_PATIENCE) => Ok(false),
+        }
     }
 
     /// k, n and margin with so many hosts.
-    fn redundancy(
-        &self,
-        options: &TransferOptions,
-        class: SlabClass,
-        live: usize,
-    ) -> Result<Redundancy, UploadError> {
+    fn redundancy(&self, class: SlabClass, live: usize) -> Result<Redundancy, UploadError> {
+        let options = self.options();
         let wanted = options.redundancy.for_class(class);
         let total = wanted.total.min(u8::try_from(live).unwrap_or(u8::MAX));
         // Data slabs set the bar for metadata too: without them there is nothing to name.
@@ -247,57 +240,24 @@ impl Uploader {
         Ok(Redundancy { total, ..wanted })
     }
 
-    async fn reserve(&self, geometry: &Geometry) -> Result<OwnedSemaphorePermit, UploadError> {
-        let bytes = u64::from(geometry.total()) * u64::from(geometry.column().bytes());
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let units = units.min(self.0.budget.units);
-        let permits = self.0.budget.permits.clone();
-        permits.acquire_many_owned(units).await.map_err(|_| UploadError::Stopped)
-    }
-
-    /// Seals, codes and hashes off the runtime's threads.
+    /// Seals, codes and hashes off the runtime's threads. The plaintext ends here.
     async fn seal(
         &self,
         slab: SlabId,
         geometry: Geometry,
-        mut plaintext: Vec<u8>,
+        plaintext: Plaintext,
+        room: OwnedSemaphorePermit,
     ) -> Result<(Vec<SealedShard>, Columns), UploadError> {
         let key = self.0.book.keys().slab(&slab);
-        let pool = self.0.pool.clone();
+        let buffers = self.0.buffers.clone();
         compute(self.0.book.world().compute.as_ref(), move || {
-            let buffer = lock(&pool.columns).pop().unwrap_or_default();
-            let mut columns = Columns { buffer, pool: pool.clone() };
+            let mut columns = buffers.columns(&geometry, room);
             let sealer = SlabSealer::new(geometry);
-            let sealed = sealer.seal_into(key.as_bytes(), slab, &plaintext, &mut columns.buffer)?;
-            plaintext.clear();
-            pool.give_plain(plaintext);
+            let plain = &plaintext.bytes;
+            let sealed = sealer.seal_into(key.as_bytes(), slab, plain, &mut columns.buffer)?;
             Ok((sealed, columns))
         })
         .await
-    }
-}
-
-impl Pool {
-    fn give_plain(&self, buffer: Vec<u8>) {
-        let mut plain = lock(&self.plain);
-        if plain.len() < POOLED && buffer.capacity() > 0 {
-            plain.push(buffer);
-        }
-    }
-}
-
-/// The n columns of a slab, given back to the pool with the last clone.
-pub(super) struct Columns {
-    pub(super) buffer: SlabBuffer,
-    pool: Arc<Pool>,
-}
-
-impl Drop for Columns {
-    fn drop(&mut self) {
-        let mut pooled = lock(&self.pool.columns);
-        if pooled.len() < POOLED {
-            pooled.push(std::mem::take(&mut self.buffer));
-        }
     }
 }
 
@@ -308,18 +268,14 @@ fn geometry(
     length: u64,
 ) -> Result<Geometry, GeometryError> {
     let mut column = options.minimum_column;
+    let largest = largest_column(options, redundancy);
     loop {
         let frame = options.frame.min(column.bytes());
         let geometry = Geometry::new(redundancy.data, redundancy.total, column, frame)?;
-        match column.doubled().filter(|larger| *larger <= options.maximum_column) {
+        match column.doubled().filter(|larger| *larger <= largest) {
             Some(larger) if geometry.capacity() < length => column = larger,
             // The sealer refuses what even the largest does not take.
             _ => return Ok(geometry),
         }
     }
-}
-
-fn lock<T>(leaf: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Pools and settings are replaced whole; a poisoned lock holds one of them.
-    leaf.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -107,7 +107,6 @@ pub(super) fn upload_code(error: &crate::transfer::UploadError) -> &'static str 
         UploadError::TooFewContracts { .. } => "too_few_contracts",
         UploadError::TooFewHosts { .. } => "too_few_hosts",
         UploadError::Fenced { .. } => "fenced",
-        UploadError::File(_) => "file_failed",
         UploadError::Stopped => "stopped",
         _ => "upload_failed",
     }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub(crate) use batch::append as append_changes;
 pub use error::{GetError, PutError, VaultError};
+pub use get::FileStream;
 pub(crate) use get::Source;
 pub(crate) use names::{event as vault_event, find, folder, totals};
 pub(crate) use plan::{Destination, select};

@@ -1,12 +1,12 @@
 //! The recovery scan: a synthetic chain, served by a peer over loopback, read by a light client.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use samara_node::light::{LightClient, LightConfig, MemoryPointStore, NetworkPeer};
-use samara_node::transport::{Channel, RequestHandler, Transport, TransportConfig};
+use samara_node::transport::{Body, Channel, RequestHandler, Transport, TransportConfig};
 use samara_protocol::chain::light::{Need, Rules};
 use samara_protocol::keys::{KeyTree, Phrase};
 use samara_protocol::recovery::scan::Scan;
@@ -26,7 +26,7 @@ struct ChainServer(SyntheticChain);
 
 #[async_trait]
 impl RequestHandler for ChainServer {
-    async fn handle(&self, _from: PublicKey, _channel: Channel, body: Bytes) -> Bytes {
+    async fn handle(&self, _from: PublicKey, _channel: Channel, body: Bytes) -> Body {
         let response = match NodeRequest::from_bytes(&body) {
             Ok(NodeRequest::Chain(request)) => NodeResponse::Chain(self.0.answer(&request)),
             _ => NodeResponse::Refused("only the chain".to_owned()),
@@ -75,7 +75,7 @@ pub async fn run(blocks: u64, foreign: u64, rounds: usize) -> anyhow::Result<Rep
         anyhow::ensure!(found as u64 == OWN, "the scan found {found} of {OWN} contracts");
         rates.push(blocks as f64 / seconds);
         processor.push((processor_seconds() - before) / blocks as f64 * 1e6);
-        light.shutdown();
+        light.shutdown().await;
         transport.shutdown().await;
         task.join().await?;
     }
@@ -98,11 +98,9 @@ async fn scan(
     loop {
         match scan.next() {
             Need::Tip => {
-                scan.supply_tip(light.tip().await?, now)?;
                 // The light client may not have asked its peer yet.
-                if scan.next() == Need::Tip {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
+                light.watch().wait_for(|status| status.contacted).await?;
+                scan.supply_tip(light.tip().await?, now)?;
             }
             Need::Batch { from, limit } => {
                 let blocks = light.batch(from, limit).await?;
@@ -122,7 +120,7 @@ struct Nothing;
 
 #[async_trait]
 impl RequestHandler for Nothing {
-    async fn handle(&self, _from: PublicKey, _channel: Channel, _body: Bytes) -> Bytes {
+    async fn handle(&self, _from: PublicKey, _channel: Channel, _body: Bytes) -> Body {
         NodeResponse::Refused("a scanner".to_owned()).to_bytes().into()
     }
 }

@@ -13,7 +13,7 @@ use samara_protocol::chain::Action;
 use samara_protocol::encoding;
 use samara_protocol::host::core::{Host, HostRules};
 use samara_protocol::host::memory::{MemoryImage, MemoryStore};
-use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse};
+use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::host::{HostAnnouncement, Prices};
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::{PublicKey, SecretKey};
@@ -310,7 +310,7 @@ impl SimHosts {
             return None;
         };
         let request: HostRequest = encoding::decode(body).expect("the renter's own bytes");
-        let name = name(&request);
+        let name = request.name();
         let facts = self.0.chain.facts(&facts_of, Host::<SimDisk>::concerns(&request));
         let from = PublicKey([u8::try_from(machine).unwrap_or(u8::MAX); 32]);
         let answer = encoding::encode(&host.handle(&facts, &from, request));
@@ -334,25 +334,6 @@ impl SimHosts {
                 None
             }
         }
-    }
-}
-
-fn name(request: &HostRequest) -> &'static str {
-    match request {
-        HostRequest::Prices => "prices",
-        HostRequest::Agree(_) => "agree",
-        HostRequest::Contract(request) => match request.call {
-            ContractCall::Store { .. } => "store",
-            ContractCall::Read { .. } => "read",
-            ContractCall::Commit(_) => "commit",
-            ContractCall::Descriptors { .. } => "descriptors",
-            ContractCall::Latest => "latest",
-            ContractCall::Promise => "promise",
-            ContractCall::Head => "head",
-            ContractCall::HeadAppend { .. } => "append head",
-            ContractCall::HeadPut { .. } => "put head",
-            _ => "other",
-        },
     }
 }
 

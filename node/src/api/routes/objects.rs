@@ -22,9 +22,6 @@ use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
 use crate::api::server::Api;
 
-/// Bytes asked of the renter at once while a file is sent: bounds the memory of an answer.
-const PIECE: u64 = 4 << 20;
-
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/vaults/{vault}/objects/{*path}", get(read).put(write))
@@ -53,18 +50,13 @@ async fn read(
     let length = range.end - range.start;
     // The version is fixed by now, so a put in between does not mix two.
     let version = file.version.version;
-    let pieces = stream::unfold(Some(range.start), move |at| {
-        let (renter, vault, path) = (renter.clone(), vault.clone(), path.clone());
-        let end = range.end;
-        async move {
-            let start = at?;
-            if start == end {
-                return None;
-            }
-            let stop = end.min(start + PIECE);
-            let piece = renter.read_range(&vault, &path, Some(version), start..stop).await;
-            let next = piece.is_ok().then_some(stop);
-            Some((piece, next))
+    let pieces = renter.stream_range(&vault, &path, Some(version), range).map_err(failed)?;
+    let pieces = stream::unfold(Some(pieces), |pieces| async move {
+        let mut pieces = pieces?;
+        match pieces.next().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(pieces))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
         }
     });
     let mut answer = Body::from_stream(pieces).into_response();

@@ -8,24 +8,18 @@ use samara_protocol::units::Height;
 
 use super::super::{Chain, Limits};
 use super::{genesis, key, rich, transfer};
+use crate::clock;
 use crate::consensus::{Consensus, ConsensusConfig, Role};
 
+/// Set in the process that is killed: the test below, started by itself.
 const FOLDER: &str = "SAMARA_TEST_CRASH_FOLDER";
+const TEST: &str = "chain::tests::crash::a_killed_validator_keeps_what_it_announced";
 const KILLS: usize = 6;
-
-/// The process that is killed; does nothing when it is not started by the test below.
-#[test]
-#[ignore = "started by a_killed_validator_keeps_what_it_announced"]
-fn child() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(commit_forever(Path::new(&folder)));
-}
 
 async fn commit_forever(folder: &Path) {
     let genesis = genesis(1);
-    let clock = Chain::system_clock();
-    let opened = Chain::open(&folder.join("chain"), genesis.clone(), Limits::default(), clock);
+    let opened =
+        Chain::open(&folder.join("chain"), genesis.clone(), Limits::default(), clock::system());
     let (chain, application) = opened.unwrap();
     let config = ConsensusConfig {
         folder: folder.join("consensus"),
@@ -49,7 +43,7 @@ async fn commit_forever(folder: &Path) {
 /// Runs the child until it has announced some heights, kills it, and gives the last one announced.
 fn run_and_kill(folder: &Path, heights: u64, base: u64) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "chain::tests::crash::child", "--nocapture"])
+        .args(["--exact", TEST, "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .spawn()
@@ -72,6 +66,10 @@ fn run_and_kill(folder: &Path, heights: u64, base: u64) -> u64 {
 
 #[test]
 fn a_killed_validator_keeps_what_it_announced() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        return runtime.block_on(commit_forever(Path::new(&folder)));
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut announced = 0;
     for round in 0..KILLS {
@@ -80,7 +78,7 @@ fn a_killed_validator_keeps_what_it_announced() {
             &folder.path().join("chain"),
             genesis(1),
             Limits::default(),
-            Chain::system_clock(),
+            clock::system(),
         );
         let (chain, application) = opened.unwrap();
         assert!(chain.height() >= Height(announced));

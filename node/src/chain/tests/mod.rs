@@ -18,7 +18,8 @@ use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, ChainTime, Height};
 use zeroize::Zeroizing;
 
-use super::{Chain, ChainApplication, Clock, Limits};
+use super::{Chain, ChainApplication, Limits};
+use crate::clock::Clock;
 use crate::consensus::{Application as _, Undecided};
 
 const START: ChainTime = ChainTime(1_000_000);

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::super::{Chain, Gossip, Limits};
 use super::{body, genesis, key, rich, transfer, validators};
+use crate::clock;
 use crate::consensus::{Consensus, ConsensusConfig, Role};
 
 /// Far more than a test takes; only a hang reaches it.
@@ -57,8 +58,9 @@ impl Node {
 
     async fn run(&mut self, peers: &[Multiaddr]) {
         let folder = self.folder.path();
-        let (genesis, clock) = (self.genesis.clone(), Chain::system_clock());
-        let opened = Chain::open(&folder.join("chain"), genesis, Limits::default(), clock);
+        let genesis = self.genesis.clone();
+        let opened =
+            Chain::open(&folder.join("chain"), genesis, Limits::default(), clock::system());
         let (chain, application) = opened.unwrap();
         self.gossip.0.lock().unwrap().push(Arc::downgrade(&chain));
         chain.connect_gossip(Arc::new(self.gossip.clone()));

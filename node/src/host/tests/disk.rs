@@ -11,10 +11,11 @@ use samara_protocol::host::store::{HostStore as _, Space};
 use samara_protocol::units::{Amount, Millis};
 
 use super::{World, data, open, secret, volumes};
+use crate::database::tests::FaultyDisk;
 use crate::host::config::{ByteCount, HostConfig, HostConfigError};
 use crate::host::group::Group;
 use crate::host::store::{DiskStore, OpenStoreError};
-use crate::host::volumes::{OpenVolumeError, Volumes};
+use crate::host::volumes::{OpenVolumeError, Owner, Volumes};
 
 const GENESIS: BlockHash = BlockHash([9; 32]);
 
@@ -83,7 +84,8 @@ fn a_foreign_a_missing_or_no_volume_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path(), &[1 << 20]));
     let configs = volumes(folder.path(), &[1 << 20]);
-    let other = Volumes::open(&configs, &secret(9).public(), &BTreeSet::new());
+    let other = Owner { host: secret(9).public(), store: [0; 16] };
+    let other = Volumes::open(&configs, &other, &BTreeSet::new());
     assert!(matches!(other, Err(OpenVolumeError::Foreign { .. })), "{other:?}");
     fs::remove_dir_all(&configs[0].path).unwrap();
     let host = folder.path().join("host");
@@ -100,6 +102,107 @@ fn a_foreign_a_missing_or_no_volume_is_refused() {
     );
     let none = DiskStore::open(&host, &[], &secret(1).public());
     assert!(matches!(none, Err(OpenStoreError::Volume(OpenVolumeError::None))), "{none:?}");
+}
+
+#[test]
+fn sectors_without_the_rows_that_know_them_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path(), &[1 << 20]));
+    let (host, configs) = (folder.path().join("host"), volumes(folder.path(), &[1 << 20]));
+    let file = host.join("host.redb");
+    let refused = |what: &str| {
+        let error = DiskStore::open(&host, &configs, &secret(1).public()).unwrap_err();
+        let OpenStoreError::Lost { what: found, .. } = &error else { panic!("{error}") };
+        assert_eq!(*found, what);
+        assert!(error.to_string().contains("delete the file samara-volume"), "{error}");
+    };
+    let kept = fs::read(&file).unwrap();
+    // Lost, and lost again after the first refusal has made an empty one.
+    fs::remove_file(&file).unwrap();
+    refused("new");
+    refused("new");
+    fs::write(&file, b"").unwrap();
+    refused("new");
+    // Another host folder's file, with the same key.
+    let other = tempfile::tempdir().unwrap();
+    drop(open(other.path(), &[1 << 20]));
+    fs::copy(other.path().join("host/host.redb"), &file).unwrap();
+    refused("another store");
+    // The ways to go on.
+    fs::write(&file, kept).unwrap();
+    drop(open(folder.path(), &[1 << 20]));
+    fs::remove_file(&file).unwrap();
+    fs::remove_file(configs[0].path.join("samara-volume")).unwrap();
+    drop(open(folder.path(), &[1 << 20]));
+}
+
+#[test]
+fn a_newer_store_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path(), &[1 << 20]));
+    let path = folder.path().join("host/host.redb");
+    let meta: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
+    let database = redb::Database::create(&path).unwrap();
+    let write = database.begin_write().unwrap();
+    let newer = samara_protocol::encoding::encode(&2u32);
+    write.open_table(meta).unwrap().insert("version", newer.as_slice()).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    let configs = volumes(folder.path(), &[1 << 20]);
+    for _ in 0..2 {
+        let refused = DiskStore::open(&folder.path().join("host"), &configs, &secret(1).public());
+        assert!(matches!(refused, Err(OpenStoreError::Version { found: 2, .. })), "{refused:?}");
+    }
+}
+
+/// A host whose rows are on a disk that can be made full.
+fn on_faulty_disk(folder: &std::path::Path, disk: &FaultyDisk) -> DiskStore {
+    let configs = volumes(folder, &[1 << 30]);
+    let database = disk.database().unwrap();
+    DiskStore::on(database, folder.join("host.redb"), &configs, &secret(1).public()).unwrap()
+}
+
+#[test]
+fn a_full_disk_under_the_rows_is_a_typed_refusal_and_no_end() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let world = World::over(GENESIS, on_faulty_disk(folder.path(), &disk));
+    let before = world.store(1, 64 << 10).unwrap();
+    world.commit(vec![before]);
+    disk.set_full(true);
+    let refused: Vec<_> = (10..40).filter_map(|number| world.store(number, 1_024).err()).collect();
+    assert!(matches!(refused.first(), Some(Refusal::Full { .. })), "{:?}", refused.first());
+    disk.set_full(false);
+    let after = world.store(2, 1_024).unwrap();
+    // What was acknowledged before and after is on the disk, whatever was refused between.
+    let world = world.restart(|| on_faulty_disk(folder.path(), &disk));
+    for (number, entry) in [(1, before), (2, after)] {
+        let bytes = data(number, entry.size.bytes() as usize).1;
+        assert_eq!(world.read(entry.root, entry.size.bytes()).unwrap(), bytes);
+    }
+    assert!(world.host.damaged_sectors().is_empty());
+}
+
+#[test]
+fn a_full_disk_under_the_sectors_is_a_typed_refusal_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path(), &[1 << 20]);
+    let (kept, bytes) = data(1, 1_024);
+    store.put_sector(&kept, &bytes, &[]).unwrap();
+    let free = store.space().free;
+    store.volumes_mut().write_files_with(|path, data| {
+        fs::write(path, &data[..data.len() / 2])?;
+        Err(std::io::Error::from_raw_os_error(libc::ENOSPC))
+    });
+    let (refused, more) = data(2, 1_024);
+    let full = store.put_sector(&refused, &more, &[]);
+    assert!(matches!(full, Err(HostStoreError::Full { needed: 1_024, .. })), "{full:?}");
+    assert_eq!(store.space().free, free);
+    assert_eq!(store.stored(), Ok(vec![kept]));
+    let temporary = fs::read_dir(folder.path().join("volume 0/tmp")).unwrap();
+    assert_eq!(temporary.count(), 0);
+    store.volumes_mut().write_files_with(|path, data| fs::write(path, data));
+    store.put_sector(&refused, &more, &[]).unwrap();
+    assert_eq!(store.read_sector(&refused.root, 0, 1_024), Ok(Some(more)));
 }
 
 #[test]

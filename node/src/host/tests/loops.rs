@@ -265,7 +265,8 @@ async fn stores_through_the_service_run_side_by_side() {
     let service = service(&world, false, ServiceLimits::default());
     let stores = (0..24u64).map(|number| {
         let (entry, data) = data(number, 16 << 10);
-        let call = ContractCall::Store { voucher: world.voucher(), root: entry.root, data };
+        let call =
+            ContractCall::Store { voucher: world.voucher(), root: entry.root, data: data.into() };
         service.answer(PEER, world.request(call))
     });
     for answer in futures::future::join_all(stores).await {

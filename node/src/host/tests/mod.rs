@@ -64,8 +64,18 @@ struct World {
 impl World {
     fn new(genesis: BlockHash) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), &[1 << 24, 1 << 24]);
+        Self::on(folder, genesis, store)
+    }
+
+    /// Over a store that the test made.
+    fn over(genesis: BlockHash, store: DiskStore) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), genesis, store)
+    }
+
+    fn on(folder: tempfile::TempDir, genesis: BlockHash, store: DiskStore) -> Self {
         let key = secret(2);
-        let host = Self::host(folder.path(), genesis);
+        let host = Self::host(store, genesis);
         let terms = ContractTerms {
             contract: key.public(),
             nonce: ContractNonce([1; 16]),
@@ -105,17 +115,22 @@ impl World {
         Self { folder, genesis, host: Arc::new(host), facts, key }
     }
 
-    fn host(folder: &Path, genesis: BlockHash) -> Host<DiskStore> {
+    fn host(store: DiskStore, genesis: BlockHash) -> Host<DiskStore> {
         let rules = HostRules { minimum_sector: SectorSize::MIN, ..HostRules::default() };
-        let store = open(folder, &[1 << 24, 1 << 24]);
         Host::open(store, secret(1), genesis, rules, prices(), true, START).unwrap()
     }
 
     /// Closes the host and opens it again.
     fn reopen(self) -> Self {
+        let path = self.folder.path().to_owned();
+        self.restart(|| open(&path, &[1 << 24, 1 << 24]))
+    }
+
+    /// Closes the host, and opens it again over the store that is opened then.
+    fn restart(self, store: impl FnOnce() -> DiskStore) -> Self {
         let Self { folder, genesis, host, facts, key } = self;
         drop(Arc::into_inner(host).expect("nobody else holds the host"));
-        let host = Arc::new(Self::host(folder.path(), genesis));
+        let host = Arc::new(Self::host(store(), genesis));
         Self { folder, genesis, host, facts, key }
     }
 
@@ -141,14 +156,18 @@ impl World {
 
     fn store(&self, number: u64, bytes: usize) -> Result<SectorEntry, Refusal> {
         let (entry, data) = data(number, bytes);
-        self.call(ContractCall::Store { voucher: self.voucher(), root: entry.root, data })?;
+        self.call(ContractCall::Store {
+            voucher: self.voucher(),
+            root: entry.root,
+            data: data.into(),
+        })?;
         Ok(entry)
     }
 
     fn read(&self, root: SectorRoot, length: u32) -> Result<Vec<u8>, Refusal> {
         let voucher = self.voucher();
         match self.call(ContractCall::Read { voucher, root, offset: 0, length })? {
-            HostResponse::Range { data, .. } => Ok(data),
+            HostResponse::Range { data, .. } => Ok(data.into()),
             other => panic!("{other:?}"),
         }
     }

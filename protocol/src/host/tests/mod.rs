@@ -167,7 +167,7 @@ impl World {
     pub(super) fn store(&mut self, number: u64, log2: u8) -> Result<SectorEntry, Refusal> {
         let (entry, bytes) = data(number, log2);
         let voucher = self.pay(prices().store_cost(1 << log2));
-        self.call(ContractCall::Store { voucher, root: entry.root, data: bytes })?;
+        self.call(ContractCall::Store { voucher, root: entry.root, data: bytes.into() })?;
         Ok(entry)
     }
 

@@ -111,7 +111,7 @@ fn old_prices_bind_until_their_tables_expire() {
     dearer.upload = Amount(1_000);
     world.host.offer(dearer, true, world.facts.now).unwrap();
     let voucher = world.pay(prices().store_cost(1_024));
-    let call = ContractCall::Store { voucher, root: entry.root, data: bytes };
+    let call = ContractCall::Store { voucher, root: entry.root, data: bytes.into() };
     assert_eq!(world.call(call.clone()), Ok(HostResponse::Stored));
     world.pass(Millis::seconds(600));
     world.paid = Amount(world.paid.0 * 2);

@@ -47,10 +47,10 @@ fn sectors_of_wrong_size_or_root_are_refused_and_cost_nothing() {
     let (entry, bytes) = data(1, 10);
     let voucher = world.pay(Amount(1_000_000));
     for wrong in [bytes[..1_000].to_vec(), bytes[..512].to_vec(), vec![0; 3 << 10], Vec::new()] {
-        let call = ContractCall::Store { voucher, root: entry.root, data: wrong };
+        let call = ContractCall::Store { voucher, root: entry.root, data: wrong.into() };
         assert!(is_bad(world.call(call)));
     }
-    let call = ContractCall::Store { voucher, root: entry.root, data: vec![0; 1_024] };
+    let call = ContractCall::Store { voucher, root: entry.root, data: vec![0; 1_024].into() };
     assert!(is_bad(world.call(call)));
     assert_eq!(world.latest().consumed, Amount::ZERO);
     assert!(world.store.stored().unwrap().is_empty());

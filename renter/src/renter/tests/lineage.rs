@@ -2,10 +2,10 @@
 
 use samara_protocol::units::{Amount, Millis};
 
-use crate::bench::{Bench, Fault};
 use crate::progress::Silent;
 use crate::recovery::{RecoveryOptions, RecoveryPhase};
 use crate::rows::{RenewalState, RenterState};
+use crate::testing::world::{Bench, Fault};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config};
 use crate::vault::Conflict;
 use crate::world::{Store, Write};
@@ -141,7 +141,7 @@ async fn an_owner_sees_what_lapses_and_when() {
         "{rows:?}"
     );
     // The money is sent away: nothing is left to renew with.
-    let elsewhere = crate::bench::secret(77).public();
+    let elsewhere = crate::testing::world::secret(77).public();
     let fee = Amount(bench.world.chain.genesis().parameters.minimum_fee.0);
     let left = node.renter.wallet().await.unwrap().balance.saturating_sub(fee);
     node.renter.transfer(elsewhere, left).await.unwrap();

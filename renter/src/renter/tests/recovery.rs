@@ -8,10 +8,10 @@ use samara_protocol::units::Amount;
 use zeroize::Zeroizing;
 
 use crate::backup::{BackupRequest, BackupState, RestoreRequest};
-use crate::bench::{Bench, Fault};
 use crate::progress::{ProgressEvent, Silent};
 use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use crate::rows::RenterState;
+use crate::testing::world::{Bench, Fault};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config, noise, put};
 use crate::vault::Conflict;
 

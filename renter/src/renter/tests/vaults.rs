@@ -1,8 +1,8 @@
 //! Files in and out.
 
-use crate::bench::{Bench, Fault};
 use crate::progress::Silent;
 use crate::rows::RenterState;
+use crate::testing::world::{Bench, Fault};
 use crate::testing::{Node, get, noise, put};
 use crate::vault::{Conflict, ListOptions, ListRow, PutStreamRequest};
 

@@ -18,7 +18,7 @@ use samara_protocol::encoding;
 use samara_protocol::hash::{ContractNonce, TransactionId};
 use samara_protocol::host::core::{ChainFacts, Host, HostRules};
 use samara_protocol::host::memory::MemoryStore;
-use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse, Refusal};
+use samara_protocol::host::message::{HostRequest, HostResponse, Refusal};
 use samara_protocol::host::{HostAnnouncement, Prices};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::phrase::Phrase;
@@ -296,22 +296,6 @@ impl TestHost {
     }
 }
 
-fn kind(request: &HostRequest) -> &'static str {
-    match request {
-        HostRequest::Prices => "prices",
-        HostRequest::Agree(_) => "agree",
-        HostRequest::Contract(request) => match request.call {
-            ContractCall::Store { .. } => "store",
-            ContractCall::Read { .. } => "read",
-            ContractCall::Commit(_) => "commit",
-            ContractCall::Descriptors { .. } => "descriptors",
-            ContractCall::Latest => "latest",
-            ContractCall::Promise => "promise",
-            _ => "other",
-        },
-    }
-}
-
 /// All hosts, by key.
 pub(crate) struct TestHosts {
     chain: Arc<TestChain>,
@@ -328,7 +312,7 @@ impl HostClient for TestHosts {
     ) -> Result<HostResponse, HostCallError> {
         let lost = |reason: &str| HostCallError::Unreachable { host: *host, reason: reason.into() };
         let Some(target) = self.hosts.get(host) else { return Err(lost("nobody is there")) };
-        let kind = kind(&request);
+        let kind = request.name();
         *target.calls.lock().unwrap().entry(kind).or_default() += 1;
         let fault = *target.fault.lock().unwrap();
         match fault {
@@ -362,7 +346,9 @@ impl HostClient for TestHosts {
             }
         }
         if let (Fault::Flips, HostResponse::Range { data, .. }) = (fault, &mut answer) {
-            data[0] ^= 1;
+            let mut flipped = data.to_vec();
+            flipped[0] ^= 1;
+            *data = flipped.into();
         }
         if let Fault::LosesCommits(left) = fault
             && kind == "commit"

@@ -1,0 +1,265 @@
+//! Whole daemons in one process: who votes, and what is left after the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use samara_protocol::chain::{Action, Transaction, TransactionBody};
+use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::units::{Amount, Height};
+use tokio_util::sync::CancellationToken;
+
+use super::{DaemonError, Identity, Running, Starter, faucet};
+use crate::chain::Chain;
+use crate::config::{NetworkFile, NodeConfig};
+use crate::data::{DataFolder, NEW_VALIDATOR};
+use crate::host::{ByteCount, HostConfig, VolumeConfig};
+use crate::testnet::{Layout, Plan, Role};
+
+/// Far more than a test takes; only a hang reaches it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("waited in vain until {what}"))
+}
+
+/// One node's data folder and, while it runs, its parts.
+struct TestNode {
+    path: PathBuf,
+    running: Option<(Running, DataFolder)>,
+    key: PublicKey,
+}
+
+fn validator_key(path: &Path) -> PublicKey {
+    let config = NodeConfig::read(&path.join("samara.toml")).unwrap();
+    let network = NetworkFile::read(&config.network).unwrap();
+    Identity::read(&config, &network, path).unwrap().validator.unwrap().public()
+}
+
+async fn start(path: &Path) -> Result<(Running, DataFolder), DaemonError> {
+    let folder = DataFolder::open(path).unwrap();
+    let config = NodeConfig::read(&path.join("samara.toml")).unwrap();
+    let network = NetworkFile::read(&config.network).unwrap();
+    let identity = Identity::read(&config, &network, path).unwrap();
+    let starter = Starter { folder: &folder, config: &config, network: &network, identity };
+    let running = starter.start(CancellationToken::new()).await?;
+    Ok((running, folder))
+}
+
+impl TestNode {
+    async fn start(&mut self) {
+        self.running = Some(start(&self.path).await.unwrap());
+    }
+
+    async fn stop(&mut self) {
+        let (running, _folder) = self.running.take().unwrap();
+        running.shut_down().await;
+    }
+
+    fn role(&self) -> &super::ChainRole {
+        self.running.as_ref().unwrap().0.parts.chain.as_ref().unwrap()
+    }
+
+    fn chain(&self) -> Arc<Chain> {
+        self.role().service()
+    }
+
+    fn votes(&self) -> bool {
+        *self.role().votes().borrow()
+    }
+
+    async fn until_it_votes(&self) {
+        let mut votes = self.role().votes();
+        within("it votes", votes.wait_for(|votes| *votes)).await.unwrap();
+    }
+
+    async fn reach(&self, height: Height) {
+        let mut tips = self.chain().subscribe();
+        let reached =
+            tips.wait_for(|tip| tip.as_ref().is_some_and(|tip| tip.header.height >= height));
+        within("a height is reached", reached).await.unwrap();
+    }
+}
+
+struct TestNetwork {
+    nodes: Vec<TestNode>,
+    faucet: SecretKey,
+    _root: tempfile::TempDir,
+}
+
+impl TestNetwork {
+    fn new(validators: usize) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let plan = Plan::local(root.path().join("network"), validators, 0, 0);
+        let layout = Layout::create(&plan).unwrap();
+        let network = NetworkFile::read(&layout.network_file()).unwrap();
+        let node = |path: PathBuf| TestNode { key: validator_key(&path), path, running: None };
+        let nodes = layout.of(Role::Validator).map(|place| node(place.folder.clone())).collect();
+        Self { nodes, faucet: faucet(&network).unwrap().unwrap(), _root: root }
+    }
+
+    async fn start_all(&mut self) {
+        let idle = self.nodes.iter_mut().filter(|node| node.running.is_none());
+        futures::future::join_all(idle.map(TestNode::start)).await;
+    }
+
+    async fn stop_all(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.running.is_some()) {
+            node.stop().await;
+        }
+    }
+
+    /// Has a transaction included; gives its height.
+    async fn make_block(&self) -> Height {
+        let chain = self.nodes[0].chain();
+        let account = self.faucet.public();
+        let body = TransactionBody {
+            genesis: *chain.genesis_hash(),
+            account,
+            nonce: chain.next_nonce(&account).unwrap(),
+            fee: chain.genesis().parameters.minimum_fee,
+            valid_until: TransactionBody::ALWAYS,
+            action: Action::Transfer { to: account, amount: Amount::coins(1) },
+        };
+        let id = chain.submit(Transaction::signed(body, &[&self.faucet])).unwrap();
+        let height = || chain.snapshot().unwrap().transaction_height(&id).unwrap();
+        let mut tips = chain.subscribe();
+        within("a block is made", tips.wait_for(|_| height().is_some())).await.unwrap();
+        height().unwrap()
+    }
+
+    fn signed(&self, height: Height, by: PublicKey) -> bool {
+        let certificate =
+            self.nodes[0].chain().snapshot().unwrap().certificate(height).unwrap().unwrap();
+        certificate.signatures.iter().any(|(signer, _)| *signer == by)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_without_its_log_follows_before_it_votes() {
+    let mut network = TestNetwork::new(4);
+    network.start_all().await;
+    let height = network.make_block().await;
+    for node in &network.nodes {
+        node.reach(height).await;
+        assert!(node.votes());
+        assert!(!node.path.join(NEW_VALIDATOR).exists());
+    }
+    // The chain is kept; the guard beside it is not.
+    network.nodes[3].stop().await;
+    std::fs::remove_dir_all(network.nodes[3].path.join("consensus")).unwrap();
+    network.nodes[3].start().await;
+    let key = network.nodes[3].key;
+    for _ in 0..2 {
+        assert!(!network.nodes[3].votes());
+        let height = network.make_block().await;
+        assert!(!network.signed(height, key), "it signed {height}");
+        network.nodes[3].reach(height).await;
+    }
+    network.nodes[3].until_it_votes().await;
+    // Of four, three must sign.
+    network.nodes[2].stop().await;
+    let height = network.make_block().await;
+    assert!(network.signed(height, key));
+
+    // With its log, it votes at once.
+    network.nodes[2].start().await;
+    network.nodes[3].stop().await;
+    network.nodes[3].start().await;
+    assert!(network.nodes[3].votes());
+    network.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_validator_does_not_vote_while_nobody_answers() {
+    let mut network = TestNetwork::new(4);
+    network.start_all().await;
+    let height = network.make_block().await;
+    network.nodes[3].reach(height).await;
+    network.stop_all().await;
+    for folder in ["chain", "consensus"] {
+        std::fs::remove_dir_all(network.nodes[3].path.join(folder)).unwrap();
+    }
+    network.nodes[3].start().await;
+    assert!(!network.nodes[3].votes());
+    network.start_all().await;
+    let key = network.nodes[3].key;
+    // It asks again by itself, so these blocks may be made before it has heard of a tip.
+    while !network.nodes[3].votes() {
+        let height = network.make_block().await;
+        assert!(!network.signed(height, key) || network.nodes[3].votes(), "it signed {height}");
+        network.nodes[3].reach(height).await;
+    }
+    network.nodes[2].stop().await;
+    let height = network.make_block().await;
+    assert!(network.signed(height, key));
+    network.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_network_of_known_words_starts_by_itself() {
+    let mut network = TestNetwork::new(3);
+    for node in &network.nodes {
+        std::fs::remove_file(node.path.join(NEW_VALIDATOR)).unwrap();
+    }
+    network.start_all().await;
+    for node in &network.nodes {
+        node.until_it_votes().await;
+        node.reach(Height(1)).await;
+    }
+    network.stop_all().await;
+}
+
+/// A node with every role.
+fn every_role(root: &Path) -> PathBuf {
+    let layout = Layout::create(&Plan::local(root.join("network"), 1, 0, 1)).unwrap();
+    let path = layout.of(Role::Validator).next().unwrap().folder.clone();
+    let file = path.join("samara.toml");
+    let mut config = NodeConfig::read(&file).unwrap();
+    let volume = VolumeConfig { path: path.join("sectors"), limit: ByteCount(1 << 30) };
+    config.host = Some(HostConfig { volumes: vec![volume], ..HostConfig::default() });
+    config.renter = Some(crate::config::RenterConfig::default());
+    config.write(&file).unwrap();
+    path
+}
+
+/// Waits until the runtime has no task left: the last ones end a moment after they have told so.
+fn assert_no_tasks(runtime: &tokio::runtime::Runtime) {
+    let metrics = runtime.metrics();
+    let start = std::time::Instant::now();
+    while metrics.num_alive_tasks() > 0 {
+        assert!(start.elapsed() < PATIENCE, "{} tasks live on", metrics.num_alive_tasks());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn no_task_outlives_a_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    let path = every_role(root.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (running, _folder) = start(&path).await.unwrap();
+        let chain = running.parts.chain.as_ref().unwrap().service();
+        let mut tips = chain.subscribe();
+        within("the first block is made", tips.wait_for(Option::is_some)).await.unwrap();
+        running.shut_down().await;
+    });
+    assert_no_tasks(&runtime);
+}
+
+#[test]
+fn no_task_outlives_a_start_that_fails() {
+    let root = tempfile::tempdir().unwrap();
+    let path = every_role(root.path());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = path.join("samara.toml");
+    let mut config = NodeConfig::read(&file).unwrap();
+    config.api = taken.local_addr().unwrap();
+    config.write(&file).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let failed = runtime.block_on(start(&path));
+    assert!(matches!(failed, Err(DaemonError::Api { .. })));
+    assert_no_tasks(&runtime);
+}

@@ -1,0 +1,289 @@
+//! A redb database that comes back by itself after its disk failed or was full.
+//!
+//! redb refuses everything after the first I/O error, until the file is opened again. [`Reopening`]
+//! does that at the next use: what failed was never acknowledged, and opening restores the last
+//! commit. While the disk is still full or broken, each use fails with that reason.
+//!
+//! Invariant: at most one open handle on the file. redb's lock on it sees to that: as long as somebody
+//! reads with the failed handle, opening is refused and tried again later.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::Database;
+
+/// Memory for cached pages of a database that says nothing else.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// Opens the database; `true` for the first time, when it may be made.
+type Open = Box<dyn Fn(bool) -> Result<Database, redb::Error> + Send + Sync>;
+
+/// A database, or the failed handle of one.
+pub struct Reopening {
+    name: PathBuf,
+    open: Open,
+    state: RwLock<State>,
+}
+
+enum State {
+    Usable(Arc<Database>),
+    Failed,
+}
+
+impl fmt::Debug for Reopening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reopening").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Reopening {
+    /// Opens a file, making it if it is not there. A file that is gone later is never made anew.
+    ///
+    /// # Errors
+    /// redb's.
+    pub fn file(path: &Path) -> Result<Self, redb::Error> {
+        let file = path.to_owned();
+        Self::new(path, move |first| {
+            let mut builder = redb::Builder::new();
+            builder.set_cache_size(CACHE_BYTES);
+            Ok(if first { builder.create(&file)? } else { builder.open(&file)? })
+        })
+    }
+
+    /// Opens a database as `open` does.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn new(
+        name: &Path,
+        open: impl Fn(bool) -> Result<Database, redb::Error> + Send + Sync + 'static,
+    ) -> Result<Self, redb::Error> {
+        let database = Arc::new(open(true)?);
+        let state = RwLock::new(State::Usable(database));
+        Ok(Self { name: name.to_owned(), open: Box::new(open), state })
+    }
+
+    /// Uses the database. After an I/O error the next use opens it again.
+    ///
+    /// # Errors
+    /// Those of `work`, and of opening again.
+    pub fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let database = self.usable()?;
+        let outcome = work(&database);
+        if let Err(error) = &outcome
+            && matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo)
+        {
+            tracing::error!(%error, file = %self.name.display(), "a database failed");
+            self.give_up(&database);
+        }
+        outcome
+    }
+
+    fn usable(&self) -> Result<Arc<Database>, redb::Error> {
+        // A poisoned state is whole: it is replaced at once or not at all.
+        if let State::Usable(database) = &*self.state.read().unwrap_or_else(PoisonError::into_inner)
+        {
+            return Ok(Arc::clone(database));
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let State::Usable(database) = &*state {
+            return Ok(Arc::clone(database));
+        }
+        let database = Arc::new((self.open)(false)?);
+        tracing::info!(file = %self.name.display(), "a database that had failed is open again");
+        *state = State::Usable(Arc::clone(&database));
+        Ok(database)
+    }
+
+    fn give_up(&self, failed: &Arc<Database>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*state, State::Usable(current) if Arc::ptr_eq(current, failed)) {
+            *state = State::Failed;
+        }
+    }
+}
+
+/// Whether the disk, or the user's share of it, is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::{ReadableDatabase as _, StorageBackend, TableDefinition};
+
+    const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
+
+    /// A file in memory, whose disk can be made full or broken.
+    #[derive(Clone, Debug, Default)]
+    pub struct FaultyDisk(Arc<Disk>);
+
+    #[derive(Debug, Default)]
+    struct Disk {
+        bytes: Mutex<Vec<u8>>,
+        open: AtomicBool,
+        full: AtomicBool,
+        broken: AtomicBool,
+    }
+
+    impl FaultyDisk {
+        /// From now on nothing more can be written, or again.
+        pub fn set_full(&self, full: bool) {
+            self.0.full.store(full, Ordering::SeqCst);
+        }
+
+        /// From now on nothing can be read or written, or again.
+        pub fn set_broken(&self, broken: bool) {
+            self.0.broken.store(broken, Ordering::SeqCst);
+        }
+
+        /// A database on this disk.
+        pub fn database(&self) -> Result<Reopening, redb::Error> {
+            let disk = self.clone();
+            Reopening::new(Path::new("faulty"), move |_| {
+                if disk.0.open.swap(true, Ordering::SeqCst) {
+                    return Err(redb::Error::DatabaseAlreadyOpen);
+                }
+                Ok(redb::Builder::new().create_with_backend(disk.clone())?)
+            })
+        }
+
+        fn check(&self, writes: bool) -> io::Result<()> {
+            if self.0.broken.load(Ordering::SeqCst) {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            if writes && self.0.full.load(Ordering::SeqCst) {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            Ok(())
+        }
+    }
+
+    impl StorageBackend for FaultyDisk {
+        fn len(&self) -> io::Result<u64> {
+            self.check(false)?;
+            Ok(self.0.bytes.lock().unwrap().len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.check(false)?;
+            let bytes = self.0.bytes.lock().unwrap();
+            let offset = usize::try_from(offset).unwrap();
+            let from = bytes.get(offset..offset + out.len());
+            out.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.check(true)?;
+            self.0.bytes.lock().unwrap().resize(usize::try_from(length).unwrap(), 0);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check(false)
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check(true)?;
+            let offset = usize::try_from(offset).unwrap();
+            let mut bytes = self.0.bytes.lock().unwrap();
+            let end = offset + data.len();
+            let room = bytes.get_mut(offset..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+            room.copy_from_slice(data);
+            Ok(())
+        }
+
+        fn close(&self) -> io::Result<()> {
+            self.0.open.store(false, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    fn put(database: &Reopening, key: u64) -> Result<(), redb::Error> {
+        database.with(|database| {
+            let write = database.begin_write()?;
+            write.open_table(TABLE)?.insert(key, [1; 50_000].as_slice())?;
+            write.commit()?;
+            Ok(())
+        })
+    }
+
+    fn count(database: &Reopening) -> Result<u64, redb::Error> {
+        use redb::ReadableTableMetadata as _;
+        database.with(|database| Ok(database.begin_read()?.open_table(TABLE)?.len()?))
+    }
+
+    #[test]
+    fn a_full_disk_refuses_and_room_is_enough_to_go_on() {
+        let disk = FaultyDisk::default();
+        let database = disk.database().unwrap();
+        put(&database, 1).unwrap();
+        disk.set_full(true);
+        for _ in 0..3 {
+            assert!(put(&database, 2).is_err());
+        }
+        disk.set_full(false);
+        put(&database, 3).unwrap();
+        assert_eq!(count(&database).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_disk_that_failed_is_tried_again_at_each_use() {
+        let disk = FaultyDisk::default();
+        let database = disk.database().unwrap();
+        put(&database, 1).unwrap();
+        disk.set_broken(true);
+        for _ in 0..3 {
+            assert!(put(&database, 2).is_err());
+        }
+        disk.set_broken(false);
+        assert_eq!(count(&database).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_failed_handle_in_use_is_waited_for() {
+        let disk = FaultyDisk::default();
+        let database = disk.database().unwrap();
+        put(&database, 1).unwrap();
+        database
+            .with(|held| {
+                disk.set_full(true);
+                assert!(put(&database, 2).is_err());
+                disk.set_full(false);
+                // Its owner has not let go yet.
+                assert!(matches!(put(&database, 3), Err(redb::Error::DatabaseAlreadyOpen)));
+                held.begin_read()?;
+                Ok(())
+            })
+            .ok();
+        put(&database, 3).unwrap();
+        assert_eq!(count(&database).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.redb");
+        let database = Reopening::file(&path).unwrap();
+        put(&database, 1).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let failed = database.with(|_| -> Result<(), redb::Error> {
+            Err(redb::Error::Io(io::Error::from_raw_os_error(libc::EIO)))
+        });
+        assert!(failed.is_err());
+        assert!(put(&database, 2).is_err());
+        assert!(!path.exists());
+    }
+}
