@@ -52,7 +52,7 @@ fn calls() -> Vec<(&'static str, ContractCall)> {
         descriptors: vec![SealedDescriptor { tag: SlabTag([53; 16]), sealed: vec![1, 2, 3] }],
     };
     vec![
-        ("store", ContractCall::Store { voucher: voucher(), root, data: vec![7; 8] }),
+        ("store", ContractCall::Store { voucher: voucher(), root, data: vec![7; 8].into() }),
         ("read", ContractCall::Read { voucher: voucher(), root, offset: 16_384, length: 32_768 }),
         ("commit", ContractCall::Commit(Box::new(commit))),
         ("descriptors", ContractCall::Descriptors { tags: vec![SlabTag([53; 16])] }),
@@ -85,7 +85,7 @@ fn responses() -> Vec<(&'static str, HostResponse)> {
         ("prices", HostResponse::Prices(Box::new(table.sign(&GENESIS, &host)))),
         ("agreed", HostResponse::Agreed(host.sign(b"id"))),
         ("stored", HostResponse::Stored),
-        ("range", HostResponse::Range { data: vec![1, 2, 3], proof }),
+        ("range", HostResponse::Range { data: vec![1, 2, 3].into(), proof }),
         ("committed", HostResponse::Committed(signed_revision().host)),
         (
             "descriptors",
