@@ -89,6 +89,8 @@ impl<S: HostStore> Host<S> {
     ) -> Result<(), Refusal> {
         let contract = facts.contract.as_ref().filter(|contract| self.is_ours(contract, id));
         let contract = contract.ok_or(Refusal::UnknownContract(*id))?;
+        // The agreement by which it was formed is fulfilled.
+        self.follow(facts, id)?;
         {
             let live = self.live(facts, Some(contract), id)?;
             let live = lock(&live);
