@@ -96,6 +96,14 @@ impl DataFolder {
     }
 }
 
+/// Whether a process holds a data folder at this moment. Makes nothing.
+#[must_use]
+pub fn is_held(path: &Path) -> bool {
+    // The lock that this takes for a moment goes with the file.
+    File::open(path.join("lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 fn check_version(path: &Path) -> Result<(), DataError> {
     let file = path.join("version");
     match std::fs::read_to_string(&file) {
@@ -139,7 +147,9 @@ mod tests {
         let path = root.path().join("node");
         let held = DataFolder::open(&path).unwrap();
         assert!(matches!(DataFolder::open(&path), Err(DataError::Locked(_))));
+        assert!(is_held(&path) && !is_held(root.path()));
         drop(held);
+        assert!(!is_held(&path));
         DataFolder::open(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);

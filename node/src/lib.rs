@@ -14,10 +14,13 @@
 //! | [`transport`] | connections to other nodes |
 //! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
+//! | [`validators`] | changes of the validator set, as operators hand them on |
+//! | [`causes`], [`shape`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
 pub mod api;
+pub mod causes;
 pub mod chain;
 pub mod cli;
 pub mod clock;
@@ -30,6 +33,8 @@ pub mod demo;
 pub mod host;
 pub mod light;
 pub mod seed;
+pub mod shape;
 pub mod testnet;
 pub mod transport;
+pub mod validators;
 pub mod world;

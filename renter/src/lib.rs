@@ -31,4 +31,4 @@ pub mod world;
 #[cfg(test)]
 mod testing;
 
-pub use renter::{OpenError, Renter, RenterConfig, RenterError};
+pub use renter::{OpenError, Renter, RenterConfig, RenterError, transfer as transfer_money};

@@ -128,6 +128,10 @@ pub struct ContractRow {
     pub spent: Amount,
     /// Length of the whole contract, milliseconds of chain time.
     pub duration: u64,
+    /// Length of one proof period, milliseconds of chain time.
+    pub period: u64,
+    /// Number of periods.
+    pub periods: u32,
     /// When it ends, milliseconds of chain time since 1970.
     pub ends: u64,
     /// What becomes of it then.
@@ -177,6 +181,9 @@ pub struct WalletRow {
 pub struct AllowanceReport {
     /// What was done, in plain words.
     pub done: Vec<String>,
+    /// What would be done, where nothing was to be done yet: in plain words.
+    #[serde(default)]
+    pub planned: Vec<String>,
     /// What was tried and failed; it is tried again by itself.
     pub failed: Vec<String>,
     /// Every host and what becomes of it, best first.

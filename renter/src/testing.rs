@@ -3,10 +3,10 @@
 
 pub(crate) mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +19,8 @@ use crate::testing::world::{Bench, TestStore};
 use crate::transfer::TransferOptions;
 use crate::vault::{Conflict, GetReport, GetRequest, PutReport, PutRequest};
 use crate::world::{
-    FileEntry, FileError, FileKind, Files, ReadFile, Store, StoreError, World, Write, WriteFile,
+    FileEntry, FileError, FileKind, Files, Naming, ReadFile, Store, StoreError, World, Write,
+    WriteFile,
 };
 
 /// A file in memory.
@@ -30,24 +31,57 @@ pub(crate) struct MemoryFile {
     pub(crate) executable: bool,
 }
 
-/// Files in memory. Folders exist where files are.
+/// Files in memory. Folders exist where files are, and where they were made.
 #[derive(Clone, Default)]
-pub(crate) struct MemoryFiles(Arc<Mutex<BTreeMap<PathBuf, MemoryFile>>>);
+pub(crate) struct MemoryFiles(Arc<Mutex<Tree>>);
+
+#[derive(Default)]
+struct Tree {
+    files: BTreeMap<PathBuf, MemoryFile>,
+    folders: BTreeSet<PathBuf>,
+    /// What nobody may read.
+    closed: BTreeSet<PathBuf>,
+    /// A file that somebody else puts there as soon as one of ours is begun.
+    intruder: Option<(PathBuf, MemoryFile)>,
+}
 
 impl MemoryFiles {
     pub(crate) fn put(&self, path: &str, bytes: &[u8], modified: u64) {
         let file = MemoryFile { bytes: bytes.to_vec(), modified, executable: false };
-        self.0.lock().unwrap().insert(path.into(), file);
+        self.lock().files.insert(path.into(), file);
+    }
+
+    pub(crate) fn put_folder(&self, path: &str) {
+        self.lock().folders.insert(path.into());
+    }
+
+    /// Makes a file or folder unreadable.
+    pub(crate) fn close(&self, path: &str) {
+        self.lock().closed.insert(path.into());
+    }
+
+    /// Has a file appear while the next one is being written.
+    pub(crate) fn intrude(&self, path: &str, bytes: &[u8]) {
+        let file = MemoryFile { bytes: bytes.to_vec(), modified: 0, executable: false };
+        self.lock().intruder = Some((path.into(), file));
     }
 
     pub(crate) fn bytes(&self, path: &str) -> Option<Vec<u8>> {
-        self.0.lock().unwrap().get(Path::new(path)).map(|file| file.bytes.clone())
+        self.lock().files.get(Path::new(path)).map(|file| file.bytes.clone())
+    }
+
+    pub(crate) fn has_folder(&self, path: &str) -> bool {
+        self.lock().folders.contains(Path::new(path))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tree> {
+        self.0.lock().unwrap()
     }
 
     /// Files below a folder, by their path in it.
     pub(crate) fn below(&self, folder: &str) -> BTreeMap<String, MemoryFile> {
-        let files = self.0.lock().unwrap();
-        let below = files.iter().filter_map(|(path, file)| {
+        let tree = self.lock();
+        let below = tree.files.iter().filter_map(|(path, file)| {
             let path = path.strip_prefix(folder).ok()?;
             Some((path.to_str().unwrap().to_owned(), file.clone()))
         });
@@ -62,6 +96,15 @@ impl MemoryFiles {
             modified: file.modified,
             executable: file.executable,
         }
+    }
+
+    fn folder(path: &Path) -> FileEntry {
+        let kind = FileKind::Folder;
+        FileEntry { path: path.into(), kind, size: 0, modified: 0, executable: false }
+    }
+
+    fn refused(action: &'static str, path: &Path) -> FileError {
+        FileError { action, path: path.into(), reason: "permission denied".into() }
     }
 }
 
@@ -93,35 +136,50 @@ impl WriteFile for Writer {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>, modified: u64, executable: bool) -> Result<(), FileError> {
+    async fn finish(
+        self: Box<Self>,
+        modified: u64,
+        executable: bool,
+        naming: Naming,
+    ) -> Result<bool, FileError> {
         let file = MemoryFile { bytes: self.bytes, modified, executable };
-        self.files.0.lock().unwrap().insert(self.path, file);
-        Ok(())
+        let mut files = self.files.lock();
+        if naming == Naming::IfFree && files.files.contains_key(&self.path) {
+            return Ok(false);
+        }
+        files.files.insert(self.path, file);
+        Ok(true)
     }
 }
 
 #[async_trait]
 impl Files for MemoryFiles {
-    async fn walk(&self, root: &Path) -> Result<Vec<FileEntry>, FileError> {
-        let files = self.0.lock().unwrap();
-        let below = files.iter().filter(|(path, _)| path.starts_with(root));
-        Ok(below.map(|(path, file)| Self::entry(path, file)).collect())
+    async fn walk(&self, root: &Path) -> Result<Vec<Result<FileEntry, FileError>>, FileError> {
+        let tree = self.lock();
+        let closed = |path: &Path| tree.closed.iter().find(|closed| path.starts_with(closed));
+        let files = tree.files.iter().map(|(path, file)| Self::entry(path, file));
+        let folders = tree.folders.iter().map(|path| Self::folder(path));
+        let mut entries: Vec<FileEntry> = files
+            .chain(folders)
+            .filter(|entry| entry.path.starts_with(root) && closed(&entry.path).is_none())
+            .collect();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let errors = tree.closed.iter().filter(|path| path.starts_with(root));
+        let errors = errors.map(|path| Err(Self::refused("list", path)));
+        Ok(entries.into_iter().map(Ok).chain(errors).collect())
     }
 
     async fn stat(&self, path: &Path) -> Result<Option<FileEntry>, FileError> {
-        let files = self.0.lock().unwrap();
-        if let Some(file) = files.get(path) {
+        let tree = self.lock();
+        if let Some(file) = tree.files.get(path) {
             return Ok(Some(Self::entry(path, file)));
         }
-        let kind = FileKind::Folder;
-        let folder =
-            || FileEntry { path: path.into(), kind, size: 0, modified: 0, executable: false };
-        Ok(files.keys().any(|file| file.starts_with(path)).then(folder))
+        let mut known = tree.files.keys().chain(&tree.folders);
+        Ok(known.any(|known| known.starts_with(path)).then(|| Self::folder(path)))
     }
 
     async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError> {
-        let files = self.0.lock().unwrap();
-        match files.get(path) {
+        match self.lock().files.get(path) {
             Some(file) => Ok(Box::new(Reader { bytes: file.bytes.clone(), at: 0 })),
             None => {
                 Err(FileError { action: "open", path: path.into(), reason: "not there".into() })
@@ -130,10 +188,15 @@ impl Files for MemoryFiles {
     }
 
     async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
+        let mut tree = self.lock();
+        if let Some((path, file)) = tree.intruder.take() {
+            tree.files.insert(path, file);
+        }
         Ok(Box::new(Writer { files: self.clone(), path: path.into(), bytes: Vec::new() }))
     }
 
-    async fn create_folder(&self, _: &Path) -> Result<(), FileError> {
+    async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
+        self.lock().folders.insert(path.into());
         Ok(())
     }
 }
@@ -270,6 +333,7 @@ pub(crate) fn put(source: &str, vault: &str) -> PutRequest {
         target: String::new(),
         exclude: Vec::new(),
         checksum: false,
+        create_vault: true,
     }
 }
 

@@ -220,15 +220,31 @@ pub trait ReadFile: Send {
 pub trait WriteFile: Send {
     /// Appends.
     async fn write(&mut self, bytes: Bytes) -> Result<(), FileError>;
-    /// Makes it durable and gives it its name, replacing what was there. Dropped unfinished, nothing remains.
-    async fn finish(self: Box<Self>, modified: u64, executable: bool) -> Result<(), FileError>;
+    /// Makes it durable and gives it its name. Returns whether it has it: one that is taken stays as
+    /// it is, unless it is to be replaced. Dropped unfinished or without its name, nothing remains.
+    async fn finish(
+        self: Box<Self>,
+        modified: u64,
+        executable: bool,
+        naming: Naming,
+    ) -> Result<bool, FileError>;
+}
+
+/// What a finished file does about something that has its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// It takes the name only if it is free at that very moment.
+    IfFree,
+    /// It replaces what is there.
+    Replacing,
 }
 
 /// The user's files.
 #[async_trait]
 pub trait Files: Send + Sync {
     /// Everything below a folder (or the one file), sorted by path; links are listed, not followed.
-    async fn walk(&self, root: &Path) -> Result<Vec<FileEntry>, FileError>;
+    /// What cannot be looked at is an error among the entries, and the rest is listed all the same.
+    async fn walk(&self, root: &Path) -> Result<Vec<Result<FileEntry, FileError>>, FileError>;
     /// What is at a path; nothing if there is nothing.
     async fn stat(&self, path: &Path) -> Result<Option<FileEntry>, FileError>;
     /// Opens for reading.
@@ -237,6 +253,11 @@ pub trait Files: Send + Sync {
     async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError>;
     /// Makes a folder and its parents.
     async fn create_folder(&self, path: &Path) -> Result<(), FileError>;
+    /// Removes what an earlier process that was killed left of unfinished files in a folder. Returns how
+    /// many; nothing where a crash leaves nothing.
+    async fn remove_unfinished(&self, _folder: &Path) -> Result<u64, FileError> {
+        Ok(0)
+    }
 }
 
 /// Clock and timers of the renter's machine. Contract terms run in chain time, never in this.

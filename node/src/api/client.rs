@@ -1,6 +1,6 @@
 //! The API from the other side: what the command line, demo and tests use.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt as _;
 use reqwest::{Method, RequestBuilder, Response};
@@ -19,6 +19,8 @@ use super::stream::Message;
 pub struct Client {
     access: Access,
     http: reqwest::Client,
+    /// Where the node runs, if it was found there.
+    data: Option<PathBuf>,
 }
 
 impl Client {
@@ -27,15 +29,12 @@ impl Client {
     /// # Errors
     /// `unreachable` when no node has left its address there.
     pub fn of_folder(data: &Path) -> Result<Self, ApiError> {
-        let access = Access::read(data).map_err(|error| ApiError {
+        let access = Access::read(data).map_err(|_| ApiError {
             code: "unreachable".to_owned(),
-            message: format!("no node is running on {}: {error}", data.display()),
-            hint: Some(format!(
-                "start it with `samara node --data {}`, or name another folder with --data",
-                data.display()
-            )),
+            message: not_running(data),
+            hint: None,
         })?;
-        Ok(Self::new(access))
+        Ok(Self { data: Some(data.to_owned()), ..Self::new(access) })
     }
 
     /// A client with a known address and token.
@@ -43,7 +42,7 @@ impl Client {
     pub fn new(access: Access) -> Self {
         // The API is on this machine: no proxy is to see the token.
         let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
-        Self { access, http }
+        Self { access, http, data: None }
     }
 
     /// Asks and reads one JSON answer.
@@ -87,14 +86,12 @@ impl Client {
         let response = self.send(self.request(Method::POST, path).json(body)).await?;
         let bytes = response.bytes_stream().map_err(std::io::Error::other);
         let mut lines = StreamReader::new(bytes).lines();
-        let cut = |reason: String| {
-            ApiError::new(
-                "unreachable",
-                format!("the node's answer to {path} broke off{reason}; it may have stopped"),
-            )
+        let cut = || {
+            let message = "the node stopped before it was done: start it and try again";
+            ApiError::new("unreachable", message)
         };
-        while let Some(line) = lines.next_line().await.map_err(|error| cut(format!(": {error}")))? {
-            let message = serde_json::from_str(&line).map_err(|error| cut(format!(": {error}")))?;
+        while let Some(line) = lines.next_line().await.map_err(|_| cut())? {
+            let message = serde_json::from_str(&line).map_err(|_| cut())?;
             match message {
                 Message::Progress(value) => progress(value),
                 Message::Result(value) => {
@@ -104,7 +101,7 @@ impl Client {
                 Message::Error(error) => return Err(error),
             }
         }
-        Err(cut(String::new()))
+        Err(cut())
     }
 
     /// A request with the token, for callers that stream bodies.
@@ -138,8 +135,39 @@ impl Client {
     fn unreachable(&self, error: &reqwest::Error) -> ApiError {
         ApiError {
             code: "unreachable".to_owned(),
-            message: format!("the node at {} does not answer: {error}", self.access.address),
-            hint: Some("it may have stopped; start it again with `samara node`".to_owned()),
+            message: match &self.data {
+                Some(data) if error.is_connect() => not_running(data),
+                _ => format!("the node at {} broke off its answer", self.access.address),
+            },
+            hint: None,
         }
+    }
+}
+
+/// What, where, and what to do, on one line.
+fn not_running(data: &Path) -> String {
+    let data = data.display();
+    format!("no node runs on {data}: start it with `samara node --data {data}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_does_not_run_is_told_on_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let expected = not_running(folder.path());
+        let Err(error) = Client::of_folder(folder.path()) else { panic!("there is a node") };
+        assert_eq!((error.code.as_str(), &error.message), ("unreachable", &expected));
+        assert!(error.hint.is_none() && !error.message.contains('\n'));
+
+        // A node that was killed leaves its address behind.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Access::draw(listener.local_addr().unwrap()).unwrap().write(folder.path()).unwrap();
+        drop(listener);
+        let client = Client::of_folder(folder.path()).unwrap();
+        let error = client.get::<Value>("/v1/status").await.unwrap_err();
+        assert_eq!((error.code.as_str(), &error.message), ("unreachable", &expected));
     }
 }

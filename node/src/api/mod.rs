@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod client;
+pub mod codes;
 pub mod error;
 mod extract;
 mod routes;
@@ -13,7 +14,8 @@ pub mod stream;
 
 pub use error::ApiError;
 pub use routes::{
-    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, FaucetRequest, Included,
-    MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, Wallet,
+    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done, FaucetRequest,
+    Included, MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, SignedChange,
+    ValidatorRow, ValidatorsAnswer, Wallet,
 };
 pub use server::{Api, Node, Server};

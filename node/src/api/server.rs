@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
-use samara_protocol::signature::SecretKey;
+use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_renter::Renter;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{self, Access, Token};
 use super::error::ApiError;
 use super::routes;
-use crate::daemon::HostRole;
+use crate::host::HostRole;
 use crate::light::LightClient;
 use crate::transport::Transport;
 
@@ -27,7 +28,7 @@ const MAX_BODY: usize = 1 << 20;
 
 /// What the routes reach of the node. A cheap clone.
 #[derive(Clone)]
-pub struct Api(Arc<Node>);
+pub struct Api(Arc<Node>, Instant);
 
 /// The parts of a running node.
 pub struct Node {
@@ -47,6 +48,8 @@ pub struct Node {
     pub renter: Option<Renter>,
     /// Whether the node serves the chain.
     pub chain: bool,
+    /// The key that it votes with, if it may.
+    pub validator: Option<PublicKey>,
     /// Ends the node.
     pub stop: CancellationToken,
     /// One wallet transaction at a time, so that nonces do not race.
@@ -57,7 +60,13 @@ impl Api {
     /// An API of these parts.
     #[must_use]
     pub fn new(node: Node) -> Self {
-        Self(Arc::new(node))
+        Self(Arc::new(node), Instant::now())
+    }
+
+    /// How long the node runs.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.1.elapsed()
     }
 
     /// The parts.
@@ -127,7 +136,7 @@ impl Server {
     /// Waits a moment for open answers to end, then drops them.
     pub async fn stop(self) {
         let abort = self.task.abort_handle();
-        if tokio::time::timeout(std::time::Duration::from_secs(2), self.task).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(2), self.task).await.is_err() {
             abort.abort();
         }
     }
@@ -136,6 +145,7 @@ impl Server {
 fn router(api: Api, token: Token) -> Router {
     let protected = Router::new()
         .merge(routes::node())
+        .merge(routes::validators())
         .merge(routes::wallet())
         .merge(routes::renter())
         .merge(routes::vaults())

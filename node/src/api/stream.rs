@@ -44,11 +44,17 @@ impl Progress for LineProgress {
     }
 }
 
+/// What an operation does when its client has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutClient {
+    /// It stops where it is; what was acknowledged stays.
+    Stops,
+    /// It goes on to its end: what it does is the node's business, and only its news were the client's.
+    GoesOn,
+}
+
 /// Runs an operation and streams its progress and outcome.
-///
-/// The operation is a task of its own: it ends when it is done, also when the client has gone,
-/// because a put that is half done is worth finishing and a cancelled one is not worth explaining.
-pub fn respond<T, F, Fut>(operation: F) -> Response
+pub fn respond<T, F, Fut>(without_client: WithoutClient, operation: F) -> Response
 where
     T: Serialize,
     F: FnOnce(Arc<dyn Progress>) -> Fut,
@@ -58,12 +64,16 @@ where
     let (sender, receiver) = mpsc::channel(64);
     let outcome = operation(Arc::new(LineProgress(sender.clone())));
     tokio::spawn(async move {
-        let last = match outcome.await {
-            Ok(value) => match serde_json::to_value(&value) {
-                Ok(value) => Message::Result(value),
-                Err(error) => Message::Error(ApiError::new("internal", error.to_string())),
-            },
-            Err(error) => Message::Error(error),
+        let gone = async {
+            match without_client {
+                WithoutClient::Stops => sender.closed().await,
+                WithoutClient::GoesOn => std::future::pending().await,
+            }
+        };
+        let last = tokio::select! {
+            biased;
+            outcome = outcome => last(outcome),
+            () = gone => return,
         };
         // A client that went away does not want it.
         let _ = sender.send(last).await;
@@ -72,10 +82,55 @@ where
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
+fn last<T: Serialize>(outcome: Result<T, ApiError>) -> Message {
+    match outcome {
+        Ok(value) => match serde_json::to_value(&value) {
+            Ok(value) => Message::Result(value),
+            Err(error) => Message::Error(ApiError::new("internal", error.to_string())),
+        },
+        Err(error) => Message::Error(error),
+    }
+}
+
 fn line(message: &Message) -> Bytes {
     let mut text = serde_json::to_vec(message).unwrap_or_else(|error| {
         format!(r#"{{"message_type":"error","code":"internal","message":"{error}"}}"#).into_bytes()
     });
     text.push(b'\n');
     Bytes::from(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Begins an operation that waits for `release`, loses its client, and says whether it came to an
+    /// end.
+    async fn ends_without_client(without_client: WithoutClient) -> bool {
+        let (release, released) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel();
+        let response = respond(without_client, move |_| async move {
+            let _ = released.await;
+            let _ = end.send(());
+            Ok::<_, ApiError>(())
+        });
+        drop(response);
+        if without_client == WithoutClient::GoesOn {
+            release.send(()).unwrap();
+        } else {
+            // Nobody releases it: only its end closes the channel.
+            std::mem::forget(release);
+        }
+        tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap().is_ok()
+    }
+
+    #[tokio::test]
+    async fn an_operation_whose_client_has_gone_stops_or_goes_on() {
+        assert!(!ends_without_client(WithoutClient::Stops).await);
+        assert!(ends_without_client(WithoutClient::GoesOn).await);
+    }
 }

@@ -72,6 +72,9 @@ pub enum Command {
     Wallet(WalletCommand),
     /// What the node is doing
     Status,
+    /// This node's validator key, and the validator set
+    #[command(subcommand)]
+    Validator(ValidatorCommand),
     /// A local network of separate processes
     #[command(subcommand)]
     Testnet(TestnetCommand),
@@ -95,7 +98,7 @@ pub struct InitArguments {
     /// Keep the words in a plain file that only you can read, instead of sealing them
     #[arg(long)]
     pub plain: bool,
-    /// Use words that exist, instead of drawing new ones
+    /// Use words that you have, instead of drawing new ones; used or not, a recovery finds out
     #[arg(long)]
     pub existing: bool,
     /// Folder for sectors, with the host role
@@ -143,7 +146,7 @@ pub struct NodeArguments {
 pub struct PutArguments {
     /// The file or folder
     pub source: PathBuf,
-    /// Where to: VAULT or VAULT/FOLDER [default: home]
+    /// Where to: VAULT or VAULT/FOLDER. Only `home` is made if it does not exist
     #[arg(default_value = "home")]
     pub target: String,
     /// Leave out what matches, as in 'target/**'; may be repeated
@@ -158,7 +161,7 @@ pub struct PutArguments {
 pub struct GetArguments {
     /// What: VAULT, VAULT/FOLDER or VAULT/FILE
     pub source: String,
-    /// Folder to write to
+    /// Folder to write to; made if it does not exist
     pub target: PathBuf,
     /// A version other than the current one, by its number in `ls --versions`
     #[arg(long, value_name = "NUMBER")]
@@ -278,6 +281,9 @@ pub struct RecoverArguments {
     /// Claim nothing: list and read only, so that a node that still writes goes on
     #[arg(long)]
     pub read_only: bool,
+    /// If nothing is found, start new with these words without asking
+    #[arg(long, conflicts_with = "read_only")]
+    pub start_new: bool,
     /// Accept a chain whose newest block is this old, for one that is known to have halted
     #[arg(long, value_name = "SECONDS")]
     pub maximum_age: Option<u64>,
@@ -324,6 +330,57 @@ pub enum WalletCommand {
         #[arg(default_value = "1000")]
         amount: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ValidatorCommand {
+    /// Print the public key that this data folder votes with, for others to add
+    Key {
+        /// Another index than the configured one, as a recovered validator needs
+        #[arg(long, value_name = "NUMBER")]
+        index: Option<u32>,
+    },
+    /// Show the validators that decide the next block
+    Set,
+    /// Make a change of the set, to be signed
+    Propose(ProposeArguments),
+    /// Add this validator's signature to a change
+    Sign {
+        /// The change; `-` for standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Write the signed change here [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Sign without asking
+        #[arg(long)]
+        yes: bool,
+        /// Sign with another index than the configured one
+        #[arg(long, value_name = "NUMBER")]
+        index: Option<u32>,
+    },
+    /// Hand a signed change in; copies that were signed side by side are joined
+    Submit {
+        /// The change, or several copies of it; `-` for standard input
+        #[arg(default_value = "-")]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub struct ProposeArguments {
+    /// Add a validator, with power 1 if none is named; may be repeated
+    #[arg(long, value_name = "KEY[=POWER]")]
+    pub add: Vec<String>,
+    /// Remove a validator; may be repeated
+    #[arg(long, value_name = "KEY")]
+    pub remove: Vec<String>,
+    /// Give a validator another power; may be repeated
+    #[arg(long, value_name = "KEY=POWER")]
+    pub power: Vec<String>,
+    /// Write the change here [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

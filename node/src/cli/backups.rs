@@ -3,7 +3,6 @@
 use samara_renter::backup::{
     BackupDetail, BackupRequest, BackupRow, BackupState, RestoreReport, RestoreRequest,
 };
-use serde_json::Value;
 
 use super::address::{Place, escape};
 use super::arguments::{BackupCommand, OnConflict};
@@ -11,7 +10,8 @@ use super::display::{self, Align, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{get_exit, get_text};
-use super::session::{Session, absolute};
+use super::session::{Session, target_folder};
+use crate::api::Done;
 
 /// Runs one of the commands.
 pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Failure> {
@@ -30,6 +30,7 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
 }
 
 async fn create(session: &Session, request: BackupRequest) -> Result<Exit, Failure> {
+    session.renter_ready().await?;
     let row: BackupRow = session.run("/v1/backups", &request).await?;
     session.output.result(&row, || created_text(&row));
     Ok(if row.state == BackupState::Completed { Exit::Ok } else { Exit::Partial })
@@ -130,7 +131,7 @@ fn restore_request(
         backup,
         vault,
         path,
-        destination: Some(absolute(target)?),
+        destination: Some(target_folder(target)?),
         into_vault: false,
         conflict: on_conflict.into(),
         dry_run,
@@ -144,7 +145,7 @@ async fn restore(session: &Session, request: &RestoreRequest) -> Result<Exit, Fa
 }
 
 async fn delete(session: &Session, name: &str) -> Result<Exit, Failure> {
-    let answer: Value = session.client()?.delete(&format!("/v1/backups/{}", escape(name))).await?;
+    let answer: Done = session.client()?.delete(&format!("/v1/backups/{}", escape(name))).await?;
     session.output.answer(&answer, || format!("backup '{name}' deleted\n"));
     Ok(Exit::Ok)
 }
@@ -165,7 +166,8 @@ mod tests {
         .unwrap();
         assert_eq!(request.vault.as_deref(), Some("home"));
         assert_eq!(request.path, "docs");
-        assert_eq!(request.destination.as_deref(), Some(std::path::Path::new("/out")));
+        let destination = request.destination.as_deref().and_then(std::path::Path::to_str);
+        assert_eq!(destination, Some("/out/"));
         assert!(request.dry_run && !request.into_vault);
     }
 }

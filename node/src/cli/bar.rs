@@ -1,6 +1,5 @@
 //! Bars on a terminal, from the events of a long operation.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,7 +14,8 @@ pub struct Progress {
     output: Output,
     passes_on: bool,
     bar: ProgressBar,
-    told: BTreeSet<String>,
+    /// How far it is, as it was shown last.
+    state: String,
 }
 
 impl Progress {
@@ -32,7 +32,7 @@ impl Progress {
         if output.is_watched() {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        Self { output, passes_on: true, bar, told: BTreeSet::new() }
+        Self { output, passes_on: true, bar, state: String::new() }
     }
 
     /// The same, but programs are not told of the operation's events.
@@ -64,7 +64,8 @@ impl Progress {
     fn show(&mut self, event: &ProgressEvent) {
         match event {
             ProgressEvent::Advanced { phase, item, done, total, unit, rate, seconds_left } => {
-                match total.filter(|total| *total > 0) {
+                let total = total.filter(|total| *total > 0);
+                match total {
                     Some(total) => {
                         self.bar.set_style(measured());
                         self.bar.set_length(total);
@@ -72,36 +73,32 @@ impl Progress {
                     None => self.bar.set_style(spinner()),
                 }
                 self.bar.set_position(*done);
-                self.bar.set_prefix(verb(*phase));
-                let state = state(*done, *total, *unit, *rate, *seconds_left);
-                let item = item.as_deref().map(tail).unwrap_or_default();
-                self.bar.set_message(format!("{state}  {item}"));
+                // What is sent is not stored before hosts and head set have said so.
+                let is_sent = *phase == Phase::Storing && total == Some(*done);
+                self.bar.set_prefix(verb(if is_sent { Phase::Acknowledging } else { *phase }));
+                self.state = state(*done, total, *unit, *rate, *seconds_left);
+                self.name(item.as_deref().unwrap_or_default());
             }
-            ProgressEvent::Finished { item, .. } => self.bar.set_message(tail(item)),
-            ProgressEvent::Skipped { item, reason, .. } => {
-                self.tell(format!("  left out  {item}: {reason}"));
-            }
-            ProgressEvent::Failed { item, reason, .. } => {
-                self.tell(format!("  failed    {item}: {reason}"));
-            }
+            ProgressEvent::Finished { item, .. } => self.name(item),
+            // The report at the end lists them.
+            ProgressEvent::Skipped { .. } | ProgressEvent::Failed { .. } => {}
             ProgressEvent::ContractsFound { count } => {
-                self.bar.set_message(format!("{} found", display::count(*count, "contract")));
+                self.name(&format!("{} found", display::count(*count, "contract")));
             }
-            ProgressEvent::NamesAvailable { files, bytes } => self.tell(format!(
-                "  names     {}, {} can be listed now",
-                display::count(*files, "file"),
-                display::size(*bytes)
-            )),
+            // A story tells that itself.
+            ProgressEvent::NamesAvailable { .. } if !self.passes_on => {}
+            ProgressEvent::NamesAvailable { files, bytes } => {
+                let (files, bytes) = (display::count(*files, "file"), display::size(*bytes));
+                self.bar.println(format!("{files}, {bytes} can be listed from now on"));
+            }
         }
     }
 
-    /// A line that stays above the bar; each is told once.
-    fn tell(&mut self, line: String) {
-        let line = super::display::plain(&line);
-        // Reports list everything again, so only the first are shown while it runs.
-        if self.told.len() < 200 && self.told.insert(line.clone()) {
-            self.bar.println(line);
-        }
+    /// Shows what is being worked on, behind how far it is.
+    fn name(&self, item: &str) {
+        let item = display::plain(&tail(item));
+        let message = if self.state.is_empty() { item } else { format!("{}  {item}", self.state) };
+        self.bar.set_message(message);
     }
 
     /// Takes the bar away.

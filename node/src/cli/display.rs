@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 /// A table with aligned columns, its header in capitals.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -205,59 +203,35 @@ pub fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
 }
 
-/// An answer without a layout of its own: aligned names and values, arrays of objects as tables.
-#[must_use]
-pub fn fields(value: &Value) -> String {
-    let mut lines = Vec::new();
-    collect(value, "", &mut lines);
-    let widest = lines.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
-    let mut text = String::new();
-    for (name, value) in lines {
-        let line = format!("{}  {value}", pad(&name, widest, Align::Left));
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
+/// Lines of a report: what each is about, in a column of its own, and items below.
+#[derive(Debug, Default, Clone)]
+pub struct Lines(String);
 
-fn collect(value: &Value, name: &str, lines: &mut Vec<(String, String)>) {
-    let join = |key: &str| {
-        let key = key.replace('_', " ");
-        if name.is_empty() { key } else { format!("{name} {key}") }
-    };
-    match value {
-        Value::Object(map) => {
-            for (key, inner) in map {
-                collect(inner, &join(key), lines);
-            }
-        }
-        Value::Array(items) if items.iter().any(Value::is_object) => {
-            for (index, item) in items.iter().enumerate() {
-                collect(item, &join(&(index + 1).to_string()), lines);
-            }
-        }
-        other => lines.push((name.to_owned(), scalar(other))),
-    }
-}
+/// Width of the labels of [`Lines`].
+const LABEL: usize = 13;
 
-/// A value on one line.
-#[must_use]
-pub fn scalar(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => "-".to_owned(),
-        Value::Array(items) => items.iter().map(scalar).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
+impl Lines {
+    /// Adds a line.
+    pub fn line(&mut self, label: &str, text: impl AsRef<str>) {
+        let line = format!("{}{}", pad(label, LABEL, Align::Left), plain(text.as_ref()));
+        self.0.push_str(line.trim_end());
+        self.0.push('\n');
+    }
+
+    /// Adds an item below the last line.
+    pub fn item(&mut self, text: impl AsRef<str>) {
+        self.line("", text);
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn render(self) -> String {
+        self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -333,13 +307,10 @@ mod tests {
     }
 
     #[test]
-    fn any_answer_can_be_shown() {
-        let value = json!({
-            "chain": { "height": 7, "peers": ["a", "b"] },
-            "renter": null,
-            "volumes": [{ "path": "/x", "full": false }],
-        });
-        let expected = "chain height    7\nchain peers     a, b\nrenter          -\nvolumes 1 full  no\nvolumes 1 path  /x\n";
-        assert_eq!(fields(&value), expected);
+    fn labels_stand_in_a_column() {
+        let mut lines = Lines::default();
+        lines.line("stored", "2 files");
+        lines.item("a\n");
+        assert_eq!(lines.render(), "stored       2 files\n             a\\u{a}\n");
     }
 }

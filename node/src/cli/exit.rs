@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::api::codes;
+
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -35,50 +37,20 @@ impl Exit {
         (Self::Failure, "failed; the message says at what and on what"),
         (Self::Usage, "the command line or a configuration makes no sense"),
         (Self::NotFound, "the vault, file, backup or host named does not exist"),
-        (Self::Refused, "refused: exists already, not allowed now, or a limit is reached"),
+        (Self::Refused, "refused: it exists already, is not allowed now, or a limit is reached"),
         (Self::Unreachable, "the daemon, the chain or too many hosts cannot be reached"),
-        (Self::Partial, "done in part: the files that could not be stored or restored are listed"),
+        (Self::Partial, "done in part; what could not be read, stored or restored is listed"),
         (Self::Fenced, "another node has taken over these words"),
         (Self::NothingFound, "the chain holds nothing for these words"),
-        (Self::Interrupted, "stopped by the user"),
+        (Self::Interrupted, "stopped by you (Ctrl-C) or by another command"),
     ];
 
     /// The exit for an error code of the API; the codes are listed in `docs/api.md`.
     #[must_use]
     pub fn of_code(code: &str) -> Self {
-        match code {
-            "not_found" | "no_vault" | "no_version" | "no_backup" | "no_source" => Self::NotFound,
-            "exists"
-            | "refused"
-            | "conflict"
-            | "read_only"
-            | "no_allowance"
-            | "no_role"
-            | "invalid"
-            | "bad_allowance"
-            | "bad_description"
-            | "bad_name"
-            | "bad_path"
-            | "bad_pattern"
-            | "bad_range"
-            | "no_destination"
-            | "no_money"
-            | "contract_out_of_money"
-            | "too_large"
-            | "not_started"
-            | "started"
-            | "active"
-            | "recovering"
-            | "running"
-            | "transaction_refused" => Self::Refused,
-            "unreachable" | "no_quorum" | "too_few_hosts" | "too_few_contracts" | "no_hosts"
-            | "no_host_answers" | "chain_unreachable" => Self::Unreachable,
-            "partial" => Self::Partial,
-            "fenced" => Self::Fenced,
-            "nothing_found" => Self::NothingFound,
-            "interrupted" | "stopped" => Self::Interrupted,
-            _ => Self::Failure,
-        }
+        let exit = codes::find(code).map(|code| code.exit);
+        let found = Self::TABLE.iter().find(|(known, _)| exit == Some(*known as u8));
+        found.map_or(Self::Failure, |(exit, _)| *exit)
     }
 }
 
@@ -97,5 +69,22 @@ mod tests {
         let mut codes: Vec<u8> = Exit::TABLE.iter().map(|(exit, _)| *exit as u8).collect();
         codes.dedup();
         assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]);
+    }
+
+    #[test]
+    fn codes_of_the_api_have_their_exits() {
+        let cases = [
+            ("no_vault", Exit::NotFound),
+            ("bad_path", Exit::Usage),
+            ("bad_name", Exit::Usage),
+            ("exists", Exit::Refused),
+            ("no_quorum", Exit::Unreachable),
+            ("fenced", Exit::Fenced),
+            ("stopped", Exit::Interrupted),
+            ("from the future", Exit::Failure),
+        ];
+        for (code, exit) in cases {
+            assert_eq!(Exit::of_code(code), exit, "{code}");
+        }
     }
 }

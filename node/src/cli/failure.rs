@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 use crate::api::error::ApiError;
+use crate::causes;
 
 /// Why a command ended without doing what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl Failure {
     /// A failure with everything that caused it, one after the other.
     #[must_use]
     pub fn of(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::new(exit, chain(error))
+        Self::new(exit, causes::chain(error))
     }
 
     /// The same with something to do about it.
@@ -86,7 +87,9 @@ impl From<crate::testnet::TestnetError> for Failure {
     fn from(error: crate::testnet::TestnetError) -> Self {
         use crate::testnet::TestnetError;
         let exit = match &error {
-            TestnetError::Exists(_) | TestnetError::Running(_) => Exit::Refused,
+            TestnetError::Exists(_) | TestnetError::Running(_) | TestnetError::Up { .. } => {
+                Exit::Refused
+            }
             TestnetError::NoNetwork(_) | TestnetError::NoNode(_) => Exit::NotFound,
             TestnetError::Config(_) => Exit::Usage,
             TestnetError::Slow { .. } => Exit::Unreachable,
@@ -103,21 +106,6 @@ impl From<crate::config::ConfigError> for Failure {
     }
 }
 
-/// An error and what caused it; a cause that the error has told already is not told twice.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,17 +114,6 @@ mod tests {
     fn an_error_of_the_api_keeps_code_and_hint() {
         let failure = Failure::from(ApiError::new("fenced", "stopped writing"));
         assert_eq!((failure.exit, failure.code.as_str()), (Exit::Fenced, "fenced"));
-        assert!(failure.to_text().starts_with("samara: stopped writing\n  another node"));
-    }
-
-    #[test]
-    fn causes_are_told_once() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("outer")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::other("inner"));
-        assert_eq!(chain(&error), "outer: inner");
-        let told = anyhow::anyhow!("outer: inner");
-        assert_eq!(Failure::from(told).message, "outer: inner");
+        assert!(failure.to_text().starts_with("samara: stopped writing\n  use the other node"));
     }
 }

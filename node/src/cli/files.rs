@@ -5,17 +5,19 @@ use std::time::Duration;
 use samara_renter::vault::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListRow, PutReport, PutRequest, VaultRow,
 };
-use serde_json::{Value, json};
 
 use super::address::{Place, escape};
 use super::arguments::{
     GetArguments, LsArguments, MvArguments, OnConflict, PutArguments, RmArguments, VaultCommand,
 };
-use super::display::{self, Align, Table};
+use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::session::{Session, absolute};
+use super::session::{Session, absolute, target_folder};
+use crate::api::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
 
+/// The vault that `put` makes by itself.
+const DEFAULT_VAULT: &str = "home";
 /// Most items of a list of problems that are shown to people; programs get all.
 const SHOWN: usize = 50;
 
@@ -34,35 +36,46 @@ pub async fn put(session: &Session, arguments: PutArguments) -> Result<Exit, Fai
     let place = Place::parse(&arguments.target)?;
     let request = PutRequest {
         source: absolute(&arguments.source)?,
+        // A mistyped name must not become a vault.
+        create_vault: place.vault == DEFAULT_VAULT,
         vault: place.vault,
         target: place.path,
         exclude: arguments.exclude,
         checksum: arguments.checksum,
     };
+    session.renter_ready().await?;
     let report: PutReport = session.run("/v1/put", &request).await?;
     session.output.result(&report, || put_text(&report));
     Ok(if report.failed.is_empty() { Exit::Ok } else { Exit::Partial })
 }
 
 fn put_text(report: &PutReport) -> String {
-    let time = Duration::from_millis(report.elapsed);
-    let mut text = format!(
-        "{}, {} stored in '{}' in {}{}\n",
-        display::count(report.stored_files, "file"),
-        display::size(report.stored_bytes),
-        report.vault,
-        display::duration(time),
-        paced(report.stored_bytes, time),
-    );
-    if report.unchanged_files > 0 {
-        text.push_str(&format!(
-            "{}, {} had not changed\n",
-            display::count(report.unchanged_files, "file"),
-            display::size(report.unchanged_bytes)
-        ));
+    let mut lines = Lines::default();
+    let place = format!(" in '{}'", report.vault);
+    lines.line("stored", moved(report.stored_files, report.stored_bytes, &place, report.elapsed));
+    if report.stored_folders > 0 {
+        lines.line("", format!("{}, empty", display::count(report.stored_folders, "folder")));
     }
-    text.push_str(&items("left out", &report.skipped));
-    text.push_str(&items("could not be stored", &report.failed));
+    if report.unchanged_files > 0 {
+        let files = display::count(report.unchanged_files, "file");
+        lines.line("unchanged", format!("{files}, {}", display::size(report.unchanged_bytes)));
+    }
+    items(&mut lines, "left out", &report.skipped);
+    items(&mut lines, "not stored", &report.failed);
+    lines.render()
+}
+
+/// `2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s`.
+fn moved(files: u64, bytes: u64, place: &str, elapsed: u64) -> String {
+    let time = Duration::from_millis(elapsed);
+    let files_and_bytes = (display::count(files, "file"), display::size(bytes));
+    let mut text = format!("{}, {}{place}", files_and_bytes.0, files_and_bytes.1);
+    if files > 0 {
+        text.push_str(&format!(", {}", display::duration(time)));
+        if let Some(rate) = display::rate(bytes, time) {
+            text.push_str(&format!(", {rate}"));
+        }
+    }
     text
 }
 
@@ -74,7 +87,7 @@ pub async fn get(session: &Session, arguments: GetArguments) -> Result<Exit, Fai
         path: place.path,
         version: arguments.version_number,
         backup: None,
-        destination: absolute(&arguments.target)?,
+        destination: target_folder(&arguments.target)?,
         conflict: arguments.on_conflict.into(),
         dry_run: arguments.dry_run,
     };
@@ -90,46 +103,56 @@ pub fn get_exit(report: &GetReport) -> Exit {
 
 /// What was brought back, for people.
 pub fn get_text(report: &GetReport) -> String {
-    let time = Duration::from_millis(report.elapsed);
-    let verb = if report.dry_run { "would be written" } else { "written and verified" };
-    let mut text = format!(
-        "{}, {} {verb} in {}{}\n",
-        display::count(report.restored_files, "file"),
-        display::size(report.restored_bytes),
-        display::duration(time),
-        paced(report.restored_bytes, time),
-    );
+    let mut lines = Lines::default();
+    let files = moved(report.restored_files, report.restored_bytes, "", report.elapsed);
+    match (report.dry_run, report.restored_files) {
+        (true, files) => {
+            let (files, bytes) = (display::count(files, "file"), report.restored_bytes);
+            lines.line("would write", format!("{files}, {}", display::size(bytes)));
+        }
+        (false, 0) => lines.line("restored", files),
+        (false, _) => lines.line("restored", format!("{files}, all verified")),
+    }
+    if report.restored_folders > 0 {
+        lines.line("", format!("{}, empty", display::count(report.restored_folders, "folder")));
+    }
     if report.replaced_files > 0 {
-        text.push_str(&format!("{} replaced\n", display::count(report.replaced_files, "file")));
+        lines.line("replaced", display::count(report.replaced_files, "file"));
     }
-    text.push_str(&names("kept as they were", &report.kept));
-    text.push_str(&names("written under another name", &report.renamed));
-    text.push_str(&items("could not be brought back", &report.failed));
-    text
+    names(&mut lines, "kept", "file", &report.kept);
+    names(&mut lines, "renamed", "file", &report.renamed);
+    items(&mut lines, "not written", &report.failed);
+    lines.render()
 }
 
-fn paced(bytes: u64, time: Duration) -> String {
-    display::rate(bytes, time).map(|rate| format!(" ({rate})")).unwrap_or_default()
+fn items(lines: &mut Lines, label: &str, items: &[ItemReport]) {
+    let texts: Vec<String> = items.iter().map(|item| told(&item.path, &item.reason)).collect();
+    names(lines, label, "entry", &texts);
 }
 
-fn items(what: &str, items: &[ItemReport]) -> String {
-    let lines: Vec<String> =
-        items.iter().map(|item| format!("{}: {}", item.path, item.reason)).collect();
-    names(what, &lines)
+/// A path and what is wrong with it; a reason that names the path says it all.
+fn told(path: &str, reason: &str) -> String {
+    if reason.contains(&format!(" {path}: ")) {
+        reason.to_owned()
+    } else {
+        format!("{path}: {reason}")
+    }
 }
 
-fn names(what: &str, names: &[String]) -> String {
+fn names(lines: &mut Lines, label: &str, noun: &str, names: &[String]) {
     if names.is_empty() {
-        return String::new();
+        return;
     }
-    let mut text = format!("{} {what}:\n", display::count(names.len() as u64, "file"));
+    lines.line(label, display::count(names.len() as u64, noun));
     for name in names.iter().take(SHOWN) {
-        text.push_str(&format!("  {}\n", display::plain(name)));
+        lines.item(name);
     }
     if names.len() > SHOWN {
-        text.push_str(&format!("  and {} more; see --json\n", names.len() - SHOWN));
+        lines.item(format!(
+            "and {} more; see --json",
+            display::thousands((names.len() - SHOWN) as u64)
+        ));
     }
-    text
 }
 
 /// Lists vaults, or what is in one.
@@ -198,9 +221,12 @@ pub async fn move_file(session: &Session, arguments: MvArguments) -> Result<Exit
             .with_hint("get the file and put it into the other vault"));
     }
     let route = format!("/v1/vaults/{}/move", escape(&from.vault));
-    let body = json!({ "from": from.path, "to": to.path });
-    let answer: Value = session.client()?.post(&route, &body).await?;
-    session.output.answer(&answer, || format!("{} is now {}\n", arguments.from, arguments.to));
+    let body = MoveRequest { from: from.path, to: to.path };
+    let answer: Changed = session.client()?.post(&route, &body).await?;
+    session.output.answer(&answer, || {
+        let files = display::count(answer.files, "file");
+        format!("moved {files}: {} is now {}\n", arguments.from, arguments.to)
+    });
     Ok(Exit::Ok)
 }
 
@@ -208,17 +234,17 @@ pub async fn move_file(session: &Session, arguments: MvArguments) -> Result<Exit
 pub async fn remove(session: &Session, arguments: RmArguments) -> Result<Exit, Failure> {
     let place = Place::parse_inside(&arguments.path)?;
     let route = format!("/v1/vaults/{}/remove", escape(&place.vault));
-    let body = json!({
-        "path": place.path,
-        "recursive": arguments.recursive,
-        "version": arguments.version_number,
-    });
-    let answer: Value = session.client()?.post(&route, &body).await?;
+    let body = RemoveRequest {
+        path: place.path,
+        recursive: arguments.recursive,
+        version: arguments.version_number,
+    };
+    let answer: Changed = session.client()?.post(&route, &body).await?;
     session.output.answer(&answer, || match arguments.version_number {
         Some(version) => format!("version {version} of {} is gone\n", arguments.path),
         None => {
-            let files = answer["files"].as_u64().unwrap_or(1);
-            format!("{} removed; versions are kept\n", display::count(files, "file"))
+            let files = display::count(answer.files, "file");
+            format!("removed {files}; all versions are kept\n")
         }
     });
     Ok(Exit::Ok)
@@ -230,16 +256,17 @@ pub async fn vault(session: &Session, command: VaultCommand) -> Result<Exit, Fai
     match command {
         VaultCommand::List => return vaults(session).await,
         VaultCommand::Create { name } => {
-            let row: VaultRow = client.post("/v1/vaults", &json!({ "name": name })).await?;
+            let row: VaultRow =
+                client.post("/v1/vaults", &NameRequest { name: name.clone() }).await?;
             session.output.answer(&row, || format!("vault '{name}' made\n"));
         }
         VaultCommand::Rename { name, new_name } => {
             let route = format!("/v1/vaults/{}/rename", escape(&name));
-            let answer: Value = client.post(&route, &json!({ "name": new_name })).await?;
+            let answer: Done = client.post(&route, &NameRequest { name: new_name.clone() }).await?;
             session.output.answer(&answer, || format!("vault '{name}' is now '{new_name}'\n"));
         }
         VaultCommand::Remove { name } => {
-            let answer: Value = client.delete(&format!("/v1/vaults/{}", escape(&name))).await?;
+            let answer: Done = client.delete(&format!("/v1/vaults/{}", escape(&name))).await?;
             session.output.answer(&answer, || format!("vault '{name}' removed\n"));
         }
     }
@@ -292,9 +319,9 @@ mod tests {
             elapsed: 1_500,
             ..PutReport::default()
         };
-        let expected = "2 files, 3.0 MB stored in 'home' in 1.5 s (2.0 MB/s)\n\
-                        1 file, 10 B had not changed\n\
-                        1 file could not be stored:\n  a: not allowed\n";
+        let expected = "stored       2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s\n\
+                        unchanged    1 file, 10 B\n\
+                        not stored   1 entry\n             a: not allowed\n";
         assert_eq!(put_text(&report), expected);
     }
 
@@ -305,8 +332,8 @@ mod tests {
             ..GetReport::default()
         };
         let text = get_text(&report);
-        assert!(text.contains("60 files kept as they were:\n  0\n"), "{text}");
-        assert!(text.ends_with("  49\n  and 10 more; see --json\n"), "{text}");
+        assert!(text.contains("kept         60 files\n             0\n"), "{text}");
+        assert!(text.ends_with(" 49\n             and 10 more; see --json\n"), "{text}");
         assert_eq!(get_exit(&report), Exit::Ok);
     }
 

@@ -13,14 +13,14 @@ use super::failure::Failure;
 use super::session::{Session, absolute};
 use crate::config::{ChainConfig, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
 use crate::data::{DataError, DataFolder, NEW_VALIDATOR, NEW_WORDS, write_private};
-use crate::host::{ByteCount, HostConfig, VolumeConfig};
+use crate::host::{ByteCount, HostConfig, HostConfigError, VolumeConfig};
 use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw};
 use crate::seed::console::{Console as _, ProcessConsole};
 use crate::seed::source::{PassphraseSource, SEALING_PASSPHRASE_VARIABLE};
 use crate::seed::store;
 
 /// Bytes that a host offers when no capacity is named.
-const CAPACITY: u64 = 100_000_000_000;
+const CAPACITY: ByteCount = ByteCount(100_000_000_000);
 
 /// What `init` prints for programs.
 #[derive(Serialize)]
@@ -65,15 +65,26 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
         words: words.map(|phrase| phrase.words().map(str::to_owned).collect()),
     };
     session.output.answer(&report, || {
-        format!(
-            "{} is ready for network '{}', genesis {}\nstart it with: samara node --data {}\n",
-            report.data.display(),
-            report.network,
-            display::short(&report.genesis),
-            report.data.display()
-        )
+        let data = report.data.display();
+        let genesis = display::short(&report.genesis);
+        let ready =
+            format!("{data} is ready for network '{}', genesis {genesis}\n", report.network);
+        ready + &next(&report, arguments.existing, config.renter.is_some())
     });
     Ok(Exit::Ok)
+}
+
+/// What to do next.
+fn next(report: &Report, existing: bool, renter: bool) -> String {
+    let data = report.data.display();
+    let mut text = format!("next:\n  samara node --data {data} &\n");
+    if existing && renter {
+        text.push_str(&format!(
+            "  samara recover start --data {data}\nThe recovery looks for what these words own. \
+             If they were never used it finds nothing, and offers to start new.\n"
+        ));
+    }
+    text
 }
 
 /// Stores the words; gives them back if they are new and have not been shown to a person.
@@ -156,7 +167,7 @@ fn host(arguments: &InitArguments) -> Result<HostConfig, Failure> {
     })?;
     let capacity = arguments.capacity.as_deref().map_or(Ok(CAPACITY), parse_size)?;
     Ok(HostConfig {
-        volumes: vec![VolumeConfig { path: absolute(volume)?, limit: ByteCount(capacity) }],
+        volumes: vec![VolumeConfig { path: absolute(volume)?, limit: capacity }],
         ..HostConfig::default()
     })
 }
@@ -191,33 +202,9 @@ fn source_text(source: &PassphraseSource) -> Result<String, Failure> {
     })
 }
 
-/// Bytes from a text with a unit: `500GB`, `1.5 TB`, `64 MiB`, `1000`.
-///
-/// # Errors
-/// A usage failure for anything else.
-pub fn parse_size(text: &str) -> Result<u64, Failure> {
-    let refuse = || Failure::new(Exit::Usage, format!("'{text}' is no size: write it as in 500GB"));
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1_000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "t" | "tb" => 1_000_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        _ => return Err(refuse()),
-    };
-    let value: f64 = number.parse().map_err(|_| refuse())?;
-    let bytes = value * factor as f64;
-    // Above 2^53 a floating point number no longer knows every byte; no disk is that large.
-    if !(1.0..9e15).contains(&bytes) {
-        return Err(refuse());
-    }
-    Ok(bytes as u64)
+/// Bytes from a text with a unit, as the configuration reads it.
+fn parse_size(text: &str) -> Result<ByteCount, Failure> {
+    text.parse().map_err(|error: HostConfigError| Failure::new(Exit::Usage, error.to_string()))
 }
 
 #[cfg(test)]
@@ -225,18 +212,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_with_their_units() {
-        let cases = [
-            ("500GB", 500_000_000_000),
-            ("1.5 TB", 1_500_000_000_000),
-            ("64MiB", 64 << 20),
-            ("7", 7),
-        ];
-        for (text, bytes) in cases {
-            assert_eq!(parse_size(text).unwrap(), bytes, "{text}");
-        }
-        for text in ["", "GB", "-1GB", "0", "1e99TB", "5 parsecs"] {
-            assert_eq!(parse_size(text).unwrap_err().exit, Exit::Usage, "{text}");
-        }
+    fn what_comes_next_depends_on_the_words() {
+        let report = |existing, renter| {
+            let data = PathBuf::from("/d");
+            let (network, genesis) = (String::new(), String::new());
+            next(&Report { data, network, genesis, words: None }, existing, renter)
+        };
+        assert!(!report(false, true).contains("recover"));
+        assert!(!report(true, false).contains("recover"));
+        let existing = report(true, true);
+        assert!(existing.contains("samara recover start --data /d"), "{existing}");
+        assert!(existing.contains("never used"), "{existing}");
     }
 }

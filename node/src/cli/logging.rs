@@ -24,7 +24,11 @@ pub fn start(filter: Option<&str>, json: bool, solo_validator: bool) -> Result<(
     if solo_validator {
         filter = filter.add_directive(SOLO.parse().expect("invariant: the directive is constant"));
     }
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    // A closed standard error is no reason to end: complaints about it would go there, and panic.
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_env_filter(filter);
     let started = if json {
         builder.json().finish().try_init()
     } else {

@@ -21,13 +21,15 @@ mod node;
 pub mod output;
 pub mod recover;
 pub mod session;
+mod status;
+mod validator;
 
 use std::future::Future;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use self::arguments::{Cli, Command};
+use self::arguments::{AllowanceCommand, BackupCommand, Cli, Command, RecoverCommand};
 use self::exit::Exit;
 use self::failure::Failure;
 use self::session::Session;
@@ -61,14 +63,20 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         }
         Command::Init(arguments) => init::run(session, arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "samara", &mut std::io::stdout());
+            // The generator panics when nobody reads, so it writes into memory.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "samara", &mut script);
+            session.output.raw(&script);
             Ok(Exit::Ok)
         }
         // These handle signals themselves: they have something to put in order first.
         Command::Node(arguments) => block_on(node::run(session, arguments)),
         Command::Testnet(command) => block_on(networks::run(session, command)),
         Command::Demo(arguments) => block_on(crate::demo::run(session, arguments)),
-        command => block_on(interruptible(call(session, command))),
+        command => {
+            let left = when_interrupted(&command);
+            block_on(interruptible(call(session, command), left))
+        }
     }
 }
 
@@ -87,25 +95,49 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Contracts => money::contracts(session).await,
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,
+        Command::Validator(command) => validator::run(session, command).await,
         Command::Status
         | Command::Seed(_)
         | Command::Init(_)
         | Command::Completions { .. }
         | Command::Node(_)
         | Command::Testnet(_)
-        | Command::Demo(_) => money::status(session).await,
+        | Command::Demo(_) => status::run(session).await,
     }
 }
 
-/// Ends a wait at Ctrl-C. The daemon goes on with what it was asked.
-async fn interruptible(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+/// What an interrupted command leaves behind. The node stops what its client no longer waits for, but
+/// for a backup and contracts that are being formed.
+const fn when_interrupted(command: &Command) -> &'static str {
+    match command {
+        Command::Put(_) => {
+            "stopped; what was acknowledged stays, and the next put goes on from there"
+        }
+        Command::Get(_) | Command::Backup(BackupCommand::Restore { .. }) => {
+            "stopped; files that were written whole stay, and nothing else"
+        }
+        Command::Backup(BackupCommand::Create { .. }) => {
+            "the backup goes on in the background; `samara backup list` shows when it is complete"
+        }
+        Command::Recover(RecoverCommand::Start(_)) => {
+            "stopped; `samara recover start` goes on from there"
+        }
+        Command::Allowance(AllowanceCommand::Set(_)) => {
+            "the node goes on forming contracts; `samara contracts` shows them"
+        }
+        _ => "interrupted",
+    }
+}
+
+/// Ends a command at Ctrl-C. With its connection gone, the daemon knows that nobody waits.
+async fn interruptible(
+    work: impl Future<Output = Result<Exit, Failure>>,
+    left: &'static str,
+) -> Result<Exit, Failure> {
     tokio::select! {
         biased;
         done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(
-            Exit::Interrupted,
-            "interrupted; the node goes on with what it was asked",
-        )),
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, left)),
     }
 }
 

@@ -2,32 +2,54 @@
 
 use std::time::Duration;
 
-use samara_protocol::units::ParseAmountError;
+use samara_protocol::units::{Amount, ParseAmountError};
 use samara_renter::contract::{Allowance, PriceLimits};
-use samara_renter::rows::{ContractRow, HostRow};
-use samara_renter::transfer::Redundancy;
-use serde_json::{Value, json};
+use samara_renter::rows::{ContractRow, HostRow, RenewalState};
 
 use super::arguments::{AllowanceArguments, AllowanceCommand, WalletCommand};
-use super::display::{self, Align, Table};
+use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
-use crate::api::{AllowanceAnswer, AllowanceRequest};
+use crate::api::{
+    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, FaucetRequest, Included,
+    SendRequest, Wallet,
+};
+use crate::shape::Shape;
 
 /// Hosts as the renter sees them; on a node without that role, as the chain announces them.
 pub async fn hosts(session: &Session) -> Result<Exit, Failure> {
     let client = session.client()?;
     let rows: Vec<HostRow> = match client.get("/v1/hosts").await {
         Err(error) if error.code == "no_role" => {
-            let listed: Value = client.get("/v1/chain/hosts").await?;
-            session.output.answer(&listed, || display::fields(&listed));
+            let listed: Vec<AnnouncedHost> = client.get("/v1/chain/hosts").await?;
+            session.output.answer(&listed, || announced_text(&listed));
             return Ok(Exit::Ok);
         }
         rows => rows?,
     };
     session.output.answer(&rows, || hosts_text(&rows));
     Ok(Exit::Ok)
+}
+
+fn announced_text(hosts: &[AnnouncedHost]) -> String {
+    let mut table = Table::new(&[
+        ("host", Align::Left),
+        ("operator", Align::Left),
+        ("offers", Align::Right),
+        ("accepting", Align::Left),
+        ("address", Align::Left),
+    ]);
+    for AnnouncedHost { host, announcement } in hosts {
+        table.row([
+            display::short(host),
+            announcement.operator.clone(),
+            display::size(announcement.capacity),
+            if announcement.accepting { "yes" } else { "no" }.to_owned(),
+            announcement.addresses.first().cloned().unwrap_or_default(),
+        ]);
+    }
+    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() }
 }
 
 fn hosts_text(rows: &[HostRow]) -> String {
@@ -61,35 +83,55 @@ fn hosts_text(rows: &[HostRow]) -> String {
 
 /// The renter's contracts.
 pub async fn contracts(session: &Session) -> Result<Exit, Failure> {
-    let rows: Vec<ContractRow> = session.client()?.get("/v1/contracts").await?;
-    session.output.answer(&rows, || {
-        let mut table = Table::new(&[
-            ("contract", Align::Left),
-            ("host", Align::Left),
-            ("operator", Align::Left),
-            ("stored", Align::Right),
-            ("revision", Align::Right),
-            ("funds", Align::Right),
-            ("spent", Align::Right),
-        ]);
-        for row in &rows {
-            table.row([
-                display::short(&row.contract),
-                display::short(&row.host),
-                row.operator.clone(),
-                display::size(row.bytes),
-                display::thousands(row.revision),
-                coins(row.funds),
-                coins(row.spent),
-            ]);
-        }
-        if table.is_empty() { "no contracts\n".to_owned() } else { table.render() }
-    });
+    let client = session.client()?;
+    let rows: Vec<ContractRow> = client.get("/v1/contracts").await?;
+    let chain: ChainStatus = client.get("/v1/chain").await?;
+    session.output.answer(&rows, || contracts_text(&rows, chain.time));
     Ok(Exit::Ok)
 }
 
+fn contracts_text(rows: &[ContractRow], now: u64) -> String {
+    let mut table = Table::new(&[
+        ("contract", Align::Left),
+        ("host", Align::Left),
+        ("operator", Align::Left),
+        ("stored", Align::Right),
+        ("funds", Align::Right),
+        ("spent", Align::Right),
+        ("period", Align::Right),
+        ("ends", Align::Left),
+        ("renewal", Align::Left),
+    ]);
+    for row in rows {
+        let period = display::duration(Duration::from_millis(row.period));
+        table.row([
+            display::short(&row.contract),
+            display::short(&row.host),
+            row.operator.clone(),
+            display::size(row.bytes),
+            coins(row.funds),
+            coins(row.spent),
+            format!("{} x {period}", row.periods),
+            display::moment(row.ends),
+            renewal(row, now),
+        ]);
+    }
+    if table.is_empty() { "no contracts\n".to_owned() } else { table.render() }
+}
+
+/// Whether and when a contract goes on.
+fn renewal(row: &ContractRow, now: u64) -> String {
+    match &row.renewal {
+        _ if now >= row.ends => "ended".to_owned(),
+        RenewalState::Planned { from } if now >= *from => "due now".to_owned(),
+        RenewalState::Planned { from } => format!("from {}", display::moment(*from)),
+        RenewalState::Agreed { .. } => "signed, waits for a block".to_owned(),
+        RenewalState::Lapses { reason } => format!("none: {reason}"),
+    }
+}
+
 /// An amount with at most four decimals, for tables.
-fn coins(amount: samara_protocol::units::Amount) -> String {
+pub fn coins(amount: Amount) -> String {
     let text = amount.to_string();
     let Some((number, unit)) = text.split_once(' ') else { return text };
     match number.split_once('.') {
@@ -126,21 +168,24 @@ pub async fn set_allowance(
     let request = allowance_request(&arguments)?;
     let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
     session.output.result(&answer, || answer_text(&answer));
-    let failed = answer.report.is_some_and(|report| !report.failed.is_empty());
-    Ok(if failed { Exit::Partial } else { Exit::Ok })
+    let report = &answer.report;
+    // A preview that lacks something says so with its exit code, too.
+    let lacks = answer.dry_run && (report.missing > 0 || report.spend > report.balance);
+    Ok(if lacks || !report.failed.is_empty() { Exit::Partial } else { Exit::Ok })
 }
 
 /// An allowance for people.
 fn allowance_text(set: &Allowance) -> String {
-    let mut text = format!(
-        "contracts with {} hosts, {} for a term of {} times {}; any {} of {} hosts bring a file back\n",
-        set.hosts,
-        set.funds,
-        set.periods,
-        display::duration(Duration::from_millis(set.period.0)),
-        set.redundancy.data,
-        set.redundancy.total,
-    );
+    let mut lines = Lines::default();
+    let hosts = display::count(u64::from(set.hosts), "host");
+    let shape = set.redundancy;
+    lines
+        .line("hosts", format!("{hosts}; any {} of {} bring a file back", shape.data, shape.total));
+    let period = display::duration(Duration::from_millis(set.period.0));
+    let term = Duration::from_millis(set.period.0.saturating_mul(u64::from(set.periods)));
+    let periods = display::count(u64::from(set.periods), "period");
+    lines.line("term", format!("{}: {periods} of {period}", display::duration(term)));
+    lines.line("funds", format!("{} for one term", coins(set.funds)));
     let (limits, none) = (&set.limits, PriceLimits::NONE);
     let prices = [
         ("a byte and hour of storage", limits.storage, none.storage),
@@ -150,31 +195,54 @@ fn allowance_text(set: &Allowance) -> String {
     ];
     for (what, limit, none) in prices {
         if limit != none {
-            text.push_str(&format!("  at most {limit} for {what}\n"));
+            lines.line("limit", format!("at most {limit} for {what}"));
         }
     }
-    text
+    lines.render()
 }
 
-/// An allowance and what came of it, for people.
+/// An allowance and what came of it, or would, for people.
 fn answer_text(answer: &AllowanceAnswer) -> String {
-    let mut text = allowance_text(&answer.allowance);
-    let Some(report) = &answer.report else {
-        return text + "nothing was set\n";
-    };
-    for step in &report.done {
-        text.push_str(&format!("  {step}\n"));
+    let report = &answer.report;
+    let mut lines = Lines::default();
+    let labelled = [("done", &report.done), ("would", &report.planned), ("failed", &report.failed)];
+    for (label, steps) in labelled {
+        for (number, step) in steps.iter().enumerate() {
+            lines.line(if number == 0 { label } else { "" }, step);
+        }
     }
-    for problem in &report.failed {
-        text.push_str(&format!("  failed: {problem}\n"));
+    let unused: Vec<_> = report.hosts.iter().filter(|host| !is_used(&host.standing)).collect();
+    for (number, host) in unused.iter().enumerate() {
+        let name = format!("{} ({})", display::short(&host.host), host.operator);
+        let label = if number == 0 { "not used" } else { "" };
+        lines.line(label, format!("{name}: {}", host.standing));
+    }
+    if answer.dry_run {
+        lines.line("cost", format!("at most {}, fees included", coins(report.spend)));
+    }
+    if answer.dry_run || report.spend > report.balance {
+        lines.line("balance", coins(report.balance));
+    }
+    if report.spend > report.balance {
+        let lacking = Amount(report.spend.0.saturating_sub(report.balance.0));
+        lines.line(
+            "missing",
+            format!("{} in the account; see `samara wallet show`", coins(lacking)),
+        );
     }
     if report.missing > 0 {
-        text.push_str(&format!(
-            "{} wanted, and no host for them; see `samara hosts`\n",
-            display::count(report.missing, "more contract")
-        ));
+        let hosts = display::count(report.missing, "more host");
+        lines.line("missing", format!("{hosts} that can be used; see `samara hosts`"));
     }
-    text
+    if answer.dry_run {
+        lines.line("outcome", "nothing was set");
+    }
+    allowance_text(&answer.allowance) + &lines.render()
+}
+
+/// Whether a host has or gets a contract, by its standing.
+fn is_used(standing: &str) -> bool {
+    standing == "in use" || standing == "chosen"
 }
 
 /// What the API wants; what was not given is left to the node.
@@ -192,78 +260,44 @@ fn allowance_request(arguments: &AllowanceArguments) -> Result<AllowanceRequest,
     })
 }
 
-/// Any `data` of `total` hosts bring a file back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// K.
-    pub data: u8,
-    /// N.
-    pub total: u8,
-}
-
-impl Shape {
-    /// The same with a margin for acknowledgements of half of what may be lost.
-    #[must_use]
-    pub fn redundancy(self) -> Redundancy {
-        let spare = self.total - self.data;
-        Redundancy { data: self.data, total: self.total, margin: spare.div_ceil(2) }
-    }
-
-    /// The same where a slab counts as stored only once every one of its hosts has it.
-    #[must_use]
-    pub const fn strict(self) -> Redundancy {
-        Redundancy { data: self.data, total: self.total, margin: self.total - self.data }
-    }
-}
-
-impl std::fmt::Display for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.data, self.total)
-    }
-}
-
-impl std::str::FromStr for Shape {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.split_once('/').and_then(|(data, total)| {
-            Some(Self { data: data.trim().parse().ok()?, total: total.trim().parse().ok()? })
-        });
-        parsed.filter(|shape| shape.data >= 1 && shape.data < shape.total).ok_or_else(|| {
-            format!("'{text}' is no redundancy: write K/N with K below N, as in 4/8")
-        })
-    }
-}
-
 /// `samara wallet`.
 pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, Failure> {
     let client = session.client()?;
     match command {
         WalletCommand::Show => {
-            let wallet: Value = client.get("/v1/wallet").await?;
-            session.output.answer(&wallet, || display::fields(&wallet));
+            let wallet: Wallet = client.get("/v1/wallet").await?;
+            session.output.answer(&wallet, || {
+                let mut lines = Lines::default();
+                lines.line("account", &wallet.account);
+                lines.line("balance", wallet.balance.to_string());
+                lines.line("sent", display::count(wallet.nonce, "transaction"));
+                lines.render()
+            });
         }
         WalletCommand::Send { to, amount } => {
-            let body = json!({ "to": to, "amount": amount });
-            let sent: Value = client.post("/v1/wallet/send", &body).await?;
-            session.output.answer(&sent, || format!("{amount} sent\n{}", display::fields(&sent)));
+            let body = SendRequest { to, amount: parse_amount(&amount)? };
+            let sent: Included = client.post("/v1/wallet/send", &body).await?;
+            session.output.answer(&sent, || included_text("sent", body.amount, &sent));
         }
         WalletCommand::Faucet { amount } => {
-            let sent: Value =
-                client.post("/v1/wallet/faucet", &json!({ "amount": amount })).await?;
-            session
-                .output
-                .answer(&sent, || format!("{amount} received\n{}", display::fields(&sent)));
+            let body = FaucetRequest { amount: parse_amount(&amount)? };
+            let sent: Included = client.post("/v1/wallet/faucet", &body).await?;
+            session.output.answer(&sent, || included_text("received", body.amount, &sent));
         }
     }
     Ok(Exit::Ok)
 }
 
-/// `samara status`.
-pub async fn status(session: &Session) -> Result<Exit, Failure> {
-    let status: Value = session.client()?.get("/v1/status").await?;
-    session.output.answer(&status, || display::fields(&status));
-    Ok(Exit::Ok)
+fn parse_amount(text: &str) -> Result<Amount, Failure> {
+    text.parse().map_err(|error: ParseAmountError| Failure::new(Exit::Usage, error.to_string()))
+}
+
+fn included_text(verb: &str, amount: Amount, sent: &Included) -> String {
+    let height = display::thousands(sent.height);
+    let mut lines = Lines::default();
+    lines.line(verb, format!("{amount}, in block {height}"));
+    lines.line("transaction", &sent.transaction);
+    lines.render()
 }
 
 #[cfg(test)]
@@ -272,7 +306,6 @@ mod tests {
 
     #[test]
     fn a_redundancy_is_checked_before_it_is_sent() {
-        assert_eq!("4/8".parse::<Shape>().unwrap(), Shape { data: 4, total: 8 });
         for text in ["8/8", "0/4", "4", "a/b", "10/300"] {
             let arguments = AllowanceArguments {
                 redundancy: Some(text.to_owned()),
@@ -293,10 +326,67 @@ mod tests {
     }
 
     #[test]
+    fn a_preview_shows_steps_cost_and_what_is_missing() {
+        let parameters = samara_protocol::chain::ChainParameters::default();
+        let host = |name: &str, standing: &str| samara_renter::rows::AllowanceHost {
+            host: name.repeat(16),
+            operator: "op".into(),
+            score: Some(1),
+            standing: standing.into(),
+        };
+        let report = samara_renter::rows::AllowanceReport {
+            planned: vec!["form with a".into(), "form with b".into()],
+            hosts: vec![host("ab", "chosen"), host("cd", "forms no contracts")],
+            spend: Amount::coins(10),
+            balance: Amount::coins(4),
+            missing: 6,
+            ..Default::default()
+        };
+        let allowance = Allowance::for_network(8, Amount::coins(10), &parameters);
+        let text = answer_text(&AllowanceAnswer { allowance, report, dry_run: true });
+        let expected = "would        form with a\n             form with b\n\
+                        not used     cdcdcdcdcdcd (op): forms no contracts\n\
+                        cost         at most 10 SAM, fees included\n\
+                        balance      4 SAM\n\
+                        missing      6 SAM in the account; see `samara wallet show`\n\
+                        missing      6 more hosts that can be used; see `samara hosts`\n\
+                        outcome      nothing was set\n";
+        assert!(text.ends_with(expected), "{text}");
+        assert!(text.starts_with("hosts        8 hosts; any 4 of 8 bring a file back\n"), "{text}");
+    }
+
+    #[test]
+    fn contracts_tell_when_they_end_and_whether_they_go_on() {
+        let row = |reason: Option<&str>| ContractRow {
+            contract: "a".into(),
+            host: "b".into(),
+            operator: "c".into(),
+            bytes: 0,
+            revision: 0,
+            funds: Amount::ZERO,
+            spent: Amount::ZERO,
+            duration: 10,
+            period: 1_000,
+            periods: 10,
+            ends: 86_400_000,
+            renewal: match reason.map(str::to_owned) {
+                Some(reason) => RenewalState::Lapses { reason },
+                None => RenewalState::Planned { from: 43_200_000 },
+            },
+        };
+        assert_eq!(renewal(&row(None), 0), "from 1970-01-01 12:00");
+        assert_eq!(renewal(&row(None), 43_200_000), "due now");
+        assert_eq!(renewal(&row(None), 86_400_000), "ended");
+        assert_eq!(renewal(&row(Some("no money")), 0), "none: no money");
+        let text = contracts_text(&[row(None)], 0);
+        assert!(text.contains("10 x 1.0 s  1970-01-02 00:00  from 1970-01-01 12:00"), "{text}");
+    }
+
+    #[test]
     fn amounts_in_tables_are_short() {
-        let third = samara_protocol::units::Amount(333_333_333_333_333_333);
+        let third = Amount(333_333_333_333_333_333);
         assert_eq!(coins(third), "0.3333 SAM");
-        assert_eq!(coins(samara_protocol::units::Amount(1)), "<0.0001 SAM");
-        assert_eq!(coins(samara_protocol::units::Amount::coins(7)), "7 SAM");
+        assert_eq!(coins(Amount(1)), "<0.0001 SAM");
+        assert_eq!(coins(Amount::coins(7)), "7 SAM");
     }
 }

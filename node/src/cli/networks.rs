@@ -1,7 +1,8 @@
 //! `samara testnet`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::arguments::{TestnetCommand, UpArguments};
@@ -10,7 +11,9 @@ use super::display::{self, Align, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute};
-use crate::testnet::{self, Layout, Network, NodeState, Plan, Role, Runner, signal};
+use crate::testnet::{
+    self, Layout, Network, NodePlace, NodeState, Plan, Role, Runner, TestnetError, signal,
+};
 
 /// Runs one of the commands.
 pub async fn run(session: &Session, command: TestnetCommand) -> Result<Exit, Failure> {
@@ -29,11 +32,12 @@ async fn up(session: &Session, arguments: &UpArguments) -> Result<Exit, Failure>
         (false, true) => Runner::Detached(program()?),
         (false, false) => Runner::Processes(program()?),
     };
+    refuse_running(&layout).await?;
     let mut network = Network::new(layout, runner);
     let progress = Progress::new(session.output);
     let started = tokio::select! {
         biased;
-        started = start(&mut network, &progress) => started,
+        started = start(session, &mut network, &progress) => started,
         () = signal() => Err(Failure::new(Exit::Interrupted, "interrupted")),
     };
     progress.finish();
@@ -42,31 +46,72 @@ async fn up(session: &Session, arguments: &UpArguments) -> Result<Exit, Failure>
         network.kill_all().await;
         return Err(failure);
     }
-    ready(session, &network);
+    let ready = Ready::of(&network);
     if arguments.detach {
         // Detached nodes live on when the network is dropped.
+        session.output.result(&ready, || ready.text());
         return Ok(Exit::Ok);
     }
-    session.output.say("Ctrl-C stops the network.");
-    let ended = tokio::select! {
-        biased;
-        () = signal() => None,
-        name = network.first_death() => Some(name),
-    };
-    session.output.say("stopping");
+    session.output.message("progress", json!({ "event": "ready", "network": ready }));
+    session.output.say(&format!("{}Ctrl-C stops the network.", ready.text()));
+    watch(session, &mut network).await;
+    let running = network.running();
+    if running > 0 {
+        session.output.say("stopping");
+    }
     network.stop().await?;
-    match ended {
-        Some(name) => Err(Failure::new(Exit::Failure, format!("{name} ended; see its log"))),
-        None => Ok(Exit::Ok),
+    session.output.message("result", json!({ "stopped": running }));
+    if running == 0 {
+        return Err(Failure::new(Exit::Failure, "no node of the network is left"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Reports nodes that end, until somebody wants the network to stop or none is left. A network is there
+/// to lose nodes: the others go on.
+async fn watch(session: &Session, network: &mut Network) {
+    while network.running() > 0 {
+        let (place, last) = tokio::select! {
+            biased;
+            () = signal() => return,
+            death = network.next_death() => death,
+        };
+        let (name, log) = (place.name(), place.log());
+        let left = network.running();
+        let event = json!({
+            "event": "node_ended", "node": name, "log": log, "said": last, "running": left
+        });
+        session.output.message("progress", event);
+        let left = display::count(left as u64, "other");
+        session.output.news(&format!("{name} ended, {left} go on; its log: {}", log.display()));
     }
 }
 
-async fn start(network: &mut Network, progress: &Progress) -> Result<(), Failure> {
-    network.start(|text| progress.say(text)).await?;
+/// Nodes that run already are told of, not started twice.
+async fn refuse_running(layout: &Layout) -> Result<(), Failure> {
+    let states = testnet::status(&layout.folder).await?;
+    let running = states.iter().filter(|state| state.state != NodeState::Stopped).count();
+    if running == 0 {
+        return Ok(());
+    }
+    let (folder, nodes) = (layout.folder.clone(), states.len());
+    Err(TestnetError::Up { folder, running, nodes }.into())
+}
+
+async fn start(
+    session: &Session,
+    network: &mut Network,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let tell = |text: &str| {
+        session.output.message("progress", json!({ "event": "starting", "doing": text }));
+        progress.say(text);
+    };
+    network.start(tell).await?;
     let renters: Vec<String> =
         network.layout().of(Role::Renter).map(|place| place.name()).collect();
     for name in renters {
-        progress.say(&format!("giving {name} an allowance"));
+        tell(&format!("giving {name} an allowance"));
         network.equip(&name, None).await?;
     }
     Ok(())
@@ -94,38 +139,58 @@ pub fn program() -> Result<std::path::PathBuf, Failure> {
         .map_err(|error| Failure::new(Exit::Failure, format!("where is this program? {error}")))
 }
 
-fn ready(session: &Session, network: &Network) {
-    let layout = network.layout();
-    let count = |role| layout.of(role).count();
-    let renter = layout.of(Role::Renter).next();
-    let value = json!({
-        "folder": layout.folder,
-        "validators": count(Role::Validator),
-        "hosts": count(Role::Host),
-        "renters": count(Role::Renter),
-        "nodes": layout.nodes.iter().map(|place| json!({
-            "name": place.name(),
-            "data": place.folder,
-            "pid": network.pid(&place.name()),
-        })).collect::<Vec<_>>(),
-    });
-    session.output.result(&value, || {
-        let named = |role, noun| display::count(count(role) as u64, noun);
+/// A network that can be used.
+#[derive(Serialize)]
+struct Ready {
+    folder: PathBuf,
+    validators: usize,
+    hosts: usize,
+    renters: usize,
+    nodes: Vec<ReadyNode>,
+}
+
+#[derive(Serialize)]
+struct ReadyNode {
+    name: String,
+    data: PathBuf,
+    pid: Option<u32>,
+}
+
+impl Ready {
+    fn of(network: &Network) -> Self {
+        let layout = network.layout();
+        let count = |role| layout.of(role).count();
+        let node = |place: &NodePlace| ReadyNode {
+            name: place.name(),
+            data: place.folder.clone(),
+            pid: network.pid(&place.name()),
+        };
+        Self {
+            folder: layout.folder.clone(),
+            validators: count(Role::Validator),
+            hosts: count(Role::Host),
+            renters: count(Role::Renter),
+            nodes: layout.nodes.iter().map(node).collect(),
+        }
+    }
+
+    fn text(&self) -> String {
         let mut text = format!(
             "{}, {} and {} run in {}\n",
-            named(Role::Validator, "validator"),
-            named(Role::Host, "host"),
-            named(Role::Renter, "renter"),
-            layout.folder.display()
+            display::count(self.validators as u64, "validator"),
+            display::count(self.hosts as u64, "host"),
+            display::count(self.renters as u64, "renter"),
+            self.folder.display()
         );
-        if let Some(renter) = renter {
+        let renter = format!("{}-0", Role::Renter.name());
+        if let Some(renter) = self.nodes.iter().find(|node| node.name == renter) {
             text.push_str(&format!(
                 "next:\n  export SAMARA_DATA={}\n  samara put FILE_OR_FOLDER\n  samara ls home\n  samara backup create first\n",
-                renter.folder.display()
+                renter.data.display()
             ));
         }
         text
-    });
+    }
 }
 
 async fn status(session: &Session, folder: &Path) -> Result<Exit, Failure> {

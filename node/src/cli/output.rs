@@ -66,6 +66,18 @@ impl Output {
         self.line(&line);
     }
 
+    /// Bytes as they are, whoever reads them.
+    pub fn raw(self, bytes: &[u8]) {
+        write(bytes);
+    }
+
+    /// News for people while results go elsewhere; programs get them as messages.
+    pub fn news(self, text: &str) {
+        if !self.json {
+            let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+        }
+    }
+
     /// A sentence for people.
     pub fn say(self, text: &str) {
         if !self.json {
@@ -94,6 +106,11 @@ fn json_of<T: Serialize>(value: &T) -> Value {
 
 /// Writes to standard output; a reader that has gone away wants no more.
 fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    let _ = std::io::stdout().flush();
+    write(text.as_bytes());
+}
+
+fn write(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes);
+    let _ = out.flush();
 }

@@ -3,18 +3,20 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use samara_protocol::units::Amount;
 use samara_renter::contract::Allowance;
 use samara_renter::recovery::{
     RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
 };
-use serde_json::{Value, json};
+use samara_renter::rows::RenterStatus;
+use serde_json::json;
 
 use super::arguments::{AllowanceArguments, RecoverArguments, RecoverCommand};
-use super::display;
+use super::display::{self, Lines};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
-use crate::api::{AllowanceAnswer, AllowanceRequest};
+use crate::api::{AllowanceAnswer, AllowanceRequest, Done};
 
 /// Runs one of the commands.
 pub async fn run(session: &Session, command: RecoverCommand) -> Result<Exit, Failure> {
@@ -32,9 +34,12 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
         maximum_age: arguments.maximum_age.map(|seconds| seconds.saturating_mul(1000)),
     };
     let report: RecoveryReport = session.run("/v1/recovery", &options).await?;
-    session.output.result(&report, || report_text(&report));
+    if let RecoveryPhase::NothingFound { .. } = report.outcome {
+        return nothing_found(session, arguments, &report).await;
+    }
+    session.output.result(&report, || report_text(&report, arguments.read_only));
     match report.outcome {
-        RecoveryPhase::NothingFound { .. } => Ok(Exit::NothingFound),
+        RecoveryPhase::ReadOnly if is_as_asked(&report, arguments.read_only) => Ok(Exit::Ok),
         RecoveryPhase::ReadOnly => Ok(Exit::Partial),
         _ => {
             ask_for_allowance(session).await?;
@@ -43,51 +48,106 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
     }
 }
 
-/// What a recovery came to, for people.
-pub fn report_text(report: &RecoveryReport) -> String {
-    let took = display::duration(Duration::from_millis(report.elapsed));
-    let mut text = format!(
-        "{} checked in {took}, shown by {}: {} of these words, {} of them live\n",
-        display::count(report.blocks, "block"),
-        display::count(report.peers, "peer"),
-        display::count(report.contracts_found, "contract"),
-        display::thousands(report.contracts_live),
-    );
-    if let RecoveryPhase::NothingFound { .. } = report.outcome {
-        text.push_str("the chain holds nothing for these words\n");
-        if report.peers < 2 {
-            text.push_str("only one peer was asked; another may know more\n");
-        }
-    } else {
-        text.push_str(&format!(
-            "{} in {}, {}, {}\n",
-            display::count(report.files, "file"),
-            display::count(report.vaults, "vault"),
-            display::size(report.bytes),
-            display::count(report.backups, "backup"),
-        ));
-    }
-    if report.outcome == RecoveryPhase::ReadOnly {
-        text.push_str("read only: too few hosts answered to write; files can be listed and read\n");
-    }
-    text.push_str(&hosts("did not answer", &report.hosts_silent));
-    text.push_str(&hosts("showed an older state than others prove", &report.hosts_behind));
-    for sentence in report.may_be_missing.iter().chain(&report.next) {
-        text.push_str(sentence);
-        text.push('\n');
-    }
-    text
+/// Whether reading is all that was wanted, and nothing is known to be missing.
+fn is_as_asked(report: &RecoveryReport, read_only: bool) -> bool {
+    read_only && report.may_be_missing.is_none()
 }
 
-fn hosts(what: &str, hosts: &[RecoveryHost]) -> String {
+/// Words that own nothing are mistyped, or were never used. Only their owner knows.
+async fn nothing_found(
+    session: &Session,
+    arguments: &RecoverArguments,
+    report: &RecoveryReport,
+) -> Result<Exit, Failure> {
+    let never_owned = report.contracts_found == 0;
+    let starts = arguments.start_new || {
+        if !session.output.is_json() {
+            session.output.say(report_text(report, false).trim_end());
+        }
+        never_owned && !arguments.read_only && may_ask(session) && confirm_new()
+    };
+    if !starts {
+        if session.output.is_json() {
+            session.output.result(report, String::new);
+        } else if never_owned && !arguments.read_only {
+            session.output.say(
+                "If the words were never used, start new with `samara recover start --start-new`.",
+            );
+        }
+        return Ok(Exit::NothingFound);
+    }
+    let started: RenterStatus = session.client()?.post("/v1/renter/start", &Done {}).await?;
+    let value = json!({ "recovery": report, "renter": started });
+    session.output.result(&value, || {
+        "Started new with these words. Next: samara wallet show, samara allowance set\n".to_owned()
+    });
+    Ok(Exit::Ok)
+}
+
+fn may_ask(session: &Session) -> bool {
+    std::io::stdin().is_terminal() && session.output.is_watched()
+}
+
+fn confirm_new() -> bool {
+    ask("Were these words never used, and shall this node start new with them? [yes/no]: ")
+        .is_some_and(|answer| answer == "yes")
+}
+
+/// What a recovery came to, for people.
+pub fn report_text(report: &RecoveryReport, read_only: bool) -> String {
+    let took = display::duration(Duration::from_millis(report.elapsed));
+    let mut lines = Lines::default();
+    let (blocks, peers) = (display::count(report.blocks, "block"), report.peers);
+    lines.line("scanned", format!("{blocks} of {}, {took}", display::count(peers, "peer")));
+    let found = display::count(report.contracts_found, "contract");
+    lines.line(
+        "found",
+        format!("{found}, {} of them live", display::thousands(report.contracts_live)),
+    );
+    if let RecoveryPhase::NothingFound { .. } = report.outcome {
+        lines.line("outcome", "the chain holds nothing for these words");
+        lines.item("check the words, their passphrase (BIP39), and the network");
+        if peers < 2 {
+            lines.item("only one peer was asked; another may know more");
+        }
+        return lines.render();
+    }
+    let counts = [
+        display::count(report.files, "file"),
+        display::size(report.bytes),
+        display::count(report.vaults, "vault"),
+        display::count(report.backups, "backup"),
+    ];
+    lines.line("names", counts.join(", "));
+    hosts(&mut lines, "silent", &report.hosts_silent);
+    hosts(&mut lines, "behind", &report.hosts_behind);
+    if let Some(missing) = &report.may_be_missing {
+        lines.line("missing", missing);
+    }
+    match report.outcome {
+        RecoveryPhase::ReadOnly if is_as_asked(report, read_only) => {
+            lines
+                .line("outcome", "read-only, as asked; a node that writes for these words goes on");
+        }
+        RecoveryPhase::ReadOnly => {
+            lines.line("outcome", "read-only: too few hosts answered to write");
+        }
+        _ => lines.line("outcome", "everything is this node's again"),
+    }
+    if let Some(next) = &report.next {
+        lines.line("next", next);
+    }
+    lines.render()
+}
+
+fn hosts(lines: &mut Lines, label: &str, hosts: &[RecoveryHost]) {
     if hosts.is_empty() {
-        return String::new();
+        return;
     }
-    let mut text = format!("{} {what}:\n", display::count(hosts.len() as u64, "host"));
+    lines.line(label, display::count(hosts.len() as u64, "host"));
     for host in hosts {
-        text.push_str(&format!("  {}  {}\n", display::short(&host.host), host.reason));
+        lines.item(format!("{}  {}", display::short(&host.host), host.reason));
     }
-    text
 }
 
 /// The renter spends nothing that was not allowed on this node, so it is asked here.
@@ -95,44 +155,80 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
     if session.output.is_json() {
         return Ok(());
     }
-    let person = std::io::stdin().is_terminal() && session.output.is_watched();
-    if !person {
+    if !may_ask(session) {
         session.output.say(
-            "set what may be spent with `samara allowance set`, so that contracts are renewed and new files stored",
+            "Set what may be spent with `samara allowance set`, so that contracts are renewed and new files stored.",
         );
         return Ok(());
     }
-    session.output.say("What may this node spend? An empty answer takes the suggestion.");
+    session.output.say("\nWhat may this node spend? An empty answer takes the suggestion.");
     // The journal remembers what was allowed before the loss.
     let wish = AllowanceRequest { dry_run: true, ..AllowanceRequest::default() };
     let before: AllowanceAnswer = session.client()?.run("/v1/allowance", &wish, drop).await?;
-    let Some(arguments) = asked(&before.allowance) else {
-        session.output.say("nothing set; `samara allowance set` does it later");
+    let Some(arguments) = asked(&before.allowance, &mut ask) else {
+        session.output.say("Nothing is set; `samara allowance set` does it later.");
         return Ok(());
     };
     super::money::set_allowance(session, arguments).await.map(drop)
 }
 
-/// The answers of a person, or nothing when they end the input.
-fn asked(before: &Allowance) -> Option<AllowanceArguments> {
-    let hosts = question("hosts to have contracts with", &before.hosts.to_string())?;
-    let funds = question("coins for one term", &before.funds.to_string())?;
+/// The answers of a person, or nothing when they end the input. What makes no sense is asked again.
+fn asked(
+    before: &Allowance,
+    ask: &mut dyn FnMut(&str) -> Option<String>,
+) -> Option<AllowanceArguments> {
+    let least = u16::from(before.redundancy.total);
+    let hosts =
+        question(
+            ask,
+            "hosts to have contracts with",
+            &before.hosts.to_string(),
+            |text| match text.parse::<u16>() {
+                Ok(hosts) if hosts >= least => Ok(hosts),
+                Ok(_) => Err(format!("at least {least}, which is what one file needs")),
+                Err(_) => Err("a number is wanted, as in 8".to_owned()),
+            },
+        )?;
+    let funds = question(ask, "coins for one term", &before.funds.to_string(), |text| match text
+        .parse::<Amount>(
+    ) {
+        Ok(amount) if amount > Amount::ZERO => Ok(amount),
+        Ok(_) => Err("more than nothing is needed".to_owned()),
+        Err(error) => Err(error.to_string()),
+    })?;
     Some(AllowanceArguments {
-        hosts: hosts.parse().ok(),
-        funds: Some(funds),
+        hosts: Some(hosts),
+        funds: Some(funds.to_string()),
         ..AllowanceArguments::default()
     })
 }
 
-fn question(text: &str, suggestion: &str) -> Option<String> {
-    eprint!("  {text} [{suggestion}]: ");
+fn question<T>(
+    ask: &mut dyn FnMut(&str) -> Option<String>,
+    text: &str,
+    suggestion: &str,
+    check: impl Fn(&str) -> Result<T, String>,
+) -> Option<T> {
+    let mut prompt = format!("  {text} [{suggestion}]: ");
+    loop {
+        let answer = ask(&prompt)?;
+        let answer = if answer.is_empty() { suggestion } else { &answer };
+        match check(answer) {
+            Ok(value) => return Some(value),
+            Err(problem) => prompt = format!("  '{answer}': {problem}\n  {text} [{suggestion}]: "),
+        }
+    }
+}
+
+/// A line that a person typed; nothing at the end of the input.
+fn ask(prompt: &str) -> Option<String> {
+    std::io::stderr().write_all(prompt.as_bytes()).ok()?;
     std::io::stderr().flush().ok()?;
     let mut line = String::new();
     if std::io::stdin().lock().read_line(&mut line).ok()? == 0 {
         return None;
     }
-    let answer = line.trim();
-    Some(if answer.is_empty() { suggestion.to_owned() } else { answer.to_owned() })
+    Some(line.trim().to_owned())
 }
 
 async fn status(session: &Session) -> Result<Exit, Failure> {
@@ -154,7 +250,7 @@ async fn status(session: &Session) -> Result<Exit, Failure> {
             text.push_str(&format!("the last run ended with: {problem}\n"));
         }
         if let Some(report) = &status.report {
-            text.push_str(&report_text(report));
+            text.push_str(&report_text(report, false));
         }
         text
     });
@@ -205,7 +301,7 @@ fn phase_text(phase: &RecoveryPhase) -> String {
 }
 
 async fn stop(session: &Session) -> Result<Exit, Failure> {
-    let answer: Value = session.client()?.post("/v1/recovery/stop", &json!({})).await?;
+    let answer: Done = session.client()?.post("/v1/recovery/stop", &Done {}).await?;
     session
         .output
         .answer(&answer, || "stopped; `samara recover start` goes on from there\n".to_owned());
@@ -236,16 +332,40 @@ mod tests {
             elapsed: 400,
             ..RecoveryReport::default()
         };
-        let text = report_text(&report);
-        assert!(
-            text.starts_with(
-                "1,200 blocks checked in 400 ms, shown by 4 peers: 9 contracts of these words, 8 of them live\n\
-                 3 files in 1 vault, 2.0 MB, 0 backups\nread only"
-            ),
-            "{text}"
-        );
-        assert!(text.contains("1 host did not answer:\n  abababababab  no answer\n"), "{text}");
-        assert!(text.ends_with("changes after the last backup\n"), "{text}");
+        let text = report_text(&report, true);
+        let expected = "scanned      1,200 blocks of 4 peers, 400 ms\n\
+                        found        9 contracts, 8 of them live\n\
+                        names        3 files, 2.0 MB, 1 vault, 0 backups\n\
+                        silent       1 host\n             abababababab  no answer\n\
+                        missing      changes after the last backup\n\
+                        outcome      read-only: too few hosts answered to write\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_recovery_for_reading_that_lacks_nothing_is_what_was_asked_for() {
+        let outcome = RecoveryPhase::ReadOnly;
+        let report = RecoveryReport { outcome, ..RecoveryReport::default() };
+        assert!(report_text(&report, true).contains("read-only, as asked"));
+        assert!(report_text(&report, false).contains("too few hosts"));
+    }
+
+    #[test]
+    fn answers_that_make_no_sense_are_asked_again() {
+        let parameters = samara_protocol::chain::ChainParameters::default();
+        let before = Allowance::for_network(8, Amount::coins(5), &parameters);
+        let mut answers = ["many", "-1", "2", "9", "all of it", "0", ""].into_iter();
+        let mut prompts = Vec::new();
+        let arguments = asked(&before, &mut |prompt| {
+            prompts.push(prompt.to_owned());
+            answers.next().map(str::to_owned)
+        });
+        let arguments = arguments.unwrap();
+        assert_eq!((arguments.hosts, arguments.funds.as_deref()), (Some(9), Some("5 SAM")));
+        assert!(prompts[1].starts_with("  'many': a number is wanted"), "{prompts:?}");
+        assert!(prompts[3].contains("at least 8"), "{prompts:?}");
+        assert_eq!(prompts.len(), 7);
+        assert!(asked(&before, &mut |_| None).is_none());
     }
 
     #[test]

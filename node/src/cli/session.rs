@@ -1,7 +1,10 @@
 //! What every command that talks to a daemon has at hand.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use samara_renter::contract::Allowance;
+use samara_renter::rows::{RenterState, RenterStatus};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -10,6 +13,7 @@ use super::bar::Progress;
 use super::failure::Failure;
 use super::output::Output;
 use crate::api::client::Client;
+use crate::api::{ApiError, NodeStatus};
 use crate::config::folders;
 
 /// One run of the command line.
@@ -53,6 +57,46 @@ impl Session {
         Ok(Client::of_folder(&self.data()?)?)
     }
 
+    /// Waits until the renter can store: it has started and has the contracts that a slab needs. Ends
+    /// at once where waiting changes nothing, and after a minute in any case; the operation then says
+    /// itself what it lacks.
+    ///
+    /// # Errors
+    /// When no node runs, and none is starting.
+    pub async fn renter_ready(&self) -> Result<(), Failure> {
+        let progress = Progress::new(self.output);
+        let waiting = async {
+            loop {
+                match self.look().await? {
+                    Readiness::Ready => return Ok(()),
+                    Readiness::Waits(text) => progress.say(&text),
+                }
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        let outcome = tokio::time::timeout(PATIENCE, waiting).await;
+        progress.finish();
+        outcome.unwrap_or(Ok(()))
+    }
+
+    async fn look(&self) -> Result<Readiness, Failure> {
+        let status: Result<NodeStatus, ApiError> = match Client::of_folder(&self.data()?) {
+            Ok(client) => client.get("/v1/status").await,
+            Err(error) => Err(error),
+        };
+        let status = match status {
+            Ok(status) => status,
+            // The folder is held before the API is served.
+            Err(_) if crate::data::is_held(&self.data()?) => {
+                return Ok(Readiness::Waits("waiting for the node to start".to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(renter) = &status.renter else { return Ok(Readiness::Ready) };
+        let allowance: Option<Allowance> = self.client()?.get("/v1/allowance").await?;
+        Ok(readiness(renter, status.uptime, allowance.as_ref()))
+    }
+
     /// Runs a long operation of the daemon and shows how far it is.
     ///
     /// # Errors
@@ -69,6 +113,55 @@ impl Session {
     }
 }
 
+/// A folder to write to, as the daemon understands that a folder is meant.
+///
+/// # Errors
+/// When a file is there.
+pub fn target_folder(path: &std::path::Path) -> Result<PathBuf, Failure> {
+    let mut folder = absolute(path)?;
+    if folder.exists() && !folder.is_dir() {
+        let message = format!("'{}' is a file: name a folder to write to", path.display());
+        return Err(Failure::new(super::exit::Exit::Usage, message));
+    }
+    // Ends in a slash now.
+    folder.push("");
+    Ok(folder)
+}
+
+/// How long the renter may take until it can store.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How long after its start a node may still be about to claim its words and be given an allowance,
+/// milliseconds.
+const YOUNG: u64 = 15_000;
+
+/// Whether a renter can store.
+#[derive(Debug, PartialEq, Eq)]
+enum Readiness {
+    /// Yes, or waiting does not help.
+    Ready,
+    /// Not yet, and what is missing.
+    Waits(String),
+}
+
+fn readiness(renter: &RenterStatus, uptime: u64, allowance: Option<&Allowance>) -> Readiness {
+    let waits = |text: &str| Readiness::Waits(text.to_owned());
+    match (&renter.state, allowance) {
+        (RenterState::Fresh, _) if uptime < YOUNG => waits("waiting for the renter to start"),
+        (RenterState::Active, None) if uptime < YOUNG => waits("waiting for an allowance"),
+        (RenterState::Active, Some(allowance)) => {
+            let shape = allowance.redundancy;
+            let needed = u64::from(shape.data) + u64::from(shape.margin);
+            if renter.hosts >= needed {
+                return Readiness::Ready;
+            }
+            Readiness::Waits(format!("waiting for contracts: {} of {needed}", renter.hosts))
+        }
+        _ => Readiness::Ready,
+    }
+}
+
 /// A path that means the same to the daemon, which runs in another folder.
 ///
 /// # Errors
@@ -77,4 +170,42 @@ pub fn absolute(path: &std::path::Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| {
         Failure::new(super::exit::Exit::Usage, format!("'{}': {error}", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::chain::ChainParameters;
+    use samara_protocol::units::Amount;
+
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let target = target_folder(&root.path().join("new")).unwrap();
+        assert!(target.to_str().unwrap().ends_with("/new/"));
+        std::fs::write(root.path().join("file"), "").unwrap();
+        let failure = target_folder(&root.path().join("file")).unwrap_err();
+        assert_eq!(failure.exit, crate::cli::exit::Exit::Usage);
+    }
+
+    #[test]
+    fn only_what_comes_by_itself_is_waited_for() {
+        let parameters = ChainParameters::default();
+        let allowance = Allowance::for_network(8, Amount::coins(1), &parameters);
+        let of = |state: RenterState, hosts, uptime, allowance: Option<&Allowance>| {
+            readiness(&RenterStatus { state, hosts, ..RenterStatus::default() }, uptime, allowance)
+        };
+        let set = Some(&allowance);
+        let waits = |readiness| matches!(readiness, Readiness::Waits(_));
+        assert!(waits(of(RenterState::Fresh, 0, 100, None)));
+        assert!(!waits(of(RenterState::Fresh, 0, 60_000, None)));
+        assert!(waits(of(RenterState::Active, 0, 100, None)));
+        assert!(!waits(of(RenterState::Active, 0, 60_000, None)));
+        // Four of eight, and two more to acknowledge.
+        let text = "waiting for contracts: 5 of 6".to_owned();
+        assert_eq!(of(RenterState::Active, 5, 60_000, set), Readiness::Waits(text));
+        assert!(!waits(of(RenterState::Active, 6, 0, set)));
+        assert!(!waits(of(RenterState::ReadOnly, 0, 0, set)));
+    }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::wire::{NodeRequest, NodeResponse};
 
-use super::host_role::HostRole;
 use crate::chain::Chain;
+use crate::host::HostRole;
 use crate::transport::{Body, Channel, RequestHandler};
 
 /// Knows which roles this node has. Roles are added as they start; until then the node says that it

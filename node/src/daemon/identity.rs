@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use samara_protocol::hash::BlockHash;
-use samara_protocol::keys::KeyTree;
+use samara_protocol::keys::{KeyTree, Seed};
 use samara_protocol::signature::SecretKey;
 use zeroize::Zeroizing;
 
@@ -49,22 +49,10 @@ impl Identity {
         network: &NetworkFile,
         data: &Path,
     ) -> Result<Self, IdentityError> {
-        let (words_from, sealing_passphrase_from, seed_passphrase_from) =
-            config.words.sources(data)?;
-        let arguments = SeedArguments {
-            words: WordsArguments {
-                words_from: Some(words_from),
-                sealing_passphrase_from: Some(sealing_passphrase_from),
-            },
-            seed_passphrase_from: Some(seed_passphrase_from),
-        };
-        let seed = arguments.read(&mut ProcessConsole)?;
+        let seed = seed(config, data)?;
         let keys = Arc::new(KeyTree::new(&seed, &network.genesis()?.hash()));
-        let validator = config.chain.as_ref().filter(|role| role.validator).map(|role| {
-            // The first validators' keys are part of the genesis document, so no validator's key can
-            // depend on it. Votes name the chain themselves.
-            KeyTree::new(&seed, &BlockHash::default()).validator(role.validator_index)
-        });
+        let validator = config.chain.as_ref().filter(|role| role.validator);
+        let validator = validator.map(|role| voting_key(&seed, role.validator_index));
         let node = if config.chain.is_some() || config.host.is_some() {
             keys.host_identity(0)
         } else {
@@ -80,6 +68,39 @@ impl Identity {
     pub fn account(&self, config: &NodeConfig) -> SecretKey {
         if config.host.is_some() { self.keys.host_identity(0) } else { self.keys.account(0) }
     }
+}
+
+/// The seed of the node's words.
+fn seed(config: &NodeConfig, data: &Path) -> Result<Seed, IdentityError> {
+    let (words_from, sealing_passphrase_from, seed_passphrase_from) = config.words.sources(data)?;
+    let arguments = SeedArguments {
+        words: WordsArguments {
+            words_from: Some(words_from),
+            sealing_passphrase_from: Some(sealing_passphrase_from),
+        },
+        seed_passphrase_from: Some(seed_passphrase_from),
+    };
+    Ok(arguments.read(&mut ProcessConsole)?)
+}
+
+/// The first validators' keys are part of the genesis document, so no validator's key can depend on it.
+/// Votes name the chain themselves.
+fn voting_key(seed: &Seed, index: u32) -> SecretKey {
+    KeyTree::new(seed, &BlockHash::default()).validator(index)
+}
+
+/// The validator key of a data folder, whether it votes or not, by the index that is given or
+/// configured. May ask on the terminal.
+///
+/// # Errors
+/// [`IdentityError`].
+pub fn validator_key(
+    config: &NodeConfig,
+    data: &Path,
+    index: Option<u32>,
+) -> Result<SecretKey, IdentityError> {
+    let configured = config.chain.as_ref().map_or(0, |role| role.validator_index);
+    Ok(voting_key(&seed(config, data)?, index.unwrap_or(configured)))
 }
 
 /// Reads multiaddresses.

@@ -8,7 +8,6 @@
 
 mod chain_role;
 mod dispatch;
-mod host_role;
 mod identity;
 #[cfg(test)]
 mod tests;
@@ -28,13 +27,13 @@ use zeroize::Zeroizing;
 
 use self::chain_role::{ChainRole, ChainRoleError};
 use self::dispatch::Dispatcher;
-pub use self::host_role::{HostRole, HostRoleError, HostStatus};
-use self::identity::{Identity, IdentityError};
+use self::identity::Identity;
+pub use self::identity::{IdentityError, validator_key};
 use crate::api::{Api, Node, Server};
 use crate::clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
 use crate::data::{DataError, DataFolder, NEW_WORDS};
-use crate::host::HostConfig;
+use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
 use crate::transport::{Transport, TransportConfig, TransportError, TransportTask};
 use crate::world::{
@@ -255,6 +254,7 @@ impl Starter<'_> {
             host: parts.host.clone(),
             renter: parts.renter.clone(),
             chain: parts.chain.is_some(),
+            validator: self.identity.validator.as_ref().map(SecretKey::public),
             stop: stop.clone(),
             wallet: tokio::sync::Mutex::new(()),
         });

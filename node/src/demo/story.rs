@@ -6,9 +6,9 @@ use std::time::Duration;
 use samara_protocol::keys::Phrase;
 use samara_renter::backup::{BackupRequest, BackupRow, RestoreReport, RestoreRequest};
 use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
-use samara_renter::rows::RenterStatus;
+use samara_renter::rows::{ContractRow, RenterStatus};
 use samara_renter::vault::{Conflict, ListRow, PutReport, PutRequest};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::folder::{self, Comparison, Inventory};
 use super::teller::{Teller, Told};
@@ -123,7 +123,7 @@ impl<'a> Story<'a> {
         let step = self.teller.begin("contracts", "forming contracts");
         self.network.equip(LOST, Some(self.script.shape)).await?;
         let client = self.network.client(LOST)?;
-        let contracts: Vec<Value> = client.get("/v1/contracts").await?;
+        let contracts: Vec<ContractRow> = client.get("/v1/contracts").await?;
         let text = format!(
             "{}; any {} of {} hosts bring a file back",
             display::count(contracts.len() as u64, "contract"),
@@ -141,6 +141,7 @@ impl<'a> Story<'a> {
         let request = PutRequest {
             source: self.script.source.clone(),
             vault: VAULT.to_owned(),
+            create_vault: true,
             target: String::new(),
             exclude: self.script.left_out.iter().map(|&name| name.to_owned()).collect(),
             checksum: false,

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use samara_protocol::units::Amount;
+use serde_json::json;
 
 use super::teller::{Teller, Told};
 use crate::api::client::Client;
+use crate::api::{ChainStatus, FaucetRequest, Included};
 use crate::cli::display;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -72,23 +74,20 @@ fn wipe(folder: &Path) -> Result<(), Failure> {
 
 /// Makes a transaction, and gives the height of the block that holds it.
 async fn next_block(client: &Client) -> Result<u64, Failure> {
-    let body = json!({ "amount": "1" });
-    let asked = client.post::<_, Value>("/v1/wallet/faucet", &body);
+    let body = FaucetRequest { amount: Amount::coins(1) };
+    let asked = client.post::<_, Included>("/v1/wallet/faucet", &body);
     let slow = || {
         let message = format!("no block was made in {}", display::duration(PATIENCE));
         Failure::new(Exit::Unreachable, message)
     };
-    let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| slow())??;
-    answer["height"]
-        .as_u64()
-        .ok_or_else(|| Failure::new(Exit::Failure, "the faucet's answer has no height"))
+    let included = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| slow())??;
+    Ok(included.height)
 }
 
 async fn until_height(client: &Client, wanted: u64) -> u64 {
     loop {
-        let chain = client.get::<Value>("/v1/chain").await.unwrap_or_default();
-        match chain["height"].as_u64() {
-            Some(height) if height >= wanted => return height,
+        match client.get::<ChainStatus>("/v1/chain").await {
+            Ok(chain) if chain.height >= wanted => return chain.height,
             _ => tokio::time::sleep(GLANCE).await,
         }
     }

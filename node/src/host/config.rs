@@ -12,7 +12,7 @@ const HOURS_PER_MONTH: u128 = 730;
 /// Bytes of a terabyte, as prices count it.
 const TERABYTE: u128 = 1_000_000_000_000;
 
-/// A number of bytes, written as `500 GB` or `2 TiB`.
+/// A number of bytes, written as `500 GB`, `1.5TB` or `2 TiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteCount(pub u64);
 
@@ -41,22 +41,33 @@ impl FromStr for ByteCount {
     fn from_str(text: &str) -> Result<Self, HostConfigError> {
         let refuse = || HostConfigError::Size(text.to_owned());
         let trimmed = text.trim();
-        let end = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(end);
-        let number: u64 = number.parse().map_err(|_| refuse())?;
-        let factor: u64 = match unit.trim() {
-            "" | "B" => 1,
-            "kB" | "KB" => 1_000,
-            "MB" => 1_000_000,
-            "GB" => 1_000_000_000,
-            "TB" => 1_000_000_000_000,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            "TiB" => 1 << 40,
+        let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" => 1_000,
+            "m" | "mb" => 1_000_000,
+            "g" | "gb" => 1_000_000_000,
+            "t" | "tb" => 1_000_000_000_000,
+            "kib" => 1 << 10,
+            "mib" => 1 << 20,
+            "gib" => 1 << 30,
+            "tib" => 1 << 40,
             _ => return Err(refuse()),
         };
-        number.checked_mul(factor).map(Self).ok_or_else(refuse)
+        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+        let whole: u64 = whole.parse().map_err(|_| refuse())?;
+        let whole = whole.checked_mul(factor).ok_or_else(refuse)?;
+        // Twelve decimals of a terabyte are single bytes.
+        if decimals.len() > 12 || (number.contains('.') && decimals.is_empty()) {
+            return Err(refuse());
+        }
+        let scale = 10u128.pow(decimals.len() as u32);
+        let part: u64 =
+            if decimals.is_empty() { 0 } else { decimals.parse().map_err(|_| refuse())? };
+        let part = u128::from(part) * u128::from(factor) / scale;
+        let part = u64::try_from(part).map_err(|_| refuse())?;
+        whole.checked_add(part).map(Self).ok_or_else(refuse)
     }
 }
 

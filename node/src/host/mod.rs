@@ -7,6 +7,7 @@
 mod config;
 pub(crate) mod group;
 mod prover;
+mod role;
 mod scrub;
 mod service;
 mod store;
@@ -16,6 +17,7 @@ mod volumes;
 
 pub use config::{ByteCount, HostConfig, HostConfigError, VolumeConfig};
 pub use prover::{Prover, ProverConfig, ProverError};
+pub use role::{HostRole, HostRoleError, HostStatus};
 pub use scrub::{ScrubReport, Scrubber};
 pub use service::{ChainFactsSource, ChainViewFacts, FactsError, HostService, ServiceLimits};
 pub use store::{DiskStore, OpenStoreError};

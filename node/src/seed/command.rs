@@ -299,16 +299,10 @@ impl<'a> CheckReport<'a> {
         };
         let message = match error.phrase_error() {
             Some(error) => error.to_string(),
-            None => with_causes(error),
+            None => crate::causes::chain(error),
         };
         Self { ok: false, count, problem: Some(problem), message: Some(message), unknown }
     }
-}
-
-/// An error and what caused it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn json_line<T: Serialize>(report: &T) -> Zeroizing<String> {

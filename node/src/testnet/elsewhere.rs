@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::layout::{Layout, NodePlace};
 use super::network::TestnetError;
 use super::process::{ask_to_stop, log_end};
+use crate::api::NodeStatus;
 use crate::api::access::Access;
 use crate::api::client::Client;
 use crate::data::{DataError, DataFolder};
@@ -79,7 +79,7 @@ async fn look(place: &NodePlace) -> NodeReport {
     let state = match &access {
         Some(access) => {
             let client = Client::new(access.clone());
-            let asked = tokio::time::timeout(ANSWER, client.get::<Value>("/v1/status")).await;
+            let asked = tokio::time::timeout(ANSWER, client.get::<NodeStatus>("/v1/status")).await;
             if matches!(asked, Ok(Ok(_))) { NodeState::Running } else { NodeState::Silent }
         }
         None => NodeState::Silent,

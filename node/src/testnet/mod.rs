@@ -12,9 +12,11 @@ mod layout;
 mod network;
 mod process;
 mod ready;
+#[cfg(test)]
+mod tests;
 
+pub use crate::shape::Shape;
 pub use elsewhere::{NodeReport, NodeState, down, status};
 pub use layout::{Layout, NodePlace, Plan, Role};
 pub use network::{Network, TestnetError, signal};
 pub use process::{Runner, RunningNode};
-pub use ready::Shape;

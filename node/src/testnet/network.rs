@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use super::layout::{Layout, NodePlace, Role};
 use super::process::{Runner, RunningNode};
-use super::ready::{self, Shape};
+use super::ready;
 use crate::api::client::Client;
 use crate::api::error::ApiError;
 use crate::config::ConfigError;
+use crate::shape::Shape;
 
 /// Why a local network does not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,16 @@ pub enum TestnetError {
     /// The node runs already.
     #[error("{0} runs already")]
     Running(String),
+    /// Some of the network's nodes run already.
+    #[error("the network in {folder} runs already, {running} of {nodes} nodes: see `samara testnet status --dir {folder}`, or stop it with `samara testnet down --dir {folder}`", folder = .folder.display())]
+    Up {
+        /// The network's folder.
+        folder: PathBuf,
+        /// Nodes that hold their folders.
+        running: usize,
+        /// Nodes there are.
+        nodes: usize,
+    },
     /// No such node.
     #[error("the network has no running node {0}")]
     NoNode(String),
@@ -244,19 +255,21 @@ impl Network {
         }
     }
 
-    /// Waits until any node ends by itself, and gives its name.
-    pub async fn first_death(&mut self) -> String {
+    /// Waits until any node ends by itself, and forgets it. Gives its place, and what it said last.
+    pub async fn next_death(&mut self) -> (NodePlace, String) {
         let deaths = self.running.iter_mut().map(|(name, (node, _))| {
             Box::pin(async move {
-                node.died().await;
-                name.clone()
+                let last = node.died().await;
+                (name.clone(), node.place().clone(), last)
             })
         });
         let deaths: Vec<_> = deaths.collect();
         if deaths.is_empty() {
             return std::future::pending().await;
         }
-        futures::future::select_all(deaths).await.0
+        let (name, place, last) = futures::future::select_all(deaths).await.0;
+        self.running.remove(&name);
+        (place, last)
     }
 
     /// A client of a running node.
@@ -268,6 +281,12 @@ impl Network {
             .get(name)
             .and_then(|(_, client)| client.clone())
             .ok_or_else(|| TestnetError::NoNode(name.to_owned()))
+    }
+
+    /// How many nodes run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.len()
     }
 
     /// Process id of a running node.

@@ -13,6 +13,7 @@ use super::layout::NodePlace;
 use super::network::TestnetError;
 use crate::api::access::Access;
 use crate::api::client::Client;
+use crate::api::{Done, NodeStatus};
 use crate::config::NodeConfig;
 use crate::daemon::{self, DaemonError, DaemonOptions};
 use crate::data::{DataError, DataFolder};
@@ -41,7 +42,6 @@ pub struct RunningNode {
     inner: Inner,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for each node of a local network")]
 enum Inner {
     Process {
         child: Child,
@@ -104,7 +104,7 @@ impl RunningNode {
             loop {
                 if let Ok(access) = Access::read(&place.folder) {
                     let client = Client::new(access);
-                    if client.get::<serde_json::Value>("/v1/status").await.is_ok() {
+                    if client.get::<NodeStatus>("/v1/status").await.is_ok() {
                         return client;
                     }
                 }
@@ -132,7 +132,7 @@ impl RunningNode {
             }
             Inner::Task { task, .. } => match task.await {
                 Ok(Ok(())) => "it was stopped".to_owned(),
-                Ok(Err(error)) => crate::cli::failure::chain(&error),
+                Ok(Err(error)) => crate::causes::chain(&error),
                 Err(error) => error.to_string(),
             },
         }
@@ -190,8 +190,7 @@ impl Drop for RunningNode {
 /// A node that does not answer is ended otherwise.
 pub(super) async fn ask_to_stop(folder: &Path) {
     if let Ok(client) = Client::of_folder(folder) {
-        let body = serde_json::json!({});
-        let asked = client.post::<_, serde_json::Value>("/v1/shutdown", &body);
+        let asked = client.post::<_, Done>("/v1/shutdown", &Done {});
         let _ = tokio::time::timeout(PATIENCE, asked).await;
     }
 }

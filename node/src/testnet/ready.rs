@@ -3,39 +3,39 @@
 use std::time::Duration;
 
 use samara_protocol::units::Amount;
+use samara_renter::contract::Allowance;
 use samara_renter::rows::{RenterState, RenterStatus};
-use serde_json::{Value, json};
 
 use super::network::TestnetError;
 use crate::api::client::Client;
 use crate::api::error::ApiError;
-use crate::api::{AllowanceAnswer, AllowanceRequest};
+use crate::api::{
+    AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done, FaucetRequest, Included, Wallet,
+};
+use crate::shape::Shape;
 
 /// Coins that each host and renter of a local network starts with.
-const COINS: &str = "100000";
+const COINS: Amount = Amount::coins(100_000);
 /// Coins that a renter of a local network may lock for one term.
 const FUNDS: Amount = Amount::coins(10_000);
-
-pub use crate::cli::money::Shape;
 
 /// Gives a node's account money, unless it has some.
 pub(super) async fn funded(node: &str, client: &Client) -> Result<(), TestnetError> {
     let api = |source: ApiError| TestnetError::Api { node: node.to_owned(), source };
-    let wallet: Value = client.get("/v1/wallet").await.map_err(api)?;
-    if wallet["balance"].as_str() != Some("0 SAM") {
+    let wallet: Wallet = client.get("/v1/wallet").await.map_err(api)?;
+    if wallet.balance > Amount::ZERO {
         return Ok(());
     }
-    let _: Value =
-        client.post("/v1/wallet/faucet", &json!({ "amount": COINS })).await.map_err(api)?;
-    Ok(())
+    let wish = FaucetRequest { amount: COINS };
+    client.post::<_, Included>("/v1/wallet/faucet", &wish).await.map(drop).map_err(api)
 }
 
 /// Waits until the chain lists this many hosts.
 pub(super) async fn announced(client: &Client, hosts: usize) -> Result<(), TestnetError> {
     let all = async {
         loop {
-            let listed = client.get::<Value>("/v1/chain/hosts").await;
-            if listed.is_ok_and(|list| list.as_array().is_some_and(|list| list.len() >= hosts)) {
+            let listed = client.get::<Vec<AnnouncedHost>>("/v1/chain/hosts").await;
+            if listed.is_ok_and(|listed| listed.len() >= hosts) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -57,10 +57,11 @@ pub(super) async fn equipped(
     let api = |source: ApiError| TestnetError::Api { node: node.to_owned(), source };
     let status: RenterStatus = client.get("/v1/renter").await.map_err(api)?;
     if status.state == RenterState::Fresh {
-        let _: Value = client.post("/v1/renter/start", &json!({})).await.map_err(api)?;
+        let started = client.post::<_, RenterStatus>("/v1/renter/start", &Done {}).await;
+        started.map_err(api)?;
     }
-    let allowance: Value = client.get("/v1/allowance").await.map_err(api)?;
-    if !allowance.is_null() || hosts == 0 {
+    let allowance: Option<Allowance> = client.get("/v1/allowance").await.map_err(api)?;
+    if allowance.is_some() || hosts == 0 {
         return Ok(());
     }
     let wanted = AllowanceRequest {
@@ -70,7 +71,7 @@ pub(super) async fn equipped(
         ..AllowanceRequest::default()
     };
     let answer: AllowanceAnswer = client.run("/v1/allowance", &wanted, drop).await.map_err(api)?;
-    match answer.report.and_then(|report| report.failed.into_iter().next()) {
+    match answer.report.failed.into_iter().next() {
         Some(problem) => Err(TestnetError::Contracts { node: node.to_owned(), problem }),
         None => Ok(()),
     }

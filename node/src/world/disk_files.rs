@@ -1,24 +1,30 @@
 //! The user's files on this machine's disks.
 //!
-//! A file being written lies beside its final place under a name that begins with `.samara-` and is
-//! renamed when it is whole and synced; dropped unfinished, it is removed. Folders' own entries are
+//! A file being written lies beside its final place as `.samara-????????????.partial` and is renamed
+//! when it is whole and synced; dropped unfinished, it is removed. Its writer holds a lock on it, so what
+//! a killed process left is told from what is being written, and removed. Folders' own entries are
 //! synced too, so a file that was reported as restored survives a power loss.
 
 use std::fs::{self, File, FileTimes, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use samara_renter::world::{FileEntry, FileError, FileKind, Files, ReadFile, WriteFile};
+use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walkdir::WalkDir;
 
-/// Prefix of the names of unfinished files.
-const UNFINISHED: &str = ".samara-";
+/// How the names of unfinished files begin, how they end, and how many letters are drawn between.
+const UNFINISHED: (&str, &str, usize) = (".samara-", ".partial", 12);
+
+/// Held while an unfinished file is made and locked, and while such files are cleared away: one that is
+/// not locked yet must not be taken for one that was left behind.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// The file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,16 +68,19 @@ fn entry(path: PathBuf, metadata: &Metadata) -> FileEntry {
 
 #[async_trait]
 impl Files for DiskFiles {
-    async fn walk(&self, root: &Path) -> Result<Vec<FileEntry>, FileError> {
+    async fn walk(&self, root: &Path) -> Result<Vec<Result<FileEntry, FileError>>, FileError> {
         blocking("list", root, |root| {
             let walk = WalkDir::new(root).follow_links(false).sort_by_file_name();
-            walk.into_iter()
-                .map(|item| {
-                    let item = item.map_err(io::Error::from)?;
-                    let metadata = item.metadata().map_err(io::Error::from)?;
-                    Ok(entry(item.into_path(), &metadata))
-                })
-                .collect()
+            let unreadable = |failed: walkdir::Error| {
+                let path = failed.path().unwrap_or(root).to_owned();
+                error("list", &path, io::Error::from(failed))
+            };
+            let entries = walk.into_iter().map(|item| {
+                let item = item.map_err(unreadable)?;
+                let metadata = item.metadata().map_err(unreadable)?;
+                Ok(entry(item.into_path(), &metadata))
+            });
+            Ok(entries.collect())
         })
         .await
     }
@@ -96,7 +105,17 @@ impl Files for DiskFiles {
             fs::create_dir_all(folder)?;
             // The system takes away what the user's umask does not allow.
             let mode = Permissions::from_mode(0o666);
-            tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(folder)
+            let (prefix, suffix, letters) = UNFINISHED;
+            let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = tempfile::Builder::new()
+                .prefix(prefix)
+                .suffix(suffix)
+                .rand_bytes(letters)
+                .permissions(mode)
+                .tempfile_in(folder)?;
+            // Where the file system has no locks, nothing is taken for left behind either.
+            let _ = file.as_file().try_lock();
+            Ok(file)
         })
         .await?;
         let handle = temporary.reopen().map_err(|source| error("create", path, source))?;
@@ -110,6 +129,47 @@ impl Files for DiskFiles {
     async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
         blocking("create the folder", path, |path| fs::create_dir_all(path)).await
     }
+
+    async fn remove_unfinished(&self, folder: &Path) -> Result<u64, FileError> {
+        blocking("clear", folder, |folder| {
+            let entries = match fs::read_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+                entries => entries?,
+            };
+            let mut removed = 0;
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_type()?.is_file() && is_unfinished(&entry.file_name()) {
+                    removed += u64::from(remove_if_left(&entry.path())?);
+                }
+            }
+            Ok(removed)
+        })
+        .await
+    }
+}
+
+/// Whether a name is one that only an unfinished file has.
+fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    let (prefix, suffix, letters) = UNFINISHED;
+    name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix)).is_some_and(
+        |drawn| drawn.len() == letters && drawn.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+    )
+}
+
+/// Removes an unfinished file unless its writer lives.
+fn remove_if_left(path: &Path) -> io::Result<bool> {
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = match File::open(path) {
+        // Finished a moment ago.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    if file.try_lock().is_err() {
+        return Ok(false);
+    }
+    fs::remove_file(path)?;
+    Ok(true)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -140,7 +200,12 @@ impl WriteFile for DiskWrite {
         self.file.write_all(&bytes).await.map_err(|source| error("write", &self.path, source))
     }
 
-    async fn finish(self: Box<Self>, modified: u64, executable: bool) -> Result<(), FileError> {
+    async fn finish(
+        self: Box<Self>,
+        modified: u64,
+        executable: bool,
+        naming: Naming,
+    ) -> Result<bool, FileError> {
         let Self { path, mut file, temporary } = *self;
         file.flush().await.map_err(|source| error("write", &path, source))?;
         drop(file);
@@ -154,8 +219,17 @@ impl WriteFile for DiskWrite {
             }
             temporary.as_file().set_times(FileTimes::new().set_modified(time))?;
             temporary.as_file().sync_all()?;
-            temporary.persist(path).map_err(|failed| failed.error)?;
-            File::open(parent(path))?.sync_all()
+            match naming {
+                Naming::Replacing => temporary.persist(path).map_err(|failed| failed.error)?,
+                Naming::IfFree => match temporary.persist_noclobber(path) {
+                    Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
+                        return Ok(false);
+                    }
+                    persisted => persisted.map_err(|failed| failed.error)?,
+                },
+            };
+            File::open(parent(path))?.sync_all()?;
+            Ok(true)
         })
         .await
     }
@@ -173,7 +247,41 @@ mod tests {
         file.write(Bytes::from_static(b"half")).await.unwrap();
         drop(file);
         let left = DiskFiles.walk(folder.path()).await.unwrap();
-        assert!(left.iter().all(|entry| entry.kind == FileKind::Folder), "{left:?}");
+        let mut left = left.into_iter().map(Result::unwrap);
+        assert!(left.all(|entry| entry.kind == FileKind::Folder));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_taken_meanwhile_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        for (naming, takes, bytes) in
+            [(Naming::IfFree, false, "theirs"), (Naming::Replacing, true, "ours")]
+        {
+            let mut file = DiskFiles.create(&path).await.unwrap();
+            file.write(Bytes::from_static(b"ours")).await.unwrap();
+            std::fs::write(&path, "theirs").unwrap();
+            assert_eq!(file.finish(0, false, naming).await.unwrap(), takes);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), bytes);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_a_killed_process_left_is_cleared() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join(".samara-abcDEF012345.partial");
+        for name in [left.as_path(), &folder.path().join(".samara-notes"), &folder.path().join("a")]
+        {
+            std::fs::write(name, "x").unwrap();
+        }
+        let mut open = DiskFiles.create(&folder.path().join("b")).await.unwrap();
+        open.write(Bytes::from_static(b"b")).await.unwrap();
+        assert_eq!(DiskFiles.remove_unfinished(folder.path()).await.unwrap(), 1);
+        assert!(!left.exists());
+        assert!(open.finish(0, false, Naming::IfFree).await.unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert_eq!(DiskFiles.remove_unfinished(&folder.path().join("none")).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -182,7 +290,7 @@ mod tests {
         let path = folder.path().join("a/ü.sh");
         let mut file = DiskFiles.create(&path).await.unwrap();
         file.write(Bytes::from_static(b"echo")).await.unwrap();
-        file.finish(1_234_567, true).await.unwrap();
+        assert!(file.finish(1_234_567, true, Naming::IfFree).await.unwrap());
         let found = DiskFiles.stat(&path).await.unwrap().unwrap();
         let expected = FileEntry {
             path: path.clone(),
@@ -202,7 +310,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc", folder.path().join("link")).unwrap();
         let entries = DiskFiles.walk(folder.path()).await.unwrap();
-        let kinds: Vec<FileKind> = entries.iter().map(|entry| entry.kind).collect();
+        let kinds: Vec<FileKind> = entries.into_iter().map(|entry| entry.unwrap().kind).collect();
         assert_eq!(kinds, [FileKind::Folder, FileKind::Other]);
     }
 }

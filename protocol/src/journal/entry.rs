@@ -16,6 +16,15 @@ byte_id!(
     BackupId, 16
 );
 
+/// Longest name of a vault, bytes.
+pub const MAX_VAULT_NAME: usize = 64;
+/// Longest name of a backup, bytes.
+pub const MAX_BACKUP_NAME: usize = 96;
+/// Longest description of a backup, bytes.
+pub const MAX_DESCRIPTION: usize = 4_096;
+/// Longest name of a setting, bytes.
+pub const MAX_SETTING_NAME: usize = 64;
+
 /// A place in the journal: how many entries came before, and a digest of all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalPoint {
@@ -85,9 +94,9 @@ pub enum Change {
     BackupCreated {
         /// Random id.
         id: BackupId,
-        /// One to 96 bytes, unique among the backups that exist.
+        /// One to [`MAX_BACKUP_NAME`] bytes, unique among the backups that exist.
         name: String,
-        /// For people; may be empty, at most 4,096 bytes.
+        /// For people; may be empty, at most [`MAX_DESCRIPTION`] bytes.
         description: String,
         /// The one vault it is about; all if none.
         scope: Option<VaultId>,
@@ -96,7 +105,7 @@ pub enum Change {
     BackupDeleted(BackupId),
     /// A renter-wide setting, as encoded by its owner.
     Setting {
-        /// Which; at most 64 bytes.
+        /// Which; at most [`MAX_SETTING_NAME`] bytes.
         name: String,
         /// Its value.
         #[serde(with = "serde_bytes")]
@@ -109,12 +118,12 @@ pub enum Change {
 pub enum VaultEvent {
     /// The vault begins, under a name. Always event 0.
     Created {
-        /// One to 64 bytes, unique.
+        /// One to [`MAX_VAULT_NAME`] bytes, unique.
         name: String,
     },
     /// The vault gets another name.
     Renamed {
-        /// The new name.
+        /// The new name, under the same rules.
         name: String,
     },
     /// A file gets a new version.
@@ -145,6 +154,17 @@ pub enum VaultEvent {
     },
     /// The vault and all in it are given up. Always the last event.
     Removed,
+    /// A folder exists, with nothing in it that would make it exist by itself. Making it again changes
+    /// nothing.
+    FolderMade {
+        /// Where.
+        path: StoredPath,
+    },
+    /// A folder that was made does so no longer. What lies in it stays.
+    FolderRemoved {
+        /// Which.
+        path: StoredPath,
+    },
 }
 
 /// What is known of one version of a file.

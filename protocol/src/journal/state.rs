@@ -1,9 +1,10 @@
 //! The fold of the journal: what exists now, or at any earlier point.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{
-    BackupId, Change, Content, Entry, JournalPoint, StoredFile, VaultEvent, VaultId, chain,
+    BackupId, Change, Content, Entry, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
+    MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain,
 };
 use super::path::StoredPath;
 use super::slab_record::{HostIndex, SlabRecord};
@@ -49,6 +50,8 @@ pub struct VaultState {
     pub chain: Digest,
     /// Files by path, deleted ones too as long as they have versions.
     pub files: BTreeMap<StoredPath, FileState>,
+    /// Folders that exist by themselves, also with nothing in them.
+    pub folders: BTreeSet<StoredPath>,
 }
 
 /// A file with its history.
@@ -129,6 +132,18 @@ pub enum FoldError {
         /// What.
         what: String,
     },
+    /// A name or description that is empty or longer than its bound.
+    #[error("journal position {position}: {what} of {length} bytes, where 1 to {most} are allowed")]
+    Length {
+        /// Where.
+        position: u64,
+        /// What.
+        what: &'static str,
+        /// Its bytes.
+        length: usize,
+        /// Most bytes that it may have.
+        most: usize,
+    },
     /// A vault's events are numbered with a gap.
     #[error("journal position {position}: event {given} of vault {vault} where {expected} follows")]
     EventNumber {
@@ -152,6 +167,7 @@ impl JournalState {
         let position = self.point.position;
         let missing = |what: String| FoldError::Missing { position, what };
         let exists = |what: String| FoldError::Exists { position, what };
+        check_lengths(position, &entry.change)?;
         match &entry.change {
             Change::HostAdded { index, host } => {
                 if usize::from(index.0) != self.hosts.len() {
@@ -281,6 +297,12 @@ impl JournalState {
                 }
                 count(&mut self.slabs, &removed.file, false);
             }
+            VaultEvent::FolderMade { path } => {
+                vault.folders.insert(path.clone());
+            }
+            VaultEvent::FolderRemoved { path } => {
+                vault.folders.remove(path);
+            }
             VaultEvent::Removed => {
                 if let Some(vault) = self.vaults.remove(&id) {
                     for version in vault.files.values().flat_map(|file| &file.versions) {
@@ -309,6 +331,31 @@ impl JournalState {
             .iter()
             .find(|(key, backup)| backup.name == name || Some(**key) == id)
             .map(|(key, backup)| (*key, backup))
+    }
+}
+
+/// Bounds every text of a change, so that a replay holds no more than its writer was allowed.
+fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
+    let (what, text, least, most) = match change {
+        Change::Vault {
+            event: VaultEvent::Created { name } | VaultEvent::Renamed { name },
+            ..
+        } => ("a vault's name", name, 1, MAX_VAULT_NAME),
+        Change::BackupCreated { name, description, .. } => {
+            if description.len() > MAX_DESCRIPTION {
+                ("a backup's description", description, 0, MAX_DESCRIPTION)
+            } else {
+                ("a backup's name", name, 1, MAX_BACKUP_NAME)
+            }
+        }
+        Change::Setting { name, .. } => ("a setting's name", name, 1, MAX_SETTING_NAME),
+        _ => return Ok(()),
+    };
+    let length = text.len();
+    if (least..=most).contains(&length) {
+        Ok(())
+    } else {
+        Err(FoldError::Length { position, what, length, most })
     }
 }
 
@@ -397,6 +444,50 @@ mod tests {
         let listed: Vec<_> = home.listed().map(|(path, version)| (path, &version.file)).collect();
         assert_eq!(listed, [(&path("b"), &file(b"moved"))]);
         assert_eq!(home.files[&path("b")].versions.len(), 2);
+    }
+
+    #[test]
+    fn folders_are_kept_and_given_up_however_often_they_are_named() {
+        let mut state = JournalState::default();
+        let made = || VaultEvent::FolderMade { path: path("a/b") };
+        let gone = || VaultEvent::FolderRemoved { path: path("a/b") };
+        state.apply(&vault(0, VaultEvent::Created { name: "home".into() })).unwrap();
+        state.apply(&vault(1, made())).unwrap();
+        state.apply(&vault(2, made())).unwrap();
+        let folders = |state: &JournalState| state.vault_named("home").unwrap().1.folders.len();
+        assert_eq!(folders(&state), 1);
+        state.apply(&vault(3, gone())).unwrap();
+        state.apply(&vault(4, gone())).unwrap();
+        assert_eq!(folders(&state), 0);
+    }
+
+    #[test]
+    fn texts_over_their_bounds_are_refused_in_a_replay() {
+        let mut state = JournalState::default();
+        state.apply(&vault(0, VaultEvent::Created { name: "x".repeat(64) })).unwrap();
+        let backup = |name: usize, description: usize| Change::BackupCreated {
+            id: BackupId([name as u8; 16]),
+            name: "n".repeat(name),
+            description: "d".repeat(description),
+            scope: None,
+        };
+        let setting = |name: usize| Change::Setting { name: "s".repeat(name), value: vec![] };
+        state.apply(&entry(backup(96, 4_096))).unwrap();
+        state.apply(&entry(setting(64))).unwrap();
+        let before = state.clone();
+        let refused = [
+            vault(1, VaultEvent::Renamed { name: "x".repeat(65) }),
+            vault(1, VaultEvent::Renamed { name: String::new() }),
+            entry(backup(97, 0)),
+            entry(backup(0, 0)),
+            entry(backup(1, 4_097)),
+            entry(setting(65)),
+        ];
+        for refused in refused {
+            let error = state.apply(&refused).unwrap_err();
+            assert!(matches!(error, FoldError::Length { .. }), "{error}");
+            assert_eq!(state, before);
+        }
     }
 
     #[test]

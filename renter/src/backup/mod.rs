@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use error::BackupError;
 use samara_protocol::encoding;
+use samara_protocol::journal::entry::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{Backup, BackupId, Change, JournalState, VaultId, VaultState};
 use serde::{Deserialize, Serialize};
@@ -36,10 +37,6 @@ use crate::world::{StoreError, Write, random_bytes};
 const PREFIX: &[u8] = b"backup/";
 /// Rows read from the store at once.
 const PAGE: usize = 256;
-/// Longest name, bytes.
-const MAX_NAME: usize = 96;
-/// Longest description, bytes.
-const MAX_DESCRIPTION: usize = 4_096;
 
 /// How far a backup is, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +96,7 @@ impl Backups {
         progress: &dyn Progress,
     ) -> Result<BackupRow, BackupError> {
         let name = &request.name;
-        if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
+        if name.is_empty() || name.len() > MAX_BACKUP_NAME || name.contains(char::is_control) {
             return Err(BackupError::Name(name.len()));
         }
         if request.description.len() > MAX_DESCRIPTION {

@@ -8,7 +8,8 @@ use super::types::{RestoreReport, RestoreRequest};
 use super::{BackupError, Backups, scoped};
 use crate::progress::Progress;
 use crate::vault::{
-    Conflict, Destination, GetError, Source, VaultError, append_changes, select, vault_event,
+    Chosen, Conflict, Destination, GetError, Source, VaultError, append_changes, check_file_place,
+    check_folder_place, select, vault_event,
 };
 use crate::world::FileKind;
 
@@ -42,7 +43,7 @@ impl Backups {
             || existing.is_some_and(|entry| entry.kind == FileKind::Folder);
         let source = Source::Then(Box::new(state));
         let wanted = self.vaults.wanted(&source, |state| {
-            let mut all = Vec::new();
+            let mut all = Chosen::default();
             for name in &names {
                 let below;
                 let path: &Path = if request.vault.is_some() {
@@ -52,7 +53,7 @@ impl Backups {
                     &below
                 };
                 let destination = Destination { path, is_folder };
-                all.extend(chosen(state, name, &request.path, &destination)?);
+                all.append(chosen(state, name, &request.path, &destination)?);
             }
             Ok(all)
         })?;
@@ -70,9 +71,17 @@ impl Backups {
         report: &mut RestoreReport,
     ) -> Result<(), BackupError> {
         let nowhere = Destination { path: Path::new(""), is_folder: true };
-        let files = chosen(state, name, &request.path, &nowhere)?;
+        let Chosen { files, folders } = chosen(state, name, &request.path, &nowhere)?;
         let mut puts = Vec::new();
         for (path, _, file) in files {
+            let free = self.vaults.journal.read(|now| match now.vault_named(name) {
+                Some((_, vault)) => check_file_place(vault, name, &path).is_ok(),
+                None => true,
+            });
+            if !free {
+                report.relisting_kept.push(path.to_string());
+                continue;
+            }
             let current = |path: &StoredPath| {
                 self.vaults.journal.read(|now| {
                     let (_, vault) = now.vault_named(name)?;
@@ -96,14 +105,28 @@ impl Backups {
             }
         }
         report.relisted_files += puts.len() as u64;
-        if request.dry_run || puts.is_empty() {
+        if request.dry_run || (puts.is_empty() && folders.is_empty()) {
             return Ok(());
         }
         let vault = self.vaults.find_or_create(name).await?;
-        let put = |(path, file): (StoredPath, StoredFile)| {
-            vault_event(vault, VaultEvent::Put { path, file })
+        let puts = puts
+            .into_iter()
+            .map(|(path, file): (StoredPath, StoredFile)| VaultEvent::Put { path, file });
+        // Folders go where nothing is, so their targets are their paths.
+        let folders = folders.iter().filter_map(|folder| StoredPath::new(folder.to_str()?).ok());
+        let known = |path: &StoredPath| {
+            self.vaults.journal.read(|now| {
+                now.vaults.get(&vault).is_none_or(|now| {
+                    now.folders.contains(path) || check_folder_place(now, name, path).is_err()
+                })
+            })
         };
-        append_changes(&self.vaults, puts.into_iter().map(put).collect()).await?;
+        let folders = folders.filter(|path| !known(path));
+        let events = puts.chain(folders.map(|path| VaultEvent::FolderMade { path }));
+        let changes: Vec<_> = events.map(|event| vault_event(vault, event)).collect();
+        if !changes.is_empty() {
+            append_changes(&self.vaults, changes).await?;
+        }
         Ok(())
     }
 }
@@ -128,7 +151,7 @@ fn chosen(
     name: &str,
     path: &str,
     destination: &Destination<'_>,
-) -> Result<Vec<(StoredPath, std::path::PathBuf, StoredFile)>, GetError> {
+) -> Result<Chosen, GetError> {
     let vault = state.vault_named(name).ok_or_else(|| VaultError::NoVault(name.to_owned()))?.1;
     select(vault, name, path, None, destination)
 }

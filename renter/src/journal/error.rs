@@ -16,7 +16,7 @@ pub enum JournalError {
     )]
     NotStarted,
     /// Recovered without a quorum.
-    #[error("this node is read-only: its recovery did not reach a quorum of hosts")]
+    #[error("this node only reads: it was recovered for reading, or without a quorum of hosts")]
     ReadOnly,
     /// Another node writes for these words now. Nothing was changed.
     #[error(

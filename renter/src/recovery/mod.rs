@@ -185,7 +185,8 @@ impl Recovery {
         }
         let mut stored = Stored::load(store).await?;
         let journal = self.journal.status();
-        if journal.mode == Mode::Active && journal.fenced.is_none() && stored.step.is_final() {
+        let fenced = journal.fenced.is_some() || self.book.writer().fenced().is_some();
+        if journal.mode == Mode::Active && !fenced && stored.step.is_final() {
             return Err(RecoveryError::Active);
         }
         if stored.step.is_final() || stored.step == Step::Scanning {
@@ -238,10 +239,13 @@ impl Recovery {
             self.end(&mut stored, Step::Done, report, started).await
         } else {
             report.outcome = RecoveryPhase::ReadOnly;
-            report.next = Some(
+            let enough = claim.newest().is_some_and(|newest| claim.can_write(newest));
+            let next = if context.options.read_only && enough {
+                "files can be listed and read; a recovery that is not read-only takes over"
+            } else {
                 "files can be listed and read; start the recovery again when more hosts answer"
-                    .into(),
-            );
+            };
+            report.next = Some(next.into());
             self.end(&mut stored, Step::ReadOnly, report, started).await
         }
     }

@@ -8,6 +8,7 @@
 
 mod error;
 mod lineage;
+mod money;
 mod outlook;
 mod upkeep;
 
@@ -19,18 +20,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use error::{OpenError, RenterError};
-use samara_protocol::chain::{Action, Transaction, TransactionBody};
+pub use money::transfer;
 use samara_protocol::hash::TransactionId;
 use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::{Amount, Epoch, Millis};
+use samara_protocol::units::{Amount, Epoch, Height, Millis};
 
 use self::lineage::Lineage;
 use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
-use crate::contract::{Allowance, ContractBook, Contractor, Writer};
+use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer};
 use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
@@ -230,6 +231,20 @@ impl Renter {
         Ok(report)
     }
 
+    /// What would be done under an allowance, and what it would cost; nothing is set.
+    ///
+    /// # Errors
+    /// [`RenterError::Contractor`] for an allowance that cannot be set, or a chain that does not answer.
+    pub async fn preview_allowance(
+        &self,
+        allowance: Allowance,
+    ) -> Result<AllowanceReport, RenterError> {
+        allowance.check(&self.0.world.chain.genesis().parameters).map_err(ContractorError::from)?;
+        let plan = self.0.upkeep.contractor.plan_for(allowance).await?;
+        let planned = plan.steps.iter().map(ToString::to_string).collect();
+        Ok(AllowanceReport { planned, ..upkeep::seen(&plan) })
+    }
+
     /// The allowance that is set.
     #[must_use]
     pub fn allowance(&self) -> Option<Allowance> {
@@ -264,15 +279,18 @@ impl Renter {
         let (outlook, halted) = (self.0.upkeep.outlook(), self.0.upkeep.halted());
         let rows = self.0.book.live().into_iter().map(|contract| {
             let revision = contract.revision().revision;
+            let terms = contract.terms();
             ContractRow {
                 contract: contract.id().to_string(),
                 host: contract.host().to_string(),
                 operator: contract.operator().to_owned(),
                 bytes: revision.size,
                 revision: revision.number,
-                funds: contract.terms().funds,
+                funds: terms.funds,
                 spent: contract.voucher_total(),
-                duration: contract.terms().duration().0,
+                duration: terms.duration().0,
+                period: terms.period.0,
+                periods: terms.periods,
                 ends: contract.ends().0,
                 renewal: outlook.renewal(&contract, halted.as_deref()),
             }
@@ -562,28 +580,11 @@ impl Renter {
         &self,
         to: PublicKey,
         amount: Amount,
-    ) -> Result<TransactionId, RenterError> {
+    ) -> Result<(TransactionId, Height), RenterError> {
         // The contractor's transactions use the same account's numbers.
         let _turn = self.0.upkeep.contractor.turn().await;
-        let chain = &self.0.world.chain;
         let key = self.0.keys.account(self.0.upkeep.contractor.account());
-        let account = chain.account(&key.public()).await?;
-        let fee = chain.genesis().parameters.minimum_fee;
-        let needed = amount.saturating_add(fee);
-        if account.balance < needed {
-            return Err(RenterError::Money { balance: account.balance, needed });
-        }
-        let body = TransactionBody {
-            genesis: chain.genesis().hash(),
-            account: key.public(),
-            nonce: account.nonce,
-            fee,
-            valid_until: TransactionBody::ALWAYS,
-            action: Action::Transfer { to, amount },
-        };
-        let id = chain.submit(Transaction::signed(body, &[&key])).await?;
-        chain.included(&id).await?;
-        Ok(id)
+        transfer(self.0.world.chain.as_ref(), &key, to, amount).await
     }
 
     /// Waits until everything made so far is acknowledged.

@@ -72,6 +72,23 @@ impl HostRegistry for Registry<'_> {
     }
 }
 
+/// What a plan says of hosts and money.
+pub(super) fn seen(plan: &Plan) -> AllowanceReport {
+    let hosts = plan.hosts.iter().map(|verdict| AllowanceHost {
+        host: verdict.host.to_string(),
+        operator: verdict.operator.clone(),
+        score: verdict.score,
+        standing: verdict.standing.to_string(),
+    });
+    AllowanceReport {
+        hosts: hosts.collect(),
+        spend: plan.spend,
+        balance: plan.balance,
+        missing: plan.missing as u64,
+        ..AllowanceReport::default()
+    }
+}
+
 impl Upkeep {
     pub(super) fn lineage(&self) -> Lineage {
         *lock(&self.lineage)
@@ -151,22 +168,7 @@ impl Upkeep {
         let plan = plan(&sight);
         let mut outlook = Outlook::of(&sight, &plan);
         *lock(&self.outlook) = outlook.clone();
-        let mut report = AllowanceReport {
-            spend: plan.spend,
-            balance: plan.balance,
-            missing: plan.missing as u64,
-            ..AllowanceReport::default()
-        };
-        report.hosts = plan
-            .hosts
-            .iter()
-            .map(|verdict| AllowanceHost {
-                host: verdict.host.to_string(),
-                operator: verdict.operator.clone(),
-                score: verdict.score,
-                standing: verdict.standing.to_string(),
-            })
-            .collect();
+        let mut report = seen(&plan);
         if !plan.steps.is_empty() {
             let outcomes = self.apply(&turn, plan.clone(), &registry).await;
             match &outcomes {

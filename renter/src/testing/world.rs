@@ -404,7 +404,7 @@ fn no_file<T>(path: &Path) -> Result<T, FileError> {
 
 #[async_trait]
 impl Files for NoFiles {
-    async fn walk(&self, root: &Path) -> Result<Vec<FileEntry>, FileError> {
+    async fn walk(&self, root: &Path) -> Result<Vec<Result<FileEntry, FileError>>, FileError> {
         no_file(root)
     }
 

@@ -43,6 +43,26 @@ pub enum VaultError {
     /// A name or path that is taken.
     #[error("{0} exists already")]
     Exists(String),
+    /// A folder where a file was meant.
+    #[error("'{path}' in vault '{vault}' is a folder")]
+    Folder {
+        /// The vault.
+        vault: String,
+        /// The folder.
+        path: String,
+    },
+    /// A path that would be a file and a folder at the same time.
+    #[error("'{path}' cannot be in vault '{vault}': '{taken}' is a {kind} there")]
+    Clash {
+        /// The vault.
+        vault: String,
+        /// The path that was wanted.
+        path: String,
+        /// What stands in its way.
+        taken: String,
+        /// `file` or `folder`.
+        kind: &'static str,
+    },
     /// A text that is no path.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -58,6 +78,8 @@ error_codes!(VaultError {
     Self::NoBackup(_) => "no_backup",
     Self::Name(_) => "bad_name",
     Self::Exists(_) => "exists",
+    Self::Folder { .. } => "is_folder",
+    Self::Clash { .. } => "name_clash",
     Self::Path(_) => "bad_path",
     Self::Journal(error) => error.code(),
 });

@@ -13,12 +13,12 @@ use samara_protocol::journal::{Content, JournalState, StoredFile, StoredPath};
 use super::batch::update;
 use super::error::{GetError, VaultError};
 use super::names::{find, version};
-use super::plan::{Destination, Ranges, SlabTable, Wanted, Work, group, select};
+use super::plan::{Chosen, Destination, Ranges, SlabTable, Wanted, Work, group, select};
 use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
 use crate::transfer::{ExtentReader, SlabRange};
-use crate::world::{FileError, FileKind};
+use crate::world::{FileError, FileKind, Naming, WriteFile};
 
 /// Most bytes of one [`Vaults::read_range`].
 const MAX_RANGE: u64 = 16 << 20;
@@ -39,6 +39,21 @@ enum Place {
     Replaces(PathBuf),
     Beside(PathBuf),
     Kept,
+}
+
+/// All that one restore is about.
+#[derive(Default)]
+pub(crate) struct Restore {
+    pub(crate) files: Vec<Wanted>,
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+/// What became of a file whose bytes are here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Whole,
+    /// Something has its name since a moment ago, and was left alone.
+    NameTaken,
 }
 
 impl Vaults {
@@ -69,36 +84,37 @@ impl Vaults {
     pub(crate) fn wanted(
         &self,
         source: &Source,
-        choose: impl FnOnce(&JournalState) -> Result<Vec<(StoredPath, PathBuf, StoredFile)>, GetError>,
-    ) -> Result<Vec<Wanted>, GetError> {
+        choose: impl FnOnce(&JournalState) -> Result<Chosen, GetError>,
+    ) -> Result<Restore, GetError> {
         self.journal.read(|now| {
             let older = match source {
                 Source::Now => None,
                 Source::Then(state) => Some(&**state),
             };
             let chosen = choose(older.unwrap_or(now))?;
-            let table = SlabTable::of(chosen.iter().map(|(_, _, file)| file), now, older);
-            let wanted = chosen.into_iter().map(|(path, target, file)| {
+            let table = SlabTable::of(chosen.files.iter().map(|(_, _, file)| file), now, older);
+            let files = chosen.files.into_iter().map(|(path, target, file)| {
                 let ranges = table.ranges(&file);
                 Wanted { path, target, file, ranges }
             });
-            Ok(wanted.collect())
+            Ok(Restore { files: files.collect(), folders: chosen.folders })
         })
     }
 
     /// Fetches files and writes them. One that fails is reported, and the rest goes on.
     pub(crate) async fn fetch(
         &self,
-        wanted: Vec<Wanted>,
+        wanted: Restore,
         conflict: Conflict,
         dry_run: bool,
         progress: &dyn Progress,
     ) -> Result<GetReport, GetError> {
         let started = self.world.clock.now();
         let mut report = GetReport { dry_run, ..GetReport::default() };
-        let mut files = Vec::with_capacity(wanted.len());
+        self.make_folders(&wanted.folders, &mut report).await?;
+        let mut files = Vec::with_capacity(wanted.files.len());
         let mut taken = BTreeSet::new();
-        for mut file in wanted {
+        for mut file in wanted.files {
             match self.place(&file.target, conflict, &mut taken).await {
                 Ok(Place::Kept) => {
                     report.kept.push(file.path.to_string());
@@ -126,8 +142,13 @@ impl Vaults {
             report.restored_bytes = total;
             return Ok(report);
         }
+        self.clear_unfinished(&files).await;
         let meter = Meter::new(progress, Phase::Restoring, Unit::Bytes, Some(total), started);
-        let run = Run { vaults: self, files: &files, meter: Mutex::new(meter) };
+        let naming = match conflict {
+            Conflict::Replace => Naming::Replacing,
+            Conflict::Keep | Conflict::Rename => Naming::IfFree,
+        };
+        let run = Run { vaults: self, files: &files, naming, meter: Mutex::new(meter) };
         let work = group(&files, self.options.shared_read);
         let tasks = work.into_iter().map(|work| run.work(work));
         let mut done = futures::stream::iter(tasks).buffer_unordered(self.options.parallel_reads);
@@ -136,7 +157,12 @@ impl Vaults {
                 let file = &files[index];
                 let item = file.path.to_string();
                 match result {
-                    Ok(()) => {
+                    Ok(Written::NameTaken) if conflict == Conflict::Keep => report.kept.push(item),
+                    Ok(Written::NameTaken) => {
+                        let reason = "another file took its name while it was fetched; try again";
+                        report.failed.push(super::item(item, "name_taken", reason));
+                    }
+                    Ok(Written::Whole) => {
                         report.restored_files += 1;
                         report.restored_bytes =
                             report.restored_bytes.saturating_add(file.file.size);
@@ -154,8 +180,47 @@ impl Vaults {
             }
         }
         report.failed.sort_by(|a, b| a.path.cmp(&b.path));
+        report.kept.sort();
         report.elapsed = self.world.clock.now().saturating_sub(started);
         Ok(report)
+    }
+
+    /// Makes the folders that exist by themselves.
+    async fn make_folders(
+        &self,
+        folders: &[PathBuf],
+        report: &mut GetReport,
+    ) -> Result<(), GetError> {
+        for folder in folders {
+            let existing = self.world.files.stat(folder).await?;
+            if existing.is_some_and(|entry| entry.kind == FileKind::Folder) {
+                continue;
+            }
+            if !report.dry_run
+                && let Err(error) = self.world.files.create_folder(folder).await
+            {
+                report.failed.push(item(folder.display().to_string(), "file_failed", error));
+                continue;
+            }
+            report.restored_folders += 1;
+        }
+        Ok(())
+    }
+
+    /// Clears away what a killed process left where files are about to be written.
+    async fn clear_unfinished(&self, files: &[Wanted]) {
+        let folders: BTreeSet<&Path> =
+            files.iter().filter_map(|file| file.target.parent()).collect();
+        for folder in folders {
+            match self.world.files.remove_unfinished(folder).await {
+                Ok(0) => {}
+                Ok(removed) => {
+                    tracing::info!(removed, folder = %folder.display(), "leftovers removed")
+                }
+                // They are in nobody's way.
+                Err(error) => tracing::debug!(%error, "leftovers stay"),
+            }
+        }
     }
 
     /// Decides under which name a file is written.
@@ -341,11 +406,12 @@ fn beside(target: &Path, number: u32) -> PathBuf {
 struct Run<'a> {
     vaults: &'a Vaults,
     files: &'a [Wanted],
+    naming: Naming,
     meter: Mutex<Meter<'a>>,
 }
 
 impl Run<'_> {
-    async fn work(&self, work: Work) -> Vec<(usize, Result<(), GetError>)> {
+    async fn work(&self, work: Work) -> Vec<(usize, Result<Written, GetError>)> {
         match work {
             Work::Alone(index) => vec![(index, self.alone(&self.files[index]).await)],
             Work::Shared { range, files } => {
@@ -374,7 +440,7 @@ impl Run<'_> {
     }
 
     /// Writes a file whose bytes are here.
-    async fn whole(&self, file: &Wanted, bytes: Bytes) -> Result<(), GetError> {
+    async fn whole(&self, file: &Wanted, bytes: Bytes) -> Result<Written, GetError> {
         let mut writer = self.vaults.world.files.create(&file.target).await?;
         let hasher = update(self.vaults, blake3::Hasher::new(), bytes.clone()).await;
         let size = bytes.len() as u64;
@@ -382,13 +448,19 @@ impl Run<'_> {
         if size > 0 {
             writer.write(bytes).await?;
         }
-        writer.finish(file.file.modified, file.file.executable).await?;
+        let written = self.finish(file, writer).await?;
         self.count(size, &file.path);
-        Ok(())
+        Ok(written)
+    }
+
+    async fn finish(&self, file: &Wanted, writer: Box<dyn WriteFile>) -> Result<Written, GetError> {
+        let StoredFile { modified, executable, .. } = file.file;
+        let named = writer.finish(modified, executable, self.naming).await?;
+        Ok(if named { Written::Whole } else { Written::NameTaken })
     }
 
     /// Fetches and writes one file, piece by piece.
-    async fn alone(&self, file: &Wanted) -> Result<(), GetError> {
+    async fn alone(&self, file: &Wanted) -> Result<Written, GetError> {
         let ranges = match &file.ranges {
             Ranges::Inline => {
                 let bytes = inline_range(&file.file, 0, file.file.size);
@@ -417,8 +489,7 @@ impl Run<'_> {
             self.count(length, &file.path);
         }
         check(file, size, &hasher)?;
-        writer.finish(file.file.modified, file.file.executable).await?;
-        Ok(())
+        self.finish(file, writer).await
     }
 
     fn count(&self, bytes: u64, path: &StoredPath) {

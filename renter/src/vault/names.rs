@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use samara_protocol::journal::entry::MAX_VAULT_NAME;
 use samara_protocol::journal::{
     Change, FileState, JournalState, StoredPath, VaultEvent, VaultId, VaultState, Version,
 };
@@ -22,7 +23,7 @@ pub(crate) fn event(vault: VaultId, event: VaultEvent) -> Change {
 /// Checks a vault's name.
 pub(crate) fn check_name(name: &str) -> Result<(), VaultError> {
     let bad = |c: char| c.is_control() || c == '/' || c == ':';
-    if name.is_empty() || name.len() > 64 || name.contains(bad) {
+    if name.is_empty() || name.len() > MAX_VAULT_NAME || name.contains(bad) {
         return Err(VaultError::Name(name.chars().take(80).collect()));
     }
     Ok(())
@@ -112,12 +113,72 @@ pub(crate) fn list(
             _ => files.extend(file_row(path, file, options.versions).map(ListRow::File)),
         }
     }
+    for path in vault.folders.iter().filter(|path| path.is_below(folder)) {
+        any = true;
+        let rest = path.as_str()[folder.len()..].trim_start_matches('/');
+        let shown = match rest.split_once('/') {
+            _ if rest.is_empty() => continue,
+            Some((first, _)) if !options.recursive => first,
+            _ => rest,
+        };
+        let parent = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        folders.entry(format!("{parent}{shown}")).or_default();
+    }
     if !any {
         return Err(VaultError::NoFile { vault: name.to_owned(), path: folder.to_owned() });
     }
     let folders =
         folders.into_iter().map(|(path, (files, bytes))| ListRow::Folder { path, files, bytes });
     Ok(folders.chain(files).collect())
+}
+
+/// Whether a path may become a file: no part of the way to it is a file, and it is no folder.
+pub(crate) fn check_file_place(
+    vault: &VaultState,
+    name: &str,
+    path: &StoredPath,
+) -> Result<(), VaultError> {
+    check_way(vault, name, path)?;
+    let inside =
+        vault.folders.range(path..).next().is_some_and(|next| next.is_below(path.as_str()));
+    // No component is smaller than this one, so whatever is in the folder follows it.
+    let first = StoredPath::new(format!("{path}/\u{1}"));
+    let holds = |first: StoredPath| {
+        let rest = vault.files.range(first..);
+        rest.take_while(|(next, _)| next.is_below(path.as_str()))
+            .any(|(_, file)| file.current().is_some())
+    };
+    if inside || first.is_ok_and(holds) {
+        return Err(clash(name, path, path.as_str(), "folder"));
+    }
+    Ok(())
+}
+
+/// Whether a path may become a folder: neither it nor a part of the way to it is a file.
+pub(crate) fn check_folder_place(
+    vault: &VaultState,
+    name: &str,
+    path: &StoredPath,
+) -> Result<(), VaultError> {
+    if is_listed(vault, path) {
+        return Err(clash(name, path, path.as_str(), "file"));
+    }
+    check_way(vault, name, path)
+}
+
+fn check_way(vault: &VaultState, name: &str, path: &StoredPath) -> Result<(), VaultError> {
+    for (at, _) in path.as_str().match_indices('/') {
+        let parent = &path.as_str()[..at];
+        if StoredPath::new(parent).is_ok_and(|parent| is_listed(vault, &parent)) {
+            return Err(clash(name, path, parent, "file"));
+        }
+    }
+    Ok(())
+}
+
+fn clash(vault: &str, path: &StoredPath, taken: &str, kind: &'static str) -> VaultError {
+    let (vault, path, taken) = (vault.to_owned(), path.to_string(), taken.to_owned());
+    VaultError::Clash { vault, path, taken, kind }
 }
 
 /// The listed version of a file, or a given one.
@@ -258,19 +319,40 @@ impl Vaults {
         } else {
             StoredPath::new(to)?
         };
-        let (id, paths) = self.below(name, from)?;
-        if to.is_below(from) && to.as_str() != from && paths.len() > 1 {
-            return Err(VaultError::Exists(format!("'{to}' lies in '{from}', which")));
+        let below = self.below(name, from)?;
+        if to.as_str() == from {
+            return Err(VaultError::Exists(format!("'{to}'")));
         }
-        let mut moves = Vec::with_capacity(paths.len());
-        for path in paths {
-            let target = StoredPath::new(format!("{to}{}", &path.as_str()[from.len()..]))?;
-            if self.journal.read(|s| s.vaults.get(&id).is_some_and(|v| is_listed(v, &target))) {
-                return Err(VaultError::Exists(format!("file '{target}'")));
-            }
-            moves.push(event(id, VaultEvent::Moved { from: path, to: target }));
+        if to.is_below(from) {
+            return Err(clash(
+                name,
+                &to,
+                from,
+                if below.is_file(from) { "file" } else { "folder" },
+            ));
         }
-        self.append_all(moves).await
+        let target =
+            |path: &StoredPath| StoredPath::new(format!("{to}{}", &path.as_str()[from.len()..]));
+        let mut moves = Vec::with_capacity(below.files.len());
+        for path in &below.files {
+            let target = target(path)?;
+            self.journal.read(|state| {
+                let Some(vault) = state.vaults.get(&below.vault) else { return Ok(()) };
+                if is_listed(vault, &target) {
+                    return Err(VaultError::Exists(format!("file '{target}'")));
+                }
+                check_file_place(vault, name, &target)
+            })?;
+            let moved = VaultEvent::Moved { from: path.clone(), to: target };
+            moves.push(event(below.vault, moved));
+        }
+        for path in &below.folders {
+            let made = VaultEvent::FolderMade { path: target(path)? };
+            let gone = VaultEvent::FolderRemoved { path: path.clone() };
+            moves.extend([event(below.vault, made), event(below.vault, gone)]);
+        }
+        self.append_all(moves).await?;
+        Ok(below.files.len() as u64)
     }
 
     /// Takes a file off the list, or a folder with all in it; its versions stay. Returns how many.
@@ -281,16 +363,17 @@ impl Vaults {
         recursive: bool,
     ) -> Result<u64, VaultError> {
         let path = folder(path);
-        let (id, paths) = self.below(name, path)?;
-        let is_file = paths.len() == 1 && paths[0].as_str() == path;
-        if !is_file && !recursive {
-            return Err(VaultError::NoFile {
-                vault: name.to_owned(),
-                path: format!("{path} (a folder: remove it with all in it)"),
-            });
+        let below = self.below(name, path)?;
+        if !below.is_file(path) && !recursive {
+            let (vault, path) = (name.to_owned(), path.to_owned());
+            return Err(VaultError::Folder { vault, path });
         }
-        let events = paths.into_iter().map(|path| event(id, VaultEvent::Deleted { path }));
-        self.append_all(events.collect()).await
+        let count = below.files.len() as u64;
+        let files = below.files.into_iter().map(|path| VaultEvent::Deleted { path });
+        let folders = below.folders.into_iter().map(|path| VaultEvent::FolderRemoved { path });
+        let events = files.chain(folders).map(|change| event(below.vault, change));
+        self.append_all(events.collect()).await?;
+        Ok(count)
     }
 
     /// Gives one version of a file up for good.
@@ -310,26 +393,42 @@ impl Vaults {
         Ok(())
     }
 
-    /// Listed files at or below a path.
-    fn below(&self, name: &str, path: &str) -> Result<(VaultId, Vec<StoredPath>), VaultError> {
+    /// What is listed at or below a path.
+    fn below(&self, name: &str, path: &str) -> Result<Below, VaultError> {
         self.journal.read(|state| {
             let (id, vault) = find(state, name)?;
             let listed = vault.listed().map(|(listed, _)| listed);
-            let paths: Vec<StoredPath> = listed.filter(|p| p.is_below(path)).cloned().collect();
-            if paths.is_empty() {
+            let files: Vec<StoredPath> = listed.filter(|p| p.is_below(path)).cloned().collect();
+            let folders = vault.folders.iter().filter(|p| p.is_below(path));
+            let folders: Vec<StoredPath> = folders.cloned().collect();
+            if files.is_empty() && folders.is_empty() {
                 let path = path.to_owned();
                 return Err(VaultError::NoFile { vault: name.to_owned(), path });
             }
-            Ok((id, paths))
+            Ok(Below { vault: id, files, folders })
         })
     }
 
-    async fn append_all(&self, changes: Vec<Change>) -> Result<u64, VaultError> {
-        let count = changes.len() as u64;
+    async fn append_all(&self, changes: Vec<Change>) -> Result<(), VaultError> {
         for part in changes.chunks(EVENTS) {
             self.journal.append(part.to_vec()).await?;
         }
-        Ok(count)
+        Ok(())
+    }
+}
+
+/// What is listed at or below a path.
+struct Below {
+    vault: VaultId,
+    files: Vec<StoredPath>,
+    /// Folders that exist by themselves.
+    folders: Vec<StoredPath>,
+}
+
+impl Below {
+    /// Whether the path itself is a file, and so all there is.
+    fn is_file(&self, path: &str) -> bool {
+        self.files.iter().any(|file| file.as_str() == path)
     }
 }
 

@@ -95,38 +95,60 @@ pub(crate) fn extents(file: &StoredFile) -> &[Extent] {
     }
 }
 
-/// Files of a vault at or below a path, with where they go below `destination`.
+/// What was chosen to be restored.
+#[derive(Default)]
+pub(crate) struct Chosen {
+    /// Files, with where they go.
+    pub(crate) files: Vec<(StoredPath, PathBuf, StoredFile)>,
+    /// Where folders go that exist by themselves.
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+impl Chosen {
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.files.append(&mut other.files);
+        self.folders.append(&mut other.folders);
+    }
+}
+
+/// Files and folders of a vault at or below a path, with where they go below `destination`.
 pub(crate) fn select(
     vault: &VaultState,
     name: &str,
     path: &str,
     number: Option<u64>,
     destination: &Destination<'_>,
-) -> Result<Vec<(StoredPath, PathBuf, StoredFile)>, GetError> {
+) -> Result<Chosen, GetError> {
     let path = folder(path);
     let single = StoredPath::new(path).ok().filter(|path| vault.files.contains_key(path));
     if let Some(single) = single {
         match version(vault, name, &single, number) {
             Ok(found) => {
                 let target = destination.of_file(&single);
-                return Ok(vec![(single, target, found.file.clone())]);
+                let files = vec![(single, target, found.file.clone())];
+                return Ok(Chosen { files, folders: Vec::new() });
             }
             // A deleted file whose name is a folder now.
             Err(VaultError::NoFile { .. }) if number.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let mut found = Vec::new();
-    for (stored, version) in vault.listed().filter(|(stored, _)| stored.is_below(path)) {
+    let target = |stored: &StoredPath| {
         let rest = stored.as_str()[path.len()..].trim_start_matches('/');
-        let target = rest.split('/').fold(destination.path.to_owned(), |all, part| all.join(part));
-        found.push((stored.clone(), target, version.file.clone()));
-    }
-    if found.is_empty() && !path.is_empty() {
+        let parts = rest.split('/').filter(|part| !part.is_empty());
+        parts.fold(destination.path.to_owned(), |all, part| all.join(part))
+    };
+    let files = vault.listed().filter(|(stored, _)| stored.is_below(path));
+    let files: Vec<_> = files
+        .map(|(stored, version)| (stored.clone(), target(stored), version.file.clone()))
+        .collect();
+    let folders = vault.folders.iter().filter(|stored| stored.is_below(path));
+    let folders: Vec<PathBuf> = folders.map(target).collect();
+    if files.is_empty() && folders.is_empty() && !path.is_empty() {
         let (vault, path) = (name.to_owned(), path.to_owned());
         return Err(VaultError::NoFile { vault, path }.into());
     }
-    Ok(found)
+    Ok(Chosen { files, folders })
 }
 
 /// Where files go.

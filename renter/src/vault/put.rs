@@ -1,12 +1,14 @@
 //! Puts: a file, a folder, a stream.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use samara_protocol::journal::{StoredFile, StoredPath, VaultId};
+use samara_protocol::journal::{JournalPoint, StoredFile, StoredPath, VaultEvent, VaultId};
 
-use super::batch::{Batch, Candidate, Taken, hash_file};
+use super::batch::{Batch, Candidate, Taken, append, hash_file};
 use super::error::{PutError, VaultError};
+use super::names::{check_file_place, check_folder_place, check_name, event, find};
 use super::types::{FileRow, PutReport, PutRequest, PutStreamRequest};
 use super::{Vaults, folder, item};
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
@@ -33,7 +35,12 @@ impl Vaults {
         let started = self.world.clock.now();
         self.settle_pending().await?;
         let mut report = PutReport { vault: request.vault.clone(), ..PutReport::default() };
-        let candidates = self.walk(request, &mut report, progress).await?;
+        check_name(&request.vault)?;
+        check_target(&request.target)?;
+        if !request.create_vault {
+            self.journal.read(|state| find(state, &request.vault).map(drop))?;
+        }
+        let Walked { candidates, folders } = self.walk(request, &mut report, progress).await?;
         let vault = self.find_or_create(&request.vault).await?;
         let total = candidates.iter().map(|candidate| candidate.entry.size).sum();
         let mut meter = Meter::new(progress, Phase::Storing, Unit::Bytes, Some(total), started);
@@ -53,6 +60,7 @@ impl Vaults {
             full = next;
         }
         last = full.commit(self, vault).await?.or(last);
+        last = self.put_folders(vault, folders, &mut report).await?.or(last);
         report.position = match last {
             Some(point) => point.position,
             None => self.journal.read(|state| state.point.position),
@@ -72,6 +80,10 @@ impl Vaults {
         self.journal.check_writable()?;
         let path = StoredPath::new(request.path.as_str()).map_err(VaultError::Path)?;
         let vault = self.find_or_create(&request.vault).await?;
+        self.journal.read(|state| match state.vaults.get(&vault) {
+            Some(vault) => check_file_place(vault, &request.vault, &path),
+            None => Ok(()),
+        })?;
         let mut meter = Meter::new(progress, Phase::Storing, Unit::Bytes, None, now);
         let mut batch = Batch::default();
         let modified = request.modified.unwrap_or(now);
@@ -92,20 +104,51 @@ impl Vaults {
         Ok(())
     }
 
+    /// Lists empty folders in the vault, as far as they are not there.
+    async fn put_folders(
+        &self,
+        vault: VaultId,
+        folders: Vec<StoredPath>,
+        report: &mut PutReport,
+    ) -> Result<Option<JournalPoint>, PutError> {
+        let mut changes = Vec::new();
+        for path in folders {
+            let placed = self.journal.read(|state| {
+                let Some(now) = state.vaults.get(&vault) else { return Ok(false) };
+                let is_there = now.folders.contains(&path)
+                    || now.listed().any(|(listed, _)| listed.is_below(path.as_str()));
+                check_folder_place(now, &report.vault, &path).map(|()| !is_there)
+            });
+            match placed {
+                Ok(true) => changes.push(event(vault, VaultEvent::FolderMade { path })),
+                Ok(false) => {}
+                Err(error) => report.failed.push(item(path.as_str(), error.code(), &error)),
+            }
+        }
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        report.stored_folders += changes.len() as u64;
+        Ok(Some(append(self, changes).await?))
+    }
+
     /// Lists the files that the request is about.
     async fn walk(
         &self,
         request: &PutRequest,
         report: &mut PutReport,
         progress: &dyn Progress,
-    ) -> Result<Vec<Candidate>, PutError> {
+    ) -> Result<Walked, PutError> {
         let exclude = globs(&request.exclude)?;
         let source = &request.source;
         let root = self.world.files.stat(source).await?;
         let root = root.ok_or_else(|| PutError::NoSource(source.clone()))?;
-        let mut found = Vec::new();
+        let mut found = Walked::default();
         // Files that somebody wants stored and that cannot be: not left out on purpose.
         let mut bad = Vec::new();
+        let mut folders = Vec::new();
+        // Whatever lies in a folder, it is not an empty one.
+        let mut filled = BTreeSet::new();
         let mut skip = |path: &Path, code: &str, reason: &str| {
             let shown = path.display().to_string();
             progress.report(ProgressEvent::Skipped {
@@ -120,16 +163,37 @@ impl Vaults {
             return Ok(found);
         }
         let entries = match root.kind {
-            FileKind::File => vec![root],
+            FileKind::File => vec![Ok(root)],
             _ => self.world.files.walk(source).await?,
         };
         for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    if !excluded(&exclude, error.path.strip_prefix(source).unwrap_or(&error.path)) {
+                        filled.insert(error.path.clone());
+                        bad.push((
+                            error.path.display().to_string(),
+                            "file_failed",
+                            error.to_string(),
+                        ));
+                    }
+                    continue;
+                }
+            };
             let relative = entry.path.strip_prefix(source).unwrap_or(&entry.path);
             if excluded(&exclude, relative) {
                 continue;
             }
+            filled.extend(entry.path.parent().map(Path::to_owned));
             match entry.kind {
-                FileKind::Folder => continue,
+                FileKind::Folder if relative.as_os_str().is_empty() => continue,
+                FileKind::Folder => {
+                    if let Ok(path) = stored_path(&request.target, source, relative) {
+                        folders.push((entry.path, path));
+                    }
+                    continue;
+                }
                 FileKind::Other => {
                     skip(&entry.path, "not_a_file", "it is a link or a device");
                     continue;
@@ -138,12 +202,21 @@ impl Vaults {
             }
             match stored_path(&request.target, source, relative) {
                 Ok(path) => {
-                    found.push(Candidate { source: entry.path.clone(), path, entry });
+                    found.candidates.push(Candidate { source: entry.path.clone(), path, entry });
                 }
-                Err(reason) => bad.push(item(entry.path.display().to_string(), "bad_name", reason)),
+                Err(reason) => bad.push((entry.path.display().to_string(), "bad_name", reason)),
             }
         }
-        report.failed.extend(bad);
+        for (path, code, reason) in bad {
+            progress.report(ProgressEvent::Failed {
+                phase: Phase::Walking,
+                item: path.clone(),
+                reason: reason.clone(),
+            });
+            report.failed.push(item(path, code, reason));
+        }
+        let empty = folders.into_iter().filter(|(path, _)| !filled.contains(path));
+        found.folders = empty.map(|(_, path)| path).collect();
         Ok(found)
     }
 
@@ -186,6 +259,14 @@ impl Vaults {
     }
 }
 
+/// What a walk found.
+#[derive(Default)]
+struct Walked {
+    candidates: Vec<Candidate>,
+    /// Folders with nothing in them.
+    folders: Vec<StoredPath>,
+}
+
 /// One put under way.
 struct Run<'a> {
     vaults: &'a Vaults,
@@ -221,6 +302,14 @@ impl Run<'_> {
         let now = || self.vaults.world.clock.now();
         let name = candidate.path.as_str();
         let size = candidate.entry.size;
+        let placed = self.vaults.journal.read(|state| match state.vaults.get(&self.vault) {
+            Some(vault) => check_file_place(vault, &self.report.vault, &candidate.path),
+            None => Ok(()),
+        });
+        if let Err(error) = placed {
+            self.fail(candidate, error.code(), &error);
+            return Ok(());
+        }
         match self.vaults.judge(self.vault, candidate, checksum).await {
             Ok(Judged::Unchanged) => {
                 self.report.unchanged_files += 1;
@@ -261,6 +350,16 @@ impl Run<'_> {
         });
         self.report.failed.push(item(shown, code, reason));
     }
+}
+
+/// A target that no file could be put at is refused before any file is looked at.
+fn check_target(target: &str) -> Result<(), VaultError> {
+    let target = target.strip_prefix('/').unwrap_or(target);
+    let target = target.strip_suffix('/').unwrap_or(target);
+    if !target.is_empty() {
+        StoredPath::new(target)?;
+    }
+    Ok(())
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, PutError> {

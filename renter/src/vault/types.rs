@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct PutRequest {
     /// A file or folder of this machine.
     pub source: PathBuf,
-    /// Name of the vault; it is made if it does not exist.
+    /// Name of the vault.
     pub vault: String,
+    /// Whether the vault is made if it does not exist.
+    #[serde(default = "yes")]
+    pub create_vault: bool,
     /// Where in the vault: for a folder the folder that takes its contents (empty for the vault
     /// itself), for a file its path (its own name if empty or ending in `/`).
     pub target: String,
@@ -20,6 +23,10 @@ pub struct PutRequest {
     /// Compare hashes of files whose size and time look unchanged.
     #[serde(default)]
     pub checksum: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A stream of bytes to put as one file.
@@ -49,6 +56,9 @@ pub struct PutReport {
     pub unchanged_files: u64,
     /// Their bytes.
     pub unchanged_bytes: u64,
+    /// Empty folders that are new in the vault.
+    #[serde(default)]
+    pub stored_folders: u64,
     /// What was left out on purpose: links, devices, names that are not UTF-8.
     pub skipped: Vec<ItemReport>,
     /// What could not be stored; try again.
@@ -113,9 +123,12 @@ pub struct GetReport {
     pub restored_files: u64,
     /// Their bytes.
     pub restored_bytes: u64,
-    /// Of them, files that replaced others.
+    /// Folders that were made although nothing is in them.
+    #[serde(default)]
+    pub restored_folders: u64,
+    /// Of the files, those that replaced others.
     pub replaced_files: u64,
-    /// Of them, files that were written under another name: the names.
+    /// Of the files, those that were written under another name: the names.
     pub renamed: Vec<String>,
     /// Files left alone because one existed.
     pub kept: Vec<String>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use samara_renter::world::{FileEntry, FileError, FileKind, Files, ReadFile, WriteFile};
+use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
 
 /// Files and folders in memory. A cheap clone.
 #[derive(Clone, Debug, Default)]
@@ -87,14 +87,15 @@ impl Tree {
 
 #[async_trait]
 impl Files for SimFiles {
-    async fn walk(&self, root: &Path) -> Result<Vec<FileEntry>, FileError> {
+    async fn walk(&self, root: &Path) -> Result<Vec<Result<FileEntry, FileError>>, FileError> {
         let tree = self.lock();
         let mut paths: Vec<&PathBuf> = tree.files.keys().chain(&tree.folders).collect();
         paths.sort_unstable();
         let below = paths.into_iter().filter(|path| path.starts_with(root));
-        let entries: Vec<FileEntry> = below
+        let entries: Vec<Result<FileEntry, FileError>> = below
             .filter(|path| *path != root || tree.files.contains_key(*path))
             .filter_map(|path| tree.entry(path))
+            .map(Ok)
             .collect();
         if entries.is_empty() && tree.entry(root).is_none() {
             return Err(error("list", root, "it does not exist"));
@@ -157,10 +158,19 @@ impl WriteFile for SimWriter {
         Ok(())
     }
 
-    async fn finish(self: Box<Self>, modified: u64, executable: bool) -> Result<(), FileError> {
+    async fn finish(
+        self: Box<Self>,
+        modified: u64,
+        executable: bool,
+        naming: Naming,
+    ) -> Result<bool, FileError> {
         tokio::task::yield_now().await;
         let Self { files, path, bytes } = *self;
-        files.lock().files.insert(path, File { bytes: bytes.into(), modified, executable });
-        Ok(())
+        let mut tree = files.lock();
+        if naming == Naming::IfFree && tree.entry(&path).is_some() {
+            return Ok(false);
+        }
+        tree.files.insert(path, File { bytes: bytes.into(), modified, executable });
+        Ok(true)
     }
 }

@@ -159,8 +159,14 @@ impl Run {
             effects.push(Effect::Put { vault: vault.clone(), path, content });
         }
         let target = String::new();
-        let request =
-            PutRequest { source: source.clone(), vault, target, exclude: vec![], checksum: false };
+        let request = PutRequest {
+            source: source.clone(),
+            vault,
+            create_vault: true,
+            target,
+            exclude: vec![],
+            checksum: false,
+        };
         let what = format!("put {} files", effects.len());
         let put = renter.put(request, &Silent);
         let (verdict, report) = self.act(&what, Box::pin(put), |error| error.code()).await;

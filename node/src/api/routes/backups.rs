@@ -5,13 +5,12 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 use samara_renter::backup::{BackupDetail, BackupRequest, BackupRow, RestoreRequest};
-use serde_json::{Value, json};
 
-use super::failed;
+use super::{Done, failed};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
 use crate::api::server::Api;
-use crate::api::stream;
+use crate::api::stream::{self, WithoutClient};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -29,7 +28,7 @@ async fn create(
     Json(request): Json<BackupRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(move |progress| async move {
+    Ok(stream::respond(WithoutClient::GoesOn, move |progress| async move {
         renter.create_backup(request, progress.as_ref()).await.map_err(failed)
     }))
 }
@@ -41,9 +40,9 @@ async fn show(
     api.renter()?.backup(&name).await.map(Json).map_err(failed)
 }
 
-async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {
     api.renter()?.delete_backup(&name).await.map_err(failed)?;
-    Ok(Json(json!({})))
+    Ok(Json(Done {}))
 }
 
 async fn restore(
@@ -51,7 +50,7 @@ async fn restore(
     Json(request): Json<RestoreRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(move |progress| async move {
+    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
         renter.restore_backup(request, progress.as_ref()).await.map_err(failed)
     }))
 }

@@ -5,6 +5,7 @@ mod node;
 mod objects;
 mod recovery;
 mod renter;
+mod validators;
 mod vaults;
 mod wallet;
 
@@ -13,12 +14,14 @@ pub(super) use backups::routes as backups;
 pub(super) use objects::routes as objects;
 pub(super) use recovery::routes as recovery;
 pub(super) use renter::routes as renter;
+pub(super) use validators::routes as validators;
 pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use renter::{AllowanceAnswer, AllowanceRequest};
-pub use vaults::{MoveRequest, NameRequest, RemoveRequest};
+pub use validators::{SignedChange, ValidatorRow, ValidatorsAnswer};
+pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
 
 use samara_renter::error::Coded;

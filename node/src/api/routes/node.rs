@@ -9,10 +9,11 @@ use samara_renter::world::ChainView as _;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
+use crate::api::Done;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
 use crate::api::server::Api;
-use crate::daemon::{HostRole, HostStatus};
+use crate::host::{HostRole, HostStatus};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -28,6 +29,8 @@ pub(in crate::api) fn routes() -> Router<Api> {
 pub struct NodeStatus {
     /// The program's version.
     pub version: String,
+    /// How long it runs, milliseconds.
+    pub uptime: u64,
     /// What the node is for.
     pub roles: Vec<String>,
     /// Its identity key, hex.
@@ -76,29 +79,34 @@ pub struct AnnouncedHost {
 async fn status(State(api): State<Api>) -> Result<Json<NodeStatus>, ApiError> {
     let node = api.node();
     let mut roles = Vec::new();
-    for (name, has) in
-        [("chain", node.chain), ("host", node.host.is_some()), ("renter", node.renter.is_some())]
-    {
+    for (name, has) in [
+        ("chain", node.chain),
+        ("validator", node.validator.is_some()),
+        ("host", node.host.is_some()),
+        ("renter", node.renter.is_some()),
+    ] {
         if has {
             roles.push(name.to_owned());
         }
     }
     let host = node.host.as_ref().map(HostRole::status);
+    let chain = chain_status(&api);
     Ok(Json(NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime: u64::try_from(api.uptime().as_millis()).unwrap_or(u64::MAX),
         roles,
         key: node.transport.local_peer().to_string(),
         addresses: node.transport.listen_addresses().iter().map(ToString::to_string).collect(),
         peers: node.transport.peers().len(),
-        chain: chain_status(&api),
+        chain,
         host,
         renter: node.renter.as_ref().map(samara_renter::Renter::status),
     }))
 }
 
-async fn shutdown(State(api): State<Api>) -> Json<serde_json::Value> {
+async fn shutdown(State(api): State<Api>) -> Json<Done> {
     api.node().stop.cancel();
-    Json(serde_json::json!({}))
+    Json(Done {})
 }
 
 async fn chain(State(api): State<Api>) -> Json<ChainStatus> {

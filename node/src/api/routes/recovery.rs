@@ -5,13 +5,12 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 use samara_renter::recovery::{RecoveryOptions, RecoveryStatus};
-use serde_json::{Value, json};
 
-use super::failed;
+use super::{Done, failed};
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
 use crate::api::server::Api;
-use crate::api::stream;
+use crate::api::stream::{self, WithoutClient};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -28,12 +27,12 @@ async fn start(
     Json(options): Json<RecoveryOptions>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(move |progress| async move {
+    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
         renter.recover(options, progress.as_ref()).await.map_err(failed)
     }))
 }
 
-async fn stop(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+async fn stop(State(api): State<Api>) -> Result<Json<Done>, ApiError> {
     api.renter()?.stop_recovery();
-    Ok(Json(json!({})))
+    Ok(Json(Done {}))
 }

@@ -14,7 +14,7 @@ use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
 use crate::api::server::Api;
-use crate::api::stream;
+use crate::api::stream::{self, WithoutClient};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -48,8 +48,10 @@ pub struct AllowanceRequest {
 pub struct AllowanceAnswer {
     /// What is set, or would be.
     pub allowance: Allowance,
-    /// What was done about contracts; nothing when nothing was to be done.
-    pub report: Option<AllowanceReport>,
+    /// What was done about contracts, or would be.
+    pub report: AllowanceReport,
+    /// Whether nothing was set because that was asked.
+    pub dry_run: bool,
 }
 
 impl AllowanceRequest {
@@ -105,11 +107,12 @@ async fn set_allowance(
         None => renter.suggest_allowance(request.funds.unwrap_or(FUNDS)).await.map_err(failed)?,
     };
     let allowance = request.over(before);
-    Ok(stream::respond(move |_progress| async move {
-        let report = match request.dry_run {
-            true => None,
-            false => Some(renter.set_allowance(allowance).await.map_err(failed)?),
+    Ok(stream::respond(WithoutClient::GoesOn, move |_progress| async move {
+        let dry_run = request.dry_run;
+        let report = match dry_run {
+            true => renter.preview_allowance(allowance).await,
+            false => renter.set_allowance(allowance).await,
         };
-        Ok(AllowanceAnswer { allowance, report })
+        Ok(AllowanceAnswer { allowance, report: report.map_err(failed)?, dry_run })
     }))
 }

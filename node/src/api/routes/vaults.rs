@@ -6,13 +6,12 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRow};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::server::Api;
-use crate::api::stream;
+use crate::api::stream::{self, WithoutClient};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -56,6 +55,17 @@ pub struct RemoveRequest {
     pub version: Option<u64>,
 }
 
+/// A change that says no more than that it was made.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Done {}
+
+/// How many files a change was about.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Changed {
+    /// Files moved or removed.
+    pub files: u64,
+}
+
 async fn list(State(api): State<Api>) -> Result<Json<Vec<VaultRow>>, ApiError> {
     Ok(Json(api.renter()?.vaults()))
 }
@@ -71,17 +81,17 @@ async fn rename(
     State(api): State<Api>,
     Path(vault): Path<String>,
     Json(request): Json<NameRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Done>, ApiError> {
     api.renter()?.rename_vault(&vault, &request.name).await.map_err(failed)?;
-    Ok(Json(json!({})))
+    Ok(Json(Done {}))
 }
 
 async fn remove_vault(
     State(api): State<Api>,
     Path(vault): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Done>, ApiError> {
     api.renter()?.remove_vault(&vault).await.map_err(failed)?;
-    Ok(Json(json!({})))
+    Ok(Json(Done {}))
 }
 
 async fn files(
@@ -96,17 +106,17 @@ async fn move_file(
     State(api): State<Api>,
     Path(vault): Path<String>,
     Json(request): Json<MoveRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Changed>, ApiError> {
     let files =
         api.renter()?.move_file(&vault, &request.from, &request.to).await.map_err(failed)?;
-    Ok(Json(json!({ "files": files })))
+    Ok(Json(Changed { files }))
 }
 
 async fn remove(
     State(api): State<Api>,
     Path(vault): Path<String>,
     Json(request): Json<RemoveRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Changed>, ApiError> {
     let renter = api.renter()?;
     let files = match request.version {
         Some(version) => {
@@ -115,7 +125,7 @@ async fn remove(
         }
         None => renter.remove(&vault, &request.path, request.recursive).await.map_err(failed)?,
     };
-    Ok(Json(json!({ "files": files })))
+    Ok(Json(Changed { files }))
 }
 
 async fn put(
@@ -123,7 +133,7 @@ async fn put(
     Json(request): Json<PutRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(move |progress| async move {
+    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
         renter.put(request, progress.as_ref()).await.map_err(failed)
     }))
 }
@@ -133,7 +143,7 @@ async fn fetch(
     Json(request): Json<GetRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(move |progress| async move {
+    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
         renter.get(request, progress.as_ref()).await.map_err(failed)
     }))
 }

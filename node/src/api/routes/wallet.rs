@@ -3,9 +3,10 @@
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
-use samara_protocol::chain::{Action, Transaction, TransactionBody};
-use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_protocol::units::Amount;
+use samara_protocol::hash::TransactionId;
+use samara_protocol::signature::PublicKey;
+use samara_protocol::units::{Amount, Height};
+use samara_renter::transfer_money;
 use samara_renter::world::ChainView as _;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ pub struct Wallet {
     /// Its key, hex: the address that others send to.
     pub account: String,
     /// What can be spent.
-    pub balance: String,
+    pub balance: Amount,
     /// Transactions sent.
     pub nonce: u64,
 }
@@ -39,7 +40,7 @@ pub struct SendRequest {
     /// The receiving account, hex.
     pub to: String,
     /// Coins, as in `2.5`.
-    pub amount: String,
+    pub amount: Amount,
 }
 
 /// Money to get from the faucet.
@@ -47,7 +48,7 @@ pub struct SendRequest {
 #[serde(deny_unknown_fields)]
 pub struct FaucetRequest {
     /// Coins, as in `2.5`.
-    pub amount: String,
+    pub amount: Amount,
 }
 
 /// A transaction in a block.
@@ -57,6 +58,12 @@ pub struct Included {
     pub transaction: String,
     /// The block's height.
     pub height: u64,
+}
+
+impl From<(TransactionId, Height)> for Json<Included> {
+    fn from((id, height): (TransactionId, Height)) -> Self {
+        Self(Included { transaction: id.to_string(), height: height.0 })
+    }
 }
 
 /// The account that this node's wallet is about.
@@ -73,11 +80,7 @@ async fn account(api: &Api) -> Result<PublicKey, ApiError> {
 async fn show(State(api): State<Api>) -> Result<Json<Wallet>, ApiError> {
     let key = account(&api).await?;
     let account = api.node().light.account(&key).await.map_err(failed)?;
-    Ok(Json(Wallet {
-        account: key.to_string(),
-        balance: account.balance.to_string(),
-        nonce: account.nonce,
-    }))
+    Ok(Json(Wallet { account: key.to_string(), balance: account.balance, nonce: account.nonce }))
 }
 
 async fn send(
@@ -88,16 +91,13 @@ async fn send(
         .to
         .parse()
         .map_err(|_| ApiError::new("invalid", format!("'{}' is no account", request.to)))?;
-    let amount = coins(&request.amount)?;
+    let amount = request.amount;
     let _turn = api.node().wallet.lock().await;
-    match &api.node().renter {
-        Some(renter) => {
-            let id = renter.transfer(to, amount).await.map_err(failed)?;
-            let height = api.node().light.included(&id).await.map_err(failed)?;
-            Ok(Json(Included { transaction: id.to_string(), height: height.0 }))
-        }
-        None => transfer(&api, &api.node().account, to, amount).await.map(Json),
-    }
+    let sent = match &api.node().renter {
+        Some(renter) => renter.transfer(to, amount).await,
+        None => transfer_money(&api.node().light, &api.node().account, to, amount).await,
+    };
+    sent.map(Json::from).map_err(failed)
 }
 
 async fn faucet(
@@ -107,36 +107,8 @@ async fn faucet(
     let Some(faucet) = &api.node().faucet else {
         return Err(ApiError::new("refused", "this network has no faucet: it is no test network"));
     };
-    let amount = coins(&request.amount)?;
     let to = account(&api).await?;
     let _turn = api.node().wallet.lock().await;
-    transfer(&api, faucet, to, amount).await.map(Json)
-}
-
-fn coins(text: &str) -> Result<Amount, ApiError> {
-    text.parse().map_err(|error: samara_protocol::units::ParseAmountError| {
-        ApiError::new("invalid", error.to_string())
-    })
-}
-
-/// Sends coins and waits for the block.
-async fn transfer(
-    api: &Api,
-    from: &SecretKey,
-    to: PublicKey,
-    amount: Amount,
-) -> Result<Included, ApiError> {
-    let light = &api.node().light;
-    let account = light.account(&from.public()).await.map_err(failed)?;
-    let body = TransactionBody {
-        genesis: light.genesis().hash(),
-        account: from.public(),
-        nonce: account.nonce,
-        fee: light.genesis().parameters.minimum_fee,
-        valid_until: TransactionBody::ALWAYS,
-        action: Action::Transfer { to, amount },
-    };
-    let id = light.submit(Transaction::signed(body, &[from])).await.map_err(failed)?;
-    let height = light.included(&id).await.map_err(failed)?;
-    Ok(Included { transaction: id.to_string(), height: height.0 })
+    let sent = transfer_money(&api.node().light, faucet, to, request.amount).await;
+    sent.map(Json::from).map_err(failed)
 }

@@ -315,10 +315,17 @@ fn settings_in_human_units_become_grains() {
     assert!(matches!(wrong.prices(), Err(HostConfigError::Amount { key: "request", .. })));
     let long = HostConfig { operator: "x".repeat(65), ..HostConfig::default() };
     assert_eq!(long.announcement(Vec::new()), Err(HostConfigError::Operator(65)));
-    for (text, bytes) in [("5", 5), ("2 TB", 2_000_000_000_000), ("3KiB", 3_072), ("1 B", 1)] {
+    for (text, bytes) in [
+        ("5", 5),
+        ("2 TB", 2_000_000_000_000),
+        ("3KiB", 3_072),
+        ("1 B", 1),
+        ("1.5 tb", 1_500_000_000_000),
+        ("0.5G", 500_000_000),
+    ] {
         assert_eq!(text.parse(), Ok(ByteCount(bytes)));
     }
-    for text in ["", "TB", "1.5 TB", "1 XB", "-1", "99999999 TiB"] {
+    for text in ["", "TB", ".5 TB", "1. TB", "1.2.3 B", "1 XB", "-1", "99999999 TiB"] {
         assert!(text.parse::<ByteCount>().is_err(), "{text}");
     }
 }

@@ -137,12 +137,24 @@ impl Contractor {
         Ok(plan(&self.sight().await?))
     }
 
+    /// What it would do under an allowance that is not set.
+    ///
+    /// # Errors
+    /// [`ContractorError::Chain`].
+    pub async fn plan_for(&self, allowance: Allowance) -> Result<Plan, ContractorError> {
+        Ok(plan(&self.sight_under(allowance).await?))
+    }
+
     /// What a plan is made from.
     ///
     /// # Errors
     /// As [`Contractor::plan`].
     pub async fn sight(&self) -> Result<Sight, ContractorError> {
         let allowance = self.allowance().ok_or(ContractorError::NoAllowance)?;
+        self.sight_under(allowance).await
+    }
+
+    async fn sight_under(&self, allowance: Allowance) -> Result<Sight, ContractorError> {
         let (world, book) = (self.world(), &self.0.book);
         let mut live = Vec::new();
         for handle in book.live() {

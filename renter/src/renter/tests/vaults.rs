@@ -183,3 +183,117 @@ async fn a_stream_is_put_and_a_node_that_has_not_started_refuses() {
     let mut source = open().await.unwrap();
     assert!(node.renter.put_stream(request("../a"), source.as_mut(), &Silent).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_reported_and_the_rest_is_stored() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/home/a", b"a", 1);
+    node.files.put("/home/closed/b", b"b", 2);
+    node.files.put_folder("/home/closed");
+    node.files.close("/home/closed");
+    let report = node.renter.put(put("/home", "home"), &Silent).await.unwrap();
+    assert_eq!((report.stored_files, report.stored_folders), (1, 0));
+    let failed: Vec<_> = report.failed.iter().map(|f| (&*f.path, &*f.code)).collect();
+    assert_eq!(failed, [("/home/closed", "file_failed")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_folders_are_stored_listed_moved_removed_and_come_back() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/home/full/a", b"a", 1);
+    for folder in ["/home/full", "/home/void", "/home/void/inner"] {
+        node.files.put_folder(folder);
+    }
+    assert_eq!(node.put("/home", "home").await.stored_folders, 1);
+    assert_eq!(node.put("/home", "home").await.stored_folders, 0);
+    let rows = async |options: ListOptions| {
+        let rows = node.renter.list("home", &options).await.unwrap();
+        let name = |row: ListRow| match row {
+            ListRow::Folder { path, files, .. } => format!("{path}/ {files}"),
+            ListRow::File(file) => file.path,
+        };
+        rows.into_iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(ListOptions::default()).await, ["full/ 1", "void/ 0"]);
+    let all = ListOptions { recursive: true, ..ListOptions::default() };
+    assert_eq!(rows(all.clone()).await, ["void/inner/ 0", "full/a"]);
+
+    let report = node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!((report.restored_files, report.restored_folders), (1, 1));
+    assert!(node.files.has_folder("/back/void/inner"));
+
+    assert_eq!(node.renter.move_file("home", "void", "gone").await.unwrap(), 0);
+    assert_eq!(rows(all.clone()).await, ["gone/inner/ 0", "full/a"]);
+    let error = node.renter.remove("home", "gone", false).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.to_string().as_str()),
+        ("is_folder", "'gone' in vault 'home' is a folder")
+    );
+    node.renter.remove("home", "gone", true).await.unwrap();
+    assert_eq!(rows(all).await, ["full/a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_path_is_a_file_and_a_folder() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/one/a", b"a", 1);
+    node.files.put("/one/c/d", b"d", 1);
+    node.put("/one", "home").await;
+    node.files.put("/two/a/b", b"b", 1);
+    node.files.put("/two/c", b"c", 1);
+    let report = node.renter.put(put("/two", "home"), &Silent).await.unwrap();
+    assert_eq!(report.stored_files, 0);
+    let failed: Vec<_> = report.failed.iter().map(|f| (&*f.code, &*f.reason)).collect();
+    let expected = [
+        ("name_clash", "'a/b' cannot be in vault 'home': 'a' is a file there"),
+        ("name_clash", "'c' cannot be in vault 'home': 'c' is a folder there"),
+    ];
+    assert_eq!(failed, expected);
+    for (from, to) in [("a", "c"), ("a", "a/b"), ("c", "a/x"), ("c", "c/x")] {
+        let error = node.renter.move_file("home", from, to).await.unwrap_err();
+        assert_eq!(error.code(), "name_clash", "{from} {to}");
+    }
+    // A file that is no longer listed stands in nobody's way.
+    node.renter.remove("home", "a", false).await.unwrap();
+    node.renter.remove("home", "c", true).await.unwrap();
+    assert_eq!(node.put("/two", "home").await.stored_files, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_appears_while_restoring_is_kept() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/home/a", b"ours", 1);
+    node.put("/home", "home").await;
+    node.files.intrude("/back/a", b"theirs");
+    let report = node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!((report.restored_files, report.kept.len(), report.failed.len()), (0, 1, 0));
+    assert_eq!(node.files.bytes("/back/a").unwrap(), b"theirs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_cannot_be_is_refused_before_anything_is_stored() {
+    let bench = Bench::empty(8).await;
+    let node = Node::fresh(&bench).await;
+    node.files.put("/home/a", b"a", 1);
+    let request = |vault: &str, target: &str, create_vault| {
+        let target = target.into();
+        crate::vault::PutRequest { target, create_vault, ..put("/home", vault) }
+    };
+    for (request, code) in [
+        (request("home", "a/../b", true), "bad_path"),
+        (request("home", "a//b", true), "bad_path"),
+        (request("no/vault", "", true), "bad_name"),
+        (request("typo", "", false), "no_vault"),
+    ] {
+        assert_eq!(node.renter.put(request, &Silent).await.unwrap_err().code(), code);
+    }
+    assert_eq!(node.renter.vaults(), vec![]);
+    assert_eq!(
+        node.renter.put(request("home", "/b/", true), &Silent).await.unwrap().stored_files,
+        1
+    );
+}

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-use crate::host::{
+use super::{
     ChainViewFacts, DiskStore, HostConfig, HostConfigError, HostService, OpenStoreError, Prover,
     ProverConfig, ScrubReport, Scrubber, ServiceLimits,
 };

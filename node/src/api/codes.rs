@@ -1,0 +1,207 @@
+//! Every error code of the API: its HTTP status, the exit code of a command that meets it, what it
+//! means, and what to do. The table in `docs/api.md` is this one; a test compares them.
+
+/// One code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The stable word.
+    pub word: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// How a command ends that meets it; the codes are `cli::exit`'s.
+    pub exit: u8,
+    /// What it means.
+    pub meaning: &'static str,
+    /// What to do, where one thing fits all cases.
+    pub hint: Option<&'static str>,
+}
+
+const fn code(word: &'static str, status: u16, exit: u8, meaning: &'static str) -> Code {
+    Code { word, status, exit, meaning, hint: None }
+}
+
+impl Code {
+    const fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+}
+
+/// All codes, by their word.
+pub const CODES: &[Code] = &[
+    code("active", 409, 4, "this node writes already: there is nothing to recover"),
+    code("bad_allowance", 400, 2, "the allowance makes no sense"),
+    code("bad_description", 400, 2, "a backup's description is too long"),
+    code("bad_name", 400, 2, "a vault or backup cannot have this name"),
+    code("bad_path", 400, 2, "the text is no path in a vault"),
+    code("bad_pattern", 400, 2, "an exclusion is no glob"),
+    code("bad_range", 416, 2, "the range does not lie in the file"),
+    code("chain_false", 500, 1, "a chain peer's answer does not verify"),
+    code("chain_unreachable", 503, 5, "no chain peer answers")
+        .hint("check that the network is up and the peers in network.toml are right"),
+    code("conflict", 409, 4, "the change does not follow from what there is"),
+    code("contract_out_of_money", 409, 4, "a contract's money is used up")
+        .hint("it is renewed by itself if the allowance and the account have money"),
+    code("contract_table", 500, 1, "the renter's table of contracts cannot be used"),
+    code("contractor", 500, 1, "a contract could not be formed, renewed or used"),
+    code("download_failed", 500, 1, "bytes could not be fetched from the hosts"),
+    code("exists", 409, 4, "a name or path is taken"),
+    code("fenced", 409, 7, "another node has taken over these words")
+        .hint("use the other node, or take over again with `samara recover start`"),
+    code("file_failed", 500, 1, "a file of this machine cannot be read or written"),
+    code("hash_mismatch", 500, 1, "bytes that came back are not what was stored"),
+    code("heads_full", 500, 1, "the heads at the hosts are full, and no slab takes their entries"),
+    code("internal", 500, 1, "a defect of the program"),
+    code("interrupted", 409, 130, "stopped by the user"),
+    code("invalid", 400, 2, "the request cannot be read"),
+    code("is_folder", 409, 4, "a folder where a file was meant")
+        .hint("add --recursive to remove it with all in it"),
+    code("journal_broken", 500, 1, "the journal that the hosts hold does not follow"),
+    code("journal_damaged", 500, 1, "the local journal is damaged")
+        .hint("recover from the words in a new data folder"),
+    code("name_clash", 409, 4, "a path would be a file and a folder at the same time")
+        .hint("move or remove what is there first"),
+    code("no_allowance", 409, 4, "no allowance is set").hint("set one with `samara allowance set`"),
+    code("no_backup", 404, 3, "there is no such backup").hint("see `samara backup list`"),
+    code("no_destination", 400, 2, "a restore has nowhere to go"),
+    code("no_epoch_left", 500, 1, "a host promised the last epoch there can be"),
+    code("no_head", 503, 5, "no host shows a head that opens"),
+    code("no_history", 500, 1, "the journal does not reach back to the backup"),
+    code("no_host_answers", 503, 5, "no host answers the recovery"),
+    code("no_hosts", 503, 5, "there is no live contract")
+        .hint("see `samara contracts` and `samara allowance show`"),
+    code("no_money", 409, 4, "the account has too little money")
+        .hint("see `samara wallet show`; on a test network `samara wallet faucet` gives coins"),
+    code("no_quorum", 503, 5, "too few hosts hold the change")
+        .hint("see `samara hosts` for who does not answer; nothing was lost"),
+    code("no_role", 409, 4, "this node does not have the role"),
+    code("no_source", 404, 3, "there is no such file or folder on this machine"),
+    code("no_vault", 404, 3, "there is no such vault")
+        .hint("see `samara vault list`; make one with `samara vault create`"),
+    code("no_version", 404, 3, "the file has no such version").hint("see `samara ls --versions`"),
+    code("not_found", 404, 3, "there is no such file, host or route"),
+    code("not_started", 409, 4, "it is not known yet what these words own")
+        .hint("`samara recover start` finds out; for words that were never used it starts new"),
+    code("partial", 500, 6, "done in part"),
+    code("read_only", 409, 4, "this node was recovered for reading")
+        .hint("`samara recover start` takes over, once enough hosts answer"),
+    code("recovering", 409, 4, "a recovery is under way").hint("see `samara recover status`"),
+    code("refused", 409, 4, "not allowed, or not on this network"),
+    code("running", 409, 4, "a recovery runs already").hint("see `samara recover status`"),
+    code("segment_missing", 503, 5, "a part of the journal cannot be fetched"),
+    code("started", 409, 4, "this node has started already"),
+    code("stopped", 503, 130, "the operation was stopped, or the node is stopping"),
+    code("store_failed", 500, 1, "the node's own disk failed"),
+    code("too_few_contracts", 503, 5, "fewer contracts than a slab needs")
+        .hint("see `samara contracts` and `samara allowance show`"),
+    code("too_few_hosts", 503, 5, "too few hosts answer")
+        .hint("see `samara hosts`; wait for hosts, or lower the redundancy"),
+    code("too_large", 409, 4, "a change is larger than one round takes"),
+    code("transaction_dropped", 500, 1, "a transaction was dropped before a block took it"),
+    code("transaction_refused", 409, 4, "the chain refuses a transaction"),
+    code("unauthorized", 401, 1, "the request does not show the token"),
+    code("unknown_slab", 500, 1, "a file refers to a slab that the journal does not know"),
+    code("unreachable", 503, 5, "the node does not answer"),
+    code("upload_failed", 500, 1, "bytes could not be stored with the hosts"),
+];
+
+/// The entry of a code.
+#[must_use]
+pub fn find(word: &str) -> Option<&'static Code> {
+    CODES.iter().find(|code| code.word == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(path: &str) -> String {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    }
+
+    /// Rows of the first table after a heading, as lists of cells.
+    fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
+        let rest = text.split_once(heading).unwrap().1;
+        let lines = rest.lines().skip_while(|line| !line.starts_with('|'));
+        let rows = lines.take_while(|line| line.starts_with('|')).skip(2);
+        let cells = |line: &str| {
+            line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+        };
+        rows.map(cells).collect()
+    }
+
+    #[test]
+    fn codes_are_ordered_and_have_exits_and_statuses() {
+        assert!(CODES.windows(2).all(|pair| pair[0].word < pair[1].word));
+        for code in CODES {
+            assert!(axum::http::StatusCode::from_u16(code.status).is_ok_and(|s| !s.is_success()));
+            let exits = crate::cli::exit::Exit::TABLE.map(|(exit, _)| exit as u8);
+            assert!(exits.contains(&code.exit) && code.exit != 0, "{}", code.word);
+        }
+    }
+
+    #[test]
+    fn the_documented_codes_are_these() {
+        let documented = table(&read("../docs/api.md"), "## Error codes");
+        let expected: Vec<Vec<String>> = CODES
+            .iter()
+            .map(|code| {
+                let word = format!("`{}`", code.word);
+                let numbers = [code.status.to_string(), code.exit.to_string()];
+                [&[word][..], &numbers, &[code.meaning.to_owned()]].concat()
+            })
+            .collect();
+        assert_eq!(documented, expected);
+    }
+
+    #[test]
+    fn the_documented_exit_codes_are_the_programs() {
+        let documented = table(&read("../docs/users.md"), "## Exit codes");
+        let expected: Vec<Vec<String>> = crate::cli::exit::Exit::TABLE
+            .iter()
+            .map(|(exit, meaning)| vec![(*exit as u8).to_string(), (*meaning).to_owned()])
+            .collect();
+        assert_eq!(documented, expected);
+    }
+
+    /// Words between quotation marks that follow a marker.
+    fn quoted_after(text: &str, marker: &str) -> Vec<String> {
+        let found = text.split(marker).skip(1).filter_map(|rest| {
+            let word: String = rest.chars().take_while(|c| *c != '"').collect();
+            word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(word)
+        });
+        found.collect()
+    }
+
+    #[test]
+    fn every_code_that_the_program_gives_is_listed() {
+        let mut given = BTreeSet::new();
+        for file in [
+            "error.rs",
+            "journal/error.rs",
+            "renter/error.rs",
+            "vault/error.rs",
+            "backup/error.rs",
+            "recovery/error.rs",
+        ] {
+            given.extend(quoted_after(&read(&format!("../renter/src/{file}")), "=> \""));
+        }
+        for folder in ["src/api", "src/api/routes"] {
+            let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+            for entry in entries.unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {
+                let text = std::fs::read_to_string(entry.path()).unwrap();
+                let text: String = text.split_whitespace().collect::<Vec<_>>().join("");
+                for marker in ["ApiError::new(\"", "code:\""] {
+                    given.extend(quoted_after(&text, marker));
+                }
+            }
+        }
+        assert!(given.len() > 40, "{given:?}");
+        let listed: BTreeSet<String> = CODES.iter().map(|code| code.word.to_owned()).collect();
+        let missing: Vec<_> = given.difference(&listed).filter(|word| !word.is_empty()).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

@@ -1,0 +1,137 @@
+//! The validator set, and how it is changed.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use samara_protocol::chain::{Validator, ValidatorSet};
+use samara_protocol::ledger::state::StateKey;
+use samara_renter::world::ChainView as _;
+use serde::{Deserialize, Serialize};
+
+use super::failed;
+use crate::api::Included;
+use crate::api::error::ApiError;
+use crate::api::extract::Json;
+use crate::api::server::Api;
+pub use crate::validators::SignedChange;
+use crate::validators::{ChangeError, SetChange};
+
+pub(in crate::api) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/chain/validators", get(show))
+        .route("/v1/chain/validators/propose", post(propose))
+        .route("/v1/chain/validators/submit", post(submit))
+}
+
+/// A validator of the present set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ValidatorRow {
+    /// Its key and power.
+    #[serde(flatten)]
+    pub validator: Validator,
+    /// Whether it is this node.
+    pub own: bool,
+}
+
+/// The set that decides the next block.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ValidatorsAnswer {
+    /// Hash of the set, hex.
+    pub hash: String,
+    /// Sum of all powers.
+    pub power: u64,
+    /// The validators, ordered by key.
+    pub validators: Vec<ValidatorRow>,
+}
+
+/// The set that is wanted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Proposal {
+    validators: Vec<Validator>,
+}
+
+async fn present(api: &Api) -> Result<ValidatorSet, ApiError> {
+    let set = api.node().light.value(StateKey::Validators).await.map_err(failed)?;
+    set.ok_or_else(|| ApiError::new("internal", "the state holds no validator set"))
+}
+
+async fn show(State(api): State<Api>) -> Result<Json<ValidatorsAnswer>, ApiError> {
+    let set = present(&api).await?;
+    let own = api.node().validator;
+    let row = |validator: &Validator| ValidatorRow {
+        validator: *validator,
+        own: own == Some(validator.key),
+    };
+    Ok(Json(ValidatorsAnswer {
+        hash: set.hash().to_string(),
+        power: set.total_power(),
+        validators: set.as_slice().iter().map(row).collect(),
+    }))
+}
+
+async fn propose(
+    State(api): State<Api>,
+    Json(proposal): Json<Proposal>,
+) -> Result<Json<SignedChange>, ApiError> {
+    let node = with_chain(&api)?;
+    let next =
+        ValidatorSet::new(proposal.validators).map_err(ChangeError::from).map_err(refused)?;
+    let present = present(&api).await?;
+    if next == present {
+        return Err(refused(ChangeError::Same));
+    }
+    let account = node.account.public();
+    let nonce = node.light.account(&account).await.map_err(failed)?.nonce;
+    let genesis = node.light.genesis();
+    let fee = genesis.parameters.minimum_fee;
+    let change = SetChange::propose(genesis.hash(), (account, nonce), fee, present, next);
+    Ok(Json(change.document()))
+}
+
+/// Pays for a change and hands it in.
+async fn submit(
+    State(api): State<Api>,
+    Json(document): Json<SignedChange>,
+) -> Result<Json<Included>, ApiError> {
+    let node = with_chain(&api)?;
+    let mut change = SetChange::read(&document).map_err(refused)?;
+    if change.genesis() != node.light.genesis().hash() {
+        return Err(refused(ChangeError::OtherChain(change.genesis())));
+    }
+    if !change.is_approved() {
+        let (signed, total) = (change.signed_power(), change.present().total_power());
+        let message = format!("power {signed} of {total} has signed; more than two thirds must");
+        return Err(ApiError::new("refused", message));
+    }
+    let account = node.account.public();
+    if change.account() != account {
+        let message = format!("account {} pays for the change: submit it there", change.account());
+        return Err(ApiError::new("refused", message));
+    }
+    let _turn = node.wallet.lock().await;
+    let known = node.light.account(&account).await.map_err(failed)?;
+    let fee = change.transaction().body.fee;
+    if known.balance < fee {
+        let message =
+            format!("account {account} has {}, the fee is {fee}: send coins to it", known.balance);
+        return Err(ApiError::new("no_money", message));
+    }
+    change.pay(&node.account).map_err(refused)?;
+    let id = node.light.submit(change.transaction().clone()).await.map_err(failed)?;
+    let height = node.light.included(&id).await.map_err(failed)?;
+    Ok(Json(Included { transaction: id.to_string(), height: height.0 }))
+}
+
+fn with_chain(api: &Api) -> Result<&crate::api::Node, ApiError> {
+    let node = api.node();
+    if node.chain { Ok(node) } else { Err(ApiError::no_role("chain")) }
+}
+
+fn refused(error: ChangeError) -> ApiError {
+    let code = match &error {
+        ChangeError::Unreadable(_) | ChangeError::Set(_) => "invalid",
+        _ => "refused",
+    };
+    ApiError::from_error(code, &error)
+}

@@ -1,0 +1,329 @@
+//! `samara status`: one page about a node.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use samara_protocol::units::Amount;
+use samara_renter::contract::Allowance;
+use samara_renter::rows::{ContractRow, LapseRow, RenewalState, RenterState, RenterStatus};
+use serde::Serialize;
+
+use super::display::{self, Lines};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::money::coins;
+use super::session::Session;
+use crate::api::{ChainStatus, NodeStatus, Wallet};
+use crate::host::HostStatus;
+
+/// How long the chain may take to tell the balance; the page is worth more than that line.
+const BALANCE: Duration = Duration::from_secs(3);
+
+/// Everything that the page is made from.
+#[derive(Debug, Serialize)]
+struct Page {
+    #[serde(flatten)]
+    node: NodeStatus,
+    /// Nothing if the chain does not answer.
+    wallet: Option<Wallet>,
+    allowance: Option<Allowance>,
+    contracts: Vec<ContractRow>,
+}
+
+/// Shows the page.
+pub async fn run(session: &Session) -> Result<Exit, Failure> {
+    let client = session.client()?;
+    let node: NodeStatus = client.get("/v1/status").await?;
+    let (mut allowance, mut contracts) = (None, Vec::new());
+    if node.renter.is_some() {
+        allowance = client.get("/v1/allowance").await?;
+        contracts = client.get("/v1/contracts").await?;
+    }
+    let wallet = tokio::time::timeout(BALANCE, client.get("/v1/wallet")).await;
+    let wallet = wallet.ok().and_then(Result::ok);
+    let page = Page { node, wallet, allowance, contracts };
+    session.output.answer(&page, || text(&page, now()));
+    Ok(Exit::Ok)
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn text(page: &Page, now: u64) -> String {
+    let node = &page.node;
+    let mut lines = Lines::default();
+    let uptime = match node.uptime {
+        0..1000 => "a moment".to_owned(),
+        _ => display::duration(Duration::from_millis(node.uptime / 1000 * 1000)),
+    };
+    let roles = if node.roles.is_empty() { "no role".to_owned() } else { node.roles.join(", ") };
+    let peers = display::count(node.peers as u64, "peer");
+    lines.line("node", format!("{roles}; up {uptime}, {peers}, version {}", node.version));
+    lines.line("chain", chain(&node.chain, now));
+    if let Some(renter) = &node.renter {
+        renter_lines(&mut lines, renter, page);
+    }
+    if let Some(host) = &node.host {
+        lines.line("space", space(host));
+    }
+    lines.line("money", money(page));
+    let warnings = warnings(node, page.wallet.is_none());
+    match warnings.len() {
+        0 => lines.line("health", "good"),
+        count => lines.line("health", display::count(count as u64, "warning")),
+    }
+    for warning in &warnings {
+        lines.item(warning);
+    }
+    if let Some(renter) = &node.renter {
+        lapses(&mut lines, page, &renter.lapses, now);
+    }
+    lines.render()
+}
+
+fn chain(chain: &ChainStatus, now: u64) -> String {
+    let height = display::thousands(chain.height);
+    if chain.height == 0 {
+        return format!("{}, no block seen yet", chain.network);
+    }
+    let age = Duration::from_millis(now.saturating_sub(chain.time) / 1000 * 1000);
+    let age = if age.is_zero() {
+        "just now".to_owned()
+    } else {
+        format!("{} ago", display::duration(age))
+    };
+    format!("{}, height {height}, newest block {age}", chain.network)
+}
+
+fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
+    lines.line("renter", state(renter));
+    lines.line(
+        "files",
+        format!(
+            "{}, {} in {}; {}",
+            display::count(renter.files, "file"),
+            display::size(renter.bytes),
+            display::count(renter.vaults, "vault"),
+            display::count(renter.backups, "backup"),
+        ),
+    );
+    let contracts = &page.contracts;
+    let mut text = display::count(contracts.len() as u64, "contract");
+    if let Some(allowance) = &page.allowance {
+        text.push_str(&format!(" of {} allowed", allowance.hosts));
+        let shape = allowance.redundancy;
+        text.push_str(&format!("; any {} of {} hosts bring a file back", shape.data, shape.total));
+    }
+    lines.line("contracts", text);
+    if !contracts.is_empty() {
+        let held: u64 = contracts.iter().map(|row| row.bytes).sum();
+        let settled = format!("{} of {}", renter.settled, contracts.len());
+        lines.item(format!(
+            "{} on hosts; {settled} hosts hold the newest names",
+            display::size(held)
+        ));
+    }
+    if let Some(first) = contracts.iter().map(|row| row.ends).min() {
+        let mut text = format!("first end {}", display::moment(first));
+        let planned = contracts.iter().filter_map(|row| match row.renewal {
+            RenewalState::Planned { from } => Some(from),
+            _ => None,
+        });
+        if let Some(from) = planned.min() {
+            text.push_str(&format!(
+                ", renewed from {} while this node runs",
+                display::moment(from)
+            ));
+        }
+        lines.item(text);
+    }
+}
+
+fn state(renter: &RenterStatus) -> String {
+    let epoch = renter.epoch.split('.').next().unwrap_or_default();
+    match &renter.state {
+        RenterState::Fresh => "new: neither started nor recovered".to_owned(),
+        RenterState::Active if renter.unacknowledged == 0 => {
+            format!("writes (epoch {epoch}), all changes acknowledged")
+        }
+        RenterState::Active => {
+            let changes = display::count(renter.unacknowledged, "change");
+            format!("writes (epoch {epoch}), {changes} not acknowledged yet")
+        }
+        RenterState::ReadOnly => "reads only".to_owned(),
+        RenterState::Fenced { by } => format!("stopped writing: epoch {by} has taken over"),
+        RenterState::Recovering { .. } => "recovering; see `samara recover status`".to_owned(),
+    }
+}
+
+fn space(host: &HostStatus) -> String {
+    let used = host.capacity.saturating_sub(host.free);
+    format!(
+        "{} of {} used, {}",
+        display::size(used),
+        display::size(host.capacity),
+        display::count(host.contracts as u64, "contract")
+    )
+}
+
+fn money(page: &Page) -> String {
+    let mut text = match &page.wallet {
+        Some(wallet) => format!("{} free", coins(wallet.balance)),
+        None => "balance not known".to_owned(),
+    };
+    let sum = |each: fn(&ContractRow) -> Amount| {
+        page.contracts.iter().fold(Amount::ZERO, |sum, row| sum.saturating_add(each(row)))
+    };
+    if !page.contracts.is_empty() {
+        let (locked, spent) = (coins(sum(|row| row.funds)), coins(sum(|row| row.spent)));
+        text.push_str(&format!(", {locked} in contracts, {spent} of it spent on transfers"));
+    }
+    text
+}
+
+/// What somebody should look at.
+fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(age) = node.chain.stale {
+        let age = display::duration(Duration::from_millis(age));
+        warnings
+            .push(format!("the newest block is {age} old: the chain or the way to it has halted"));
+    } else if !node.chain.contacted {
+        warnings.push("no chain peer was reached since the start".to_owned());
+    } else if no_wallet {
+        warnings.push("the chain does not answer".to_owned());
+    }
+    if let Some(host) = node.host.as_ref().filter(|host| !host.damaged.is_empty()) {
+        let sectors = display::count(host.damaged.len() as u64, "sector");
+        warnings.push(format!("{sectors} on disk damaged: their proofs will fail"));
+    }
+    let Some(renter) = &node.renter else { return warnings };
+    match &renter.state {
+        RenterState::Fresh => {
+            warnings.push("it is not known what the words own: `samara recover start`".to_owned());
+        }
+        RenterState::Fenced { .. } => {
+            warnings.push("another node writes for these words".to_owned());
+        }
+        _ => {}
+    }
+    if let Some(problem) = &renter.problem {
+        warnings.push(problem.clone());
+    }
+    if renter.hosts > 0 && renter.settled < renter.hosts {
+        let behind = display::count(renter.hosts - renter.settled, "host");
+        warnings.push(format!("{behind} without the newest names: `samara hosts`"));
+    }
+    if let Some(lapse) = renter.lapses.first() {
+        let contracts = display::count(renter.lapses.len() as u64, "contract");
+        warnings.push(format!("{contracts} not renewed: {}", lapse.reason));
+    }
+    warnings
+}
+
+/// What comes to an end when nobody does anything, and when.
+fn lapses(lines: &mut Lines, page: &Page, lapses: &[LapseRow], now: u64) {
+    let Some(first) = lapses.first() else { return };
+    let when = |at: u64| match at.checked_sub(now) {
+        Some(left) => {
+            format!(
+                "{} (in {})",
+                display::moment(at),
+                display::duration(Duration::from_millis(left))
+            )
+        }
+        None => format!("{} (past)", display::moment(at)),
+    };
+    let what = match lapses.len() {
+        1 => format!("the contract with {} ends", first.operator),
+        count => format!("the first of {count} contracts ends"),
+    };
+    lines.line("lapses", format!("{}: {what}; its host may drop the data", when(first.ends)));
+    let Some(allowance) = &page.allowance else { return };
+    // When so many have ended that fewer than k hosts are left.
+    let data = usize::from(allowance.redundancy.data);
+    if let Some(last) = lapses.get(page.contracts.len().saturating_sub(data)) {
+        lines.item(format!("{}: too few hosts are left to bring files back", when(last.ends)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Page {
+        let chain = ChainStatus {
+            network: "net".into(),
+            genesis: "ab".into(),
+            height: 1_234,
+            time: 1_000_000,
+            validators: "cd".into(),
+            contacted: true,
+            stale: None,
+        };
+        let renter = RenterStatus {
+            state: RenterState::Active,
+            epoch: "1.ff".into(),
+            files: 3,
+            bytes: 2_000_000,
+            vaults: 1,
+            hosts: 2,
+            settled: 2,
+            ..RenterStatus::default()
+        };
+        let node = NodeStatus {
+            version: "1".into(),
+            uptime: 65_500,
+            roles: vec!["renter".into()],
+            key: String::new(),
+            addresses: vec![],
+            peers: 5,
+            chain,
+            host: None,
+            renter: Some(renter),
+        };
+        let wallet = Wallet { account: String::new(), balance: Amount::coins(7), nonce: 0 };
+        Page { node, wallet: Some(wallet), allowance: None, contracts: vec![] }
+    }
+
+    #[test]
+    fn a_healthy_node_has_a_short_page() {
+        let expected = "node         renter; up 1 min 5 s, 5 peers, version 1\n\
+                        chain        net, height 1,234, newest block 4.0 s ago\n\
+                        renter       writes (epoch 1), all changes acknowledged\n\
+                        files        3 files, 2.0 MB in 1 vault; 0 backups\n\
+                        contracts    0 contracts\n\
+                        money        7 SAM free\n\
+                        health       good\n";
+        assert_eq!(text(&page(), 1_004_400), expected);
+    }
+
+    #[test]
+    fn warnings_and_lapses_stand_at_the_end() {
+        let mut page = page();
+        page.node.chain.stale = Some(180_000);
+        if let Some(renter) = &mut page.node.renter {
+            renter.settled = 1;
+            renter.lapses = vec![LapseRow {
+                contract: "c".into(),
+                host: "h".into(),
+                operator: "op".into(),
+                bytes: 1,
+                ends: 1_000_000 + 86_400_000 * 3,
+                reason: "no allowance is set".into(),
+            }];
+        }
+        let parameters = samara_protocol::chain::ChainParameters::default();
+        page.allowance = Some(Allowance::for_network(2, Amount::coins(1), &parameters));
+        let text = text(&page, 1_000_000);
+        let end = "health       3 warnings\n             \
+                   the newest block is 3 min old: the chain or the way to it has halted\n             \
+                   1 host without the newest names: `samara hosts`\n             \
+                   1 contract not renewed: no allowance is set\n\
+                   lapses       1970-01-04 00:16 (in 3 d): the contract with op ends; \
+                   its host may drop the data\n             \
+                   1970-01-04 00:16 (in 3 d): too few hosts are left to bring files back\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+}
