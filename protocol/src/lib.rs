@@ -6,6 +6,9 @@
 //! in `samara-renter` and `samara-node` feed it and carry out what it decides, and the simulator in
 //! `samara-tests` runs the very same code.
 //!
+//! Imports point down: [`units`], [`hash`], [`encoding`], [`signature`] below [`keys`], [`sector`], [`slab`],
+//! then [`contract`], [`chain`], [`ledger`], [`host`], then [`journal`], [`recovery`], [`wire`].
+//!
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`encoding`] | the one canonical, bounded encoding of everything on wire and disk |
@@ -13,9 +16,9 @@
 //! | [`keys`] | the twelve words and every key that grows from them |
 //! | [`chain`] | headers, certificates, records, transactions, and what light nodes ask |
 //! | [`ledger`] | the rules by which blocks change the state, and proofs of the state |
-//! | [`contract`] | terms, revisions, vouchers |
+//! | [`contract`] | terms, revisions, vouchers, recovery records, what hosts announce and ask for |
 //! | [`sector`], [`slab`] | proofs over stored bytes; sealing and erasure coding of slabs |
-//! | [`host`] | what hosts announce and answer, and the rules by which they do |
+//! | [`host`] | what hosts are asked and answer, and the rules by which they do |
 //! | [`journal`] | events, sealed heads, quorums |
 //! | [`recovery`] | the scan of the chain |
 //! | [`wire`] | the messages between nodes |

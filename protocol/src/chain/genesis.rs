@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::transaction::Transaction;
 use super::validators::ValidatorSet;
+use crate::contract::LeastTerms;
 use crate::hash::{BlockHash, digest};
 use crate::signature::PublicKey;
 use crate::units::{Amount, ChainTime, Millis};
@@ -109,6 +110,16 @@ impl Genesis {
 }
 
 impl ChainParameters {
+    /// The least that contracts must agree on.
+    #[must_use]
+    pub const fn least_terms(&self) -> LeastTerms {
+        LeastTerms {
+            period: self.minimum_period,
+            window: self.minimum_window,
+            window_blocks: self.minimum_window_blocks,
+        }
+    }
+
     fn check(&self) -> Result<(), GenesisError> {
         let zeros = [
             ("heartbeat", self.heartbeat.0 == 0),

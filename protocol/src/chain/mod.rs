@@ -11,6 +11,7 @@ pub mod header;
 pub mod light;
 pub mod query;
 pub mod record;
+pub mod state_key;
 pub mod transaction;
 pub mod validators;
 

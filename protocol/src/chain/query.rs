@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::certificate::Certificate;
 use super::header::Header;
 use super::record::RecoveryRecord;
+use super::state_key::{StateKey, StateProof};
 use super::transaction::Transaction;
 use super::validators::ValidatorSet;
 use crate::hash::TransactionId;
-use crate::ledger::state::{StateKey, StateProof};
 use crate::signature::PublicKey;
 use crate::units::Height;
 

@@ -13,9 +13,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::validators::Validator;
+use crate::contract::announcement::HostAnnouncement;
 use crate::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
 use crate::hash::{BlockHash, TransactionId, digest};
-use crate::host::announcement::HostAnnouncement;
 use crate::sector::StorageProof;
 use crate::signature::{PublicKey, SecretKey, Signature};
 use crate::units::{Amount, ChainTime};

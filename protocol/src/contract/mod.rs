@@ -10,10 +10,12 @@
 //! both sides signed the formation or renewal, so it is never checked by a signature but by comparing
 //! it with what the chain formed ([`SignedRevision::verify_after`]).
 
+pub mod announcement;
+pub mod record;
+
 use serde::{Deserialize, Serialize};
 
-use crate::chain::genesis::ChainParameters;
-use crate::chain::record::RecoveryRecord;
+use self::record::RecoveryRecord;
 use crate::hash::{BlockHash, ContractNonce, Digest, RecordTag, digest};
 use crate::signature::{PublicKey, SecretKey, Signature};
 use crate::units::{Amount, ChainTime, Epoch, Millis};
@@ -64,6 +66,17 @@ pub enum TermsError {
     Endless,
 }
 
+/// The least that a chain asks of terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeastTerms {
+    /// Shortest proof period.
+    pub period: Millis,
+    /// Shortest proof window.
+    pub window: Millis,
+    /// Fewest blocks of a proof window.
+    pub window_blocks: u32,
+}
+
 /// What both sides agree on when a contract is formed. It starts with the block that includes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContractTerms {
@@ -103,31 +116,31 @@ impl ContractTerms {
     /// Most blocks that a proof window may wait for.
     pub const MAX_WINDOW_BLOCKS: u32 = 100_000;
 
-    /// Checks the terms against a chain's parameters, for a contract that starts at `start`. Whether
+    /// Checks the terms against what a chain asks for, for a contract that starts at `start`. Whether
     /// the money is there is the ledger's business.
     ///
     /// # Errors
     /// [`TermsError`] for the first rule that is broken.
-    pub fn check(&self, parameters: &ChainParameters, start: ChainTime) -> Result<(), TermsError> {
+    pub fn check(&self, least: &LeastTerms, start: ChainTime) -> Result<(), TermsError> {
         if self.nonce == ContractNonce::default() {
             return Err(TermsError::NoNonce);
         }
         if self.tag == RecordTag::default() {
             return Err(TermsError::NoTag);
         }
-        let least = parameters.minimum_period;
-        if self.period < least || self.period.0 == 0 {
-            return Err(TermsError::Period { given: self.period, least });
+        if self.period < least.period || self.period.0 == 0 {
+            return Err(TermsError::Period { given: self.period, least: least.period });
         }
         if self.periods == 0 || self.periods > Self::MAX_PERIODS {
             return Err(TermsError::Periods(self.periods));
         }
-        let least = parameters.minimum_window;
-        if self.window < least || self.window > self.period {
+        if self.window < least.window || self.window > self.period {
+            let least = least.window;
             return Err(TermsError::Window { given: self.window, least, period: self.period });
         }
-        let least = parameters.minimum_window_blocks;
-        if self.window_blocks < least || self.window_blocks > Self::MAX_WINDOW_BLOCKS {
+        if self.window_blocks < least.window_blocks || self.window_blocks > Self::MAX_WINDOW_BLOCKS
+        {
+            let least = least.window_blocks;
             return Err(TermsError::WindowBlocks { given: self.window_blocks, least });
         }
         // The window after the last period counts as well.

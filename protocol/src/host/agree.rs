@@ -1,10 +1,13 @@
-//! Formations and renewals: what terms the host signs.
+//! Formations, renewals and early ends: what the host signs.
 //!
 //! A signature is given only when the agreement is durable, and the collateral of all agreements that
 //! may still reach the chain, with that of the new one, is never more than the host has. What is signed
 //! expires soon ([`TransactionBody::valid_until`]); until the chain's tip has that time the host counts
 //! with it, and takes no revision of a contract that is to be renewed. Afterwards it is dead, and both
 //! sides go on as if it had never been.
+//!
+//! A contract under which nothing was ever stored may end before its term, so that money locked by
+//! mistake comes back. One with data is only renewed: its sectors would go.
 
 use super::Prices;
 use super::core::{ChainFacts, Host, bad, lock};
@@ -12,6 +15,7 @@ use super::message::Refusal;
 use super::store::{Agreement, HostStore, HostWrite};
 use crate::chain::{Action, TransactionBody};
 use crate::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
+use crate::ledger::state::Contract;
 use crate::signature::{PublicKey, Signature};
 use crate::units::{Amount, ChainTime};
 
@@ -49,7 +53,11 @@ impl<S: HostStore> Host<S> {
                 let settlement = *settlement;
                 (terms, Some(Ending { old, last, voucher: voucher.as_ref(), settlement }))
             }
-            _ => return Err(bad("only formations and renewals are agreed on")),
+            Action::CloseContract { contract, voucher, .. } => {
+                self.agree_to_close(facts, from, body, contract, voucher.as_ref())?;
+                return Ok(self.key.sign(body.id().as_bytes()));
+            }
+            _ => return Err(bad("only formations, renewals and early ends are agreed on")),
         };
         self.check_terms(facts, terms)?;
         let mut needed = terms.collateral;
@@ -67,6 +75,61 @@ impl<S: HostStore> Host<S> {
         };
         self.keep_agreement(facts, agreement)?;
         Ok(self.key.sign(body.id().as_bytes()))
+    }
+
+    /// Agrees to end a contract without data, once it is paid for what was used, and freezes it
+    /// meanwhile: it is kept as an agreement that renews the contract by nothing.
+    fn agree_to_close(
+        &self,
+        facts: &ChainFacts,
+        from: &PublicKey,
+        body: &TransactionBody,
+        id: &ContractId,
+        voucher: Option<&SignedVoucher>,
+    ) -> Result<(), Refusal> {
+        let contract = facts.contract.as_ref().filter(|contract| self.is_ours(contract, id));
+        let contract = contract.ok_or(Refusal::UnknownContract(*id))?;
+        // The agreement by which it was formed is fulfilled.
+        self.follow(facts, id)?;
+        {
+            let live = self.live(facts, Some(contract), id)?;
+            let live = lock(&live);
+            let record = &live.record;
+            let size = record.revision.revision.size.max(contract.revision.size);
+            if size > 0 || record.slot.state.sequence > 0 {
+                return Err(Refusal::Terms("only a contract without data ends early".into()));
+            }
+            self.check_paid(contract, live.voucher_total(), voucher)?;
+        }
+        let agreement = Agreement {
+            contract: *id,
+            transaction: body.id(),
+            collateral: Amount::ZERO,
+            renews: Some(*id),
+            peer: *from,
+            until: body.valid_until,
+        };
+        self.keep_agreement(facts, agreement)
+    }
+
+    /// Checks that an ending pays what vouchers owe; returns the total that is paid.
+    fn check_paid(
+        &self,
+        contract: &Contract,
+        owed: Amount,
+        voucher: Option<&SignedVoucher>,
+    ) -> Result<Amount, Refusal> {
+        let paid = match voucher {
+            Some(signed)
+                if signed.voucher.contract != contract.terms.contract
+                    || !signed.verify(&self.genesis) =>
+            {
+                return Err(bad("the contract's key did not sign the last voucher"));
+            }
+            Some(signed) => signed.voucher.total.max(contract.redeemed),
+            None => contract.redeemed,
+        };
+        if paid < owed { Err(Refusal::Payment { total: paid, needed: owed }) } else { Ok(paid) }
     }
 
     fn check_terms(&self, facts: &ChainFacts, terms: &ContractTerms) -> Result<(), Refusal> {
@@ -112,17 +175,7 @@ impl<S: HostStore> Host<S> {
             let (given, latest) = (ending.last.revision.number, latest.revision.number);
             return Err(Refusal::RevisionConflict { given, latest });
         }
-        let owed = live.voucher_total();
-        let paid = match ending.voucher {
-            Some(signed) if signed.voucher.contract != *old || !signed.verify(&self.genesis) => {
-                return Err(bad("the contract's key did not sign the last voucher"));
-            }
-            Some(signed) => signed.voucher.total.max(contract.redeemed),
-            None => contract.redeemed,
-        };
-        if paid < owed {
-            return Err(Refusal::Payment { total: paid, needed: owed });
-        }
+        let paid = self.check_paid(contract, live.voucher_total(), ending.voucher)?;
         let begun = ChainTime(contract.period_end().0.saturating_sub(contract.terms.period.0));
         let span = facts.now.since(begun);
         let earned = contract.terms.storage_pay(latest.revision.size, span);

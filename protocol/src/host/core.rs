@@ -309,6 +309,7 @@ impl<S: HostStore> Host<S> {
             HostRequest::Agree(body) => match &body.action {
                 Action::FormContract(terms) => Some(terms.contract),
                 Action::RenewContract { old, .. } => Some(*old),
+                Action::CloseContract { contract, .. } => Some(*contract),
                 _ => None,
             },
         }

@@ -13,7 +13,6 @@
 //! | [`store`], [`memory`] | what is kept, and a store in memory for tests and simulations |
 
 mod agree;
-pub mod announcement;
 pub mod claim;
 mod commit;
 pub mod core;
@@ -28,6 +27,7 @@ pub mod store;
 mod tests;
 pub mod upkeep;
 
+pub use crate::contract::announcement;
 pub use announcement::{HostAnnouncement, Prices, SignedPrices};
 pub use claim::EpochClaim;
 pub use core::{ChainFacts, Host, HostRules};

@@ -51,7 +51,8 @@ impl<S: HostStore> Host<S> {
             Some(contract) => (record.ends, record.gone) = (contract.ends(), None),
             None => record.gone = record.gone.or(Some(facts.now)),
         }
-        let agreed = contract.is_some() && lock(&self.agreements).contains_key(id);
+        let forms = |agreement: &Agreement| agreement.renews != Some(*id);
+        let agreed = contract.is_some() && lock(&self.agreements).get(id).is_some_and(forms);
         if record != live.record || !live.known || agreed {
             let gone = agreed.then_some(HostWrite::AgreementGone(*id));
             self.persist(&mut live, record, gone.into_iter().collect())?;
@@ -186,7 +187,8 @@ impl<S: HostStore> Host<S> {
         let held: Vec<ContractId> = lock(&self.contracts).keys().copied().collect();
         let mut agreements = lock(&self.agreements);
         let over = |agreement: &&Agreement| {
-            let awaited = agreement.renews.is_some_and(|old| held.binary_search(&old).is_ok());
+            let renewed = agreement.renews.filter(|old| *old != agreement.contract);
+            let awaited = renewed.is_some_and(|old| held.binary_search(&old).is_ok());
             agreement.until <= now && !awaited
         };
         let over: Vec<_> =

@@ -183,7 +183,7 @@ impl<R: StateReader + ?Sized> Execution<'_, R> {
             return Err(TransactionError::ContractIdUsed(id));
         }
         terms
-            .check(&self.genesis.parameters, self.time)
+            .check(&self.genesis.parameters.least_terms(), self.time)
             .map_err(|source| TransactionError::Terms { contract: id, source })?;
         Ok(Contract {
             terms: terms.clone(),

@@ -2,9 +2,9 @@
 
 use super::reader::StateError;
 use crate::chain::ValidatorSetError;
+use crate::contract::announcement::AnnouncementError;
 use crate::contract::{ContractId, TermsError};
 use crate::hash::{BlockHash, Digest, TransactionId};
-use crate::host::announcement::AnnouncementError;
 use crate::sector::ProofError as StorageProofError;
 use crate::signature::PublicKey;
 use crate::units::{Amount, ChainTime, Height};

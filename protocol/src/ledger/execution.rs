@@ -15,9 +15,9 @@ use crate::chain::block::transactions_root;
 use crate::chain::record::records_root;
 use crate::chain::{Action, Genesis, Header, RecoveryRecord, Transaction, Validator, ValidatorSet};
 use crate::contract::ContractId;
+use crate::contract::announcement::HostAnnouncement;
 use crate::encoding;
 use crate::hash::{BlockHash, Digest};
-use crate::host::HostAnnouncement;
 use crate::signature::PublicKey;
 use crate::units::{ChainTime, Height};
 

@@ -5,25 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::chain::state_key::{StateKey, StateProof};
 use crate::contract::{ContractId, ContractTerms, Revision};
 use crate::hash::{BlockHash, Digest, digest};
-use crate::signature::PublicKey;
 use crate::units::{Amount, ChainTime, Height};
-
-/// Name of a value in the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum StateKey {
-    /// An [`Account`].
-    Account(PublicKey),
-    /// A [`crate::host::HostAnnouncement`].
-    Host(PublicKey),
-    /// A [`Contract`].
-    Contract(PublicKey),
-    /// The [`Totals`].
-    Totals,
-    /// The validator set that decides the next block.
-    Validators,
-}
 
 /// An account: money and a counter against replays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +140,3 @@ impl Contract {
 pub fn challenge_seed(contract: &ContractId, period: u32, seeds: &[BlockHash]) -> Digest {
     digest("samara v1 challenge seed", &(contract, period, seeds))
 }
-
-/// Proof that a key has a value, or has none, under a state root: an encoded [`jmt`] proof.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StateProof(#[serde(with = "serde_bytes")] pub Vec<u8>);

@@ -136,6 +136,29 @@ fn agreements_last_a_short_while_and_count_until_their_end() {
 }
 
 #[test]
+fn only_a_contract_without_data_ends_early_and_paid() {
+    let mut world = World::new();
+    let close = |world: &World, voucher| {
+        let action =
+            Action::CloseContract { contract: world.id(), voucher, settlement: Amount::ZERO };
+        agree(world, body(world, action))
+    };
+    let entry = world.store(1, 10).unwrap();
+    assert!(matches!(close(&world, None), Err(Refusal::Payment { .. })));
+    let voucher = Some(world.voucher(world.paid));
+    close(&world, voucher).unwrap();
+    // Until the agreement is over nothing is committed, also after a crash and a look at the chain.
+    world.crash();
+    let id = world.id();
+    world.host.follow(&world.facts, &id).unwrap();
+    assert!(matches!(world.do_commit(&[entry], &[], Vec::new()), Err(Refusal::Busy(_))));
+    world.pass(Millis::seconds(100));
+    world.do_commit(&[entry], &[], Vec::new()).unwrap();
+    assert!(matches!(close(&world, voucher), Err(Refusal::Terms(_))));
+    assert_eq!(world.host.sweep(world.facts.now).unwrap().agreements, 1);
+}
+
+#[test]
 fn agreements_of_one_peer_are_bounded() {
     let mut world = World::new();
     world.facts.balance = Amount(1_000_000_000);

@@ -223,6 +223,45 @@ impl Contractor {
         Ok(handle)
     }
 
+    /// Ends a contract that another node's words forbid to use and under which nothing was stored, so
+    /// that its money comes back before its term is over. If that fails it comes back then.
+    pub(super) async fn give_back(&self, forming: &Forming, outbox: &mut Outbox) {
+        match self.close(&forming.terms, outbox).await {
+            Ok(id) => tracing::info!(transaction = %id, "an unused contract is closed"),
+            Err(error) => {
+                tracing::warn!(%error, "an unused contract keeps its money until its end")
+            }
+        }
+    }
+
+    async fn close(
+        &self,
+        terms: &ContractTerms,
+        outbox: &mut Outbox,
+    ) -> Result<TransactionId, ContractorError> {
+        let chain = self.world().chain.clone();
+        let account = self.key();
+        let counted = chain.account(&account.public()).await?.nonce;
+        let nonce = counted.max(outbox.next);
+        let contract = terms.contract;
+        let body = TransactionBody {
+            genesis: chain.genesis().hash(),
+            account: account.public(),
+            nonce,
+            fee: self.fee(),
+            valid_until: self.chain_time().await?.plus(self.validity()),
+            action: Action::CloseContract { contract, voucher: None, settlement: Amount::ZERO },
+        };
+        let signature = self.agree(terms.host, &body).await?;
+        let contract_key = self.0.book.keys().contract(&terms.nonce);
+        let mut transaction = Transaction::signed(body, &[&account, &contract_key]);
+        transaction.signatures.push((terms.host, signature));
+        let id = chain.submit(transaction).await?;
+        outbox.next = nonce.saturating_add(1);
+        outbox.sent.push(id);
+        Ok(id)
+    }
+
     /// Signs, lets the host sign, notes and submits. What is signed is valid for a short while; a chain that wants the transactions before it in a
     /// block first is given that, once.
     async fn send(

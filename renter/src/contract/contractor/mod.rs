@@ -248,6 +248,9 @@ impl Contractor {
         }
         for (step, (id, started)) in forming {
             let result = self.finish_forming(&id, &started, registry).await.map(Some);
+            if let Err(ContractorError::NotFirst { .. }) = result {
+                self.give_back(&started, &mut outbox).await;
+            }
             outcomes.push(StepOutcome { step, result });
         }
         self.0.book.save_health().await?;
@@ -286,19 +289,23 @@ impl Contractor {
     /// [`ContractorError`] of store, chain and table.
     pub async fn resume(&self, registry: &dyn HostRegistry) -> Result<usize, ContractorError> {
         let now = self.chain_time().await?;
-        let mut resumed = 0;
+        let (mut resumed, mut refused, mut outbox) = (0, None, Outbox::default());
         for forming in self.forming().await? {
             // The time was read before the contract: a tip of that time without it proves it dead.
             match self.world().chain.contract(&forming.terms.contract).await? {
-                Some(contract) => {
-                    self.take_in_use(&forming, &contract, registry).await?;
-                    resumed += 1;
-                }
+                Some(contract) => match self.take_in_use(&forming, &contract, registry).await {
+                    Ok(_) => resumed += 1,
+                    Err(error @ ContractorError::NotFirst { .. }) => {
+                        self.give_back(&forming, &mut outbox).await;
+                        refused = Some(error);
+                    }
+                    Err(error) => return Err(error),
+                },
                 None if now >= forming.valid_until => self.forget(&forming).await?,
                 None => {}
             }
         }
-        Ok(resumed)
+        refused.map_or(Ok(resumed), Err)
     }
 
     fn world(&self) -> &World {

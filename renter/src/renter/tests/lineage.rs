@@ -5,7 +5,7 @@ use samara_protocol::units::{Amount, Millis};
 use crate::progress::Silent;
 use crate::recovery::{RecoveryOptions, RecoveryPhase};
 use crate::rows::{RenewalState, RenterState};
-use crate::testing::world::Bench;
+use crate::testing::world::{Bench, Fault};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config};
 use crate::vault::Conflict;
 use crate::world::{Store, Write};
@@ -22,7 +22,12 @@ async fn the_chain_decides_whose_new_words_they_are() {
     first.renter.start_fresh().await.unwrap();
     second.renter.start_fresh().await.unwrap();
     first.renter.set_allowance(allowance(&bench)).await.unwrap();
+    let before = second.renter.wallet().await.unwrap().balance;
     let report = second.renter.set_allowance(allowance(&bench)).await.unwrap();
+    // Both pay from the words' account. What the second had locked is there again, but for fees.
+    let fee = bench.world.chain.genesis().parameters.minimum_fee;
+    let after = second.renter.wallet().await.unwrap().balance;
+    assert_eq!(before.checked_sub(after), Some(fee.saturating_mul(16)));
     assert_eq!((report.done.len(), report.failed.len()), (0, 8));
     assert!(report.failed[0].contains("recover to take over"), "{report:?}");
     let status = second.renter.status();
@@ -45,8 +50,7 @@ async fn the_chain_decides_whose_new_words_they_are() {
     assert!(second.renter.contracts().is_empty());
     let report = recover(&second).await;
     assert_eq!((report.outcome.clone(), report.files), (RecoveryPhase::Done, 1), "{report:?}");
-    assert_eq!(report.others.len(), 8, "its own empty contracts are named: {report:?}");
-    assert!(report.next.unwrap().contains("left alone"));
+    assert_eq!((report.contracts_found, report.contracts_live), (16, 8), "{report:?}");
     second.renter.upkeep().await;
     assert_eq!(second.renter.contracts().len(), 8);
     second.get("home", "/back", Conflict::Keep).await;
@@ -69,10 +73,23 @@ async fn a_node_that_was_cut_off_before_its_check_makes_it_at_its_next_start() {
     blank.lose().await;
     assert!(bench.chain.release().iter().all(Result::is_ok));
     let second = Node::with(&bench, store, MemoryFiles::default(), config()).await;
+    // Its hosts are away, so its contracts stay, and nothing is ever stored under them.
+    bench.set(0..8, Fault::Dead);
     second.renter.upkeep().await;
+    bench.set(0..8, Fault::None);
     assert!(matches!(second.renter.status().state, RenterState::Fenced { .. }));
     assert_eq!(second.renter.create_vault("x").await.unwrap_err().code(), "fenced");
+    first.files.put("/home/a", b"mine", 10);
+    first.put("/home", "home").await;
     first.renter.create_vault("x").await.unwrap();
+    first.lose().await;
+    let report = recover(&second).await;
+    assert_eq!((report.outcome.clone(), report.files), (RecoveryPhase::Done, 1), "{report:?}");
+    assert_eq!(report.others.len(), 8, "its own empty contracts are named: {report:?}");
+    assert!(report.next.unwrap().contains("left alone"));
+    second.renter.upkeep().await;
+    assert_eq!(second.renter.contracts().len(), 8);
+    second.renter.create_vault("y").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
