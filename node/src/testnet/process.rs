@@ -42,7 +42,6 @@ pub struct RunningNode {
     inner: Inner,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for each node of a local network")]
 enum Inner {
     Process {
         child: Child,
