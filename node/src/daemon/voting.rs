@@ -173,6 +173,7 @@ impl Voting {
     /// Waits until the key may vote, asking as often as need be. `first` is the first answer.
     pub(super) async fn wait(&self, first: Admission, others: &[Arc<dyn ChainPeer>]) {
         let mut admission = first;
+        let mut said = None;
         loop {
             match admission {
                 Admission::Now => return,
@@ -190,14 +191,17 @@ impl Voting {
                     return;
                 }
                 Admission::Unheard { answered, needed } => {
-                    tracing::warn!(
-                        answered,
-                        needed,
-                        "what this validator signed is not known here, and too few of the network's \
+                    if said != Some(admission) {
+                        said = Some(admission);
+                        tracing::warn!(
+                            answered,
+                            needed,
+                            "what this validator signed is not known here, and too few of the network's \
                          chain nodes answer: it does not vote; on a key that never voted, stop the \
                          node and make the file {}",
-                        self.marker.display()
-                    );
+                            self.marker.display()
+                        );
+                    }
                     tokio::time::sleep(ASK_AGAIN).await;
                     admission = self.admission(others).await;
                 }

@@ -4,6 +4,10 @@
 //! Bounds: at most [`ServiceLimits::control`] and [`ServiceLimits::bulk`] requests run at a time, so that
 //! sectors never keep a head waiting; as many again wait, more are told that the host is busy. Head
 //! writes are free and therefore metered per contract.
+//!
+//! While no chain node can be reached, contracts that were read before count as they were then, for
+//! [`ServiceLimits::unreachable_age`]: data stays readable when the chain's nodes are down. A contract
+//! that is closed meanwhile costs the host the reads of that time at most.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,16 +71,26 @@ pub struct ServiceLimits {
     pub bulk: usize,
     /// How long a contract read from the chain is good.
     pub contract_age: Duration,
+    /// How long it is good while the chain cannot be read.
+    pub unreachable_age: Duration,
     /// Head writes a second for each contract; four times as many at once.
     pub head_writes: u32,
 }
 
 impl Default for ServiceLimits {
     fn default() -> Self {
-        Self { control: 64, bulk: 32, contract_age: Duration::from_secs(1), head_writes: 100 }
+        Self {
+            control: 64,
+            bulk: 32,
+            contract_age: Duration::from_secs(1),
+            unreachable_age: Duration::from_secs(3_600),
+            head_writes: 100,
+        }
     }
 }
 
+/// How long the chain is left alone after it could not be read, where an older answer is at hand.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Contracts that are kept in memory at most, as read from the chain and as metered.
 const CACHED: usize = 16_384;
 
@@ -87,8 +101,16 @@ pub struct HostService<S> {
     limits: ServiceLimits,
     control: Lane,
     bulk: Lane,
-    contracts: Mutex<BTreeMap<ContractId, (Instant, Contract)>>,
+    contracts: Mutex<BTreeMap<ContractId, Cached>>,
     heads: Mutex<BTreeMap<ContractId, Meter>>,
+}
+
+/// A contract as the chain had it.
+struct Cached {
+    contract: Contract,
+    read: Instant,
+    /// When the chain could not be read any more.
+    failed: Option<Instant>,
 }
 
 /// Requests of one kind: some run, as many wait.
@@ -217,27 +239,48 @@ impl<S: HostStore + 'static> HostService<S> {
     /// A contract from the chain, or as it was a moment ago. That there is none is never remembered,
     /// because the next block may form it.
     async fn contract(&self, id: &ContractId) -> Result<Option<Contract>, FactsError> {
-        let cached = {
-            let contracts = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
-            contracts.get(id).filter(|(read, _)| read.elapsed() < self.limits.contract_age).cloned()
-        };
-        if let Some((_, contract)) = cached {
-            return Ok(Some(contract));
+        if let Some(cached) = self.cached(id, |cached| {
+            cached.read.elapsed() < self.limits.contract_age
+                || cached.failed.is_some_and(|failed| failed.elapsed() < ASK_AGAIN)
+        }) {
+            return Ok(Some(cached));
         }
-        let contract = self.chain.contract(id).await?;
+        let contract = match self.chain.contract(id).await {
+            Ok(contract) => contract,
+            Err(error) => return self.unread(id).map(Some).ok_or(error),
+        };
         let mut contracts = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
         match &contract {
             Some(contract) => {
                 if contracts.len() >= CACHED {
                     contracts.clear();
                 }
-                contracts.insert(*id, (Instant::now(), contract.clone()));
+                let (contract, read) = (contract.clone(), Instant::now());
+                contracts.insert(*id, Cached { contract, read, failed: None });
             }
             None => {
                 contracts.remove(id);
             }
         }
         Ok(contract)
+    }
+
+    /// A contract read before, if it is good, and not too old even while the chain cannot be read.
+    fn cached(&self, id: &ContractId, good: impl FnOnce(&Cached) -> bool) -> Option<Contract> {
+        let contracts = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = contracts.get(id)?;
+        let young = cached.read.elapsed() < self.limits.unreachable_age;
+        (young && good(cached)).then(|| cached.contract.clone())
+    }
+
+    /// The chain could not be read: a contract as it was when it could.
+    fn unread(&self, id: &ContractId) -> Option<Contract> {
+        if let Some(cached) =
+            self.contracts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id)
+        {
+            cached.failed = Some(Instant::now());
+        }
+        self.cached(id, |_| true)
     }
 }
 

@@ -426,3 +426,35 @@ async fn gossip_reaches_three_nodes_unless_rejected() {
         assert_eq!(message.forwarder, nodes[node - 1].local_peer());
     }
 }
+
+/// A check may take its time: it may even wait for what this node's own connections bring.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_check_of_gossip_keeps_no_request_waiting() {
+    let topic = Topic::new("/samara/test/slow");
+    let (a, b) = pair(Arc::new(Echo)).await;
+    let (let_go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let check = Arc::new(move |_: &super::GossipMessage| {
+        // The sender lives until the test ends.
+        let _ = gate.lock().unwrap().recv();
+        Verdict::Accept
+    });
+    let mut inbox = b.subscribe(topic.clone(), check).await.unwrap();
+    let _outbox = a.subscribe(topic.clone(), Arc::new(|_| Verdict::Accept)).await.unwrap();
+    a.connect(b.local_peer(), PATIENCE).await.unwrap();
+    eventually("the subscription is known", async || {
+        a.subscribers(topic.clone()).await.unwrap().len() == 1
+    })
+    .await;
+    a.publish(topic.clone(), Bytes::from_static(b"slow")).await.unwrap();
+    // New substreams and new connections go through the task that hands messages to the check.
+    for channel in Channel::ALL {
+        ask(&a, &b, channel, Bytes::from_static(b"meanwhile")).await.unwrap();
+    }
+    let (c, _task) = node(3, Arc::new(Echo)).await;
+    introduce(&c, &b);
+    ask(&c, &b, Channel::Control, Bytes::from_static(b"a stranger")).await.unwrap();
+    let_go.send(()).unwrap();
+    let message = tokio::time::timeout(PATIENCE, inbox.recv()).await.unwrap().unwrap();
+    assert_eq!(message.bytes, b"slow".as_slice());
+}

@@ -11,8 +11,8 @@ use samara_node::testnet::{Layout, Network, Plan, Role, Runner};
 use samara_protocol::keys::Phrase;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::runtime::Runtime;
 
 /// The binary under test.
@@ -41,7 +41,7 @@ pub fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Arc<Shared>) -> F) {
     let shared = {
         let mut slot = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         slot.upgrade().unwrap_or_else(|| {
-            let shared = Arc::new(RUNTIME.block_on(start()));
+            let shared = Arc::new(RUNTIME.block_on(start(|_| {})));
             *slot = Arc::downgrade(&shared);
             shared
         })
@@ -50,10 +50,26 @@ pub fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Arc<Shared>) -> F) {
     RUNTIME.block_on(scenario(Arc::clone(&shared)));
 }
 
-async fn start() -> Shared {
+/// Runs a task beside the scenarios, to the end of the tests at most.
+pub fn background(task: impl Future<Output = ()> + Send + 'static) {
+    RUNTIME.spawn(task);
+}
+
+/// Plays a scenario on a network of its own, whose nodes may be changed before they start and killed
+/// while they run.
+pub fn play_alone<F: Future<Output = ()>>(
+    prepare: impl FnOnce(&Layout),
+    scenario: impl FnOnce(Arc<Shared>) -> F,
+) {
+    let shared = Arc::new(RUNTIME.block_on(start(prepare)));
+    RUNTIME.block_on(scenario(Arc::clone(&shared)));
+}
+
+async fn start(prepare: impl FnOnce(&Layout)) -> Shared {
     let folder = tempfile::Builder::new().prefix("samara-e2e-").tempdir().unwrap();
     let plan = Plan::local(folder.path().join("network"), 1, HOSTS, 0);
     let layout = Layout::create(&plan).unwrap();
+    prepare(&layout);
     let mut network = Network::new(layout, Runner::Processes(SAMARA.into()));
     network.start(|_| {}).await.unwrap();
     Shared { network: Arc::new(tokio::sync::Mutex::new(network)), folder }
@@ -68,7 +84,11 @@ impl Shared {
     /// A renter with new words, money and contracts.
     pub async fn renter(self: &Arc<Self>) -> Renter {
         let words = draw(WordCount::Twelve).unwrap();
-        let renter = self.machine(&words).await;
+        self.equipped(self.machine(&words).await).await
+    }
+
+    /// Gives a machine whose words are new money and contracts.
+    pub async fn equipped(&self, renter: Renter) -> Renter {
         let network = self.network.lock().await;
         network.fund(&renter.name).await.unwrap();
         network.equip(&renter.name, None).await.unwrap();
@@ -77,8 +97,14 @@ impl Shared {
 
     /// An empty machine with known words and nothing else.
     pub async fn machine(self: &Arc<Self>, words: &Phrase) -> Renter {
+        self.machine_with(words, |_| {}).await
+    }
+
+    /// An empty machine whose configuration is changed before its first start.
+    pub async fn machine_with(&self, words: &Phrase, change: impl FnOnce(&Path)) -> Renter {
         let mut network = self.network.lock().await;
         let place = network.layout_mut().add_renter(words).unwrap();
+        change(&place.folder);
         network.start_node(&place.name()).await.unwrap();
         Renter {
             network: Arc::clone(&self.network),
@@ -86,6 +112,16 @@ impl Shared {
             data: place.folder,
             words: words.clone(),
         }
+    }
+
+    /// Kills a node as a crash would.
+    pub async fn kill(&self, name: &str) {
+        self.network.lock().await.kill(name).await.unwrap();
+    }
+
+    /// Starts a node that was killed.
+    pub async fn start_again(&self, name: &str) {
+        self.network.lock().await.start_node(name).await.unwrap();
     }
 
     /// The folders of all hosts.
@@ -114,6 +150,36 @@ impl Done {
     pub fn ok(self) -> Value {
         assert_eq!(self.code, 0, "{:?}", self.lines.last());
         self.lines.into_iter().next_back().expect("a command says something")
+    }
+}
+
+/// A command that has not ended.
+pub struct RunningCommand {
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    lines: Vec<Value>,
+}
+
+impl RunningCommand {
+    /// Waits for a line that is wanted; false if the command ended without one.
+    pub async fn reach(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> bool {
+        while let Some(line) = self.output.next_line().await.unwrap() {
+            let value: Value =
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let found = wanted(&value);
+            self.lines.push(value);
+            if found {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Waits for the command's end.
+    pub async fn end(mut self) -> Done {
+        self.reach(|_| false).await;
+        let code = self.child.wait().await.unwrap().code().expect("not killed");
+        Done { code, lines: self.lines }
     }
 }
 
@@ -150,23 +216,21 @@ impl Renter {
     pub async fn run_until(
         &self,
         arguments: &[&str],
-        mut wanted: impl FnMut(&Value) -> bool,
+        wanted: impl FnMut(&Value) -> bool,
     ) -> Option<Done> {
-        let mut child = self.command(arguments).spawn().unwrap();
-        let mut reader = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut lines = Vec::new();
-        while let Some(line) = reader.next_line().await.unwrap() {
-            let value: Value =
-                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            let found = wanted(&value);
-            lines.push(value);
-            if found {
-                child.kill().await.unwrap();
-                return None;
-            }
+        let mut running = self.begin(arguments);
+        if running.reach(wanted).await {
+            running.child.kill().await.unwrap();
+            return None;
         }
-        let code = child.wait().await.unwrap().code().expect("not killed");
-        Some(Done { code, lines })
+        Some(running.end().await)
+    }
+
+    /// Starts a command.
+    pub fn begin(&self, arguments: &[&str]) -> RunningCommand {
+        let mut child = self.command(arguments).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        RunningCommand { child, output, lines: Vec::new() }
     }
 
     /// Kills the machine's node as a crash would.
@@ -189,6 +253,48 @@ impl Renter {
 /// Whether a line tells that bytes, hosts or blocks of a phase have been dealt with.
 pub fn advanced(line: &Value, phase: &str) -> bool {
     line["event"] == "advanced" && line["phase"] == phase && line["done"].as_u64() > Some(0)
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A folder of files on a renter's machine, put into a vault.
+pub struct Stored {
+    source: PathBuf,
+    /// What it holds.
+    pub files: Inventory,
+    vault: String,
+}
+
+impl Stored {
+    /// Makes the folder; nothing is put yet.
+    pub fn prepare(scratch: &Path, vault: &str, large: usize) -> Self {
+        let source = scratch.join("source").join(vault);
+        let files = sample(&source, large);
+        Self { source, files, vault: vault.to_owned() }
+    }
+
+    /// The command that puts it.
+    pub fn put(&self) -> [&str; 3] {
+        ["put", text(&self.source), &self.vault]
+    }
+
+    /// Asserts that a machine gets back exactly what was put.
+    pub async fn assert_back(&self, renter: &Renter, scratch: &Path) {
+        let target = tempfile::Builder::new().tempdir_in(scratch).unwrap().keep().join("target");
+        renter.run(&["get", &self.vault, text(&target)]).await.ok();
+        assert_same(&self.files, &self.source, &target);
+    }
+
+    /// The same, out of a backup.
+    pub async fn assert_in_backup(&self, renter: &Renter, backup: &str, scratch: &Path) {
+        let target = tempfile::Builder::new().tempdir_in(scratch).unwrap().keep().join("target");
+        let vault: &str = &self.vault;
+        renter.run(&["backup", "restore", backup, text(&target), "--only", vault]).await.ok();
+        assert_same(&self.files, &self.source, &target);
+    }
 }
 
 /// A folder with what makes trouble: empty files, odd names, sizes around the sectors'.

@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::network::{Renter, advanced, assert_same, noise, play, sample};
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use crate::network::{Renter, Stored, advanced, assert_same, noise, play, sample, text};
+use crate::wire::find;
 
 /// Files in folders below one.
 fn walk(folder: &Path) -> Vec<PathBuf> {
@@ -56,25 +53,19 @@ fn a_lost_machine_is_recovered_from_its_words() {
     play(|shared| async move {
         let renter = shared.renter().await;
         let scratch = shared.scratch();
-        let source = scratch.path().join("source");
-        let files = sample(&source, 1_000_000);
-        renter.run(&["put", text(&source), "home"]).await.ok();
+        let home = Stored::prepare(scratch.path(), "home", 1_000_000);
+        renter.run(&home.put()).await.ok();
         renter.run(&["backup", "create", "first", "--description", "all of it"]).await.ok();
         renter.lose().await;
 
         let machine = shared.machine(&renter.words).await;
         let report = machine.run(&["recover", "start"]).await.ok();
         assert_eq!(report["outcome"], "done", "{report}");
-        assert_eq!(report["files"], files.files.len());
+        assert_eq!(report["files"], home.files.files.len());
         let backups = machine.run(&["backup", "list"]).await.ok();
         assert_eq!(backups[0]["name"], "first");
-
-        let target = scratch.path().join("target");
-        machine.run(&["backup", "restore", "first", text(&target), "--only", "home"]).await.ok();
-        assert_same(&files, &source, &target);
-        let target = scratch.path().join("again");
-        machine.run(&["get", "home", text(&target)]).await.ok();
-        assert_same(&files, &source, &target);
+        home.assert_in_backup(&machine, "first", scratch.path()).await;
+        home.assert_back(&machine, scratch.path()).await;
     });
 }
 
@@ -120,16 +111,13 @@ fn damage_on_one_hosts_disk_is_survived_and_reported() {
     play(|shared| async move {
         let renter = shared.renter().await;
         let scratch = shared.scratch();
-        let source = scratch.path().join("source");
-        let files = sample(&source, 2_000_000);
-        renter.run(&["put", text(&source), "home"]).await.ok();
+        let home = Stored::prepare(scratch.path(), "home", 2_000_000);
+        renter.run(&home.put()).await.ok();
 
         // Whichever hosts a read asks: each host is the damaged one once.
-        for (number, host) in shared.hosts().await.into_iter().enumerate() {
+        for host in shared.hosts().await {
             let damaged = damage(&host.join("sectors"));
-            let target = scratch.path().join(format!("target-{number}"));
-            renter.run(&["get", "home", text(&target)]).await.ok();
-            assert_same(&files, &source, &target);
+            home.assert_back(&renter, scratch.path()).await;
             for (path, bytes) in damaged {
                 std::fs::write(path, bytes).unwrap();
             }
@@ -193,19 +181,16 @@ fn hosts_see_neither_names_nor_contents_nor_words() {
             for path in files {
                 // A file may be replaced while this looks.
                 let Ok(bytes) = std::fs::read(&path) else { continue };
-                for planted in planted {
-                    let found = bytes.windows(planted.len()).any(|part| part == planted.as_bytes());
-                    assert!(!found, "'{planted}' is in {}", path.display());
-                }
+                let found = find(&bytes, &planted.map(str::as_bytes));
+                assert!(found.is_empty(), "{found:?} is in {}", path.display());
             }
         }
     });
 }
 
 /// A put that is cut off, by the machine's end, after some bytes were sent.
-async fn cut_off_put(renter: &Renter, source: &Path) {
-    let put = ["put", text(source), "home"];
-    let done = renter.run_until(&put, |line| advanced(line, "storing")).await;
+async fn cut_off_put(renter: &Renter, files: &Stored) {
+    let done = renter.run_until(&files.put(), |line| advanced(line, "storing")).await;
     assert!(done.is_none(), "the put ended before it could be cut off: {done:?}");
     renter.crash().await;
     renter.restart().await;
@@ -216,21 +201,14 @@ fn a_crash_in_the_middle_of_a_put_loses_nothing_that_was_acknowledged() {
     play(|shared| async move {
         let renter = shared.renter().await;
         let scratch = shared.scratch();
-        let first = scratch.path().join("first");
-        let acknowledged = sample(&first, 100_000);
-        renter.run(&["put", text(&first), "safe"]).await.ok();
+        let safe = Stored::prepare(scratch.path(), "safe", 100_000);
+        renter.run(&safe.put()).await.ok();
 
-        let source = scratch.path().join("source");
-        let files = sample(&source, 40_000_000);
-        cut_off_put(&renter, &source).await;
-        let target = scratch.path().join("safe");
-        renter.run(&["get", "safe", text(&target)]).await.ok();
-        assert_same(&acknowledged, &first, &target);
-
-        renter.run(&["put", text(&source), "home"]).await.ok();
-        let target = scratch.path().join("target");
-        renter.run(&["get", "home", text(&target)]).await.ok();
-        assert_same(&files, &source, &target);
+        let home = Stored::prepare(scratch.path(), "home", 40_000_000);
+        cut_off_put(&renter, &home).await;
+        safe.assert_back(&renter, scratch.path()).await;
+        renter.run(&home.put()).await.ok();
+        home.assert_back(&renter, scratch.path()).await;
     });
 }
 
@@ -239,9 +217,8 @@ fn a_crash_in_the_middle_of_a_backup_is_gone_on_from() {
     play(|shared| async move {
         let renter = shared.renter().await;
         let scratch = shared.scratch();
-        let source = scratch.path().join("source");
-        let files = sample(&source, 100_000);
-        renter.run(&["put", text(&source), "home"]).await.ok();
+        let home = Stored::prepare(scratch.path(), "home", 100_000);
+        renter.run(&home.put()).await.ok();
         let create = ["backup", "create", "cut"];
         renter.run_until(&create, |line| line["event"].is_string()).await;
         renter.crash().await;
@@ -255,10 +232,7 @@ fn a_crash_in_the_middle_of_a_backup_is_gone_on_from() {
         let machine = shared.machine(&renter.words).await;
         machine.run(&["recover", "start"]).await.ok();
         for backup in ["cut", "whole"] {
-            let target = scratch.path().join(backup);
-            let restore = ["backup", "restore", backup, text(&target), "--only", "home"];
-            machine.run(&restore).await.ok();
-            assert_same(&files, &source, &target);
+            home.assert_in_backup(&machine, backup, scratch.path()).await;
         }
     });
 }
@@ -268,9 +242,8 @@ fn a_crash_in_the_middle_of_a_recovery_is_gone_on_from() {
     play(|shared| async move {
         let renter = shared.renter().await;
         let scratch = shared.scratch();
-        let source = scratch.path().join("source");
-        let files = sample(&source, 100_000);
-        renter.run(&["put", text(&source), "home"]).await.ok();
+        let home = Stored::prepare(scratch.path(), "home", 100_000);
+        renter.run(&home.put()).await.ok();
         renter.lose().await;
 
         let machine = shared.machine(&renter.words).await;
@@ -286,9 +259,7 @@ fn a_crash_in_the_middle_of_a_recovery_is_gone_on_from() {
         if status["renter"]["state"] != "active" {
             machine.run(&["recover", "start"]).await.ok();
         }
-        let target = scratch.path().join("target");
-        machine.run(&["get", "home", text(&target)]).await.ok();
-        assert_same(&files, &source, &target);
+        home.assert_back(&machine, scratch.path()).await;
         // It writes as well.
         let file = scratch.path().join("more");
         std::fs::write(&file, noise(9, 5_000)).unwrap();

@@ -1,5 +1,6 @@
 //! The service and the loops, with a chain in memory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -228,6 +229,8 @@ async fn the_scrubber_finds_damage() {
 struct Facts {
     contract: Option<Contract>,
     down: bool,
+    /// Whether contracts can be read.
+    reachable: AtomicBool,
 }
 
 #[async_trait]
@@ -239,12 +242,41 @@ impl ChainFactsSource for Facts {
         Ok(Amount::coins(1))
     }
     async fn contract(&self, id: &ContractId) -> Result<Option<Contract>, FactsError> {
+        if !self.reachable.load(Ordering::SeqCst) {
+            return Err(FactsError("no peer".into()));
+        }
         Ok(self.contract.clone().filter(|contract| contract.terms.contract == *id))
     }
 }
 
+#[tokio::test]
+async fn contracts_known_before_are_served_while_no_chain_node_answers() {
+    let world = World::new(genesis().hash());
+    let contract = world.facts.contract.clone();
+    let facts = Arc::new(Facts { contract, down: false, reachable: AtomicBool::new(true) });
+    // Each request asks the chain again, while it can.
+    let limits = ServiceLimits { contract_age: Duration::ZERO, ..ServiceLimits::default() };
+    let host = Arc::clone(&world.host);
+    let service = HostService::new(host, Arc::clone(&facts) as Arc<dyn ChainFactsSource>, limits);
+    let ask = async || service.answer(PEER, world.request(ContractCall::Latest)).await;
+    let before = ask().await;
+    assert!(!matches!(before, HostResponse::Refused(_)), "{before:?}");
+    facts.reachable.store(false, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert_eq!(ask().await, before);
+    }
+    // Nothing is known of a contract that was never read, and nothing is good for ever.
+    let host = Arc::clone(&world.host);
+    let facts = Arc::clone(&facts) as Arc<dyn ChainFactsSource>;
+    let limits = ServiceLimits { unreachable_age: Duration::ZERO, ..limits };
+    let service = HostService::new(host, facts, limits);
+    let answer = service.answer(PEER, world.request(ContractCall::Latest)).await;
+    assert!(matches!(answer, HostResponse::Refused(Refusal::Busy(_))), "{answer:?}");
+}
+
 fn service(world: &World, down: bool, limits: ServiceLimits) -> HostService<super::DiskStore> {
-    let facts = Facts { contract: world.facts.contract.clone(), down };
+    let reachable = AtomicBool::new(true);
+    let facts = Facts { contract: world.facts.contract.clone(), down, reachable };
     HostService::new(Arc::clone(&world.host), Arc::new(facts), limits)
 }
 

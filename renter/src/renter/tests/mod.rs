@@ -3,3 +3,4 @@
 mod lineage;
 mod recovery;
 mod vaults;
+mod wire;

@@ -1,5 +1,6 @@
 //! Machines that are lost, and what the words bring back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use samara_protocol::keys::KeyTree;
@@ -7,12 +8,13 @@ use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::units::Amount;
 use zeroize::Zeroizing;
 
+use crate::RenterConfig;
 use crate::backup::{BackupRequest, BackupState, RestoreRequest};
 use crate::progress::{ProgressEvent, Silent};
 use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use crate::rows::RenterState;
 use crate::testing::world::{Bench, Fault};
-use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config, noise, put};
+use crate::testing::{MemoryFile, MemoryFiles, MortalStore, Node, allowance, config, noise, put};
 use crate::vault::Conflict;
 
 async fn recover(node: &Node) -> RecoveryReport {
@@ -25,6 +27,45 @@ fn fill(files: &MemoryFiles) {
     files.put("/home/sub/large.bin", &noise(2, 300_000), 13);
 }
 
+/// What a machine has below a folder.
+type Below = BTreeMap<String, MemoryFile>;
+
+/// A machine that has put its home, and what it holds.
+async fn stored(bench: &Bench) -> (Node, Below) {
+    let node = Node::fresh(bench).await;
+    fill(&node.files);
+    node.put("/home", "home").await;
+    let expected = node.files.below("/home");
+    (node, expected)
+}
+
+/// Asserts that a machine gets its home back as it was.
+async fn assert_back(node: &Node, expected: &Below) {
+    node.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(node.files.below("/back"), *expected);
+}
+
+fn spilling() -> RenterConfig {
+    let mut small = config();
+    small.journal.spill = 20 << 10;
+    small
+}
+
+/// A machine whose journal is longer than what its head holds.
+async fn spilled(bench: &Bench) -> Node {
+    let (store, files) = (MortalStore::immortal(), MemoryFiles::default());
+    let node = Node::with(bench, store, files, spilling()).await;
+    node.start(bench).await;
+    for round in 0..6u64 {
+        for number in 0..60 {
+            let path = format!("/home/{round}/{number}");
+            node.files.put(&path, &noise(round * 100 + number, 300), 10);
+        }
+        node.put("/home", "home").await;
+    }
+    node
+}
+
 fn backup(name: &str) -> BackupRequest {
     BackupRequest { name: name.into(), ..BackupRequest::default() }
 }
@@ -32,10 +73,7 @@ fn backup(name: &str) -> BackupRequest {
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_comes_back_from_the_words_alone() {
     let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
-    let expected = node.files.below("/home");
+    let (node, expected) = stored(&bench).await;
     node.lose().await;
     bench.set([3], Fault::Dead);
 
@@ -93,9 +131,7 @@ async fn an_older_copy_of_the_folder_writes_over_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_is_listed_after_a_restart_before_any_host_answers() {
     let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
+    let (node, _) = stored(&bench).await;
     let (store, files) = (node.store.clone(), node.files.clone());
     node.lose().await;
 
@@ -107,9 +143,7 @@ async fn what_was_acknowledged_is_listed_after_a_restart_before_any_host_answers
 #[tokio::test(start_paused = true)]
 async fn the_old_node_is_fenced_and_says_so() {
     let bench = Bench::empty(8).await;
-    let old = Node::fresh(&bench).await;
-    fill(&old.files);
-    old.put("/home", "home").await;
+    let (old, _) = stored(&bench).await;
     let new = Node::blank(&bench).await;
     assert_eq!(recover(&new).await.outcome, RecoveryPhase::Done);
 
@@ -148,8 +182,7 @@ async fn one_liar_of_eight_stops_neither_the_writer_nor_a_recovery() {
     let silent: Vec<&str> = report.hosts_silent.iter().map(|row| row.reason.as_str()).collect();
     assert!(matches!(silent.as_slice(), [one] if one.contains("it promised epoch")), "{silent:?}");
     node.renter.create_vault("after").await.unwrap();
-    node.get("home", "/back", Conflict::Keep).await;
-    assert_eq!(node.files.below("/back"), expected);
+    assert_back(&node, &expected).await;
     assert!(node.renter.status().epoch.starts_with("2."), "{}", node.renter.status().epoch);
 }
 
@@ -172,10 +205,7 @@ async fn a_last_epoch_that_two_hosts_name_ends_a_recovery_with_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
     let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
-    let expected = node.files.below("/home");
+    let (node, expected) = stored(&bench).await;
     node.lose().await;
     // Eight hosts keep the head: five of them are a read quorum, four rebuild a slab.
     bench.set(0..4, Fault::Dead);
@@ -188,8 +218,7 @@ async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
     assert!(account.contains("4 of the 8 hosts"), "{account}");
     assert_eq!(account.matches(", ").count(), 4, "each host that is missing is named: {account}");
     assert_eq!(node.renter.status().state, RenterState::ReadOnly);
-    node.get("home", "/back", Conflict::Keep).await;
-    assert_eq!(node.files.below("/back"), expected);
+    assert_back(&node, &expected).await;
     let refused = node.renter.create_vault("x").await.unwrap_err();
     assert_eq!(refused.code(), "read_only");
     // More hosts answer: the same node recovers whole.
@@ -217,9 +246,7 @@ async fn words_that_own_nothing_are_told_so() {
 #[tokio::test(start_paused = true)]
 async fn backups_are_settled_shown_restored_and_deleted() {
     let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
+    let (node, _) = stored(&bench).await;
     let renter = &node.renter;
     assert_eq!(renter.create_backup(backup(""), &Silent).await.unwrap_err().code(), "bad_name");
     let row = renter.create_backup(backup("first"), &Silent).await.unwrap();
@@ -286,23 +313,13 @@ async fn a_backup_that_too_few_hosts_hold_is_in_error_until_they_do() {
 #[tokio::test(start_paused = true)]
 async fn a_long_journal_spills_into_slabs_and_comes_back() {
     let bench = Bench::empty(8).await;
-    let mut small = config();
-    small.journal.spill = 20 << 10;
-    let node = Node::with(&bench, MortalStore::immortal(), MemoryFiles::default(), small).await;
-    node.start(&bench).await;
-    for round in 0..6u64 {
-        for number in 0..60 {
-            let path = format!("/home/{round}/{number}");
-            node.files.put(&path, &noise(round * 100 + number, 300), 10);
-        }
-        node.put("/home", "home").await;
-    }
+    let node = spilled(&bench).await;
     // The last segment may still be on its way.
     node.renter.create_vault("last").await.unwrap();
     let expected = node.files.below("/home");
     let (store, files) = (node.store.clone(), node.files.clone());
     node.lose().await;
-    let node = Node::with(&bench, store, files, small).await;
+    let node = Node::with(&bench, store, files, spilling()).await;
     node.renter.confirm().await.unwrap();
     node.renter.create_vault("after").await.unwrap();
     assert_eq!(node.renter.status().files, 360);
@@ -319,8 +336,7 @@ async fn a_long_journal_spills_into_slabs_and_comes_back() {
     let report = node.renter.recover(RecoveryOptions::default(), &note).await.unwrap();
     assert_eq!((report.files, report.vaults), (360, 3));
     assert!(*seen.lock().unwrap() >= 3, "the journal lies in several slabs");
-    node.get("home", "/back", Conflict::Keep).await;
-    assert_eq!(node.files.below("/back"), expected);
+    assert_back(&node, &expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,10 +388,7 @@ async fn a_put_and_a_backup_survive_a_crash_at_every_write() {
 #[tokio::test(start_paused = true)]
 async fn a_recovery_survives_a_crash_at_every_write() {
     let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
-    let expected = node.files.below("/home");
+    let (node, expected) = stored(&bench).await;
     node.lose().await;
     for commits in 0.. {
         let store = MortalStore::immortal();
@@ -395,8 +408,7 @@ async fn a_recovery_survives_a_crash_at_every_write() {
         assert_eq!(node.renter.status().state, RenterState::Active, "{commits}");
         assert_eq!(node.renter.status().files, 3, "{commits}");
         node.renter.create_vault(&format!("after {commits}")).await.unwrap();
-        node.get("home", "/back", Conflict::Keep).await;
-        assert_eq!(node.files.below("/back"), expected, "{commits}");
+        assert_back(&node, &expected).await;
         node.lose().await;
         if !dead {
             assert!(commits > 10, "the crash must have hit something");
@@ -408,9 +420,7 @@ async fn a_recovery_survives_a_crash_at_every_write() {
 #[tokio::test(start_paused = true)]
 async fn a_recovery_is_stopped_and_started_again() {
     let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
+    let (node, _) = stored(&bench).await;
     node.lose().await;
     bench.set(0..5, Fault::Slow(50));
     let node = Node::blank(&bench).await;
@@ -431,15 +441,12 @@ async fn a_recovery_is_stopped_and_started_again() {
 #[tokio::test(start_paused = true)]
 async fn a_look_without_a_claim_leaves_the_other_node_writing() {
     let bench = Bench::empty(5).await;
-    let old = Node::fresh(&bench).await;
-    fill(&old.files);
-    old.put("/home", "home").await;
+    let (old, expected) = stored(&bench).await;
     let node = Node::blank(&bench).await;
     let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
     let report = node.renter.recover(options, &Silent).await.unwrap();
     assert_eq!((report.outcome, report.files), (RecoveryPhase::ReadOnly, 3));
-    node.get("home", "/back", Conflict::Keep).await;
-    assert_eq!(node.files.below("/back"), old.files.below("/home"));
+    assert_back(&node, &expected).await;
     old.renter.create_vault("other").await.unwrap();
     assert_eq!(node.renter.create_vault("x").await.unwrap_err().code(), "read_only");
 }
@@ -471,16 +478,13 @@ async fn heads_survive_a_crash_right_after_every_contract_was_renewed() {
     let node = Node::blank(&bench).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome, report.files), (RecoveryPhase::Done, 3));
-    node.get("home", "/back", Conflict::Keep).await;
-    assert_eq!(node.files.below("/back"), expected);
+    assert_back(&node, &expected).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_takeover_is_written_to_a_quorum_of_the_old_head_set_too() {
     let bench = Bench::empty(9).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
+    let (node, _) = stored(&bench).await;
     node.lose().await;
     // Six of nine are a write quorum of the old set; five are only a read quorum.
     bench.set(0..4, Fault::Dead);
@@ -502,9 +506,7 @@ async fn a_takeover_is_written_to_a_quorum_of_the_old_head_set_too() {
 #[tokio::test(start_paused = true)]
 async fn a_promise_without_a_head_is_an_interrupted_recovery() {
     let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
-    fill(&node.files);
-    node.put("/home", "home").await;
+    let (node, _) = stored(&bench).await;
     node.lose().await;
     // A node claims everywhere and is lost before it writes a head.
     let other = Node::blank(&bench).await;
@@ -527,17 +529,7 @@ async fn a_promise_without_a_head_is_an_interrupted_recovery() {
 #[tokio::test(start_paused = true)]
 async fn a_spilled_journal_comes_back_whole_from_the_fewest_hosts_that_can_hold_it() {
     let bench = Bench::empty(8).await;
-    let mut small = config();
-    small.journal.spill = 20 << 10;
-    let node = Node::with(&bench, MortalStore::immortal(), MemoryFiles::default(), small).await;
-    node.start(&bench).await;
-    for round in 0..6u64 {
-        for number in 0..60 {
-            let path = format!("/home/{round}/{number}");
-            node.files.put(&path, &noise(round * 100 + number, 300), 10);
-        }
-        node.put("/home", "home").await;
-    }
+    let node = spilled(&bench).await;
     let expected = node.files.below("/home");
     node.lose().await;
     // Four columns of eight rebuild a slab.
@@ -545,6 +537,5 @@ async fn a_spilled_journal_comes_back_whole_from_the_fewest_hosts_that_can_hold_
     let node = Node::blank(&bench).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome, report.files), (RecoveryPhase::ReadOnly, 360));
-    node.get("home", "/back", Conflict::Keep).await;
-    assert_eq!(node.files.below("/back"), expected);
+    assert_back(&node, &expected).await;
 }
