@@ -162,6 +162,7 @@ fn hosts_see_neither_names_nor_contents_nor_words() {
         );
         std::fs::write(folder.join(name), &content).unwrap();
         std::fs::write(folder.join("large"), content.repeat(2_000)).unwrap();
+        renter.run(&["vault", "create", vault]).await.ok();
         renter.run(&["put", text(&folder), vault]).await.ok();
         renter.run(&["backup", "create", "planted-backup-tapir"]).await.ok();
 
@@ -202,6 +203,7 @@ fn a_crash_in_the_middle_of_a_put_loses_nothing_that_was_acknowledged() {
         let renter = shared.renter().await;
         let scratch = shared.scratch();
         let safe = Stored::prepare(scratch.path(), "safe", 100_000);
+        renter.run(&["vault", "create", "safe"]).await.ok();
         renter.run(&safe.put()).await.ok();
 
         let home = Stored::prepare(scratch.path(), "home", 40_000_000);

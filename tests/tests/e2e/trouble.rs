@@ -19,6 +19,7 @@ async fn survives_the_death_of(shared: Arc<Shared>, node: &str) {
     let renter = shared.renter().await;
     let scratch = shared.scratch();
     let safe = Stored::prepare(scratch.path(), "safe", 100_000);
+    renter.run(&["vault", "create", "safe"]).await.ok();
     renter.run(&safe.put()).await.ok();
 
     let home = Stored::prepare(scratch.path(), "home", 40_000_000);

@@ -165,6 +165,7 @@ fn nothing_on_the_wire_tells_names_contents_or_words() {
             let words = long_words();
             let renter = shared.machine_with(&words, |folder| ask_proxies(folder, &capture)).await;
             let renter = shared.equipped(renter).await;
+            renter.run(&["vault", "create", vault]).await.ok();
             renter.run(&["put", text(source), vault]).await.ok();
             renter.run(&["ls", vault, "--recursive"]).await.ok();
             let about = ["--description", "planted description gnu"];
