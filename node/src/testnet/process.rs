@@ -44,7 +44,7 @@ pub struct RunningNode {
 
 enum Inner {
     Process {
-        child: Child,
+        child: Box<Child>,
         /// Held apart: waiting for a child closes the input that it still holds, and ends the node.
         input: Option<ChildStdin>,
     },
@@ -225,7 +225,7 @@ fn spawn(program: &Path, place: &NodePlace, detached: bool) -> Result<Child, Tes
 
 fn process(mut child: Child) -> Inner {
     let input = child.stdin.take();
-    Inner::Process { child, input }
+    Inner::Process { child: Box::new(child), input }
 }
 
 fn task(place: &NodePlace) -> Result<Inner, TestnetError> {

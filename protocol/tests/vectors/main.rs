@@ -54,6 +54,7 @@ impl Area {
     }
 
     /// Compares with the file.
+    #[expect(clippy::disallowed_methods, reason = "the test's own golden file")]
     fn finish(self) {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors");
         let path = folder.join(self.name).with_extension("json");

@@ -163,7 +163,7 @@ pub enum LightError {
     NotAsked {
         /// What came.
         what: &'static str,
-        /// What [`LightChain::next`] names.
+        /// What [`LightChain::next`](super::LightChain::next) names.
         needed: Need,
     },
 }
