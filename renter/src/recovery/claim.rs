@@ -14,7 +14,7 @@ use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
-use super::lineage::separate;
+use super::separate::{Lineage, Trace, separate};
 use super::types::{HeadSetRow, RecoveryHost};
 use crate::contract::ContractLink;
 
@@ -40,6 +40,18 @@ pub(super) struct Answered {
     pub(super) status: ContractStatus,
     /// Its head, if it has one.
     pub(super) head: Option<Shown>,
+}
+
+impl Answered {
+    fn trace(&self) -> Trace {
+        let record = &self.live.found.record;
+        let revision = self.status.revision.revision;
+        let written = (self.status.slot.state.sequence, revision.number, revision.size);
+        let used = self.head.as_ref().filter(|_| written != (0, 0, 0));
+        let revisions = used.map(|shown| &shown.head.base.revisions);
+        let named = revisions.map(|all| all.iter().map(|(_, named)| named.contract).collect());
+        Trace { contract: record.contract, host: record.host, named }
+    }
 }
 
 /// A host that did not answer, or not usably.
@@ -172,6 +184,32 @@ impl Claim {
         self.silent.is_empty() && self.answered.iter().all(blank)
     }
 
+    /// Leaves the contracts of the words' owner, and puts those of others aside. `answered` is in the
+    /// chain's order.
+    fn set_others_aside(&mut self) {
+        let traces: Vec<Trace> = self.answered.iter().map(Answered::trace).collect();
+        let lineages = separate(&traces);
+        for (answered, lineage) in std::mem::take(&mut self.answered).into_iter().zip(lineages) {
+            let reason = match (lineage, &answered.head) {
+                (Lineage::Owner, _) => {
+                    self.answered.push(answered);
+                    continue;
+                }
+                (Lineage::Other, Some(shown)) => {
+                    let position = shown.head.point.position;
+                    format!(
+                        "another node's journal of {position} entries, begun with the same words"
+                    )
+                }
+                // Another lineage's head may name a contract that has none itself.
+                (Lineage::Other | Lineage::Doubled, _) => {
+                    "it has no head, and its host has another contract of these words".to_owned()
+                }
+            };
+            self.others.push(host_row(&answered.live.found, reason));
+        }
+    }
+
     /// Hosts that show an older revision than a head proves that they signed.
     fn find_behind(&mut self) {
         let mut known = BTreeMap::new();
@@ -270,7 +308,7 @@ pub(super) fn gather(
         let row = host_row(&live.found, reason + given_up);
         claim.silent.push(Silent { live, row });
     }
-    separate(&mut claim);
+    claim.set_others_aside();
     claim.find_behind();
     claim
 }

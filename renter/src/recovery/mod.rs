@@ -13,7 +13,7 @@
 //! | `ask` | heads from every host; a new epoch, promised by hosts that suffice to take over |
 //! | `claim` | what the hosts said, and what it suffices for |
 //! | `give_up` | hosts that the operator gives up, on the chain |
-//! | `lineage` | tells apart what two nodes have done with the same words |
+//! | `separate` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
 //!
 //! Invariants: nothing is acknowledged before a write quorum of the new head set holds the head under
@@ -27,9 +27,9 @@ mod ask;
 mod claim;
 mod error;
 mod give_up;
-mod lineage;
 mod progress;
 mod scan;
+mod separate;
 mod types;
 
 use std::sync::atomic::AtomicU64;
