@@ -4,7 +4,8 @@
 //! list where it was, at the front; removing does not. So no sector is removed from shortly before
 //! a period's end, when the host publishes, until the chain has settled the period.
 
-use super::core::{Ask, Host, Live, bad, fence, lock};
+use super::core::{Ask, Host, Live, bad, fence};
+use super::lock::lock;
 use super::message::{Commit, MAX_COMMIT, Refusal, SealedDescriptor};
 use super::store::{HostStore, HostWrite};
 use crate::contract::{SignedRevision, storage_pay};
