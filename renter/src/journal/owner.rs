@@ -23,8 +23,8 @@ use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::JournalError;
-use super::handle::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
+use super::message::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
 use super::slot::{Slot, Written, base_bytes};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;

@@ -15,7 +15,7 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
 use super::separate::{Lineage, Trace, separate};
-use super::types::{HeadSetRow, RecoveryHost};
+use super::types::{HeadSetRow, RecoveryHost, RecoveryReport};
 use crate::contract::ContractLink;
 
 /// A found contract that lives.
@@ -78,6 +78,22 @@ pub(super) struct Claim {
 }
 
 impl Claim {
+    /// Writes into the report what the hosts said.
+    pub(super) fn tell(&self, report: &mut RecoveryReport) {
+        let heads = self.answered.iter().map(|answered| {
+            let head = answered.head.as_ref().map_or_else(
+                || "it has no head".to_owned(),
+                |shown| format!("its head reaches position {}", shown.head.point.position),
+            );
+            host_row(&answered.live.found, head)
+        });
+        report.hosts_answered = heads.collect();
+        report.hosts_silent = self.silent.iter().map(|silent| silent.row.clone()).collect();
+        report.hosts_behind.clone_from(&self.behind);
+        report.head_sets = self.head_sets();
+        report.others.clone_from(&self.others);
+    }
+
     /// The newest head: by epoch, position, and generation of its head set.
     pub(super) fn newest(&self) -> Option<&Head> {
         self.answered
