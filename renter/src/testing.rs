@@ -15,7 +15,7 @@ use samara_protocol::units::{Amount, Millis};
 use crate::contract::Allowance;
 use crate::progress::Silent;
 use crate::renter::{Renter, RenterConfig};
-use crate::testing::world::{Bench, TestStore};
+use crate::testing::world::{TestNetwork, TestStore};
 use crate::transfer::TransferOptions;
 use crate::vault::{Conflict, GetReport, GetRequest, PutReport, PutRequest};
 use crate::world::{
@@ -256,7 +256,7 @@ impl Store for MortalStore {
     }
 }
 
-/// A renter's machine among the hosts of a bench.
+/// A renter's machine among the hosts of a network.
 pub(crate) struct Node {
     pub(crate) renter: Renter,
     pub(crate) files: MemoryFiles,
@@ -277,7 +277,7 @@ pub(crate) fn config() -> RenterConfig {
 impl Node {
     /// A machine with this disk.
     pub(crate) async fn with(
-        bench: &Bench,
+        network: &TestNetwork,
         store: MortalStore,
         files: MemoryFiles,
         config: RenterConfig,
@@ -285,29 +285,29 @@ impl Node {
         let world = World {
             store: Arc::new(store.clone()),
             files: Arc::new(files.clone()),
-            ..bench.world.clone()
+            ..network.world.clone()
         };
-        let renter = Renter::open(world, bench.keys.clone(), config).await.unwrap();
+        let renter = Renter::open(world, network.keys.clone(), config).await.unwrap();
         Self { renter, files, store }
     }
 
     /// An empty machine.
-    pub(crate) async fn blank(bench: &Bench) -> Self {
-        Self::with(bench, MortalStore::immortal(), MemoryFiles::default(), config()).await
+    pub(crate) async fn blank(network: &TestNetwork) -> Self {
+        Self::with(network, MortalStore::immortal(), MemoryFiles::default(), config()).await
     }
 
     /// A machine that has started fresh and has contracts with all hosts.
-    pub(crate) async fn fresh(bench: &Bench) -> Self {
-        let node = Self::blank(bench).await;
-        node.start(bench).await;
+    pub(crate) async fn fresh(network: &TestNetwork) -> Self {
+        let node = Self::blank(network).await;
+        node.start(network).await;
         node
     }
 
-    pub(crate) async fn start(&self, bench: &Bench) {
+    pub(crate) async fn start(&self, network: &TestNetwork) {
         self.renter.start_fresh().await.unwrap();
-        let report = self.renter.set_allowance(allowance(bench)).await.unwrap();
+        let report = self.renter.set_allowance(allowance(network)).await.unwrap();
         assert_eq!(report.failed, Vec::<String>::new());
-        assert_eq!(self.renter.contracts().len(), bench.hosts.len());
+        assert_eq!(self.renter.contracts().len(), network.hosts.len());
     }
 
     pub(crate) async fn put(&self, source: &str, vault: &str) -> PutReport {
@@ -349,12 +349,12 @@ pub(crate) fn get(vault: &str, to: &str, conflict: Conflict) -> GetRequest {
     }
 }
 
-/// Contracts with every host of the bench.
-pub(crate) fn allowance(bench: &Bench) -> Allowance {
-    let parameters = &bench.world.chain.genesis().parameters;
+/// Contracts with every host of the network.
+pub(crate) fn allowance(network: &TestNetwork) -> Allowance {
+    let parameters = &network.world.chain.genesis().parameters;
     let funds = Amount::coins(1_000);
-    let mut allowance = Allowance::for_network(bench.hosts.len(), funds, parameters);
-    allowance.hosts = u16::try_from(bench.hosts.len()).unwrap();
+    let mut allowance = Allowance::for_network(network.hosts.len(), funds, parameters);
+    allowance.hosts = u16::try_from(network.hosts.len()).unwrap();
     allowance
 }
 

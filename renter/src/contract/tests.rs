@@ -11,7 +11,7 @@ use samara_protocol::sector::{self, SectorEntry, SectorSize};
 use samara_protocol::units::Amount;
 
 use super::{ContractBook, ContractError, ContractHandle, PriceLimits};
-use crate::testing::world::{Bench, Fault, TestStore, epoch, secret};
+use crate::testing::world::{Fault, TestNetwork, TestStore, epoch, secret};
 use crate::world::World;
 
 const RICH: Amount = Amount(1_000_000_000_000);
@@ -34,8 +34,8 @@ async fn add(contract: &ContractHandle, number: u8) -> Result<SignedRevision, Co
 
 #[tokio::test(start_paused = true)]
 async fn sectors_are_stored_committed_read_and_removed() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     add(&contract, 1).await.unwrap();
     let revision = add(&contract, 2).await.unwrap().revision;
     assert_eq!((revision.number, revision.size), (2, 32 << 10));
@@ -46,13 +46,13 @@ async fn sectors_are_stored_committed_read_and_removed() {
     assert_eq!((revision.revision.number, revision.revision.size), (3, 16 << 10));
     let refused = contract.read(entry.root, entry.size, 0..1).await.unwrap_err();
     assert!(matches!(refused, ContractError::Refused { refusal: Refusal::UnknownSector(_), .. }));
-    assert_eq!(bench.reopen().await.contract(HostIndex(0)).unwrap().revision(), revision);
+    assert_eq!(network.reopen().await.contract(HostIndex(0)).unwrap().revision(), revision);
 }
 
 #[tokio::test(start_paused = true)]
 async fn commits_that_wait_share_a_revision() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     let mut entries = Vec::new();
     for number in 0..20 {
         entries.push(store(&contract, number).await);
@@ -68,8 +68,8 @@ async fn commits_that_wait_share_a_revision() {
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_of_an_unknown_sector_fails_alone() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     let (first, second) = (store(&contract, 1).await, store(&contract, 2).await);
     let never_stored = sector(3).0;
     let commits = [first, never_stored, second].map(|e| contract.commit(vec![e], vec![], vec![]));
@@ -85,9 +85,9 @@ async fn a_commit_of_an_unknown_sector_fails_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_found_out_and_nothing_is_appended_twice() {
     for fault in [Fault::LosesCommits(1), Fault::DropsCommits(1)] {
-        let bench = Bench::new(1).await;
-        let contract = bench.book.contract(HostIndex(0)).unwrap();
-        bench.set([0], fault);
+        let network = TestNetwork::new(1).await;
+        let contract = network.book.contract(HostIndex(0)).unwrap();
+        network.set([0], fault);
         let revision = add(&contract, 1).await.unwrap().revision;
         assert_eq!((revision.number, revision.size), (1, 16 << 10), "{fault:?}");
         let revision = add(&contract, 2).await.unwrap().revision;
@@ -98,27 +98,27 @@ async fn a_lost_answer_is_found_out_and_nothing_is_appended_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_in_doubt_is_settled_by_the_next_even_after_a_restart() {
     for restart in [false, true] {
-        let bench = Bench::new(1).await;
-        let mut contract = bench.book.contract(HostIndex(0)).unwrap();
+        let network = TestNetwork::new(1).await;
+        let mut contract = network.book.contract(HostIndex(0)).unwrap();
         let entry = store(&contract, 1).await;
-        bench.set([0], Fault::LosesCommits(1));
+        network.set([0], Fault::LosesCommits(1));
         let commit = contract.commit(vec![entry], Vec::new(), Vec::new());
         let death = async {
-            while bench.hosts[0].calls("commit") == 0 {
+            while network.hosts[0].calls("commit") == 0 {
                 tokio::task::yield_now().await;
             }
             // The commit is at the host; its answer and every later one are lost.
             tokio::task::yield_now().await;
-            bench.hosts[0].set(Fault::Dead);
+            network.hosts[0].set(Fault::Dead);
         };
         let (outcome, ()) = futures::future::join(commit, death).await;
         // Either it was found out in time, or it is in doubt.
         if let Err(error) = outcome {
             assert!(error.is_in_doubt(), "{error}");
         }
-        bench.set([0], Fault::None);
+        network.set([0], Fault::None);
         if restart {
-            contract = bench.reopen().await.contract(HostIndex(0)).unwrap();
+            contract = network.reopen().await.contract(HostIndex(0)).unwrap();
         }
         let again = contract.commit(vec![entry], Vec::new(), Vec::new()).await.unwrap();
         assert_eq!(again.revision.size, 16 << 10);
@@ -129,12 +129,12 @@ async fn a_commit_in_doubt_is_settled_by_the_next_even_after_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn descriptors_are_filed_with_the_sectors() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     let entry = store(&contract, 1).await;
     let tag = SlabTag([5; 16]);
     let filed = SealedDescriptor { tag, sealed: vec![1, 2, 3] };
-    bench.set([0], Fault::LosesCommits(1));
+    network.set([0], Fault::LosesCommits(1));
     contract.commit(vec![entry], Vec::new(), vec![filed]).await.unwrap();
     let found = contract.descriptors(&[SlabTag([6; 16]), tag]).await.unwrap();
     assert_eq!(found, vec![None, Some(vec![1, 2, 3])]);
@@ -142,17 +142,17 @@ async fn descriptors_are_filed_with_the_sectors() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fenced_writer_changes_nothing_and_still_reads() {
-    let bench = Bench::new(2).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
-    let other = bench.book.contract(HostIndex(1)).unwrap();
+    let network = TestNetwork::new(2).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
+    let other = network.book.contract(HostIndex(1)).unwrap();
     add(&contract, 1).await.unwrap();
     let entry = store(&contract, 2).await;
     contract.promise(epoch(7)).await.unwrap();
     let fenced = contract.commit(vec![entry], Vec::new(), Vec::new()).await.unwrap_err();
     assert!(matches!(fenced, ContractError::Fenced { promised, .. } if promised == epoch(7)));
-    assert_eq!(bench.writer.fenced(), Some(epoch(7)));
+    assert_eq!(network.writer.fenced(), Some(epoch(7)));
     // The other host was never asked, and is not.
-    let calls = bench.hosts[1].all_calls();
+    let calls = network.hosts[1].all_calls();
     let (root, bytes) = (sector(3).0.root, sector(3).1);
     assert!(matches!(
         other.store(root, bytes.clone().into()).await,
@@ -162,19 +162,19 @@ async fn a_fenced_writer_changes_nothing_and_still_reads() {
         other.head_put(vec![1], SlotState::default()).await,
         Err(ContractError::Fenced { .. })
     ));
-    assert_eq!(bench.hosts[1].all_calls(), calls);
+    assert_eq!(network.hosts[1].all_calls(), calls);
     let (entry, bytes) = sector(1);
     assert_eq!(contract.read(entry.root, entry.size, 0..16_384).await.unwrap(), bytes);
     // Claiming a higher epoch lifts the fence.
-    bench.writer.claim(epoch(8));
+    network.writer.claim(epoch(8));
     add(&contract, 4).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn vouchers_stop_at_the_funds() {
-    let bench = Bench::empty(1).await;
+    let network = TestNetwork::empty(1).await;
     // Enough for two sectors at 2 grains a byte and 100 a request.
-    let contract = bench.form(0, Amount(2 * (2 * 16_384 + 100))).await;
+    let contract = network.form(0, Amount(2 * (2 * 16_384 + 100))).await;
     let (one, two, three) = (sector(1), sector(2), sector(3));
     let outcomes = futures::future::join_all(
         [&one, &two, &three].map(|(entry, bytes)| contract.store(entry.root, bytes.clone().into())),
@@ -183,13 +183,13 @@ async fn vouchers_stop_at_the_funds() {
     let failed: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
     assert!(matches!(failed.as_slice(), [ContractError::OutOfMoney { .. }]), "{failed:?}");
     assert_eq!(contract.money_left(), Amount::ZERO);
-    assert_eq!(bench.hosts[0].calls("store"), 2);
+    assert_eq!(network.hosts[0].calls("store"), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn parallel_calls_pay_what_they_cost_and_not_more() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     let sectors: Vec<_> = (0..16).map(sector).collect();
     let stores =
         sectors.iter().map(|(entry, bytes)| contract.store(entry.root, bytes.clone().into()));
@@ -204,14 +204,14 @@ async fn parallel_calls_pay_what_they_cost_and_not_more() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_calls_cost_nothing_and_a_restart_pays_on() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     add(&contract, 1).await.unwrap();
     let before = contract.money_left();
     let (entry, _) = sector(9);
     contract.read(entry.root, entry.size, 0..1).await.unwrap_err();
     assert_eq!(contract.money_left(), before);
-    let contract = bench.reopen().await.contract(HostIndex(0)).unwrap();
+    let contract = network.reopen().await.contract(HostIndex(0)).unwrap();
     add(&contract, 2).await.unwrap();
     let status = contract.latest().await.unwrap();
     assert_eq!(status.voucher_total, contract.voucher_total());
@@ -219,9 +219,9 @@ async fn refused_calls_cost_nothing_and_a_restart_pays_on() {
 
 #[tokio::test(start_paused = true)]
 async fn prices_above_the_limits_are_not_paid() {
-    let bench = Bench::new(1).await;
-    bench.book.limit_prices(PriceLimits { upload: Amount(1), ..PriceLimits::NONE });
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    network.book.limit_prices(PriceLimits { upload: Amount(1), ..PriceLimits::NONE });
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     let (entry, bytes) = sector(1);
     let error = contract.store(entry.root, bytes.clone().into()).await.unwrap_err();
     assert!(matches!(error, ContractError::TooExpensive { what: "upload", .. }), "{error}");
@@ -229,14 +229,14 @@ async fn prices_above_the_limits_are_not_paid() {
 
 #[tokio::test(start_paused = true)]
 async fn raised_prices_are_paid_once_the_old_table_has_expired() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     add(&contract, 1).await.unwrap();
-    let asked = bench.hosts[0].calls("prices");
+    let asked = network.hosts[0].calls("prices");
     add(&contract, 2).await.unwrap();
-    assert_eq!(bench.hosts[0].calls("prices"), asked, "a table in force is not asked again");
-    bench.hosts[0].offer(Prices { upload: Amount(20), ..crate::testing::world::prices() });
-    bench.world.clock.sleep(samara_protocol::units::Millis::hours(1)).await;
+    assert_eq!(network.hosts[0].calls("prices"), asked, "a table in force is not asked again");
+    network.hosts[0].offer(Prices { upload: Amount(20), ..crate::testing::world::prices() });
+    network.world.clock.sleep(samara_protocol::units::Millis::hours(1)).await;
     let before = contract.money_left();
     store(&contract, 3).await;
     let paid = before.checked_sub(contract.money_left()).unwrap();
@@ -245,8 +245,8 @@ async fn raised_prices_are_paid_once_the_old_table_has_expired() {
 
 #[tokio::test(start_paused = true)]
 async fn heads_are_written_and_shown_with_receipts() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     let state = |sequence, bytes: &[u8]| SlotState {
         sequence,
         length: u32::try_from(bytes.len()).unwrap(),
@@ -266,14 +266,14 @@ async fn heads_are_written_and_shown_with_receipts() {
 
 #[tokio::test(start_paused = true)]
 async fn found_contracts_are_adopted_and_rollbacks_named() {
-    let bench = Bench::new(2).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
+    let network = TestNetwork::new(2).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
     let before = contract.latest().await.unwrap();
     add(&contract, 1).await.unwrap();
-    let snapshot = bench.book.snapshot();
+    let snapshot = network.book.snapshot();
 
     // An empty machine: only the head's snapshot and the chain.
-    let found = Bench { world: fresh_store(&bench), ..bench };
+    let found = TestNetwork { world: fresh_store(&network), ..network };
     let book = found.reopen().await;
     book.restore(&snapshot).await.unwrap();
     assert_eq!(book.live().len(), 0);
@@ -292,34 +292,35 @@ async fn found_contracts_are_adopted_and_rollbacks_named() {
     assert_eq!((back.known.number, back.shown.number), (2, 0));
 }
 
-fn fresh_store(bench: &Bench) -> crate::world::World {
+fn fresh_store(network: &TestNetwork) -> crate::world::World {
     let store = std::sync::Arc::new(crate::testing::world::TestStore::default());
-    crate::world::World { store, ..bench.world.clone() }
+    crate::world::World { store, ..network.world.clone() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_contract_costs_no_call_to_commit_nothing() {
-    let bench = Bench::empty(1).await;
-    let contract = bench.form(0, RICH).await;
+    let network = TestNetwork::empty(1).await;
+    let contract = network.form(0, RICH).await;
     contract.commit(Vec::new(), Vec::new(), Vec::new()).await.unwrap();
-    assert_eq!(bench.hosts[0].all_calls(), 0);
+    assert_eq!(network.hosts[0].all_calls(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_first_label_of_a_long_line_of_contracts_is_never_left_out() {
-    let bench = Bench::new(1).await;
-    let contract = bench.book.contract(HostIndex(0)).unwrap();
-    let on_chain = bench.world.chain.contract(&contract.id()).await.unwrap().unwrap();
+    let network = TestNetwork::new(1).await;
+    let contract = network.book.contract(HostIndex(0)).unwrap();
+    let on_chain = network.world.chain.contract(&contract.id()).await.unwrap().unwrap();
     let status = contract.latest().await.unwrap();
     let earlier: Vec<_> = (100..120).map(|byte| secret(byte).public()).collect();
-    let world = World { store: Arc::new(TestStore::default()), ..bench.world.clone() };
-    let book = ContractBook::open(world, bench.keys.clone(), bench.writer.clone()).await.unwrap();
+    let world = World { store: Arc::new(TestStore::default()), ..network.world.clone() };
+    let book =
+        ContractBook::open(world, network.keys.clone(), network.writer.clone()).await.unwrap();
     book.add_host(HostIndex(0), contract.host(), String::new()).await.unwrap();
     let adopted = book.adopt(&on_chain, &status, &earlier).await.unwrap().handle;
     let slab = SlabId([7; 16]);
-    let tags = adopted.slab_tags(&bench.keys, &slab);
-    let first = bench.keys.slab_tag_key().tag(earlier.last().unwrap(), &slab);
+    let tags = adopted.slab_tags(&network.keys, &slab);
+    let first = network.keys.slab_tag_key().tag(earlier.last().unwrap(), &slab);
     assert!(tags.contains(&first));
-    assert_eq!(tags[0], adopted.slab_tag(&bench.keys, &slab));
+    assert_eq!(tags[0], adopted.slab_tag(&network.keys, &slab));
     assert_eq!(tags.len(), earlier.len() + 1);
 }

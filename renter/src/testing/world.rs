@@ -482,7 +482,7 @@ impl Compute for Inline {
 }
 
 /// A renter among hosts.
-pub(crate) struct Bench {
+pub(crate) struct TestNetwork {
     pub(crate) world: World,
     pub(crate) chain: Arc<TestChain>,
     pub(crate) hosts: Vec<Arc<TestHost>>,
@@ -491,7 +491,7 @@ pub(crate) struct Bench {
     pub(crate) book: ContractBook,
 }
 
-impl Bench {
+impl TestNetwork {
     /// A renter with money among so many announced hosts, none of which has a contract. To be called
     /// in a runtime whose clock is paused.
     pub(crate) async fn empty(hosts: u8) -> Self {
@@ -500,7 +500,7 @@ impl Bench {
         let validators = vec![Validator { key: secret(254).public(), power: 1 }];
         let genesis = Genesis {
             version: Genesis::VERSION,
-            name: "bench".into(),
+            name: "network".into(),
             time: ChainTime(1_000_000),
             validators: ValidatorSet::new(validators).unwrap(),
             allocations: vec![(treasury.public(), Amount::coins(1_000_000))],
@@ -549,11 +549,11 @@ impl Bench {
 
     /// A renter with a contract with each of so many hosts.
     pub(crate) async fn new(hosts: u8) -> Self {
-        let bench = Self::empty(hosts).await;
+        let network = Self::empty(hosts).await;
         for index in 0..hosts {
-            bench.form(u16::from(index), Amount(1_000_000_000_000)).await;
+            network.form(u16::from(index), Amount(1_000_000_000_000)).await;
         }
-        bench
+        network
     }
 
     /// Forms a contract with one host.

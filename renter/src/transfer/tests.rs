@@ -12,7 +12,7 @@ use super::buffers::largest_column;
 use super::{
     DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
 };
-use crate::testing::world::{Bench, Fault, epoch};
+use crate::testing::world::{Fault, TestNetwork, epoch};
 
 const THREE_OF_SIX: Redundancy = Redundancy { data: 3, total: 6, margin: 1 };
 
@@ -28,15 +28,15 @@ fn plaintext(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 31 + index / 251) as u8).collect()
 }
 
-fn transfer(bench: &Bench) -> (Uploader, Downloader) {
-    let uploader = Uploader::new(bench.book.clone(), options());
-    (uploader, Downloader::new(bench.book.clone(), options()))
+fn transfer(network: &TestNetwork) -> (Uploader, Downloader) {
+    let uploader = Uploader::new(network.book.clone(), options());
+    (uploader, Downloader::new(network.book.clone(), options()))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slab_comes_back_with_any_of_its_parity_hosts_dead() {
-    let bench = Bench::new(6).await;
-    let (uploader, _) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, _) = transfer(&network);
     let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
@@ -44,10 +44,10 @@ async fn a_slab_comes_back_with_any_of_its_parity_hosts_dead() {
         for second in first..6 {
             for third in second..6 {
                 let dead = [first, second, third];
-                bench.set(0..6, Fault::None);
-                bench.set(dead, Fault::Dead);
+                network.set(0..6, Fault::None);
+                network.set(dead, Fault::Dead);
                 // No cache of a descriptor either.
-                let downloader = Downloader::new(bench.book.clone(), options());
+                let downloader = Downloader::new(network.book.clone(), options());
                 let length = plain.len() as u32;
                 let whole = downloader.read(&stored.record, 0..length).await.unwrap();
                 assert!(whole == plain, "dead: {dead:?}");
@@ -60,63 +60,63 @@ async fn a_slab_comes_back_with_any_of_its_parity_hosts_dead() {
 
 #[tokio::test(start_paused = true)]
 async fn a_small_range_asks_exactly_one_host() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
     for range in [0..10, 40_000..40_016, 99_990..100_000] {
-        let before: Vec<u64> = bench.hosts.iter().map(|host| host.all_calls()).collect();
+        let before: Vec<u64> = network.hosts.iter().map(|host| host.all_calls()).collect();
         let read = downloader.read(&stored.record, range.clone()).await.unwrap();
         assert_eq!(read, plain[range.start as usize..range.end as usize]);
-        let asked = bench.hosts.iter().zip(before).filter(|(host, b)| host.all_calls() > *b);
+        let asked = network.hosts.iter().zip(before).filter(|(host, b)| host.all_calls() > *b);
         assert_eq!(asked.count(), 1, "{range:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn flipped_bytes_are_noticed_reported_and_made_good() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
     let liars = [stored.record.hosts[0], stored.record.hosts[2]];
-    bench.set(liars.map(|index| usize::from(index.0)), Fault::Flips);
+    network.set(liars.map(|index| usize::from(index.0)), Fault::Flips);
     let read = downloader.read(&stored.record, 0..100_000).await.unwrap();
     assert!(read == plain);
     for liar in liars {
-        let host = bench.book.host(liar).unwrap();
-        assert!(bench.book.reports().health(&host).false_answers > 0);
+        let host = network.book.host(liar).unwrap();
+        assert!(network.book.reports().health(&host).false_answers > 0);
     }
-    assert!(bench.book.reports().incidents().iter().any(|i| i.what.contains("false answer")));
+    assert!(network.book.reports().incidents().iter().any(|i| i.what.contains("false answer")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_host_is_hedged() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
     let slow = usize::from(stored.record.hosts[0].0);
-    bench.set([slow], Fault::Slow(1_000_000));
-    let before = bench.world.clock.now();
+    network.set([slow], Fault::Slow(1_000_000));
+    let before = network.world.clock.now();
     let read = downloader.read(&stored.record, 0..100_000).await.unwrap();
     assert!(read == plain);
     assert_eq!(downloader.read(&stored.record, 5..6).await.unwrap(), plain[5..6]);
-    assert!(bench.world.clock.now() - before < 10_000);
+    assert!(network.world.clock.now() - before < 10_000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn fewer_than_k_hosts_are_named() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let stored = uploader.upload_slab(plaintext(50_000), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
     downloader.slab_descriptor(&stored.record).await.unwrap();
     let dead: Vec<usize> = stored.record.hosts[..4].iter().map(|i| usize::from(i.0)).collect();
-    bench.set(dead, Fault::Dead);
+    network.set(dead, Fault::Dead);
     let error = downloader.read(&stored.record, 0..50_000).await.unwrap_err();
     assert!(
         matches!(&error, DownloadError::TooFewHosts { needed: 3, missing, .. } if missing.len() == 4),
@@ -127,9 +127,9 @@ async fn fewer_than_k_hosts_are_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_host_is_replaced_by_a_spare() {
-    let bench = Bench::new(8).await;
-    let (uploader, downloader) = transfer(&bench);
-    bench.set([1, 4], Fault::Dead);
+    let network = TestNetwork::new(8).await;
+    let (uploader, downloader) = transfer(&network);
+    network.set([1, 4], Fault::Dead);
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     let settled = stored.settled.clone().wait().await;
@@ -140,86 +140,86 @@ async fn a_dead_host_is_replaced_by_a_spare() {
 
 #[tokio::test(start_paused = true)]
 async fn without_spares_a_slab_needs_its_margin_and_names_the_rest() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
-    bench.set([1, 4], Fault::Deaf);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
+    network.set([1, 4], Fault::Deaf);
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     let settled = stored.settled.clone().wait().await;
     assert_eq!((settled.committed.len(), settled.failed.len()), (4, 2));
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
-    bench.set([2], Fault::Deaf);
+    network.set([2], Fault::Deaf);
     let error = uploader.upload_slab(plain, SlabClass::Data).await.unwrap_err();
     assert!(matches!(error, UploadError::TooFewHosts { reached: 3, needed: 4, .. }), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_host_does_not_hold_an_acknowledgement_up() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
-    bench.set([3], Fault::Slow(5_000));
-    let before = bench.world.clock.now();
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
+    network.set([3], Fault::Slow(5_000));
+    let before = network.world.clock.now();
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
-    assert!(bench.world.clock.now() - before < 10_000);
+    assert!(network.world.clock.now() - before < 10_000);
     assert!(stored.settled.now().committed.len() >= 4);
     assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
-    bench.set([3], Fault::None);
+    network.set([3], Fault::None);
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_never_answers_gives_the_budget_back() {
-    let bench = Bench::new(6).await;
-    let (uploader, _) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, _) = transfer(&network);
     let all = uploader.budget_left();
-    bench.set([3], Fault::Slow(1_000_000_000));
-    let before = bench.world.clock.now();
+    network.set([3], Fault::Slow(1_000_000_000));
+    let before = network.world.clock.now();
     let stored = uploader.upload_slab(plaintext(100_000), SlabClass::Data).await.unwrap();
     let settled = stored.settled.clone().wait().await;
     assert_eq!(settled.failed.iter().map(|index| index.0).collect::<Vec<_>>(), [3]);
     assert_eq!(settled.committed.len(), 5);
     assert_eq!(uploader.budget_left(), all);
-    assert!(bench.world.clock.now() - before < 60_000);
+    assert!(network.world.clock.now() - before < 60_000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sector_damaged_on_disk_is_rebuilt() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
     let descriptor = downloader.slab_descriptor(&stored.record).await.unwrap();
     let host = usize::from(stored.record.hosts[1].0);
-    assert!(bench.hosts[host].disk.corrupt(&descriptor.shards[1].root, 17));
+    assert!(network.hosts[host].disk.corrupt(&descriptor.shards[1].root, 17));
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
-    let key = bench.hosts[host].key.public();
-    assert_eq!(bench.book.reports().health(&key).refused, 1);
+    let key = network.hosts[host].key.public();
+    assert_eq!(network.book.reports().health(&key).refused, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn hosts_that_fail_to_commit_are_replaced_before_the_acknowledgement() {
-    let bench = Bench::new(8).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(8).await;
+    let (uploader, downloader) = transfer(&network);
     let plain = plaintext(100_000);
-    bench.set([0, 1, 2], Fault::DropsCommits(100));
+    network.set([0, 1, 2], Fault::DropsCommits(100));
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     let settled = stored.settled.clone().wait().await;
     assert!(settled.committed.len() >= 4, "{settled:?}");
-    bench.set(settled.failed.iter().map(|index| usize::from(index.0)), Fault::Dead);
+    network.set(settled.failed.iter().map(|index| usize::from(index.0)), Fault::Dead);
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn lost_commit_answers_leave_every_sector_once() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
-    bench.set(0..6, Fault::LosesCommits(1));
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
+    network.set(0..6, Fault::LosesCommits(1));
     let plain = plaintext(100_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
-    for contract in bench.book.live() {
+    for contract in network.book.live() {
         assert_eq!(contract.revision().revision.number, 1);
     }
     assert!(downloader.read(&stored.record, 0..100_000).await.unwrap() == plain);
@@ -227,58 +227,58 @@ async fn lost_commit_answers_leave_every_sector_once() {
 
 #[tokio::test(start_paused = true)]
 async fn too_few_contracts_and_a_fence_stop_an_upload() {
-    let bench = Bench::new(3).await;
-    let (uploader, _) = transfer(&bench);
+    let network = TestNetwork::new(3).await;
+    let (uploader, _) = transfer(&network);
     for class in [SlabClass::Data, SlabClass::Metadata] {
         let error = uploader.upload_slab(plaintext(10), class).await.unwrap_err();
         assert!(matches!(error, UploadError::TooFewContracts { live: 3, needed: 4, .. }));
     }
-    let bench = Bench::new(6).await;
-    let (uploader, _) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, _) = transfer(&network);
     // Hosts that lie about a promise have failed, however many they are. One true claim is proof.
-    bench.set(0..2, Fault::Fences);
+    network.set(0..2, Fault::Fences);
     let stored = uploader.upload_slab(plaintext(10), SlabClass::Data).await.unwrap();
     assert_eq!(stored.settled.clone().wait().await.committed.len(), 4);
-    assert_eq!(bench.writer.fenced(), None);
-    bench.book.live()[3].promise(epoch(9)).await.unwrap();
+    assert_eq!(network.writer.fenced(), None);
+    network.book.live()[3].promise(epoch(9)).await.unwrap();
     let error = uploader.upload_slab(plaintext(10), SlabClass::Data).await.unwrap_err();
     assert!(matches!(error, UploadError::Fenced { promised } if promised == epoch(9)), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn contracts_without_money_are_passed_over() {
-    let bench = Bench::empty(7).await;
+    let network = TestNetwork::empty(7).await;
     for index in 0..7 {
         let funds = if index == 5 { Amount(10) } else { Amount(1_000_000_000_000) };
-        bench.form(index, funds).await;
+        network.form(index, funds).await;
     }
-    let (uploader, downloader) = transfer(&bench);
+    let (uploader, downloader) = transfer(&network);
     let plain = plaintext(30_000);
     for _ in 0..4 {
         let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
         assert_eq!(stored.settled.clone().wait().await.committed.len(), 6);
         assert!(downloader.read(&stored.record, 0..30_000).await.unwrap() == plain);
     }
-    assert_eq!(bench.hosts[5].calls("store"), 0);
+    assert_eq!(network.hosts[5].calls("store"), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn metadata_survives_more_losses_and_small_slabs_have_small_columns() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let plain = plaintext(1_000);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Metadata).await.unwrap();
     stored.settled.clone().wait().await;
     assert_eq!((stored.record.data, stored.record.hosts.len()), (1, 6));
     assert_eq!((stored.record.column, stored.record.frame), (14, 14));
-    bench.set(0..5, Fault::Dead);
+    network.set(0..5, Fault::Dead);
     assert_eq!(downloader.read(&stored.record, 0..1_000).await.unwrap(), plain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn parallel_uploads_share_revisions_and_come_back() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let plains: Vec<Vec<u8>> = (1..12).map(|number| plaintext(number * 5_000)).collect();
     let uploads = plains.iter().map(|plain| uploader.upload_slab(plain.clone(), SlabClass::Data));
     for (stored, plain) in futures::future::join_all(uploads).await.into_iter().zip(&plains) {
@@ -290,14 +290,14 @@ async fn parallel_uploads_share_revisions_and_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
-    let bench = Bench::new(6).await;
+    let network = TestNetwork::new(6).await;
     let options = options();
     let column = SectorSize::new(64 << 10).unwrap();
     let geometry = Geometry::new(3, 6, column, options.frame).unwrap();
     let slab = (SlabBuffer::memory_for(&geometry) as u64).next_multiple_of(4 << 10);
-    let uploader = Uploader::new(bench.book.clone(), options);
-    let downloader = Downloader::new(bench.book.clone(), options);
-    bench.set(0..6, Fault::Slow(50));
+    let uploader = Uploader::new(network.book.clone(), options);
+    let downloader = Downloader::new(network.book.clone(), options);
+    network.set(0..6, Fault::Slow(50));
     let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize * 5 / 2);
     let fill = async {
         let mut pipeline = uploader.pipeline(SlabClass::Data);
@@ -311,7 +311,7 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
     let mut least = all;
     let watch = async {
         loop {
-            bench.world.clock.sleep(Millis(10)).await;
+            network.world.clock.sleep(Millis(10)).await;
             least = least.min(uploader.budget_left());
         }
     };
@@ -338,7 +338,7 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn slabs_of_any_shape_fit_into_the_budget() {
-    let bench = Bench::new(1).await;
+    let network = TestNetwork::new(1).await;
     for (data, total) in [(1, 2), (10, 30), (29, 30), (1, 255), (128, 255), (254, 255)] {
         let redundancy = Redundancy { data, total, margin: 1 };
         let options = TransferOptions::new(redundancy);
@@ -346,7 +346,7 @@ async fn slabs_of_any_shape_fit_into_the_budget() {
         let (data, total) = (u64::from(data), u64::from(total));
         assert!(2 * (data + total) * column <= options.upload_budget, "{data} of {total}");
         assert!(column == 4 << 20 || 16 * total * column > options.upload_budget);
-        let uploader = Uploader::new(bench.book.clone(), options);
+        let uploader = Uploader::new(network.book.clone(), options);
         assert_eq!(uploader.budget_left(), options.upload_budget);
     }
 }
@@ -354,10 +354,10 @@ async fn slabs_of_any_shape_fit_into_the_budget() {
 /// A budget that is too small for two files at once: each gets its bytes through all the same.
 #[tokio::test(start_paused = true)]
 async fn pipelines_that_wait_for_each_others_plaintext_send_what_they_have() {
-    let bench = Bench::new(2).await;
+    let network = TestNetwork::new(2).await;
     let redundancy = Redundancy { data: 1, total: 2, margin: 0 };
     let options = TransferOptions { upload_budget: 16 << 20, ..TransferOptions::new(redundancy) };
-    let uploader = Uploader::new(bench.book.clone(), options);
+    let uploader = Uploader::new(network.book.clone(), options);
     let all = uploader.budget_left();
     assert_eq!(uploader.capacity(SlabClass::Data).unwrap() >> 20, 1);
     let plain = plaintext(5 << 20);
@@ -371,7 +371,7 @@ async fn pipelines_that_wait_for_each_others_plaintext_send_what_they_have() {
     let mut pipeline = uploader.pipeline(SlabClass::Data);
     let pieces = pipeline.write(&plain).await.unwrap();
     let packed = pipeline.finish().await.unwrap();
-    let mut stream = Downloader::new(bench.book.clone(), options)
+    let mut stream = Downloader::new(network.book.clone(), options)
         .stream(pieces.iter().map(|piece| packed.range(piece)).collect());
     let mut read = Vec::new();
     while let Some(bytes) = stream.next().await.unwrap() {
@@ -382,25 +382,25 @@ async fn pipelines_that_wait_for_each_others_plaintext_send_what_they_have() {
     for stored in &packed.slabs {
         stored.settled.clone().wait().await;
     }
-    rest(&bench).await;
+    rest(&network).await;
     assert_eq!(uploader.budget_left(), all);
 }
 
 /// Lets every task run that can.
-async fn rest(bench: &Bench) {
-    bench.world.clock.sleep(Millis(1)).await;
+async fn rest(network: &TestNetwork) {
+    network.world.clock.sleep(Millis(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_put_stops_its_requests_and_gives_its_memory_back() {
-    let bench = Bench::new(6).await;
-    let (uploader, _) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, _) = transfer(&network);
     let all = uploader.budget_left();
     let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize * 7 / 2);
     // Acknowledged slabs whose last sector is late, slabs on their way, and one that fills.
     for faults in [vec![0], (0..6).collect()] {
-        bench.set(0..6, Fault::None);
-        bench.set(faults, Fault::Slow(1_000_000));
+        network.set(0..6, Fault::None);
+        network.set(faults, Fault::Slow(1_000_000));
         let mut pipeline = uploader.pipeline(SlabClass::Data);
         let write = async {
             pipeline.write(&plain).await.unwrap();
@@ -408,23 +408,23 @@ async fn a_dropped_put_stops_its_requests_and_gives_its_memory_back() {
         tokio::select! {
             biased;
             () = write => {}
-            () = bench.world.clock.sleep(Millis(5_000)) => {}
+            () = network.world.clock.sleep(Millis(5_000)) => {}
         }
         assert!(uploader.budget_left() < all);
         drop(pipeline);
-        rest(&bench).await;
+        rest(&network).await;
         assert_eq!(uploader.budget_left(), all);
     }
-    let calls: u64 = bench.hosts.iter().map(|host| host.all_calls()).sum();
-    bench.world.clock.sleep(Millis::hours(1)).await;
-    let later: u64 = bench.hosts.iter().map(|host| host.all_calls()).sum();
+    let calls: u64 = network.hosts.iter().map(|host| host.all_calls()).sum();
+    network.world.clock.sleep(Millis::hours(1)).await;
+    let later: u64 = network.hosts.iter().map(|host| host.all_calls()).sum();
     assert_eq!(calls, later, "nobody is called any more");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_download_stops_its_requests_and_gives_its_memory_back() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let length = uploader.capacity(SlabClass::Data).unwrap();
     let plain = plaintext(length as usize);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
@@ -444,27 +444,27 @@ async fn a_dropped_download_stops_its_requests_and_gives_its_memory_back() {
     }
     assert_eq!(read, 3 * plain.len());
     drop(paused);
-    bench.set(0..6, Fault::Slow(1_000_000));
+    network.set(0..6, Fault::Slow(1_000_000));
     let mut late = downloader.stream(ranges());
     tokio::select! {
         biased;
         _ = late.next() => unreachable!(),
-        () = bench.world.clock.sleep(Millis(100)) => {}
+        () = network.world.clock.sleep(Millis(100)) => {}
     }
     drop(late);
-    rest(&bench).await;
+    rest(&network).await;
     assert_eq!(downloader.budget_left(), all);
-    let calls: u64 = bench.hosts.iter().map(|host| host.all_calls()).sum();
-    bench.world.clock.sleep(Millis::hours(1)).await;
-    assert_eq!(calls, bench.hosts.iter().map(|host| host.all_calls()).sum::<u64>());
+    let calls: u64 = network.hosts.iter().map(|host| host.all_calls()).sum();
+    network.world.clock.sleep(Millis::hours(1)).await;
+    assert_eq!(calls, network.hosts.iter().map(|host| host.all_calls()).sum::<u64>());
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_without_room_in_the_budget_go_on_in_small_pieces() {
-    let bench = Bench::new(6).await;
-    let (uploader, _) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, _) = transfer(&network);
     let downloader = Downloader::new(
-        bench.book.clone(),
+        network.book.clone(),
         TransferOptions { download_budget: 4 << 10, ..options() },
     );
     let length = uploader.capacity(SlabClass::Data).unwrap();
@@ -481,14 +481,14 @@ async fn streams_without_room_in_the_budget_go_on_in_small_pieces() {
 
 #[tokio::test(start_paused = true)]
 async fn whole_sectors_are_rebuilt_for_repair() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let stored = uploader.upload_slab(plaintext(100_000), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
     let descriptor = downloader.slab_descriptor(&stored.record).await.unwrap();
     let lost = [0u8, 5];
     let dead = lost.map(|shard| usize::from(stored.record.hosts[usize::from(shard)].0));
-    bench.set(dead, Fault::Dead);
+    network.set(dead, Fault::Dead);
     let sectors = downloader.sectors(&stored.record, &lost).await.unwrap();
     for (shard, bytes) in lost.iter().zip(sectors) {
         let root = samara_protocol::sector::root(&bytes);
@@ -498,11 +498,11 @@ async fn whole_sectors_are_rebuilt_for_repair() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_the_error_that_stopped_it() {
-    let bench = Bench::new(6).await;
-    let (uploader, downloader) = transfer(&bench);
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
     let stored = uploader.upload_slab(plaintext(50_000), SlabClass::Data).await.unwrap();
     stored.settled.clone().wait().await;
-    bench.set(0..6, Fault::Dead);
+    network.set(0..6, Fault::Dead);
     let record = Arc::new(stored.record);
     let mut stream =
         downloader.stream(vec![super::SlabRange { record, offset: 0, length: 50_000 }]);
@@ -530,17 +530,17 @@ proptest! {
             .build()
             .unwrap();
         let outcome: Result<(), proptest::test_runner::TestCaseError> = runtime.block_on(async {
-            let bench = Bench::new(total).await;
+            let network = TestNetwork::new(total).await;
             let redundancy = Redundancy { data, total, margin: parity };
             let options = TransferOptions { redundancy, ..options() };
-            let uploader = Uploader::new(bench.book.clone(), options);
-            let downloader = Downloader::new(bench.book.clone(), options);
+            let uploader = Uploader::new(network.book.clone(), options);
+            let downloader = Downloader::new(network.book.clone(), options);
             let length = length.min(uploader.capacity(SlabClass::Data).unwrap() as usize);
             let plain = plaintext(length);
             let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
             let fault = [Fault::Dead, Fault::Flips, Fault::Slow(1_000_000)][fault];
             let faulty = (0..parity).map(|i| usize::from(first.wrapping_add(i) % total));
-            bench.set(faulty.collect::<std::collections::BTreeSet<_>>(), fault);
+            network.set(faulty.collect::<std::collections::BTreeSet<_>>(), fault);
             let start = ((length as f64 * from) as usize).min(length - 1);
             let end = start + 1 + ((length - start - 1) as f64 * part) as usize;
             let range = start as u32..end as u32;

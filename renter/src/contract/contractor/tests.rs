@@ -16,7 +16,7 @@ use crate::contract::{
     HostRegistry, PriceLimits, Reason, Redundancy, Sight, Standing, Step, StepOutcome, obstacles,
     plan,
 };
-use crate::testing::world::{Bench, Fault, prices};
+use crate::testing::world::{Fault, TestNetwork, prices};
 use crate::transfer::{Downloader, SlabClass, TransferOptions, Uploader};
 
 /// Numbers hosts in the order in which they come; fails while it is broken.
@@ -44,8 +44,8 @@ impl HostRegistry for Numbers {
     }
 }
 
-fn numbers(bench: &Bench) -> Numbers {
-    Numbers { book: bench.book.clone(), broken: AtomicBool::new(false) }
+fn numbers(network: &TestNetwork) -> Numbers {
+    Numbers { book: network.book.clone(), broken: AtomicBool::new(false) }
 }
 
 /// One round, as upkeep makes it.
@@ -72,18 +72,18 @@ fn allowance(hosts: u16) -> Allowance {
     }
 }
 
-async fn contractor(bench: &Bench, hosts: u16) -> Contractor {
-    let contractor = Contractor::open(bench.book.clone()).await.unwrap();
+async fn contractor(network: &TestNetwork, hosts: u16) -> Contractor {
+    let contractor = Contractor::open(network.book.clone()).await.unwrap();
     contractor.set_allowance(allowance(hosts)).await.unwrap();
     contractor
 }
 
 #[tokio::test(start_paused = true)]
 async fn contracts_are_formed_up_to_the_allowance() {
-    let bench = Bench::empty(6).await;
-    let unset = Contractor::open(bench.book.clone()).await.unwrap();
+    let network = TestNetwork::empty(6).await;
+    let unset = Contractor::open(network.book.clone()).await.unwrap();
     assert!(matches!(unset.plan().await, Err(ContractorError::NoAllowance)));
-    let contractor = contractor(&bench, 5).await;
+    let contractor = contractor(&network, 5).await;
     let plan = contractor.plan().await.unwrap();
     assert_eq!(plan.steps.len(), 5);
     assert!(
@@ -93,84 +93,84 @@ async fn contracts_are_formed_up_to_the_allowance() {
     );
     assert_eq!(plan.hosts.iter().filter(|host| host.standing == Standing::Spare).count(), 1);
     let spend = plan.spend;
-    let before = bench.chain.account_of(&bench.keys.account(0).public()).balance;
-    for outcome in contractor.apply(plan, &numbers(&bench)).await.unwrap() {
+    let before = network.chain.account_of(&network.keys.account(0).public()).balance;
+    for outcome in contractor.apply(plan, &numbers(&network)).await.unwrap() {
         let contract = outcome.result.unwrap().unwrap();
         assert_eq!(contract.terms().funds, Amount(800_000_000_000));
     }
-    let after = bench.chain.account_of(&bench.keys.account(0).public()).balance;
+    let after = network.chain.account_of(&network.keys.account(0).public()).balance;
     assert_eq!(before.checked_sub(after), Some(spend));
-    assert_eq!(bench.book.live().len(), 5);
+    assert_eq!(network.book.live().len(), 5);
     assert_eq!(contractor.plan().await.unwrap().steps, []);
     // The allowance survives a restart.
-    let again = Contractor::open(bench.reopen().await).await.unwrap();
+    let again = Contractor::open(network.reopen().await).await.unwrap();
     assert_eq!(again.allowance(), Some(allowance(5)));
     assert_eq!(again.plan().await.unwrap().steps, []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_fails_does_not_stop_the_others() {
-    let bench = Bench::empty(5).await;
-    let contractor = contractor(&bench, 5).await;
-    bench.set([2], Fault::Dead);
+    let network = TestNetwork::empty(5).await;
+    let contractor = contractor(&network, 5).await;
+    network.set([2], Fault::Dead);
     let plan = contractor.plan().await.unwrap();
-    let outcomes = contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    let outcomes = contractor.apply(plan, &numbers(&network)).await.unwrap();
     assert_eq!(outcomes.iter().filter(|outcome| outcome.result.is_err()).count(), 1);
-    assert_eq!(bench.book.live().len(), 4);
-    bench.set([2], Fault::None);
-    assert_eq!(tend(&contractor, &numbers(&bench)).await.unwrap().len(), 1);
-    assert_eq!(bench.book.live().len(), 5);
-    assert_eq!(tend(&contractor, &numbers(&bench)).await.unwrap().len(), 0);
+    assert_eq!(network.book.live().len(), 4);
+    network.set([2], Fault::None);
+    assert_eq!(tend(&contractor, &numbers(&network)).await.unwrap().len(), 1);
+    assert_eq!(network.book.live().len(), 5);
+    assert_eq!(tend(&contractor, &numbers(&network)).await.unwrap().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_formation_that_was_cut_off_is_taken_up() {
-    let bench = Bench::empty(4).await;
-    let contractor = contractor(&bench, 4).await;
-    let broken = Numbers { book: bench.book.clone(), broken: AtomicBool::new(true) };
+    let network = TestNetwork::empty(4).await;
+    let contractor = contractor(&network, 4).await;
+    let broken = Numbers { book: network.book.clone(), broken: AtomicBool::new(true) };
     let plan = contractor.plan().await.unwrap();
     let outcomes = contractor.apply(plan, &broken).await.unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
-    assert_eq!(bench.book.live().len(), 0);
+    assert_eq!(network.book.live().len(), 0);
     // As after a restart.
-    let contractor = Contractor::open(bench.book.clone()).await.unwrap();
-    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 4);
-    assert_eq!(bench.book.live().len(), 4);
-    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 0);
+    let contractor = Contractor::open(network.book.clone()).await.unwrap();
+    assert_eq!(contractor.resume(&numbers(&network)).await.unwrap(), 4);
+    assert_eq!(network.book.live().len(), 4);
+    assert_eq!(contractor.resume(&numbers(&network)).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn renewals_carry_data_over_and_reads_go_on() {
-    let bench = Bench::empty(4).await;
-    let contractor = contractor(&bench, 4).await;
+    let network = TestNetwork::empty(4).await;
+    let contractor = contractor(&network, 4).await;
     let plan = contractor.plan().await.unwrap();
-    contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    contractor.apply(plan, &numbers(&network)).await.unwrap();
     let options = TransferOptions {
         maximum_column: SectorSize::new(64 << 10).unwrap(),
         ..TransferOptions::new(allowance(4).redundancy)
     };
-    let uploader = Uploader::new(bench.book.clone(), options);
+    let uploader = Uploader::new(network.book.clone(), options);
     let upload = |byte: u8| uploader.upload_slab(vec![byte; 50_000], SlabClass::Data);
     let first = upload(1).await.unwrap();
     first.settled.clone().wait().await;
 
-    let mut before: Vec<_> = bench.book.live().iter().map(|live| live.id()).collect();
+    let mut before: Vec<_> = network.book.live().iter().map(|live| live.id()).collect();
     for round in 0..2 {
-        bench.chain.pass(Millis::hours(1));
+        network.chain.pass(Millis::hours(1));
         assert_eq!(contractor.plan().await.unwrap().steps, [], "round {round}: not yet");
-        bench.chain.pass(Millis::seconds(5_760));
+        network.chain.pass(Millis::seconds(5_760));
         let plan = contractor.plan().await.unwrap();
         assert_eq!(plan.steps.len(), 4);
-        for outcome in contractor.apply(plan, &numbers(&bench)).await.unwrap() {
+        for outcome in contractor.apply(plan, &numbers(&network)).await.unwrap() {
             assert!(matches!(outcome.step, Step::Renew { reason: Reason::EndsSoon { .. }, .. }));
             outcome.result.unwrap();
         }
-        let after: Vec<_> = bench.book.live().iter().map(|live| live.id()).collect();
+        let after: Vec<_> = network.book.live().iter().map(|live| live.id()).collect();
         assert!(before.iter().all(|old| !after.contains(old)));
         before = after;
 
         // No descriptor is remembered.
-        let downloader = Downloader::new(bench.book.clone(), options);
+        let downloader = Downloader::new(network.book.clone(), options);
         assert!(downloader.read(&first.record, 0..50_000).await.unwrap() == vec![1; 50_000]);
         let more = upload(2).await.unwrap();
         assert_eq!(more.settled.clone().wait().await.committed.len(), 4);
@@ -181,107 +181,107 @@ async fn renewals_carry_data_over_and_reads_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_formation_that_comes_late_is_dead_and_its_money_is_free() {
-    let bench = Bench::empty(5).await;
-    let contractor = contractor(&bench, 4).await;
+    let network = TestNetwork::empty(5).await;
+    let contractor = contractor(&network, 4).await;
     let first = contractor.plan().await.unwrap();
     let (balance, spend) = (first.balance, first.spend);
-    bench.chain.hold();
-    let outcomes = contractor.apply(first, &numbers(&bench)).await.unwrap();
+    network.chain.hold();
+    let outcomes = contractor.apply(first, &numbers(&network)).await.unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
     // They may still come: nothing is formed or spent twice, also after a restart.
-    let contractor = Contractor::open(bench.book.clone()).await.unwrap();
-    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 0);
+    let contractor = Contractor::open(network.book.clone()).await.unwrap();
+    assert_eq!(contractor.resume(&numbers(&network)).await.unwrap(), 0);
     let waiting = contractor.plan().await.unwrap();
     assert_eq!((waiting.steps, waiting.balance), (vec![], balance.saturating_sub(spend)));
-    bench.chain.pass(Millis::seconds(130));
-    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 0);
+    network.chain.pass(Millis::seconds(130));
+    assert_eq!(contractor.resume(&numbers(&network)).await.unwrap(), 0);
     let again = contractor.plan().await.unwrap();
     assert_eq!((again.steps.len(), again.balance), (4, balance));
-    for late in bench.chain.release() {
+    for late in network.chain.release() {
         assert!(late.unwrap_err().to_string().contains("valid until"));
     }
-    contractor.apply(again, &numbers(&bench)).await.unwrap();
-    assert_eq!(bench.book.live().len(), 4);
+    contractor.apply(again, &numbers(&network)).await.unwrap();
+    assert_eq!(network.book.live().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_formation_that_comes_in_time_is_used() {
-    let bench = Bench::empty(4).await;
-    let contractor = contractor(&bench, 4).await;
-    bench.chain.hold();
-    contractor.apply(contractor.plan().await.unwrap(), &numbers(&bench)).await.unwrap();
-    bench.chain.pass(Millis::seconds(120));
-    assert!(bench.chain.release().iter().all(Result::is_ok));
-    bench.chain.pass(Millis::seconds(120));
-    assert_eq!(contractor.resume(&numbers(&bench)).await.unwrap(), 4);
-    assert_eq!(bench.book.live().len(), 4);
+    let network = TestNetwork::empty(4).await;
+    let contractor = contractor(&network, 4).await;
+    network.chain.hold();
+    contractor.apply(contractor.plan().await.unwrap(), &numbers(&network)).await.unwrap();
+    network.chain.pass(Millis::seconds(120));
+    assert!(network.chain.release().iter().all(Result::is_ok));
+    network.chain.pass(Millis::seconds(120));
+    assert_eq!(contractor.resume(&numbers(&network)).await.unwrap(), 4);
+    assert_eq!(network.book.live().len(), 4);
     assert_eq!(contractor.plan().await.unwrap().steps, []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_comes_late_changes_nothing_for_either_side() {
-    let bench = Bench::empty(4).await;
-    let contractor = contractor(&bench, 4).await;
-    contractor.apply(contractor.plan().await.unwrap(), &numbers(&bench)).await.unwrap();
+    let network = TestNetwork::empty(4).await;
+    let contractor = contractor(&network, 4).await;
+    contractor.apply(contractor.plan().await.unwrap(), &numbers(&network)).await.unwrap();
     let options = TransferOptions {
         maximum_column: SectorSize::new(64 << 10).unwrap(),
         ..TransferOptions::new(allowance(4).redundancy)
     };
-    let uploader = Uploader::new(bench.book.clone(), options);
+    let uploader = Uploader::new(network.book.clone(), options);
     let upload = |byte: u8| uploader.upload_slab(vec![byte; 50_000], SlabClass::Data);
     upload(1).await.unwrap().settled.clone().wait().await;
-    let before: Vec<_> = bench.book.live().iter().map(|live| live.id()).collect();
-    bench.chain.pass(Millis::seconds(9_360));
-    bench.chain.hold();
+    let before: Vec<_> = network.book.live().iter().map(|live| live.id()).collect();
+    network.chain.pass(Millis::seconds(9_360));
+    network.chain.hold();
     let plan = contractor.plan().await.unwrap();
     assert_eq!(plan.steps.len(), 4);
-    let outcomes = contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    let outcomes = contractor.apply(plan, &numbers(&network)).await.unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.result.is_err()));
     assert_eq!(contractor.plan().await.unwrap().steps, [], "one renewal at a time");
     // Hosts take no revision that a renewal in time would lose.
     assert!(upload(2).await.is_err());
-    bench.chain.pass(Millis::seconds(130));
+    network.chain.pass(Millis::seconds(130));
     let later = upload(3).await.unwrap();
     assert_eq!(later.settled.clone().wait().await.committed.len(), 4);
-    assert!(bench.chain.release().iter().all(Result::is_err));
-    let live = || bench.book.live().iter().map(|live| live.id()).collect::<Vec<_>>();
+    assert!(network.chain.release().iter().all(Result::is_err));
+    let live = || network.book.live().iter().map(|live| live.id()).collect::<Vec<_>>();
     assert_eq!(live(), before);
-    let outcomes = tend(&contractor, &numbers(&bench)).await.unwrap();
+    let outcomes = tend(&contractor, &numbers(&network)).await.unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
     assert!(live().iter().all(|id| !before.contains(id)));
-    let downloader = Downloader::new(bench.book.clone(), options);
+    let downloader = Downloader::new(network.book.clone(), options);
     assert!(downloader.read(&later.record, 0..50_000).await.unwrap() == vec![3; 50_000]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn ended_contracts_are_forgotten_and_replaced() {
-    let bench = Bench::empty(4).await;
-    let contractor = contractor(&bench, 4).await;
+    let network = TestNetwork::empty(4).await;
+    let contractor = contractor(&network, 4).await;
     let plan = contractor.plan().await.unwrap();
-    contractor.apply(plan, &numbers(&bench)).await.unwrap();
+    contractor.apply(plan, &numbers(&network)).await.unwrap();
     for _ in 0..40 {
-        bench.chain.pass(Millis::seconds(900));
+        network.chain.pass(Millis::seconds(900));
     }
     let plan = contractor.plan().await.unwrap();
     let retired = plan.steps.iter().filter(|step| matches!(step, Step::Retire { .. })).count();
     assert_eq!((retired, plan.steps.len()), (4, 8));
-    for outcome in contractor.apply(plan, &numbers(&bench)).await.unwrap() {
+    for outcome in contractor.apply(plan, &numbers(&network)).await.unwrap() {
         outcome.result.unwrap();
     }
-    assert_eq!(bench.book.live().len(), 4);
-    assert_eq!(bench.book.hosts().len(), 4, "hosts keep their numbers");
+    assert_eq!(network.book.live().len(), 4);
+    assert_eq!(network.book.hosts().len(), 4, "hosts keep their numbers");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_that_cannot_be_paid_is_refused_as_a_whole() {
-    let bench = Bench::empty(4).await;
-    let contractor = contractor(&bench, 4).await;
+    let network = TestNetwork::empty(4).await;
+    let contractor = contractor(&network, 4).await;
     let rich = Allowance { funds: Amount::coins(100_000), ..allowance(4) };
     contractor.set_allowance(rich).await.unwrap();
     let plan = contractor.plan().await.unwrap();
-    let error = contractor.apply(plan, &numbers(&bench)).await.unwrap_err();
+    let error = contractor.apply(plan, &numbers(&network)).await.unwrap_err();
     assert!(matches!(error, ContractorError::Balance { .. }));
-    assert!(bench.hosts.iter().all(|host| host.all_calls() == 0));
+    assert!(network.hosts.iter().all(|host| host.all_calls() == 0));
 }
 
 fn key(byte: u8) -> PublicKey {
@@ -378,21 +378,21 @@ fn cheap_and_reliable_hosts_are_chosen_and_others_say_why_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lying_host_is_replaced() {
-    let bench = Bench::empty(5).await;
-    let contractor = contractor(&bench, 4).await;
+    let network = TestNetwork::empty(5).await;
+    let contractor = contractor(&network, 4).await;
     let first = contractor.plan().await.unwrap();
-    contractor.apply(first, &numbers(&bench)).await.unwrap();
-    let liar = bench.book.live()[1].host();
+    contractor.apply(first, &numbers(&network)).await.unwrap();
+    let liar = network.book.live()[1].host();
     for _ in 0..3 {
-        bench.book.reports().false_answer(&liar, "flipped bytes");
+        network.book.reports().false_answer(&liar, "flipped bytes");
     }
     let plan = contractor.plan().await.unwrap();
     assert!(matches!(
         plan.steps.as_slice(),
         [Step::Form { reason: Reason::Replaces { host, .. }, .. }] if *host == liar
     ));
-    contractor.apply(plan, &numbers(&bench)).await.unwrap();
-    assert_eq!(bench.book.live().len(), 5);
+    contractor.apply(plan, &numbers(&network)).await.unwrap();
+    assert_eq!(network.book.live().len(), 5);
     assert_eq!(contractor.plan().await.unwrap().steps, []);
     let verdict = contractor.plan().await.unwrap().hosts;
     let liar = verdict.iter().find(|verdict| verdict.host == liar).unwrap();
@@ -401,16 +401,16 @@ async fn a_lying_host_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_renewed_says_why() {
-    let bench = Bench::empty(5).await;
-    let contractor = contractor(&bench, 5).await;
-    contractor.apply(contractor.plan().await.unwrap(), &numbers(&bench)).await.unwrap();
+    let network = TestNetwork::empty(5).await;
+    let contractor = contractor(&network, 5).await;
+    contractor.apply(contractor.plan().await.unwrap(), &numbers(&network)).await.unwrap();
     let of = |sight: &Sight| {
         let found = obstacles(sight, &plan(sight));
-        bench.book.live().iter().map(|live| found.get(&live.id()).cloned()).collect::<Vec<_>>()
+        network.book.live().iter().map(|live| found.get(&live.id()).cloned()).collect::<Vec<_>>()
     };
     let mut sight = contractor.sight().await.unwrap();
     assert_eq!(of(&sight), vec![None; 5]);
-    let key_of = |index: usize| bench.book.live()[index].host();
+    let key_of = |index: usize| network.book.live()[index].host();
     let liar = HostHealth { answered: 1_000, false_answers: 3, ..HostHealth::default() };
     sight.health.insert(key_of(0), liar);
     sight.announced.retain(|(host, _)| *host != key_of(1));

@@ -5,7 +5,7 @@ use samara_protocol::units::{Amount, Millis};
 use crate::progress::Silent;
 use crate::recovery::{RecoveryOptions, RecoveryPhase};
 use crate::rows::{RenewalState, RenterState};
-use crate::testing::world::{Bench, Fault};
+use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config};
 use crate::vault::Conflict;
 use crate::world::{Store, Write};
@@ -16,16 +16,16 @@ async fn recover(node: &Node) -> crate::recovery::RecoveryReport {
 
 #[tokio::test(start_paused = true)]
 async fn the_chain_decides_whose_new_words_they_are() {
-    let bench = Bench::empty(8).await;
+    let network = TestNetwork::empty(8).await;
     // A folder was copied before its first start: both nodes believe that the words are new.
-    let (first, second) = (Node::blank(&bench).await, Node::blank(&bench).await);
+    let (first, second) = (Node::blank(&network).await, Node::blank(&network).await);
     first.renter.start_fresh().await.unwrap();
     second.renter.start_fresh().await.unwrap();
-    first.renter.set_allowance(allowance(&bench)).await.unwrap();
+    first.renter.set_allowance(allowance(&network)).await.unwrap();
     let before = second.renter.wallet().await.unwrap().balance;
-    let report = second.renter.set_allowance(allowance(&bench)).await.unwrap();
+    let report = second.renter.set_allowance(allowance(&network)).await.unwrap();
     // Both pay from the words' account. What the second had locked is there again, but for fees.
-    let fee = bench.world.chain.genesis().parameters.minimum_fee;
+    let fee = network.world.chain.genesis().parameters.minimum_fee;
     let after = second.renter.wallet().await.unwrap().balance;
     assert_eq!(before.checked_sub(after), Some(fee.saturating_mul(16)));
     assert_eq!((report.done.len(), report.failed.len()), (0, 8));
@@ -44,7 +44,7 @@ async fn the_chain_decides_whose_new_words_they_are() {
     // The second knows it after a restart, forms nothing more, and can recover.
     let (store, files) = (second.store.clone(), second.files.clone());
     second.lose().await;
-    let second = Node::with(&bench, store, files, config()).await;
+    let second = Node::with(&network, store, files, config()).await;
     second.renter.upkeep().await;
     assert!(matches!(second.renter.status().state, RenterState::Fenced { .. }));
     assert!(second.renter.contracts().is_empty());
@@ -61,22 +61,22 @@ async fn the_chain_decides_whose_new_words_they_are() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_cut_off_before_its_check_makes_it_at_its_next_start() {
-    let bench = Bench::empty(8).await;
-    let first = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let first = Node::fresh(&network).await;
     let store = MortalStore::immortal();
-    let blank = Node::with(&bench, store.clone(), MemoryFiles::default(), config()).await;
+    let blank = Node::with(&network, store.clone(), MemoryFiles::default(), config()).await;
     blank.renter.start_fresh().await.unwrap();
     // Its contracts reach the chain, and it dies before it has looked.
-    bench.chain.hold();
-    let report = blank.renter.set_allowance(allowance(&bench)).await.unwrap();
+    network.chain.hold();
+    let report = blank.renter.set_allowance(allowance(&network)).await.unwrap();
     assert_eq!(report.failed.len(), 8);
     blank.lose().await;
-    assert!(bench.chain.release().iter().all(Result::is_ok));
-    let second = Node::with(&bench, store, MemoryFiles::default(), config()).await;
+    assert!(network.chain.release().iter().all(Result::is_ok));
+    let second = Node::with(&network, store, MemoryFiles::default(), config()).await;
     // Its hosts are away, so its contracts stay, and nothing is ever stored under them.
-    bench.set(0..8, Fault::Dead);
+    network.set(0..8, Fault::Dead);
     second.renter.upkeep().await;
-    bench.set(0..8, Fault::None);
+    network.set(0..8, Fault::None);
     assert!(matches!(second.renter.status().state, RenterState::Fenced { .. }));
     assert_eq!(second.renter.create_vault("x").await.unwrap_err().code(), "fenced");
     first.files.put("/home/a", b"mine", 10);
@@ -94,18 +94,18 @@ async fn a_node_that_was_cut_off_before_its_check_makes_it_at_its_next_start() {
 
 #[tokio::test(start_paused = true)]
 async fn two_journals_of_one_seed_are_never_mixed() {
-    let bench = Bench::empty(8).await;
-    let first = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let first = Node::fresh(&network).await;
     first.files.put("/home/a", b"first", 10);
     first.put("/home", "home").await;
     // A second node that never asks the chain, as an older version would not.
     let store = MortalStore::immortal();
-    let careless = Node::with(&bench, store.clone(), MemoryFiles::default(), config()).await;
+    let careless = Node::with(&network, store.clone(), MemoryFiles::default(), config()).await;
     careless.renter.start_fresh().await.unwrap();
     careless.lose().await;
     store.commit(vec![Write::Delete(b"renter/lineage".to_vec())]).await.unwrap();
-    let careless = Node::with(&bench, store, MemoryFiles::default(), config()).await;
-    careless.renter.set_allowance(allowance(&bench)).await.unwrap();
+    let careless = Node::with(&network, store, MemoryFiles::default(), config()).await;
+    careless.renter.set_allowance(allowance(&network)).await.unwrap();
     for number in 0..3 {
         careless.files.put(&format!("/other/{number}"), b"second", 10);
         careless.put("/other", "other").await;
@@ -113,7 +113,7 @@ async fn two_journals_of_one_seed_are_never_mixed() {
     let theirs: Vec<String> =
         careless.renter.contracts().into_iter().map(|row| row.contract).collect();
 
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome.clone(), report.files), (RecoveryPhase::Done, 1), "{report:?}");
     let mut named: Vec<String> = report.others.iter().map(|row| row.contract.clone()).collect();
@@ -131,8 +131,8 @@ async fn two_journals_of_one_seed_are_never_mixed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_sees_what_lapses_and_when() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     assert_eq!(node.renter.status().lapses, vec![]);
     let rows = node.renter.contracts();
     assert!(
@@ -142,7 +142,7 @@ async fn an_owner_sees_what_lapses_and_when() {
     );
     // The money is sent away: nothing is left to renew with.
     let elsewhere = crate::testing::world::secret(77).public();
-    let fee = Amount(bench.world.chain.genesis().parameters.minimum_fee.0);
+    let fee = Amount(network.world.chain.genesis().parameters.minimum_fee.0);
     let left = node.renter.wallet().await.unwrap().balance.saturating_sub(fee);
     node.renter.transfer(elsewhere, left).await.unwrap();
     node.renter.upkeep().await;
@@ -154,10 +154,10 @@ async fn an_owner_sees_what_lapses_and_when() {
 
     // A recovered node has no allowance: everything lapses until its owner sets one.
     node.lose().await;
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
     let lapses = node.renter.status().lapses;
     assert_eq!(lapses.len(), 8);
     assert!(lapses[0].reason.contains("no allowance is set"), "{lapses:?}");
-    bench.chain.pass(Millis(1));
+    network.chain.pass(Millis(1));
 }

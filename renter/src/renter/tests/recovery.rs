@@ -13,7 +13,7 @@ use crate::backup::{BackupRequest, BackupState, RestoreRequest};
 use crate::progress::{ProgressEvent, Silent};
 use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use crate::rows::RenterState;
-use crate::testing::world::{Bench, Fault};
+use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFile, MemoryFiles, MortalStore, Node, allowance, config, noise, put};
 use crate::vault::Conflict;
 
@@ -31,8 +31,8 @@ fn fill(files: &MemoryFiles) {
 type Below = BTreeMap<String, MemoryFile>;
 
 /// A machine that has put its home, and what it holds.
-async fn stored(bench: &Bench) -> (Node, Below) {
-    let node = Node::fresh(bench).await;
+async fn stored(network: &TestNetwork) -> (Node, Below) {
+    let node = Node::fresh(network).await;
     fill(&node.files);
     node.put("/home", "home").await;
     let expected = node.files.below("/home");
@@ -52,10 +52,10 @@ fn spilling() -> RenterConfig {
 }
 
 /// A machine whose journal is longer than what its head holds.
-async fn spilled(bench: &Bench) -> Node {
+async fn spilled(network: &TestNetwork) -> Node {
     let (store, files) = (MortalStore::immortal(), MemoryFiles::default());
-    let node = Node::with(bench, store, files, spilling()).await;
-    node.start(bench).await;
+    let node = Node::with(network, store, files, spilling()).await;
+    node.start(network).await;
     for round in 0..6u64 {
         for number in 0..60 {
             let path = format!("/home/{round}/{number}");
@@ -72,12 +72,12 @@ fn backup(name: &str) -> BackupRequest {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_comes_back_from_the_words_alone() {
-    let bench = Bench::empty(8).await;
-    let (node, expected) = stored(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let (node, expected) = stored(&network).await;
     node.lose().await;
-    bench.set([3], Fault::Dead);
+    network.set([3], Fault::Dead);
 
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     assert_eq!(node.renter.status().state, RenterState::Fresh);
     let seen = std::sync::Mutex::new(Vec::new());
     let note = |event: ProgressEvent| seen.lock().unwrap().push(event);
@@ -95,23 +95,23 @@ async fn what_was_acknowledged_comes_back_from_the_words_alone() {
     // It writes again, under its own epoch and from its own account.
     let wallet = node.renter.wallet().await.unwrap();
     assert_eq!((wallet.index, wallet.balance > Amount::ZERO), (1, true));
-    assert_eq!(node.renter.remembered_allowance(), Some(allowance(&bench)));
+    assert_eq!(node.renter.remembered_allowance(), Some(allowance(&network)));
     node.files.put("/more/new.bin", &noise(9, 50_000), 20);
     node.put("/more", "home").await;
     // The host that was silent is taken over when it answers.
-    bench.set([3], Fault::None);
+    network.set([3], Fault::None);
     node.renter.upkeep().await;
     assert_eq!(node.renter.contracts().len(), 8);
     node.lose().await;
 
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     assert_eq!(recover(&node).await.files, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_older_copy_of_the_folder_writes_over_nothing() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/one/a", b"1", 10);
     node.put("/one", "home").await;
     let copy = node.store.copied().await;
@@ -120,7 +120,7 @@ async fn an_older_copy_of_the_folder_writes_over_nothing() {
     let files = node.files.clone();
     node.lose().await;
 
-    let old = Node::with(&bench, copy, files, config()).await;
+    let old = Node::with(&network, copy, files, config()).await;
     let refused = old.renter.create_vault("other").await.unwrap_err();
     assert_eq!(refused.code(), "fenced", "{refused}");
     assert_eq!(recover(&old).await.outcome, RecoveryPhase::Done);
@@ -130,21 +130,21 @@ async fn an_older_copy_of_the_folder_writes_over_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_acknowledged_is_listed_after_a_restart_before_any_host_answers() {
-    let bench = Bench::empty(8).await;
-    let (node, _) = stored(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let (node, _) = stored(&network).await;
     let (store, files) = (node.store.clone(), node.files.clone());
     node.lose().await;
 
-    bench.set(0..8, Fault::Dead);
-    let node = Node::with(&bench, store, files, config()).await;
+    network.set(0..8, Fault::Dead);
+    let node = Node::with(&network, store, files, config()).await;
     assert_eq!(node.renter.status().files, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_old_node_is_fenced_and_says_so() {
-    let bench = Bench::empty(8).await;
-    let (old, _) = stored(&bench).await;
-    let new = Node::blank(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let (old, _) = stored(&network).await;
+    let new = Node::blank(&network).await;
     assert_eq!(recover(&new).await.outcome, RecoveryPhase::Done);
 
     old.files.put("/home/late", b"late", 30);
@@ -154,7 +154,7 @@ async fn the_old_node_is_fenced_and_says_so() {
     // It knows it after a restart, too.
     let (store, files) = (old.store.clone(), old.files.clone());
     old.lose().await;
-    let old = Node::with(&bench, store, files, config()).await;
+    let old = Node::with(&network, store, files, config()).await;
     assert!(matches!(old.renter.status().state, RenterState::Fenced { .. }));
     assert_eq!(new.renter.status().files, 3);
     // And it can take over again.
@@ -167,16 +167,16 @@ async fn the_old_node_is_fenced_and_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
-    let bench = Bench::empty(8).await;
-    let (node, expected) = stored(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let (node, expected) = stored(&network).await;
     node.lose().await;
     // Eight hosts keep the head: five of them are a read quorum, four rebuild a slab.
-    bench.set(0..4, Fault::Dead);
-    let node = Node::blank(&bench).await;
+    network.set(0..4, Fault::Dead);
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     assert_eq!(report.outcome, RecoveryPhase::ReadOnly);
     assert_eq!((report.hosts_answered.len(), report.hosts_silent.len()), (4, 4));
-    assert!(bench.hosts.iter().all(|host| host.calls("promise") == 0), "nobody is fenced for it");
+    assert!(network.hosts.iter().all(|host| host.calls("promise") == 0), "nobody is fenced for it");
     let account = report.may_be_missing.unwrap();
     assert!(account.contains("4 of the 8 hosts"), "{account}");
     assert_eq!(account.matches(", ").count(), 4, "each host that is missing is named: {account}");
@@ -185,18 +185,18 @@ async fn without_a_read_quorum_files_are_read_and_nothing_is_written() {
     let refused = node.renter.create_vault("x").await.unwrap_err();
     assert_eq!(refused.code(), "read_only");
     // More hosts answer: the same node recovers whole.
-    bench.set(0..4, Fault::None);
+    network.set(0..4, Fault::None);
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
     node.renter.create_vault("x").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn words_that_own_nothing_are_told_so() {
-    let mut bench = Bench::empty(3).await;
+    let mut network = TestNetwork::empty(3).await;
     let phrase = Phrase::from_entropy(&Zeroizing::new([9; 16])).unwrap();
-    let genesis = bench.world.chain.genesis().hash();
-    bench.keys = Arc::new(KeyTree::new(&phrase.seed(""), &genesis));
-    let node = Node::blank(&bench).await;
+    let genesis = network.world.chain.genesis().hash();
+    network.keys = Arc::new(KeyTree::new(&phrase.seed(""), &genesis));
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     let RecoveryPhase::NothingFound { peers, blocks } = report.outcome else {
         panic!("{report:?}")
@@ -208,8 +208,8 @@ async fn words_that_own_nothing_are_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn backups_are_settled_shown_restored_and_deleted() {
-    let bench = Bench::empty(8).await;
-    let (node, _) = stored(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let (node, _) = stored(&network).await;
     let renter = &node.renter;
     assert_eq!(renter.create_backup(backup(""), &Silent).await.unwrap_err().code(), "bad_name");
     let row = renter.create_backup(backup("first"), &Silent).await.unwrap();
@@ -223,7 +223,7 @@ async fn backups_are_settled_shown_restored_and_deleted() {
     renter.remove("home", "sub", true).await.unwrap();
     node.lose().await;
 
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     assert_eq!(recover(&node).await.backups, 1);
     let renter = &node.renter;
     assert_eq!(renter.backups()[0].state, BackupState::InProgress);
@@ -254,19 +254,19 @@ async fn backups_are_settled_shown_restored_and_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_too_few_hosts_hold_is_in_error_until_they_do() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.renter.create_vault("home").await.unwrap();
-    bench.set(0..3, Fault::Dead);
+    network.set(0..3, Fault::Dead);
     let row = node.renter.create_backup(backup("b"), &Silent).await.unwrap();
     assert_eq!((row.hosts_ok, row.hosts_needed, row.hosts_total), (5, 5, 8));
     assert_eq!(row.state, BackupState::Completed);
     let error = node.renter.create_backup(backup("c"), &Silent).await;
     assert_eq!(error.unwrap().state, BackupState::Completed);
-    bench.set(0..4, Fault::Dead);
+    network.set(0..4, Fault::Dead);
     let error = node.renter.create_backup(backup("d"), &Silent).await.unwrap_err();
     assert_eq!(error.code(), "no_quorum");
-    bench.set(0..4, Fault::None);
+    network.set(0..4, Fault::None);
     node.renter.confirm().await.unwrap();
     assert_eq!(node.renter.backups().len(), 3);
     node.renter.upkeep().await;
@@ -275,20 +275,20 @@ async fn a_backup_that_too_few_hosts_hold_is_in_error_until_they_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_journal_spills_into_slabs_and_comes_back() {
-    let bench = Bench::empty(8).await;
-    let node = spilled(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = spilled(&network).await;
     // The last segment may still be on its way.
     node.renter.create_vault("last").await.unwrap();
     let expected = node.files.below("/home");
     let (store, files) = (node.store.clone(), node.files.clone());
     node.lose().await;
-    let node = Node::with(&bench, store, files, spilling()).await;
+    let node = Node::with(&network, store, files, spilling()).await;
     node.renter.confirm().await.unwrap();
     node.renter.create_vault("after").await.unwrap();
     assert_eq!(node.renter.status().files, 360);
     node.lose().await;
 
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     let seen = std::sync::Mutex::new(0);
     let note = |event: ProgressEvent| {
         if let ProgressEvent::Advanced { phase: crate::progress::Phase::Adopting, done, .. } = event
@@ -305,13 +305,13 @@ async fn a_long_journal_spills_into_slabs_and_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn a_put_and_a_backup_survive_a_crash_at_every_write() {
     for commits in 0.. {
-        let bench = Bench::empty(4).await;
-        let node = Node::fresh(&bench).await;
+        let network = TestNetwork::empty(4).await;
+        let node = Node::fresh(&network).await;
         fill(&node.files);
         let (store, files) = (node.store.clone(), node.files.clone());
         node.lose().await;
         let dying = store.dies_after(commits);
-        let node = Node::with(&bench, dying.clone(), files.clone(), config()).await;
+        let node = Node::with(&network, dying.clone(), files.clone(), config()).await;
         // What the caller was told, if anything.
         let told = node.renter.put(put("/home", "home"), &Silent).await.is_ok();
         let backed = told && node.renter.create_backup(backup("b"), &Silent).await.is_ok();
@@ -319,7 +319,7 @@ async fn a_put_and_a_backup_survive_a_crash_at_every_write() {
         node.lose().await;
 
         // The machine starts again with what was on its disk.
-        let node = Node::with(&bench, store, files.clone(), config()).await;
+        let node = Node::with(&network, store, files.clone(), config()).await;
         let confirmed = node.renter.confirm().await;
         assert!(confirmed.is_ok(), "{commits}: {confirmed:?}");
         if told {
@@ -336,7 +336,7 @@ async fn a_put_and_a_backup_survive_a_crash_at_every_write() {
         node.lose().await;
 
         // And the words alone bring the same back.
-        let node = Node::blank(&bench).await;
+        let node = Node::blank(&network).await;
         let report = recover(&node).await;
         assert_eq!((report.files, report.backups), (3, 1), "{commits}");
         node.get("home", "/back", Conflict::Keep).await;
@@ -350,18 +350,18 @@ async fn a_put_and_a_backup_survive_a_crash_at_every_write() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_survives_a_crash_at_every_write() {
-    let bench = Bench::empty(5).await;
-    let (node, expected) = stored(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let (node, expected) = stored(&network).await;
     node.lose().await;
     for commits in 0.. {
         let store = MortalStore::immortal();
         let dying = store.dies_after(commits);
-        let node = Node::with(&bench, dying.clone(), MemoryFiles::default(), config()).await;
+        let node = Node::with(&network, dying.clone(), MemoryFiles::default(), config()).await;
         let first = node.renter.recover(RecoveryOptions::default(), &Silent).await;
         let dead = dying.is_dead();
         assert!(first.is_ok() || dead, "{commits}: {first:?}");
         node.lose().await;
-        let node = Node::with(&bench, store, MemoryFiles::default(), config()).await;
+        let node = Node::with(&network, store, MemoryFiles::default(), config()).await;
         if first.is_err() {
             let report = recover(&node).await;
             assert_eq!(report.outcome, RecoveryPhase::Done, "{commits}");
@@ -382,11 +382,11 @@ async fn a_recovery_survives_a_crash_at_every_write() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_is_stopped_and_started_again() {
-    let bench = Bench::empty(5).await;
-    let (node, _) = stored(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let (node, _) = stored(&network).await;
     node.lose().await;
-    bench.set(0..5, Fault::Slow(50));
-    let node = Node::blank(&bench).await;
+    network.set(0..5, Fault::Slow(50));
+    let node = Node::blank(&network).await;
     let renter = node.renter.clone();
     let stop = move |event: ProgressEvent| {
         if matches!(event, ProgressEvent::ContractsFound { .. }) {
@@ -403,9 +403,9 @@ async fn a_recovery_is_stopped_and_started_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_without_a_claim_leaves_the_other_node_writing() {
-    let bench = Bench::empty(5).await;
-    let (old, expected) = stored(&bench).await;
-    let node = Node::blank(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let (old, expected) = stored(&network).await;
+    let node = Node::blank(&network).await;
     let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
     let report = node.renter.recover(options, &Silent).await.unwrap();
     assert_eq!((report.outcome, report.files), (RecoveryPhase::ReadOnly, 3));

@@ -6,7 +6,7 @@ use crate::contract::Allowance;
 use crate::progress::{ProgressEvent, Silent};
 use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use crate::rows::RenterState;
-use crate::testing::world::{Bench, Fault};
+use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config, noise};
 use crate::vault::Conflict;
 
@@ -15,8 +15,8 @@ async fn recover(node: &Node) -> RecoveryReport {
 }
 
 /// Only reads, so that nothing changes.
-async fn visit(bench: &Bench) -> (Vec<String>, RecoveryReport) {
-    let node = Node::blank(bench).await;
+async fn visit(network: &TestNetwork) -> (Vec<String>, RecoveryReport) {
+    let node = Node::blank(network).await;
     let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
     let report = node.renter.recover(options, &Silent).await.unwrap();
     let names = node.renter.vaults().into_iter().map(|vault| vault.name).collect();
@@ -24,9 +24,9 @@ async fn visit(bench: &Bench) -> (Vec<String>, RecoveryReport) {
     (names, report)
 }
 
-/// The bench's number of a host.
-fn at(bench: &Bench, host: &str) -> usize {
-    bench.hosts.iter().position(|known| known.key.public().to_string() == host).unwrap()
+/// The network's number of a host.
+fn at(network: &TestNetwork, host: &str) -> usize {
+    network.hosts.iter().position(|known| known.key.public().to_string() == host).unwrap()
 }
 
 fn fill(files: &MemoryFiles) {
@@ -36,28 +36,28 @@ fn fill(files: &MemoryFiles) {
 }
 
 /// Terms that are renewed after some hours.
-fn short(bench: &Bench) -> Allowance {
+fn short(network: &TestNetwork) -> Allowance {
     Allowance {
         period: Millis::hours(1),
         periods: 4,
         window: Millis::seconds(600),
-        ..allowance(bench)
+        ..allowance(network)
     }
 }
 
 /// Brings the time at which such contracts are renewed.
-async fn renewal_is_due(bench: &Bench) {
-    bench.chain.pass(Millis::hours(1));
-    bench.chain.pass(Millis::seconds(5_760));
+async fn renewal_is_due(network: &TestNetwork) {
+    network.chain.pass(Millis::hours(1));
+    network.chain.pass(Millis::seconds(5_760));
     tokio::time::advance(std::time::Duration::from_secs(3_600 + 5_760)).await;
 }
 
 /// A node whose journal lies in several slabs.
-async fn spilled(bench: &Bench) -> Node {
+async fn spilled(network: &TestNetwork) -> Node {
     let mut small = config();
     small.journal.spill = 20 << 10;
-    let node = Node::with(bench, MortalStore::immortal(), MemoryFiles::default(), small).await;
-    node.start(bench).await;
+    let node = Node::with(network, MortalStore::immortal(), MemoryFiles::default(), small).await;
+    node.start(network).await;
     for round in 0..6u64 {
         for number in 0..60 {
             let path = format!("/home/{round}/{number}");
@@ -70,32 +70,32 @@ async fn spilled(bench: &Bench) -> Node {
 
 #[tokio::test(start_paused = true)]
 async fn heads_survive_a_crash_right_after_every_contract_was_renewed() {
-    let bench = Bench::empty(4).await;
-    let node = Node::blank(&bench).await;
+    let network = TestNetwork::empty(4).await;
+    let node = Node::blank(&network).await;
     node.renter.start_fresh().await.unwrap();
-    node.renter.set_allowance(short(&bench)).await.unwrap();
+    node.renter.set_allowance(short(&network)).await.unwrap();
     fill(&node.files);
     node.put("/home", "home").await;
     let expected = node.files.below("/home");
     let before = node.renter.contracts();
-    renewal_is_due(&bench).await;
-    let report = node.renter.set_allowance(short(&bench)).await.unwrap();
+    renewal_is_due(&network).await;
+    let report = node.renter.set_allowance(short(&network)).await.unwrap();
     assert_eq!((report.done.len(), report.failed), (4, vec![]), "all are renewed");
     assert!(node.renter.contracts().iter().all(|row| !before.contains(row)));
     // The new slots of three hosts get the head; that of the last stays empty.
-    bench.set([3], Fault::Dead);
+    network.set([3], Fault::Dead);
     node.renter.create_vault("late").await.unwrap();
     node.lose().await;
     // Where an empty slot answers, the head of the renewed contract is shown: it is old, and counts.
     for pair in [[0, 3], [1, 3], [2, 3], [0, 1]] {
-        bench.set(0..4, Fault::Dead);
-        bench.set(pair, Fault::None);
-        let (names, report) = visit(&bench).await;
+        network.set(0..4, Fault::Dead);
+        network.set(pair, Fault::None);
+        let (names, report) = visit(&network).await;
         assert_eq!((names.len(), &report.may_be_missing), (2, &None), "{pair:?} {report:?}");
         assert_eq!((report.hosts_answered.len(), report.position > 0), (2, true));
     }
-    bench.set(0..4, Fault::None);
-    let node = Node::blank(&bench).await;
+    network.set(0..4, Fault::None);
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome, report.files, report.vaults), (RecoveryPhase::Done, 3, 2));
     node.get("home", "/back", Conflict::Keep).await;
@@ -104,13 +104,13 @@ async fn heads_survive_a_crash_right_after_every_contract_was_renewed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_outlives_the_contract_that_it_was_signed_for() {
-    let bench = Bench::empty(4).await;
-    let old = Node::blank(&bench).await;
+    let network = TestNetwork::empty(4).await;
+    let old = Node::blank(&network).await;
     old.renter.start_fresh().await.unwrap();
-    old.renter.set_allowance(short(&bench)).await.unwrap();
+    old.renter.set_allowance(short(&network)).await.unwrap();
     old.renter.create_vault("home").await.unwrap();
     // A node claims everywhere and is lost before it moves the money.
-    let other = Node::blank(&bench).await;
+    let other = Node::blank(&network).await;
     let claim = |event: ProgressEvent| {
         if matches!(event, ProgressEvent::NamesAvailable { .. }) {
             other.renter.stop_recovery();
@@ -119,8 +119,8 @@ async fn a_claim_outlives_the_contract_that_it_was_signed_for() {
     other.renter.recover(RecoveryOptions::default(), &claim).await.unwrap_err();
     other.lose().await;
     // The old node has not heard of it, and renews: the new contracts know the old ones' claims.
-    renewal_is_due(&bench).await;
-    let report = old.renter.set_allowance(short(&bench)).await.unwrap();
+    renewal_is_due(&network).await;
+    let report = old.renter.set_allowance(short(&network)).await.unwrap();
     assert_eq!((report.done.len(), report.failed), (4, vec![]), "all are renewed");
     let refused = old.renter.create_vault("late").await.unwrap_err();
     assert_eq!(refused.code(), "fenced", "{refused}");
@@ -133,8 +133,8 @@ async fn a_claim_outlives_the_contract_that_it_was_signed_for() {
 
 #[tokio::test(start_paused = true)]
 async fn three_recoveries_with_hosts_silent_in_turn_lose_nothing_acknowledged() {
-    let bench = Bench::empty(4).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(4).await;
+    let node = Node::fresh(&network).await;
     node.renter.create_vault("first").await.unwrap();
     node.lose().await;
     let mut acknowledged = vec!["first".to_owned()];
@@ -142,9 +142,9 @@ async fn three_recoveries_with_hosts_silent_in_turn_lose_nothing_acknowledged() 
     // first two only, the next recovery would take the old one for the newest.
     let turns: [&[usize]; 4] = [&[0, 1], &[2, 3], &[0, 2, 3], &[1, 3]];
     for (turn, up) in turns.into_iter().enumerate() {
-        bench.set(0..4, Fault::Dead);
-        bench.set(up.iter().copied(), Fault::None);
-        let node = Node::blank(&bench).await;
+        network.set(0..4, Fault::Dead);
+        network.set(up.iter().copied(), Fault::None);
+        let node = Node::blank(&network).await;
         let report = recover(&node).await;
         let names: Vec<String> = node.renter.vaults().into_iter().map(|vault| vault.name).collect();
         assert_eq!((&names, &report.may_be_missing), (&acknowledged, &None), "turn {turn}");
@@ -160,20 +160,20 @@ async fn three_recoveries_with_hosts_silent_in_turn_lose_nothing_acknowledged() 
 
 #[tokio::test(start_paused = true)]
 async fn hosts_that_are_gone_are_given_up_only_when_the_operator_says_so() {
-    let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
     node.renter.create_vault("first").await.unwrap();
     node.lose().await;
     // Three of five are a read quorum; a write quorum has four.
-    bench.set(3..5, Fault::Dead);
-    let node = Node::blank(&bench).await;
+    network.set(3..5, Fault::Dead);
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome, report.may_be_missing), (RecoveryPhase::ReadOnly, None));
     let next = report.next.unwrap();
     assert!(next.contains("gone for good"), "{next}");
-    assert!(bench.hosts.iter().all(|host| host.calls("promise") == 0));
+    assert!(network.hosts.iter().all(|host| host.calls("promise") == 0));
     // One of the two is enough.
-    let gone = bench.hosts[4].key.public();
+    let gone = network.hosts[4].key.public();
     let options = RecoveryOptions { give_up: vec![gone], ..RecoveryOptions::default() };
     let report = node.renter.recover(options, &Silent).await.unwrap();
     assert_eq!(report.outcome, RecoveryPhase::Done, "{report:?}");
@@ -183,7 +183,7 @@ async fn hosts_that_are_gone_are_given_up_only_when_the_operator_says_so() {
     assert_eq!(given_up[0].host, gone.to_string());
     node.renter.create_vault("second").await.unwrap();
     // Both come back: the one that was given up holds shards, and no say.
-    bench.set(3..5, Fault::None);
+    network.set(3..5, Fault::None);
     node.renter.upkeep().await;
     assert_eq!(node.renter.contracts().len(), 5);
     node.renter.create_vault("third").await.unwrap();
@@ -191,32 +191,32 @@ async fn hosts_that_are_gone_are_given_up_only_when_the_operator_says_so() {
     assert_eq!(members, 4);
     node.lose().await;
     // With its head, two would be a read quorum of the four.
-    bench.set(0..3, Fault::Dead);
-    let (_, report) = visit(&bench).await;
+    network.set(0..3, Fault::Dead);
+    let (_, report) = visit(&network).await;
     assert!(report.may_be_missing.is_some(), "{report:?}");
-    bench.set([2], Fault::None);
-    bench.set([4], Fault::Dead);
-    let (names, report) = visit(&bench).await;
+    network.set([2], Fault::None);
+    network.set([4], Fault::Dead);
+    let (names, report) = visit(&network).await;
     assert_eq!((names.len(), report.may_be_missing), (3, None));
-    bench.set([1], Fault::None);
-    let node = Node::blank(&bench).await;
+    network.set([1], Fault::None);
+    let node = Node::blank(&network).await;
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_no_read_quorum_is_left_nobody_is_given_up() {
-    let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
     node.renter.create_vault("first").await.unwrap();
     node.lose().await;
-    bench.set(2..5, Fault::Dead);
-    let node = Node::blank(&bench).await;
+    network.set(2..5, Fault::Dead);
+    let node = Node::blank(&network).await;
     let options = RecoveryOptions { give_up_silent: true, ..RecoveryOptions::default() };
     let report = node.renter.recover(options.clone(), &Silent).await.unwrap();
     assert_eq!(report.outcome, RecoveryPhase::ReadOnly);
     assert!(report.may_be_missing.is_some());
     // Nothing was written on the chain: one more host, and a takeover comes to its end.
-    bench.set([2], Fault::None);
+    network.set([2], Fault::None);
     let report = node.renter.recover(options, &Silent).await.unwrap();
     assert_eq!(report.outcome, RecoveryPhase::Done);
     node.renter.create_vault("second").await.unwrap();
@@ -224,22 +224,22 @@ async fn where_no_read_quorum_is_left_nobody_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_member_stays_in_the_set_so_that_it_does_not_shrink() {
-    let bench = Bench::empty(3).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(3).await;
+    let node = Node::fresh(&network).await;
     node.renter.create_vault("first").await.unwrap();
     node.lose().await;
-    bench.set([2], Fault::Dead);
-    let node = Node::blank(&bench).await;
+    network.set([2], Fault::Dead);
+    let node = Node::blank(&network).await;
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
     node.renter.create_vault("second").await.unwrap();
     assert_eq!(node.renter.status().head_set.len(), 3);
-    bench.set([2], Fault::None);
+    network.set([2], Fault::None);
     node.renter.upkeep().await;
     node.renter.create_vault("third").await.unwrap();
     node.lose().await;
     // Another host than before is lost for good; a set of two would not bear it.
-    bench.set([0], Fault::Dead);
-    let node = Node::blank(&bench).await;
+    network.set([0], Fault::Dead);
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome, report.vaults), (RecoveryPhase::Done, 3));
 }
@@ -247,53 +247,53 @@ async fn a_silent_member_stays_in_the_set_so_that_it_does_not_shrink() {
 #[tokio::test(start_paused = true)]
 async fn a_takeover_is_written_to_a_quorum_of_the_old_head_set_too() {
     // Twelve hosts, nine of which are the head set.
-    let bench = Bench::empty(12).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(12).await;
+    let node = Node::fresh(&network).await;
     node.renter.create_vault("first").await.unwrap();
     node.lose().await;
-    let (_, report) = visit(&bench).await;
+    let (_, report) = visit(&network).await;
     let members: Vec<usize> =
-        report.head_sets[0].hosts.iter().map(|host| at(&bench, host)).collect();
+        report.head_sets[0].hosts.iter().map(|host| at(&network, host)).collect();
     let others: Vec<usize> = (0..12).filter(|host| !members.contains(host)).collect();
     assert_eq!((report.head_sets.len(), members.len()), (1, 9));
     // Six of nine are a write quorum of the old set; five are only a read quorum.
-    bench.set(members[0..4].iter().copied(), Fault::Dead);
-    let node = Node::blank(&bench).await;
+    network.set(members[0..4].iter().copied(), Fault::Dead);
+    let node = Node::blank(&network).await;
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::ReadOnly);
-    assert!(bench.hosts.iter().all(|host| host.calls("promise") == 0));
-    bench.set([members[3]], Fault::None);
+    assert!(network.hosts.iter().all(|host| host.calls("promise") == 0));
+    network.set([members[3]], Fault::None);
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
     node.renter.create_vault("second").await.unwrap();
     assert_eq!(node.renter.status().head_set.len(), 9);
     node.lose().await;
     // Every read quorum of the first set alone meets the new head.
     for first in 0..6 {
-        bench.set(members.iter().copied(), Fault::None);
-        bench.set(others.iter().copied(), Fault::Dead);
-        bench.set((0..4).map(|step| members[3 + (first + step) % 6]), Fault::Dead);
-        let (names, report) = visit(&bench).await;
+        network.set(members.iter().copied(), Fault::None);
+        network.set(others.iter().copied(), Fault::Dead);
+        network.set((0..4).map(|step| members[3 + (first + step) % 6]), Fault::Dead);
+        let (names, report) = visit(&network).await;
         assert_eq!(names, ["first", "second"], "{report:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_promise_without_a_head_is_an_interrupted_recovery() {
-    let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
     fill(&node.files);
     node.put("/home", "home").await;
     node.lose().await;
     // A node claims everywhere and is lost before it writes a head.
-    let other = Node::blank(&bench).await;
+    let other = Node::blank(&network).await;
     let claim = |event: ProgressEvent| {
         if matches!(event, ProgressEvent::NamesAvailable { .. }) {
             other.renter.stop_recovery();
         }
     };
     other.renter.recover(RecoveryOptions::default(), &claim).await.unwrap_err();
-    assert!(bench.hosts.iter().all(|host| host.calls("promise") > 0));
+    assert!(network.hosts.iter().all(|host| host.calls("promise") > 0));
     other.lose().await;
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     assert_eq!(
         (report.outcome, report.files, report.may_be_missing),
@@ -304,15 +304,15 @@ async fn a_promise_without_a_head_is_an_interrupted_recovery() {
 #[tokio::test(start_paused = true)]
 async fn liars_about_promises_stop_neither_a_writer_nor_a_recovery() {
     for (hosts, liars) in [(8, 2), (4, 1), (3, 1)] {
-        let bench = Bench::empty(hosts).await;
-        let node = Node::fresh(&bench).await;
+        let network = TestNetwork::empty(hosts).await;
+        let node = Node::fresh(&network).await;
         fill(&node.files);
-        bench.set(0..liars, Fault::Fences);
+        network.set(0..liars, Fault::Fences);
         if hosts < 5 {
             // Every shard is needed there: only the journal goes on.
-            bench.set(0..liars, Fault::None);
+            network.set(0..liars, Fault::None);
             node.put("/home", "home").await;
-            bench.set(0..liars, Fault::Fences);
+            network.set(0..liars, Fault::Fences);
             node.renter.create_vault("more").await.unwrap();
         } else {
             node.put("/home", "home").await;
@@ -321,7 +321,7 @@ async fn liars_about_promises_stop_neither_a_writer_nor_a_recovery() {
         let expected = node.files.below("/home");
         node.lose().await;
 
-        let node = Node::blank(&bench).await;
+        let node = Node::blank(&network).await;
         let report = recover(&node).await;
         assert_eq!((report.outcome, report.files), (RecoveryPhase::Done, 3), "{hosts}");
         assert_eq!(report.hosts_silent.len(), liars, "{hosts}");
@@ -336,27 +336,27 @@ async fn liars_about_promises_stop_neither_a_writer_nor_a_recovery() {
 
 #[tokio::test(start_paused = true)]
 async fn hosts_that_all_lie_about_promises_burn_no_epoch() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.lose().await;
-    bench.set(0..8, Fault::Fences);
-    let node = Node::blank(&bench).await;
+    network.set(0..8, Fault::Fences);
+    let node = Node::blank(&network).await;
     let error = node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap_err();
     assert_eq!(error.code(), "no_host_answers", "{error}");
-    bench.set(0..8, Fault::None);
+    network.set(0..8, Fault::None);
     assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
     assert!(node.renter.status().epoch.starts_with("2."), "{}", node.renter.status().epoch);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_spilled_journal_comes_back_whole_from_the_fewest_hosts_that_can_hold_it() {
-    let bench = Bench::empty(8).await;
-    let node = spilled(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = spilled(&network).await;
     let expected = node.files.below("/home");
     node.lose().await;
     // Four columns of eight rebuild a slab of data.
-    bench.set(0..4, Fault::Dead);
-    let node = Node::blank(&bench).await;
+    network.set(0..4, Fault::Dead);
+    let node = Node::blank(&network).await;
     let report = recover(&node).await;
     assert_eq!((report.outcome, report.files), (RecoveryPhase::ReadOnly, 360));
     node.get("home", "/back", Conflict::Keep).await;
@@ -364,16 +364,16 @@ async fn a_spilled_journal_comes_back_whole_from_the_fewest_hosts_that_can_hold_
     node.lose().await;
     // Two rebuild one of metadata, whichever they are: names outlive data.
     for first in 0..8 {
-        bench.set(0..8, Fault::Dead);
-        bench.set([first, (first + 3) % 8], Fault::None);
-        let node = Node::blank(&bench).await;
+        network.set(0..8, Fault::Dead);
+        network.set([first, (first + 3) % 8], Fault::None);
+        let node = Node::blank(&network).await;
         let report = recover(&node).await;
         assert_eq!((report.outcome, report.files), (RecoveryPhase::ReadOnly, 360), "{first}");
         node.lose().await;
     }
-    bench.set(0..8, Fault::Dead);
-    bench.set([5], Fault::None);
-    let node = Node::blank(&bench).await;
+    network.set(0..8, Fault::Dead);
+    network.set([5], Fault::None);
+    let node = Node::blank(&network).await;
     let error = node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap_err();
     assert_eq!(error.code(), "segment_missing", "{error}");
 }

@@ -2,7 +2,7 @@
 
 use crate::progress::Silent;
 use crate::rows::RenterState;
-use crate::testing::world::{Bench, Fault};
+use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{Node, get, noise, put};
 use crate::vault::{Conflict, ListOptions, ListRow, PutStreamRequest};
 
@@ -16,8 +16,8 @@ fn fill(node: &Node) {
 
 #[tokio::test(start_paused = true)]
 async fn a_folder_comes_back_as_it_was() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     fill(&node);
     let mut request = put("/home", "home");
     request.exclude = vec!["*.tmp".into()];
@@ -41,17 +41,17 @@ async fn a_folder_comes_back_as_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn changed_files_get_versions_and_old_ones_can_be_fetched() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/home/a", &noise(1, 9_000), 10);
     node.put("/home", "home").await;
     node.files.put("/home/a", &noise(2, 9_000), 11);
     assert_eq!(node.put("/home", "home").await.stored_files, 1);
     // Only its time has changed: no byte is sent again.
     node.files.put("/home/a", &noise(2, 9_000), 12);
-    let stored: u64 = bench.hosts.iter().map(|host| host.calls("store")).sum();
+    let stored: u64 = network.hosts.iter().map(|host| host.calls("store")).sum();
     assert_eq!(node.put("/home", "home").await.stored_files, 1);
-    assert_eq!(bench.hosts.iter().map(|host| host.calls("store")).sum::<u64>(), stored);
+    assert_eq!(network.hosts.iter().map(|host| host.calls("store")).sum::<u64>(), stored);
     // A change that hides behind size and time is found by its hash.
     node.files.put("/home/a", &noise(3, 9_000), 12);
     assert_eq!(node.put("/home", "home").await.unchanged_files, 1);
@@ -78,8 +78,8 @@ async fn changed_files_get_versions_and_old_ones_can_be_fetched() {
 
 #[tokio::test(start_paused = true)]
 async fn clashes_are_handled_as_was_chosen() {
-    let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/home/a.txt", b"mine", 10);
     node.put("/home", "home").await;
     node.files.put("/out/a.txt", b"other", 10);
@@ -98,26 +98,28 @@ async fn clashes_are_handled_as_was_chosen() {
 
 #[tokio::test(start_paused = true)]
 async fn many_small_files_share_slabs_and_reads() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     for number in 0..200 {
         node.files.put(&format!("/home/{number}"), &noise(number, 5_000), 10);
     }
-    let stored = |bench: &Bench| bench.hosts.iter().map(|host| host.calls("store")).sum::<u64>();
-    let before = stored(&bench);
+    let stored =
+        |network: &TestNetwork| network.hosts.iter().map(|host| host.calls("store")).sum::<u64>();
+    let before = stored(&network);
     node.put("/home", "home").await;
     // One megabyte in slabs of four columns of 64 KiB: five slabs of eight sectors.
-    assert!(stored(&bench) - before <= 5 * 8, "{}", stored(&bench) - before);
-    let reads = |bench: &Bench| bench.hosts.iter().map(|host| host.calls("read")).sum::<u64>();
+    assert!(stored(&network) - before <= 5 * 8, "{}", stored(&network) - before);
+    let reads =
+        |network: &TestNetwork| network.hosts.iter().map(|host| host.calls("read")).sum::<u64>();
     node.get("home", "/back", Conflict::Keep).await;
-    assert!(reads(&bench) <= 5 * 8, "{}", reads(&bench));
+    assert!(reads(&network) <= 5 * 8, "{}", reads(&network));
     assert_eq!(node.files.below("/back"), node.files.below("/home"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn names_move_and_vaults_are_renamed_and_removed() {
-    let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
     for path in ["a/x", "a/b/y", "c"] {
         node.files.put(&format!("/home/{path}"), path.as_bytes(), 10);
     }
@@ -148,14 +150,14 @@ async fn names_move_and_vaults_are_renamed_and_removed() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_quorum_nothing_is_acknowledged_and_nothing_is_lost() {
-    let bench = Bench::empty(5).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/home/a", b"tiny", 10);
-    bench.set(0..3, Fault::Dead);
+    network.set(0..3, Fault::Dead);
     let error = node.renter.put(put("/home", "home"), &Silent).await.unwrap_err();
     assert_eq!(error.code(), "no_quorum", "{error}");
     assert_eq!(node.renter.status().files, 0);
-    bench.set(0..3, Fault::None);
+    network.set(0..3, Fault::None);
     node.put("/home", "home").await;
     assert_eq!(node.renter.status().files, 1);
     assert_eq!(node.renter.vaults()[0].versions, 1);
@@ -163,8 +165,8 @@ async fn without_a_quorum_nothing_is_acknowledged_and_nothing_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_put_and_a_node_that_has_not_started_refuses() {
-    let bench = Bench::empty(5).await;
-    let node = Node::blank(&bench).await;
+    let network = TestNetwork::empty(5).await;
+    let node = Node::blank(&network).await;
     let request = |path: &str| PutStreamRequest {
         vault: "home".into(),
         path: path.into(),
@@ -176,7 +178,7 @@ async fn a_stream_is_put_and_a_node_that_has_not_started_refuses() {
     let mut source = open().await.unwrap();
     let refused = node.renter.put_stream(request("a"), source.as_mut(), &Silent).await;
     assert_eq!(refused.unwrap_err().code(), "not_started");
-    node.start(&bench).await;
+    node.start(&network).await;
     let row = node.renter.put_stream(request("a"), source.as_mut(), &Silent).await.unwrap();
     assert_eq!((row.version.size, row.version.executable), (100_000, true));
     assert_eq!(row.version.hash, blake3::hash(&noise(4, 100_000)).to_string());
@@ -186,8 +188,8 @@ async fn a_stream_is_put_and_a_node_that_has_not_started_refuses() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_is_reported_and_the_rest_is_stored() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/home/a", b"a", 1);
     node.files.put("/home/closed/b", b"b", 2);
     node.files.put_folder("/home/closed");
@@ -200,8 +202,8 @@ async fn what_cannot_be_read_is_reported_and_the_rest_is_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn empty_folders_are_stored_listed_moved_removed_and_come_back() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/home/full/a", b"a", 1);
     for folder in ["/home/full", "/home/void", "/home/void/inner"] {
         node.files.put_folder(folder);
@@ -237,8 +239,8 @@ async fn empty_folders_are_stored_listed_moved_removed_and_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn no_path_is_a_file_and_a_folder() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/one/a", b"a", 1);
     node.files.put("/one/c/d", b"d", 1);
     node.put("/one", "home").await;
@@ -264,8 +266,8 @@ async fn no_path_is_a_file_and_a_folder() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_appears_while_restoring_is_kept() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/home/a", b"ours", 1);
     node.put("/home", "home").await;
     node.files.intrude("/back/a", b"theirs");
@@ -276,8 +278,8 @@ async fn a_file_that_appears_while_restoring_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_cannot_be_is_refused_before_anything_is_stored() {
-    let bench = Bench::empty(8).await;
-    let node = Node::fresh(&bench).await;
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
     node.files.put("/home/a", b"a", 1);
     let request = |vault: &str, target: &str, create_vault| {
         let target = target.into();

@@ -12,7 +12,7 @@ use crate::backup::BackupRequest;
 use crate::progress::Silent;
 use crate::recovery::RecoveryOptions;
 use crate::testing::Node;
-use crate::testing::world::Bench;
+use crate::testing::world::TestNetwork;
 use crate::vault::Conflict;
 use crate::world::{HostCallError, HostClient, Lane};
 
@@ -51,17 +51,17 @@ fn found(haystack: &[u8], needles: &[Vec<u8>]) -> BTreeSet<String> {
 
 #[tokio::test(start_paused = true)]
 async fn requests_hold_no_name_and_no_content() {
-    let mut bench = Bench::empty(8).await;
+    let mut network = TestNetwork::empty(8).await;
     let sent = Arc::new(Mutex::new(Vec::new()));
-    let hosts = Arc::clone(&bench.world.hosts);
-    bench.world.hosts = Arc::new(Recorder { hosts, sent: Arc::clone(&sent) });
+    let hosts = Arc::clone(&network.world.hosts);
+    network.world.hosts = Arc::new(Recorder { hosts, sent: Arc::clone(&sent) });
     let (name, folder) = ("PlantedFileNameZebra.txt", "PlantedFolderIbex");
     let (vault, backup, about) =
         ("planted-vault-okapi", "planted-backup-tapir", "planted description gnu");
     let line = b"planted content quagga, the same line again and again until it fills a block\n";
     let content = line.repeat(4_000);
 
-    let node = Node::fresh(&bench).await;
+    let node = Node::fresh(&network).await;
     node.files.put(&format!("/home/{folder}/{name}"), &content, 10);
     node.files.put("/home/PlantedSmallNyala", line, 11);
     node.put("/home", vault).await;
@@ -72,7 +72,7 @@ async fn requests_hold_no_name_and_no_content() {
     };
     node.renter.create_backup(request, &Silent).await.unwrap();
     node.lose().await;
-    let node = Node::blank(&bench).await;
+    let node = Node::blank(&network).await;
     node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap();
     node.get(vault, "/back", Conflict::Keep).await;
     assert_eq!(node.files.bytes(&format!("/back/{folder}/{name}")).unwrap(), content);
