@@ -20,8 +20,8 @@ use samara_protocol::units::Height;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::peer::ChainPeer;
 use super::Inner;
+use super::peer::ChainPeer;
 
 /// How long a long poll may take: what the peer may hold it, and the way there and back.
 const POLL_DEADLINE: Duration = LONG_POLL.saturating_add(Duration::from_secs(10));
