@@ -29,7 +29,7 @@ mod view;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use samara_protocol::chain::light::{LightState, Pace, Rules};
@@ -51,6 +51,7 @@ use peers::PeerSet;
 use read_ahead::ReadAhead;
 
 use crate::clock::Clock;
+use crate::sync::lock;
 
 /// Longest time for which a peer should hold a [`Tip`] question with `above` before it answers with the
 /// tip it has.
@@ -184,11 +185,11 @@ impl LightClient {
 impl Inner {
     /// What is trusted now.
     fn chain(&self) -> Arc<LightChain> {
-        Arc::clone(&self.chain.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.chain))
     }
 
     fn set_chain(&self, chain: LightChain) {
-        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
+        *lock(&self.chain) = Arc::new(chain);
     }
 
     /// Checks signatures and proofs off the runtime's threads, a few at a time.
@@ -206,7 +207,7 @@ impl Inner {
     }
 
     fn submitted(&self) -> MutexGuard<'_, BTreeMap<TransactionId, Transaction>> {
-        self.submitted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.submitted)
     }
 
     fn trusted_height(&self) -> Height {
