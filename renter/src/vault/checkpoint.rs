@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Vaults;
 use super::batch::Candidate;
+use crate::contract::{ContractBook, ContractHandle};
 use crate::transfer::{Redundancy, Settled, StoredSlab};
 use crate::world::{FileEntry, Store, StoreError, Write};
 
@@ -97,7 +98,7 @@ impl SlabRow {
     }
 }
 
-/// The contracts that bind hosts now: of each the first of its line, which renewals keep.
+/// Contracts by host: of each the first of its line, which renewals keep.
 type Lines = BTreeMap<HostIndex, ContractId>;
 
 /// A row whose slab may still reach more hosts.
@@ -170,7 +171,7 @@ impl Checkpoint {
         let mut rows = Vec::new();
         if stored.is_some_and(|stored| head.goes_on_from(&stored)) {
             rows = slab_rows(store, &place).await?;
-            let (redundancy, lines) = (vaults.slabs.redundancy(), lines(vaults).await);
+            let (redundancy, lines) = (vaults.slabs.redundancy(), binding_lines(vaults).await);
             let usable = rows.iter().take_while(|row| row.is_usable(redundancy, &lines)).count();
             rows.truncate(usable);
         }
@@ -201,7 +202,7 @@ impl Checkpoint {
         }
         let place = self.claim.place;
         self.head.touched = vaults.world.clock.now();
-        let lines = lines(vaults).await;
+        let lines = lines(vaults.slabs.book());
         let mut writes = vec![Write::Put(head_key(&place), encoding::encode(&self.head))];
         // Late hosts of the slabs before have committed meanwhile.
         self.open.retain_mut(|open| {
@@ -272,20 +273,29 @@ async fn is_wanted(vaults: &Vaults, head: &Head, root: &Path) -> bool {
     !matches!(vaults.world.files.stat(source).await, Ok(None))
 }
 
-/// The contracts that bind hosts now. If the chain cannot be asked, the book is believed, as it is by
-/// every upload.
-async fn lines(vaults: &Vaults) -> Lines {
-    let book = vaults.slabs.book();
-    let tip = vaults.world.chain.tip().await.ok().flatten();
-    let ended: BTreeSet<HostIndex> = book.ended().into_iter().collect();
-    let live = book.live().into_iter().filter(|contract| {
-        let is_over = tip.as_ref().is_some_and(|tip| tip.header.time >= contract.ends());
-        !is_over && !ended.contains(&contract.index())
-    });
-    let line = |contract: &crate::contract::ContractHandle| {
+/// The contracts in use.
+fn lines(book: &ContractBook) -> Lines {
+    let line = |contract: &ContractHandle| {
         contract.snapshot().labels.first().copied().unwrap_or_else(|| contract.id())
     };
-    live.map(|contract| (contract.index(), line(&contract))).collect()
+    book.live().iter().map(|contract| (contract.index(), line(contract))).collect()
+}
+
+/// Those of them that bind their hosts at the chain's present time. If the chain cannot be asked, the book
+/// is believed, as it is by every upload.
+async fn binding_lines(vaults: &Vaults) -> Lines {
+    let book = vaults.slabs.book();
+    let tip = vaults.world.chain.tip().await.ok().flatten();
+    let mut lines = lines(book);
+    for index in book.ended() {
+        lines.remove(&index);
+    }
+    for contract in book.live() {
+        if tip.as_ref().is_some_and(|tip| tip.header.time >= contract.ends()) {
+            lines.remove(&contract.index());
+        }
+    }
+    lines
 }
 
 fn head_key(place: &Digest) -> Vec<u8> {

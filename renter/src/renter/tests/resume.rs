@@ -249,8 +249,8 @@ async fn two_puts_of_one_file_at_once_both_end_well() {
     cut(&node, 2_000_000).await;
     let request = || put("/home", "home");
     let (first, second) = futures::future::join(
-        node.renter.put(request(), &Silent),
-        node.renter.put(request(), &Silent),
+        Box::pin(node.renter.put(request(), &Silent)),
+        Box::pin(node.renter.put(request(), &Silent)),
     )
     .await;
     let resumed = [first.unwrap().resumed_bytes, second.unwrap().resumed_bytes];
