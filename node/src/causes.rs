@@ -2,7 +2,7 @@
 
 /// An error and what caused it; a cause that the error has told already is not told twice.
 #[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -28,7 +28,7 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("outer: {0}")]
         struct Telling(#[source] std::io::Error);
-        assert_eq!(chain(&Outer(std::io::Error::other("inner"))), "outer: inner");
-        assert_eq!(chain(&Telling(std::io::Error::other("inner"))), "outer: inner");
+        assert_eq!(with_causes(&Outer(std::io::Error::other("inner"))), "outer: inner");
+        assert_eq!(with_causes(&Telling(std::io::Error::other("inner"))), "outer: inner");
     }
 }

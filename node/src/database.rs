@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::Database;
 
 /// Memory for cached pages of a database that says nothing else.
-const CACHE_BYTES: usize = 64 << 20;
+pub const CACHE_BYTES: usize = 64 << 20;
 
 /// Opens the database; `true` for the first time, when it may be made.
 type Open = Box<dyn Fn(bool) -> Result<Database, redb::Error> + Send + Sync>;

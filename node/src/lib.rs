@@ -15,7 +15,7 @@
 //! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
 //! | [`validators`] | changes of the validator set, as operators hand them on |
-//! | [`causes`], [`shape`] | errors and redundancies as people read them |
+//! | [`causes`], [`redundancy`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
@@ -32,8 +32,9 @@ pub mod database;
 pub mod demo;
 pub mod host;
 pub mod light;
+pub mod redundancy;
 pub mod seed;
-pub mod shape;
+mod sync;
 pub mod testnet;
 pub mod transport;
 pub mod validators;

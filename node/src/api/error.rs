@@ -30,7 +30,7 @@ impl ApiError {
 
     /// An error from one of the renter's, with the messages of its sources.
     pub fn from_error(code: &str, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::new(code, causes::chain(error))
+        Self::new(code, causes::with_causes(error))
     }
 
     /// A role that this node does not have.

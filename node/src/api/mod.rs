@@ -10,6 +10,7 @@ pub mod error;
 mod extract;
 mod routes;
 mod server;
+mod state;
 pub mod stream;
 
 pub use error::ApiError;
@@ -18,4 +19,5 @@ pub use routes::{
     Included, MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, SignedChange,
     ValidatorRow, ValidatorsAnswer, Wallet,
 };
-pub use server::{Api, Node, Server};
+pub use server::Server;
+pub use state::{Api, Node};

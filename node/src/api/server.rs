@@ -1,101 +1,40 @@
-//! The server: its state, its router, its life.
+//! The server: its router, its connections, its end.
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
-use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_renter::Renter;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::access::{self, Access, Token};
 use super::error::ApiError;
 use super::routes;
-use crate::host::HostRole;
-use crate::light::LightClient;
-use crate::transport::Transport;
+use super::state::Api;
+use super::stream::Operations;
 
 /// Largest JSON body. Object uploads stream and have no such bound.
 const MAX_BODY: usize = 1 << 20;
-
-/// What the routes reach of the node. A cheap clone.
-#[derive(Clone)]
-pub struct Api(Arc<Node>, Instant);
-
-/// The parts of a running node.
-pub struct Node {
-    /// The network's name.
-    pub network: String,
-    /// Connections to other nodes.
-    pub transport: Transport,
-    /// The chain as this node verifies it.
-    pub light: LightClient,
-    /// The account that the node's wallet is about when it has no renter.
-    pub account: SecretKey,
-    /// The faucet of a test network.
-    pub faucet: Option<SecretKey>,
-    /// The host role.
-    pub host: Option<HostRole>,
-    /// The renter role.
-    pub renter: Option<Renter>,
-    /// Whether the node serves the chain.
-    pub chain: bool,
-    /// The key that it votes with, if it may.
-    pub validator: Option<PublicKey>,
-    /// Ends the node.
-    pub stop: CancellationToken,
-    /// One wallet transaction at a time, so that nonces do not race.
-    pub wallet: tokio::sync::Mutex<()>,
-}
-
-impl Api {
-    /// An API of these parts.
-    #[must_use]
-    pub fn new(node: Node) -> Self {
-        Self(Arc::new(node), Instant::now())
-    }
-
-    /// How long the node runs.
-    #[must_use]
-    pub fn uptime(&self) -> Duration {
-        self.1.elapsed()
-    }
-
-    /// The parts.
-    #[must_use]
-    pub fn node(&self) -> &Node {
-        &self.0
-    }
-
-    /// The renter.
-    ///
-    /// # Errors
-    /// `no_role`.
-    pub fn renter(&self) -> Result<&Renter, ApiError> {
-        self.0.renter.as_ref().ok_or_else(|| ApiError::no_role("renter"))
-    }
-
-    /// The host.
-    ///
-    /// # Errors
-    /// `no_role`.
-    pub fn host(&self) -> Result<&HostRole, ApiError> {
-        self.0.host.as_ref().ok_or_else(|| ApiError::no_role("host"))
-    }
-}
+/// How long open answers may take to end once the node stops.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct Server {
     address: SocketAddr,
-    task: JoinHandle<()>,
+    operations: Operations,
+    /// The task that accepts, and one for each connection.
+    tasks: TaskTracker,
+    /// Drops the connections, with whatever their requests do.
+    cut: CancellationToken,
 }
 
 impl Server {
@@ -108,23 +47,17 @@ impl Server {
         let address = listener.local_addr()?;
         let access = Access::draw(address).map_err(std::io::Error::other)?;
         access.write(data)?;
-        let stop = api.node().stop.clone();
-        let router = router(api, Token::of(&access));
-        let task = tokio::spawn(async move {
-            // An answer's head and body are two writes: without this the second waits for the
-            // client's delayed acknowledgement of the first, some 40 ms.
-            let listener = listener.tap_io(|connection| {
-                if let Err(error) = connection.set_nodelay(true) {
-                    tracing::debug!(%error, "a connection stays slow");
-                }
-            });
-            let serving = axum::serve(listener, router)
-                .with_graceful_shutdown(async move { stop.cancelled().await });
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the HTTP API stopped");
-            }
-        });
-        Ok(Self { address, task })
+        let operations = api.operations().clone();
+        let (stop, cut) = (api.node().stop.clone(), CancellationToken::new());
+        let tasks = TaskTracker::new();
+        let connections = Connections {
+            router: router(api, Token::of(&access)),
+            tasks: tasks.clone(),
+            stop,
+            cut: cut.clone(),
+        };
+        tasks.spawn(connections.accept(listener));
+        Ok(Self { address, operations, tasks, cut })
     }
 
     /// Where it listens.
@@ -133,12 +66,60 @@ impl Server {
         self.address
     }
 
-    /// Waits a moment for open answers to end, then drops them.
+    /// Waits a moment for open answers to end, then drops them. Once this returns, no task of the
+    /// server or of an operation is left. The node's token has been cancelled before.
     pub async fn stop(self) {
-        let abort = self.task.abort_handle();
-        if tokio::time::timeout(Duration::from_secs(2), self.task).await.is_err() {
-            abort.abort();
+        self.tasks.close();
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tasks.wait().await;
         }
+        self.operations.ended().await;
+    }
+}
+
+/// Serves connections.
+struct Connections {
+    router: Router,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Connections {
+    async fn accept(self, mut listener: TcpListener) {
+        // axum's `accept` waits and tries again when the system refuses.
+        let stop = self.stop.clone();
+        while let Some((stream, _)) =
+            stop.run_until_cancelled(Listener::accept(&mut listener)).await
+        {
+            let connection = serve(stream, self.router.clone(), self.stop.clone());
+            let cut = self.cut.clone();
+            self.tasks.spawn(async move { cut.run_until_cancelled(connection).await });
+        }
+    }
+}
+
+/// Serves one connection; once the node stops, up to the end of the request under way.
+async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+    // An answer's head and body are two writes: without this the second waits for the client's
+    // delayed acknowledgement of the first, some 40 ms.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection stays slow");
+    }
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the HTTP API broke");
     }
 }
 

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
 
@@ -53,33 +55,76 @@ pub enum WithoutClient {
     GoesOn,
 }
 
-/// Runs an operation and streams its progress and outcome.
-pub fn respond<T, F, Fut>(without_client: WithoutClient, operation: F) -> Response
-where
-    T: Serialize,
-    F: FnOnce(Arc<dyn Progress>) -> Fut,
-    Fut: Future<Output = Result<T, ApiError>> + Send + 'static,
-{
-    // 64 events are a second's worth; more would only be older news.
-    let (sender, receiver) = mpsc::channel(64);
-    let outcome = operation(Arc::new(LineProgress(sender.clone())));
-    tokio::spawn(async move {
-        let gone = async {
-            match without_client {
-                WithoutClient::Stops => sender.closed().await,
-                WithoutClient::GoesOn => std::future::pending().await,
+/// The long operations of a node. They end with it: each is dropped where it is once the node stops.
+#[derive(Clone)]
+pub struct Operations {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Operations {
+    /// Those of a node with this token.
+    #[must_use]
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { tasks: TaskTracker::new(), stop }
+    }
+
+    /// Runs an operation and streams its progress and outcome.
+    pub fn respond<T, F, Fut>(&self, without_client: WithoutClient, operation: F) -> Response
+    where
+        T: Serialize,
+        F: FnOnce(Arc<dyn Progress>) -> Fut,
+        Fut: Future<Output = Result<T, ApiError>> + Send + 'static,
+    {
+        // 64 events are a second's worth; more would only be older news.
+        let (sender, receiver) = mpsc::channel(64);
+        let outcome = operation(Arc::new(LineProgress(sender.clone())));
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    // A client that is too far behind sees its answer cut off.
+                    let _ = sender.try_send(Message::Error(stopped()));
+                }
+                () = run(without_client, outcome, &sender) => {}
             }
-        };
-        let last = tokio::select! {
-            biased;
-            outcome = outcome => last(outcome),
-            () = gone => return,
-        };
-        // A client that went away does not want it.
-        let _ = sender.send(last).await;
-    });
-    let lines = ReceiverStream::new(receiver).map(|message| Ok::<_, Infallible>(line(&message)));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+        });
+        let lines =
+            ReceiverStream::new(receiver).map(|message| Ok::<_, Infallible>(line(&message)));
+        ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    }
+
+    /// Waits until none is left, after the node's token was cancelled.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Runs an operation to its end, or to that of a client without whom it stops.
+async fn run<T: Serialize>(
+    without_client: WithoutClient,
+    outcome: impl Future<Output = Result<T, ApiError>>,
+    sender: &mpsc::Sender<Message>,
+) {
+    let gone = async {
+        match without_client {
+            WithoutClient::Stops => sender.closed().await,
+            WithoutClient::GoesOn => std::future::pending().await,
+        }
+    };
+    let last = tokio::select! {
+        biased;
+        outcome = outcome => last(outcome),
+        () = gone => return,
+    };
+    // A client that went away does not want it.
+    let _ = sender.send(last).await;
+}
+
+fn stopped() -> ApiError {
+    ApiError::new("stopped", "the node stops; what was acknowledged stays")
 }
 
 fn last<T: Serialize>(outcome: Result<T, ApiError>) -> Message {
@@ -113,7 +158,8 @@ mod tests {
     async fn ends_without_client(without_client: WithoutClient) -> bool {
         let (release, released) = oneshot::channel::<()>();
         let (end, ended) = oneshot::channel();
-        let response = respond(without_client, move |_| async move {
+        let operations = Operations::new(CancellationToken::new());
+        let response = operations.respond(without_client, move |_| async move {
             let _ = released.await;
             let _ = end.send(());
             Ok::<_, ApiError>(())
@@ -132,5 +178,27 @@ mod tests {
     async fn an_operation_whose_client_has_gone_stops_or_goes_on() {
         assert!(!ends_without_client(WithoutClient::Stops).await);
         assert!(ends_without_client(WithoutClient::GoesOn).await);
+    }
+
+    #[tokio::test]
+    async fn no_operation_outlives_the_node() {
+        for without_client in [WithoutClient::Stops, WithoutClient::GoesOn] {
+            let stop = CancellationToken::new();
+            let operations = Operations::new(stop.clone());
+            let (begin, begun) = oneshot::channel();
+            let (held, dropped) = oneshot::channel::<()>();
+            let response = operations.respond(without_client, move |_| async move {
+                let _held = held;
+                begin.send(()).unwrap();
+                std::future::pending::<Result<(), ApiError>>().await
+            });
+            begun.await.unwrap();
+            stop.cancel();
+            operations.ended().await;
+            assert!(dropped.await.is_err());
+            let body = axum::body::to_bytes(response.into_body(), 1 << 10).await.unwrap();
+            let said: Message = serde_json::from_slice(&body).unwrap();
+            assert!(matches!(said, Message::Error(error) if error.code == "stopped"));
+        }
     }
 }

@@ -8,58 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use samara_protocol::chain::query::Finalized;
-use samara_protocol::chain::{Block, Certificate, CertificateError, Header, ValidatorSet};
+use samara_protocol::chain::{Block, Certificate, Header, ValidatorSet};
 use samara_protocol::encoding;
 use samara_protocol::hash::BlockHash;
-use samara_protocol::ledger::{
-    BlockError, StateChanges, StateError, build_block, next_due, validate_block,
-};
+use samara_protocol::ledger::{BlockError, StateChanges, build_block, next_due, validate_block};
 use samara_protocol::units::{ChainTime, Height, Millis};
 
+use super::error::{ApplicationError, StoreError};
 use super::service::Chain;
-use super::store::StoreError;
-use crate::consensus::{Application, Origin, Undecided, Verdict};
+use crate::causes::with_causes;
+use crate::consensus::{Application, BLOCK_OVERHEAD, Origin, Undecided, Verdict};
 
 /// Blocks whose changes are kept until one is decided; more are worked out again.
 const PREPARED: usize = 4;
-
-/// Why the chain cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplicationError {
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The state.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// No block could be built.
-    #[error("no block can follow height {tip}")]
-    Build {
-        /// The tip.
-        tip: Height,
-        /// The cause.
-        source: Box<BlockError>,
-    },
-    /// A decided block is not here.
-    #[error("block {block} of height {height} was decided, but its body is not here")]
-    NoBody {
-        /// Its height.
-        height: Height,
-        /// Its hash.
-        block: BlockHash,
-    },
-    /// A decided block breaks the rules: this release and the validators disagree.
-    #[error("block {block} was decided, but breaks a rule of this release")]
-    BadDecision {
-        /// Its hash.
-        block: BlockHash,
-        /// The rule.
-        source: Box<BlockError>,
-    },
-    /// The engine's certificate does not hold.
-    #[error("the engine's certificate does not hold")]
-    Certificate(#[from] CertificateError),
-}
 
 struct Prepared {
     block: Block,
@@ -75,7 +36,11 @@ pub struct ChainApplication {
 }
 
 impl ChainApplication {
-    pub(super) fn new(chain: Arc<Chain>) -> Result<Self, StoreError> {
+    /// The chain for a consensus; for one that starts again, once the one before has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub fn new(chain: Arc<Chain>) -> Result<Self, StoreError> {
         let snapshot = chain.snapshot()?;
         let tip = snapshot.tip()?;
         let validators = snapshot.validators(next_height(tip.as_ref()))?;
@@ -100,8 +65,7 @@ impl ChainApplication {
 
     /// Bytes that a whole block may have.
     fn block_bytes(&self) -> usize {
-        const OVERHEAD: usize = 4096;
-        self.chain.genesis().parameters.block_bytes as usize + OVERHEAD
+        self.chain.genesis().parameters.block_bytes as usize + BLOCK_OVERHEAD
     }
 
     /// The body and changes of a decided block.
@@ -184,7 +148,7 @@ impl Application for ChainApplication {
         let changes = match validate_block(&snapshot, genesis, self.tip.as_ref(), &block) {
             Ok(changes) => changes,
             Err(BlockError::State { source, .. }) => return Err(source.into()),
-            Err(error) => return invalid(reasons(&error)),
+            Err(error) => return invalid(with_causes(&error)),
         };
         let time = block.header.time;
         let (Origin::Proposal { round } | Origin::Decided { round }) = origin;
@@ -236,22 +200,4 @@ impl Application for ChainApplication {
 
 fn next_height(tip: Option<&Header>) -> Height {
     tip.map_or(Height(1), |tip| tip.height.next())
-}
-
-/// An error with its causes, in one line.
-pub(super) fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-/// Most transactions that are handed to the builder of a block.
-pub(super) fn candidate_limit(block_transactions: u32) -> usize {
-    // Some may be refused in their new company.
-    usize::try_from(block_transactions).unwrap_or(usize::MAX).saturating_mul(2)
 }

@@ -11,7 +11,7 @@
 //!
 //! Owner: [`super::Chain`], behind a lock that is never held across an await.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use samara_protocol::chain::{Action, Block, Genesis, Transaction};
 use samara_protocol::encoding;
@@ -20,6 +20,12 @@ use samara_protocol::ledger::state::{Account, StateKey};
 use samara_protocol::ledger::{Execution, StateChanges, StateError, StateReader, TransactionError};
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, ChainTime, Height, Millis};
+
+/// Most transactions that are handed to the builder of a block.
+pub(super) fn candidate_limit(block_transactions: u32) -> usize {
+    // Some may be refused in their new company.
+    usize::try_from(block_transactions).unwrap_or(usize::MAX).saturating_mul(2)
+}
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug)]
@@ -126,11 +132,7 @@ pub(super) struct Mempool {
     bytes: usize,
     ready: usize,
     next_sequence: u64,
-    dropped: VecDeque<(TransactionId, String)>,
 }
-
-/// Reasons of evictions that are remembered.
-const DROPPED: usize = 1024;
 
 impl Mempool {
     pub(super) fn new(limits: Limits) -> Self {
@@ -142,7 +144,6 @@ impl Mempool {
             bytes: 0,
             ready: 0,
             next_sequence: 0,
-            dropped: VecDeque::new(),
         }
     }
 
@@ -156,12 +157,6 @@ impl Mempool {
 
     pub(super) fn contains(&self, id: &TransactionId) -> bool {
         self.ids.contains_key(id)
-    }
-
-    /// Why a transaction was evicted, if that was lately.
-    pub(super) fn dropped(&self, id: &TransactionId) -> Option<&str> {
-        let found = self.dropped.iter().rev().find(|(dropped, _)| dropped == id);
-        found.map(|(_, reason)| reason.as_str())
     }
 
     /// The account's next nonce after everything of it that is ready.
@@ -382,11 +377,8 @@ impl Mempool {
         self.bytes -= entry.bytes;
         self.ready -= usize::from(entry.ready);
         if let Some(reason) = reason {
-            tracing::debug!(transaction = %entry.id, reason, "evicted from the pool");
-            if self.dropped.len() == DROPPED {
-                self.dropped.pop_front();
-            }
-            self.dropped.push_back((entry.id, reason.to_owned()));
+            // Whoever handed it in and asks is told when it hands it in again.
+            tracing::info!(transaction = %entry.id, reason, "evicted from the pool");
         }
     }
 

@@ -6,21 +6,46 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`store`], [`snapshot`] | blocks, state and certificates in one embedded store |
+//! | [`store`], [`snapshot`], [`error`] | blocks, state and certificates in one embedded store |
 //! | [`mempool`] | transactions that wait for a block |
 //! | [`application`] | the chain as consensus drives it |
 //! | [`service`] | the answers to [`samara_protocol::chain::query::ChainRequest`] |
 
 pub mod application;
+pub mod error;
 pub mod mempool;
 pub mod service;
 pub mod snapshot;
 pub mod store;
+mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use application::{ApplicationError, ChainApplication};
+pub use application::ChainApplication;
+pub use error::{ApplicationError, StoreError};
 pub use mempool::{Limits, SubmitError};
 pub use service::{Chain, Gossip, Relay};
 pub use snapshot::Snapshot;
-pub use store::{Store, StoreError, VoteLog};
+pub use store::{Store, VoteLog};
+
+use std::path::Path;
+use std::sync::Arc;
+
+use samara_protocol::chain::Genesis;
+
+use crate::clock::Clock;
+
+/// Opens the chain in a folder; the application is for [`crate::consensus::Consensus::start`].
+///
+/// # Errors
+/// [`StoreError`] when the folder cannot be used.
+pub fn open(
+    folder: &Path,
+    genesis: Genesis,
+    limits: Limits,
+    clock: Clock,
+) -> Result<(Arc<Chain>, ChainApplication), StoreError> {
+    let chain = Chain::open(folder, genesis, limits, clock)?;
+    let application = ChainApplication::new(Arc::clone(&chain))?;
+    Ok((chain, application))
+}

@@ -1,10 +1,10 @@
 //! The chain as the rest of the node and its peers see it: tip, state, submissions, answers.
 //!
-//! Shared behind an `Arc`. Blocks are written by [`ChainApplication`] only; this is the side that
+//! Shared behind an `Arc`. Blocks are written by [`super::ChainApplication`] only; this is the side that
 //! reads, takes transactions and tells others of a new tip.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use serde_bytes::ByteBuf;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -23,11 +23,13 @@ use samara_protocol::ledger::{
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{ChainTime, Height, Millis};
 
-use super::application::{ChainApplication, candidate_limit, reasons};
-use super::mempool::{Limits, Mempool, SubmitError, Tip};
+use super::error::{ApplicationError, StoreError};
+use super::mempool::{Limits, Mempool, SubmitError, Tip, candidate_limit};
 use super::snapshot::Snapshot;
-use super::store::{Store, StoreError, VoteLog};
+use super::store::{Store, VoteLog};
+use crate::causes::with_causes;
 use crate::clock::Clock;
+use crate::sync::lock;
 
 /// Answers that are read from disk at once; more wait.
 const READERS: usize = 8;
@@ -67,7 +69,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Opens the chain in a folder; the application is for [`crate::consensus::Consensus::start`].
+    /// Opens the chain in a folder. [`super::open`] also gives what drives it.
     ///
     /// # Errors
     /// [`StoreError`] when the folder cannot be used.
@@ -76,12 +78,12 @@ impl Chain {
         genesis: Genesis,
         limits: Limits,
         clock: Clock,
-    ) -> Result<(Arc<Self>, ChainApplication), StoreError> {
+    ) -> Result<Arc<Self>, StoreError> {
         let store = Store::open(folder, &genesis)?;
         let snapshot = store.snapshot()?;
         let tip = snapshot.finalized(snapshot.height()?)?.map(Arc::new);
         drop(snapshot);
-        let chain = Arc::new(Self {
+        Ok(Arc::new(Self {
             genesis_hash: genesis.hash(),
             genesis,
             store,
@@ -91,17 +93,7 @@ impl Chain {
             wake: Arc::default(),
             gossip: OnceLock::new(),
             readers: Semaphore::new(READERS),
-        });
-        let application = ChainApplication::new(chain.clone())?;
-        Ok((chain, application))
-    }
-
-    /// The chain for a consensus that starts again, once the one before has ended.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be read.
-    pub fn application(self: &Arc<Self>) -> Result<ChainApplication, StoreError> {
-        ChainApplication::new(Arc::clone(self))
+        }))
     }
 
     /// Connects the gossip of transactions. Only the first call counts.
@@ -276,12 +268,6 @@ impl Chain {
         self.pool().len()
     }
 
-    /// Why a transaction was evicted from the pool, if that was lately.
-    #[must_use]
-    pub fn drop_reason(&self, id: &TransactionId) -> Option<String> {
-        self.pool().dropped(id).map(str::to_owned)
-    }
-
     /// Where a transaction is.
     ///
     /// # Errors
@@ -297,7 +283,7 @@ impl Chain {
     }
 
     fn pool(&self) -> MutexGuard<'_, Mempool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pool)
     }
 
     // --- for the application -------------------------------------------------------------------
@@ -325,7 +311,7 @@ impl Chain {
         block: &Block,
         changes: &StateChanges,
         next_time: ChainTime,
-    ) -> Result<(), super::ApplicationError> {
+    ) -> Result<(), ApplicationError> {
         let mut pool = self.pool();
         let snapshot = self.snapshot()?;
         let height = finalized.header.height.next();
@@ -370,7 +356,7 @@ impl Chain {
             request => self.respond(request).map(|response| encoding::encode(&response)),
         };
         answer.unwrap_or_else(|error| {
-            tracing::warn!(error = reasons(&error), "a peer's question failed");
+            tracing::warn!(error = with_causes(&error), "a peer's question failed");
             refused("this node cannot read its chain")
         })
     }
@@ -398,7 +384,7 @@ impl Chain {
                 drop(snapshot);
                 match self.submit(*transaction) {
                     Ok(id) => ChainResponse::Accepted(id),
-                    Err(error) => ChainResponse::Refused(reasons(&error)),
+                    Err(error) => ChainResponse::Refused(with_causes(&error)),
                 }
             }
             ChainRequest::Transaction(id) => {

@@ -5,16 +5,17 @@ use serde::de::DeserializeOwned;
 
 use samara_protocol::chain::query::{Finalized, ScannedBlock};
 use samara_protocol::chain::{Block, Certificate, Header, Transaction, ValidatorSet};
-use samara_protocol::encoding::{self, DecodeError};
+use samara_protocol::encoding;
 use samara_protocol::hash::{BlockHash, TransactionId};
 use samara_protocol::ledger::state::{Account, StateKey};
 use samara_protocol::ledger::{Deadline, StateError, StateReader};
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{ChainTime, Height};
 
-use super::store::{
-    CERTIFICATES, DEADLINES, INDEX, NODES, PROPOSED, SCANNED, STATE, StoreError, TRANSACTIONS,
-    UNDECIDED, VALIDATORS, failed,
+use super::error::{StoreError, failed};
+use super::tables::{
+    CERTIFICATES, DEADLINES, INDEX, NODES, PROPOSED, Rows, SCANNED, STATE, TRANSACTIONS, UNDECIDED,
+    VALIDATORS,
 };
 use crate::consensus::Undecided;
 
@@ -47,7 +48,7 @@ impl Snapshot {
 
     fn row<T: DeserializeOwned>(
         &self,
-        table: super::store::Rows,
+        table: Rows,
         what: &'static str,
         height: Height,
     ) -> Result<Option<T>, StoreError> {
@@ -265,12 +266,5 @@ impl StateReader for Snapshot {
     fn node(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let node = self.nodes.get(key).map_err(failed(READ)).map_err(unreadable("a tree node"))?;
         Ok(node.map(|bytes| bytes.value().to_vec()))
-    }
-}
-
-/// A malformed stored value, for callers that decode by themselves.
-impl From<DecodeError> for StoreError {
-    fn from(source: DecodeError) -> Self {
-        Self::Damaged { what: "values", source }
     }
 }

@@ -5,116 +5,30 @@
 //!   durable transaction ([`Store::commit`]).
 //! - The state is that of the tip; the tree keeps only nodes that the tip reaches.
 //! - The folder says which format and which chain it holds; a newer format or another chain is refused.
-//!
-//! | table | key | value |
-//! | --- | --- | --- |
-//! | `meta` | name | `version`: u32 little-endian; `genesis`: encoded document; `voter <key>`: 16 bytes, see [`VoteLog`] |
-//! | `scanned` | height | encoded `ScannedBlock`: header, then records |
-//! | `transactions` | height | encoded list of transactions |
-//! | `certificates` | height | encoded `Certificate` |
-//! | `validators` | first height that a set decides | encoded `ValidatorSet` |
-//! | `transaction_index` | transaction id | height |
-//! | `state` | encoded `StateKey` | encoded value |
-//! | `state_nodes` | tree node key | tree node |
-//! | `deadlines` | time, contract | nothing |
-//! | `undecided` | block hash | round, encoded block |
-//! | `proposed` | round of the height after the tip | hash of the block proposed here |
 
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase as _, WriteTransaction};
 
 use samara_protocol::chain::query::ScannedBlock;
-use samara_protocol::chain::{Block, Certificate, Genesis, GenesisError};
-use samara_protocol::encoding::{self, DecodeError};
+use samara_protocol::chain::{Block, Certificate, Genesis};
+use samara_protocol::encoding;
 use samara_protocol::hash::BlockHash;
 use samara_protocol::ledger::{StateChanges, genesis_state, records};
 use samara_protocol::signature::PublicKey;
 
+use super::error::{StoreError, failed};
 use super::snapshot::Snapshot;
-
-pub(super) type Rows = TableDefinition<'static, u64, &'static [u8]>;
-pub(super) type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
-pub(super) const SCANNED: Rows = TableDefinition::new("scanned");
-pub(super) const TRANSACTIONS: Rows = TableDefinition::new("transactions");
-pub(super) const CERTIFICATES: Rows = TableDefinition::new("certificates");
-pub(super) const VALIDATORS: Rows = TableDefinition::new("validators");
-pub(super) const INDEX: TableDefinition<'static, &[u8; 32], u64> =
-    TableDefinition::new("transaction_index");
-pub(super) const STATE: Bytes = TableDefinition::new("state");
-pub(super) const NODES: Bytes = TableDefinition::new("state_nodes");
-pub(super) const DEADLINES: TableDefinition<'static, (u64, &[u8; 32]), ()> =
-    TableDefinition::new("deadlines");
-pub(super) const UNDECIDED: TableDefinition<'static, &[u8; 32], (u32, &[u8])> =
-    TableDefinition::new("undecided");
-pub(super) const PROPOSED: TableDefinition<'static, u32, &[u8; 32]> =
-    TableDefinition::new("proposed");
-
-/// Format of the folder that this code writes.
-const VERSION: u32 = 1;
-/// Memory for cached pages; the operating system caches the file as well.
-const CACHE_BYTES: usize = 64 << 20;
-
-/// Why the chain's store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The folder cannot be made.
-    #[error("cannot create the chain folder {folder}")]
-    Folder {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The embedded store.
-    #[error("the chain store failed to {action}")]
-    Database {
-        /// What was being done.
-        action: &'static str,
-        /// The cause.
-        source: Box<redb::Error>,
-    },
-    /// What was read is not what was written.
-    #[error("the chain store holds damaged {what}")]
-    Damaged {
-        /// Which data.
-        what: &'static str,
-        /// What is wrong.
-        source: DecodeError,
-    },
-    /// A value that must be there is not.
-    #[error("the chain store has no {0}")]
-    Missing(&'static str),
-    /// Written by a newer release.
-    #[error("the chain folder has format {found}; this release knows {VERSION}")]
-    Newer {
-        /// The folder's format.
-        found: u32,
-    },
-    /// Another chain's folder.
-    #[error("the chain folder belongs to chain {found}, not {expected}")]
-    OtherChain {
-        /// The chain that was asked for.
-        expected: BlockHash,
-        /// The folder's chain.
-        found: BlockHash,
-    },
-    /// The genesis document starts no chain.
-    #[error("the genesis document is not valid")]
-    Genesis(#[from] GenesisError),
-}
+use super::tables::{
+    CERTIFICATES, DEADLINES, INDEX, META, NODES, PROPOSED, Rows, SCANNED, STATE, TRANSACTIONS,
+    UNDECIDED, VALIDATORS, VERSION,
+};
+use crate::database::CACHE_BYTES;
 
 /// Name of a validator's log of votes. The chain store and the log's folder both hold it, so that a
 /// log that was lost, or is another one, is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VoteLog(pub [u8; 16]);
-
-/// Turns any of the embedded store's errors into ours.
-pub(super) fn failed<E: Into<redb::Error>>(action: &'static str) -> impl FnOnce(E) -> StoreError {
-    move |error| StoreError::Database { action, source: Box::new(error.into()) }
-}
 
 /// The store. One process opens it at a time.
 pub struct Store {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use samara_protocol::units::Amount;
+
 /// A table with aligned columns, its header in capitals.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -230,6 +232,19 @@ impl Lines {
     }
 }
 
+/// An amount with at most four decimals, for tables.
+pub fn coins(amount: Amount) -> String {
+    let text = amount.to_string();
+    let Some((number, unit)) = text.split_once(' ') else { return text };
+    match number.split_once('.') {
+        Some(("0", decimals)) if decimals.starts_with("0000") => format!("<0.0001 {unit}"),
+        Some((whole, decimals)) if decimals.len() > 4 => {
+            format!("{whole}.{} {unit}", &decimals[..4])
+        }
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,5 +327,13 @@ mod tests {
         lines.line("stored", "2 files");
         lines.item("a\n");
         assert_eq!(lines.render(), "stored       2 files\n             a\\u{a}\n");
+    }
+
+    #[test]
+    fn amounts_in_tables_are_short() {
+        let third = Amount(333_333_333_333_333_333);
+        assert_eq!(coins(third), "0.3333 SAM");
+        assert_eq!(coins(Amount(1)), "<0.0001 SAM");
+        assert_eq!(coins(Amount::coins(7)), "7 SAM");
     }
 }

@@ -40,7 +40,7 @@ impl Failure {
     /// A failure with everything that caused it, one after the other.
     #[must_use]
     pub fn of(exit: Exit, error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::new(exit, causes::chain(error))
+        Self::new(exit, causes::with_causes(error))
     }
 
     /// The same with something to do about it.

@@ -8,20 +8,22 @@ mod address;
 pub mod arguments;
 pub mod backups;
 pub mod bar;
+mod contracts;
 pub mod display;
 pub mod exit;
 pub mod failure;
 pub mod files;
 mod help;
+mod hosts;
 mod init;
 mod logging;
 pub mod money;
-mod networks;
 mod node;
 pub mod output;
 pub mod recover;
 pub mod session;
 mod status;
+mod testnet;
 mod validator;
 
 use std::future::Future;
@@ -71,7 +73,7 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         }
         // These handle signals themselves: they have something to put in order first.
         Command::Node(arguments) => block_on(node::run(session, arguments)),
-        Command::Testnet(command) => block_on(networks::run(session, command)),
+        Command::Testnet(command) => block_on(testnet::run(session, command)),
         Command::Demo(arguments) => block_on(crate::demo::run(session, arguments)),
         command => {
             let left = when_interrupted(&command);
@@ -91,8 +93,8 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Vault(command) => files::vault(session, command).await,
         Command::Backup(command) => backups::run(session, command).await,
         Command::Recover(command) => recover::run(session, command).await,
-        Command::Hosts => money::hosts(session).await,
-        Command::Contracts => money::contracts(session).await,
+        Command::Hosts => hosts::hosts(session).await,
+        Command::Contracts => contracts::contracts(session).await,
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,
         Command::Validator(command) => validator::run(session, command).await,

@@ -1,147 +1,17 @@
-//! `hosts`, `contracts`, `allowance` and `wallet`.
+//! `allowance` and `wallet`.
 
 use std::time::Duration;
 
 use samara_protocol::units::{Amount, ParseAmountError};
 use samara_renter::contract::{Allowance, PriceLimits};
-use samara_renter::rows::{ContractRow, HostRow, RenewalState};
 
 use super::arguments::{AllowanceArguments, AllowanceCommand, WalletCommand};
-use super::display::{self, Align, Lines, Table};
+use super::display::{self, Lines, coins};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
-use crate::api::{
-    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, FaucetRequest, Included,
-    SendRequest, Wallet,
-};
-use crate::shape::Shape;
-
-/// Hosts as the renter sees them; on a node without that role, as the chain announces them.
-pub async fn hosts(session: &Session) -> Result<Exit, Failure> {
-    let client = session.client()?;
-    let rows: Vec<HostRow> = match client.get("/v1/hosts").await {
-        Err(error) if error.code == "no_role" => {
-            let listed: Vec<AnnouncedHost> = client.get("/v1/chain/hosts").await?;
-            session.output.answer(&listed, || announced_text(&listed));
-            return Ok(Exit::Ok);
-        }
-        rows => rows?,
-    };
-    session.output.answer(&rows, || hosts_text(&rows));
-    Ok(Exit::Ok)
-}
-
-fn announced_text(hosts: &[AnnouncedHost]) -> String {
-    let mut table = Table::new(&[
-        ("host", Align::Left),
-        ("operator", Align::Left),
-        ("offers", Align::Right),
-        ("accepting", Align::Left),
-        ("address", Align::Left),
-    ]);
-    for AnnouncedHost { host, announcement } in hosts {
-        table.row([
-            display::short(host),
-            announcement.operator.clone(),
-            display::size(announcement.capacity),
-            if announcement.accepting { "yes" } else { "no" }.to_owned(),
-            announcement.addresses.first().cloned().unwrap_or_default(),
-        ]);
-    }
-    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() }
-}
-
-fn hosts_text(rows: &[HostRow]) -> String {
-    let mut table = Table::new(&[
-        ("host", Align::Left),
-        ("operator", Align::Left),
-        ("contract", Align::Left),
-        ("latency", Align::Right),
-        ("answered", Align::Right),
-        ("failed", Align::Right),
-        ("false", Align::Right),
-        ("head", Align::Right),
-        ("last failure", Align::Left),
-    ]);
-    for row in rows {
-        let head = row.head_position.map_or("-".to_owned(), display::thousands);
-        table.row([
-            display::short(&row.host),
-            row.operator.clone(),
-            row.contract.as_deref().map_or("-".to_owned(), display::short),
-            format!("{} ms", row.latency),
-            display::thousands(row.answered),
-            display::thousands(row.failed),
-            display::thousands(row.false_answers),
-            if row.in_head_set { format!("*{head}") } else { head },
-            row.last_failure.clone().unwrap_or_default(),
-        ]);
-    }
-    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() }
-}
-
-/// The renter's contracts.
-pub async fn contracts(session: &Session) -> Result<Exit, Failure> {
-    let client = session.client()?;
-    let rows: Vec<ContractRow> = client.get("/v1/contracts").await?;
-    let chain: ChainStatus = client.get("/v1/chain").await?;
-    session.output.answer(&rows, || contracts_text(&rows, chain.time));
-    Ok(Exit::Ok)
-}
-
-fn contracts_text(rows: &[ContractRow], now: u64) -> String {
-    let mut table = Table::new(&[
-        ("contract", Align::Left),
-        ("host", Align::Left),
-        ("operator", Align::Left),
-        ("stored", Align::Right),
-        ("funds", Align::Right),
-        ("spent", Align::Right),
-        ("period", Align::Right),
-        ("ends", Align::Left),
-        ("renewal", Align::Left),
-    ]);
-    for row in rows {
-        let period = display::duration(Duration::from_millis(row.period));
-        table.row([
-            display::short(&row.contract),
-            display::short(&row.host),
-            row.operator.clone(),
-            display::size(row.bytes),
-            coins(row.funds),
-            coins(row.spent),
-            format!("{} x {period}", row.periods),
-            display::moment(row.ends),
-            renewal(row, now),
-        ]);
-    }
-    if table.is_empty() { "no contracts\n".to_owned() } else { table.render() }
-}
-
-/// Whether and when a contract goes on.
-fn renewal(row: &ContractRow, now: u64) -> String {
-    match &row.renewal {
-        _ if now >= row.ends => "ended".to_owned(),
-        RenewalState::Planned { from } if now >= *from => "due now".to_owned(),
-        RenewalState::Planned { from } => format!("from {}", display::moment(*from)),
-        RenewalState::Agreed { .. } => "signed, waits for a block".to_owned(),
-        RenewalState::Lapses { reason } => format!("none: {reason}"),
-    }
-}
-
-/// An amount with at most four decimals, for tables.
-pub fn coins(amount: Amount) -> String {
-    let text = amount.to_string();
-    let Some((number, unit)) = text.split_once(' ') else { return text };
-    match number.split_once('.') {
-        Some(("0", decimals)) if decimals.starts_with("0000") => format!("<0.0001 {unit}"),
-        Some((whole, decimals)) if decimals.len() > 4 => {
-            format!("{whole}.{} {unit}", &decimals[..4])
-        }
-        _ => text,
-    }
-}
+use crate::api::{AllowanceAnswer, AllowanceRequest, FaucetRequest, Included, SendRequest, Wallet};
+use crate::redundancy::Redundancy;
 
 /// `samara allowance`.
 pub async fn allowance(session: &Session, command: AllowanceCommand) -> Result<Exit, Failure> {
@@ -249,13 +119,15 @@ fn is_used(standing: &str) -> bool {
 fn allowance_request(arguments: &AllowanceArguments) -> Result<AllowanceRequest, Failure> {
     let usage = |message: String| Failure::new(Exit::Usage, message);
     let funds = arguments.funds.as_deref().map(str::parse).transpose();
-    let shape = arguments.redundancy.as_deref().map(str::parse::<Shape>).transpose();
+    let redundancy = arguments.redundancy.as_deref().map(str::parse::<Redundancy>).transpose();
     Ok(AllowanceRequest {
         hosts: arguments.hosts,
         funds: funds.map_err(|error: ParseAmountError| usage(format!("--funds: {error}")))?,
         period: arguments.period,
         periods: arguments.periods,
-        redundancy: shape.map_err(usage)?.map(Shape::redundancy),
+        redundancy: redundancy
+            .map_err(|error| usage(error.to_string()))?
+            .map(Redundancy::with_margin),
         dry_run: arguments.dry_run,
     })
 }
@@ -353,40 +225,5 @@ mod tests {
                         outcome      nothing was set\n";
         assert!(text.ends_with(expected), "{text}");
         assert!(text.starts_with("hosts        8 hosts; any 4 of 8 bring a file back\n"), "{text}");
-    }
-
-    #[test]
-    fn contracts_tell_when_they_end_and_whether_they_go_on() {
-        let row = |reason: Option<&str>| ContractRow {
-            contract: "a".into(),
-            host: "b".into(),
-            operator: "c".into(),
-            bytes: 0,
-            revision: 0,
-            funds: Amount::ZERO,
-            spent: Amount::ZERO,
-            duration: 10,
-            period: 1_000,
-            periods: 10,
-            ends: 86_400_000,
-            renewal: match reason.map(str::to_owned) {
-                Some(reason) => RenewalState::Lapses { reason },
-                None => RenewalState::Planned { from: 43_200_000 },
-            },
-        };
-        assert_eq!(renewal(&row(None), 0), "from 1970-01-01 12:00");
-        assert_eq!(renewal(&row(None), 43_200_000), "due now");
-        assert_eq!(renewal(&row(None), 86_400_000), "ended");
-        assert_eq!(renewal(&row(Some("no money")), 0), "none: no money");
-        let text = contracts_text(&[row(None)], 0);
-        assert!(text.contains("10 x 1.0 s  1970-01-02 00:00  from 1970-01-01 12:00"), "{text}");
-    }
-
-    #[test]
-    fn amounts_in_tables_are_short() {
-        let third = Amount(333_333_333_333_333_333);
-        assert_eq!(coins(third), "0.3333 SAM");
-        assert_eq!(coins(Amount(1)), "<0.0001 SAM");
-        assert_eq!(coins(Amount::coins(7)), "7 SAM");
     }
 }

@@ -71,10 +71,10 @@ impl Session {
                     Readiness::Ready => return Ok(()),
                     Readiness::Waits(text) => progress.say(&text),
                 }
-                tokio::time::sleep(GLANCE).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        let outcome = tokio::time::timeout(PATIENCE, waiting).await;
+        let outcome = tokio::time::timeout(TIMEOUT, waiting).await;
         progress.finish();
         outcome.unwrap_or(Ok(()))
     }
@@ -129,9 +129,9 @@ pub fn target_folder(path: &std::path::Path) -> Result<PathBuf, Failure> {
 }
 
 /// How long the renter may take until it can store.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is looked at.
-const GLANCE: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How long after its start a node may still be about to claim its words and be given an allowance,
 /// milliseconds.
 const YOUNG: u64 = 15_000;

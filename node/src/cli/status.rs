@@ -7,10 +7,9 @@ use samara_renter::contract::Allowance;
 use samara_renter::rows::{ContractRow, LapseRow, RenewalState, RenterState, RenterStatus};
 use serde::Serialize;
 
-use super::display::{self, Lines};
+use super::display::{self, Lines, coins};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::money::coins;
 use super::session::Session;
 use crate::api::{ChainStatus, NodeStatus, Wallet};
 use crate::host::HostStatus;

@@ -30,7 +30,7 @@ use super::codec::{certificate_of, engine_certificate, engine_next, engine_round
 use super::context::{
     Address, BlockId, ChainContext, ChainVerifier, EngineHeight, EngineValidators,
 };
-use super::engine::ConsensusError;
+use super::error::ConsensusError;
 use super::proposals::{Assembler, Body, Part, ProposalId, split};
 use super::{Application, Origin, Undecided, Verdict};
 

@@ -25,12 +25,12 @@ use tracing::error;
 
 use samara_protocol::chain::genesis::Genesis;
 use samara_protocol::signature::SecretKey;
-use samara_protocol::units::Height;
 
 use super::codec::EngineCodec;
 use super::context::{Address, ChainContext, ChainSigner, ChainVerifier};
 use super::driver::{Driver, Settings};
-use super::{Application, ConsensusConfig, Role};
+use super::error::{ConsensusError, MAX_BLOCK_BYTES, StartError};
+use super::{Application, BLOCK_OVERHEAD, ConsensusConfig, Role};
 
 /// Log targets that a solo validator fills with errors about missing peers, several for each block.
 /// Filter them (`target=off`) unless the engine's network itself is looked at.
@@ -42,69 +42,6 @@ const REQUESTS: usize = 100;
 const ENGINE_THREADS: usize = 2;
 /// How long the engine's actors may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Most bytes of transactions in a block that still fits into one sync answer (10 MiB) with the
-/// largest certificate.
-const MAX_BLOCK_BYTES: u32 = 8 << 20;
-/// Room for a block's header and lengths beside its transactions.
-const BLOCK_OVERHEAD: usize = 4096;
-
-/// Why consensus did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The folder or the log's file.
-    #[error("cannot prepare the consensus folder {folder}: {source}")]
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The listening address.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: Multiaddr,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// Blocks that would not fit into one answer to a peer that syncs.
-    #[error(
-        "the genesis document allows blocks of {0} bytes; at most {MAX_BLOCK_BYTES} can be synced"
-    )]
-    BlockBytes(u32),
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes: {0}")]
-    Random(getrandom::Error),
-    /// A key that the engine refuses.
-    #[error("the consensus network key is not usable: {0}")]
-    Key(String),
-    /// The engine.
-    #[error("the consensus engine did not start: {0}")]
-    Engine(String),
-}
-
-/// Why consensus ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ConsensusError {
-    /// The application failed: the store cannot be trusted to go on.
-    #[error("the chain failed under consensus")]
-    Application(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An actor of the engine died, or its log failed and it stopped on purpose.
-    #[error("the consensus engine ended by itself; see its log")]
-    EngineEnded,
-    /// The engine decided a height that does not follow the tip.
-    #[error("the engine decided height {decided} on a tip of {tip}")]
-    Gap {
-        /// Our tip.
-        tip: Height,
-        /// What was decided.
-        decided: Height,
-    },
-    /// The loop's thread died.
-    #[error("the consensus thread panicked")]
-    Panicked,
-}
-
 /// Running consensus. Dropping it stops everything without waiting.
 pub struct Consensus {
     address: Multiaddr,

@@ -31,11 +31,18 @@ mod codec;
 mod context;
 mod driver;
 mod engine;
+mod error;
 mod proposals;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Consensus, ConsensusError, QUIET_TARGETS, StartError, log_path};
+pub use engine::{Consensus, QUIET_TARGETS, log_path};
+pub use error::{ConsensusError, StartError};
+
+/// Room for a block's header and lengths beside its transactions.
+pub const BLOCK_OVERHEAD: usize = 4096;
 
 /// Where an encoded block came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,16 +11,13 @@ use samara_protocol::chain::genesis::{ChainParameters, Genesis};
 use samara_protocol::chain::validators::{Validator, ValidatorSet};
 use samara_protocol::encoding::{decode, encode};
 use samara_protocol::hash::{BlockHash, digest};
-use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{ChainTime, Height};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
-use zeroize::Zeroizing;
 
-use super::{Application, Consensus, ConsensusConfig, Origin, Role, Undecided, Verdict};
-
-/// Far more than a test takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(120);
+use super::testing::{TIMEOUT, config, key};
+use super::{Application, Consensus, Origin, Undecided, Verdict};
 
 #[derive(Clone, Serialize, Deserialize)]
 struct TestBlock {
@@ -143,10 +140,6 @@ impl Application for TestChain {
     }
 }
 
-fn key(index: u8) -> SecretKey {
-    SecretKey::from_bytes(&Zeroizing::new([index + 1; 32]))
-}
-
 fn set(keys: &[PublicKey]) -> ValidatorSet {
     ValidatorSet::new(keys.iter().map(|key| Validator { key: *key, power: 1 }).collect()).unwrap()
 }
@@ -201,19 +194,7 @@ impl TestNode {
             genesis: self.genesis.clone(),
             own: key(self.index).public(),
         };
-        let config = ConsensusConfig {
-            folder: self.folder.path().to_owned(),
-            name: format!("node {}", self.index),
-            listen: "/ip4/127.0.0.1/tcp/0".parse().unwrap(),
-            peers: peers.to_vec(),
-            network_key: key(self.index + 100),
-            role: if self.voting {
-                Role::Validator(Box::new(key(self.index)))
-            } else {
-                Role::FullNode
-            },
-            propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
-        };
+        let config = config(self.index, self.voting, self.folder.path(), peers);
         let genesis = genesis(&self.genesis);
         let started = Consensus::start(config, &genesis, chain, self.wake.clone()).await.unwrap();
         self.consensus = Some(started);
@@ -232,7 +213,7 @@ impl TestNode {
     async fn reach(&mut self, height: u64) {
         let index = self.index;
         let reached = self.tips.wait_for(|tip| tip.0 >= height);
-        let result = tokio::time::timeout(PATIENCE, reached).await;
+        let result = tokio::time::timeout(TIMEOUT, reached).await;
         result.unwrap_or_else(|_| panic!("node {index} did not reach {height}")).unwrap();
     }
 

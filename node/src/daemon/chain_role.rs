@@ -15,39 +15,17 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::error::ChainRoleError;
 use super::identity::{self, Identity};
 use super::transaction_gossip;
-use super::voting::{Admission, Voting, VotingError};
-use crate::chain::{Chain, ChainApplication, Limits, StoreError};
+use super::voting::{Admission, Voting};
+use crate::chain::{self, Chain, ChainApplication, Limits};
 use crate::clock::Clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile};
-use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Role, StartError};
+use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Role};
 use crate::data::{DataFolder, NEW_VALIDATOR};
 use crate::light::{AskError, ChainPeer, NetworkPeer};
-use crate::transport::{GossipError, Transport};
-
-/// Why the chain role does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum ChainRoleError {
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The chain's store.
-    #[error("cannot open the chain's store")]
-    Store(#[from] StoreError),
-    /// The engine did not start.
-    #[error("cannot start consensus")]
-    Start(#[from] StartError),
-    /// The engine ended by itself.
-    #[error("consensus ended; this node must be started again")]
-    Ended(#[from] ConsensusError),
-    /// Whether the validator may vote cannot be told.
-    #[error("cannot tell whether this validator may vote")]
-    Voting(#[from] VotingError),
-    /// The gossip of transactions.
-    #[error("cannot join the gossip of transactions")]
-    Gossip(#[from] GossipError),
-}
+use crate::transport::Transport;
 
 /// The running role. Dropped, it stops everything without waiting.
 pub struct ChainRole {
@@ -73,7 +51,7 @@ impl ChainRole {
     ) -> Result<Self, ChainRoleError> {
         let genesis = network.genesis()?;
         let (chain, application) =
-            Chain::open(&folder.join("chain"), genesis, Limits::default(), clock)?;
+            chain::open(&folder.join("chain"), genesis, Limits::default(), clock)?;
         let gossip = transaction_gossip::join(&chain, network, transport).await?;
         let config = consensus_config(folder, role, network, identity, transport)?;
         let others = other_chain_nodes(network, transport)?;
@@ -201,7 +179,7 @@ impl Engine {
                 return Ok(());
             }
             tracing::info!(height = %self.chain.height(), "taking part in consensus from here on");
-            let application = self.chain.application()?;
+            let application = ChainApplication::new(Arc::clone(&self.chain))?;
             consensus = self.take_part(application).await?;
         }
         tokio::select! {

@@ -8,6 +8,7 @@
 
 mod chain_role;
 mod dispatch;
+mod error;
 mod identity;
 #[cfg(test)]
 mod tests;
@@ -25,21 +26,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use self::chain_role::{ChainRole, ChainRoleError};
+use self::chain_role::ChainRole;
 use self::dispatch::Dispatcher;
+pub use self::error::{ChainRoleError, DaemonError};
 use self::identity::Identity;
 pub use self::identity::{IdentityError, validator_key};
 use crate::api::{Api, Node, Server};
 use crate::clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
-use crate::data::{DataError, DataFolder, NEW_WORDS};
+use crate::data::{DataFolder, NEW_WORDS};
 use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
-use crate::transport::{Transport, TransportConfig, TransportError, TransportTask};
-use crate::world::{
-    BlockingCompute, DiskFiles, DiskStore, NetworkHosts, OpenStoreError, OsRandomness, SystemClock,
-    TokioSpawner,
-};
+use crate::transport::{Transport, TransportConfig, TransportTask};
+use crate::world::{DiskFiles, DiskStore, NetworkHosts, OsRandomness, SystemClock, TokioSpawner};
 
 /// How to run besides the configuration.
 #[derive(Clone, Debug, Default)]
@@ -49,46 +48,6 @@ pub struct DaemonOptions {
     /// Stop when this is cancelled; for daemons that are tasks of another program, which handles the
     /// signals itself.
     pub stop: Option<CancellationToken>,
-}
-
-/// Why a daemon could not start, or ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The data folder.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The configuration or the network file.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The words.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// Connections.
-    #[error("cannot open the node's connections")]
-    Transport(#[from] TransportError),
-    /// The chain role.
-    #[error(transparent)]
-    Chain(#[from] ChainRoleError),
-    /// The host role.
-    #[error("cannot start the host role")]
-    Host(#[from] HostRoleError),
-    /// The renter's store.
-    #[error(transparent)]
-    Store(#[from] OpenStoreError),
-    /// The renter role.
-    #[error("cannot start the renter role")]
-    Renter(#[from] samara_renter::OpenError),
-    /// The API.
-    #[error("cannot serve the HTTP API on {address}: {source}")]
-    Api {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// The system's word.
-        source: std::io::Error,
-    },
-    /// The machine's signals cannot be watched.
-    #[error("cannot watch for signals: {0}")]
-    Signals(std::io::Error),
 }
 
 /// Runs a node until it is told to stop.
@@ -128,6 +87,8 @@ struct Parts {
     chain: Option<ChainRole>,
     light: Option<LightClient>,
     host: Option<HostRole>,
+    /// The renter's tasks: it may have some before it has started.
+    renter_tasks: TokioSpawner,
     renter: Option<Renter>,
 }
 
@@ -160,7 +121,15 @@ impl Starter<'_> {
         let mut config = TransportConfig::new(self.identity.node.clone());
         config.listen = identity::addresses("listen", &self.config.listen)?;
         let (transport, swarm) = Transport::start(config, dispatcher).await?;
-        Ok(Parts { transport, swarm, chain: None, light: None, host: None, renter: None })
+        Ok(Parts {
+            transport,
+            swarm,
+            chain: None,
+            light: None,
+            host: None,
+            renter_tasks: TokioSpawner::default(),
+            renter: None,
+        })
     }
 
     /// Chain, light client, host and renter, as far as they are configured.
@@ -180,7 +149,7 @@ impl Starter<'_> {
             dispatcher.serve_host(parts.host.insert(host).clone());
         }
         if let Some(role) = &self.config.renter {
-            let renter = self.renter(role, &parts.transport, &light).await?;
+            let renter = self.renter(role, parts, &light).await?;
             start_new_words(self.folder, parts.renter.insert(renter)).await;
         }
         Ok(light)
@@ -223,18 +192,18 @@ impl Starter<'_> {
     async fn renter(
         &self,
         role: &RenterConfig,
-        transport: &Transport,
+        parts: &Parts,
         light: &LightClient,
     ) -> Result<Renter, DaemonError> {
         let world = World {
             chain: Arc::new(light.clone()),
-            hosts: Arc::new(NetworkHosts::new(transport.clone(), light.clone())),
+            hosts: Arc::new(NetworkHosts::new(parts.transport.clone(), light.clone())),
             store: Arc::new(DiskStore::open(&self.folder.join("renter.redb"))?),
             files: Arc::new(DiskFiles),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandomness),
-            spawner: Arc::new(TokioSpawner),
-            compute: Arc::new(BlockingCompute),
+            spawner: Arc::new(parts.renter_tasks.clone()),
+            compute: Arc::new(parts.renter_tasks.compute()),
         };
         Ok(Renter::open(world, self.identity.keys.clone(), role.to_renter()?).await?)
     }
@@ -271,6 +240,7 @@ impl Parts {
         if let Some(renter) = self.renter {
             renter.shutdown().await;
         }
+        self.renter_tasks.shutdown().await;
         if let Some(host) = self.host {
             host.shutdown().await;
         }

@@ -7,9 +7,12 @@ use std::time::Duration;
 use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, Height};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{DaemonError, Identity, Running, Starter, faucet};
+use crate::api::access::Access;
 use crate::chain::Chain;
 use crate::config::{NetworkFile, NodeConfig};
 use crate::data::{DataFolder, NEW_VALIDATOR};
@@ -17,10 +20,10 @@ use crate::host::{ByteCount, HostConfig, VolumeConfig};
 use crate::testnet::{Layout, Plan, Role};
 
 /// Far more than a test takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(PATIENCE, work).await;
+    let done = tokio::time::timeout(TIMEOUT, work).await;
     done.unwrap_or_else(|_| panic!("waited in vain until {what}"))
 }
 
@@ -224,29 +227,42 @@ fn every_role(root: &Path) -> PathBuf {
     path
 }
 
-/// Waits until the runtime has no task left: the last ones end a moment after they have told so.
-fn assert_no_tasks(runtime: &tokio::runtime::Runtime) {
-    let metrics = runtime.metrics();
-    let start = std::time::Instant::now();
-    while metrics.num_alive_tasks() > 0 {
-        assert!(start.elapsed() < PATIENCE, "{} tasks live on", metrics.num_alive_tasks());
-        std::thread::yield_now();
-    }
+/// A runtime of one thread: a task that somebody has waited for is gone there, and not only about to
+/// go.
+fn single_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Sends the API a request whose body never comes to its end, and waits until the body is asked for.
+async fn open_request(path: &Path) -> TcpStream {
+    let access = Access::read(path).unwrap();
+    let mut stream = TcpStream::connect(access.address).await.unwrap();
+    let head = format!(
+        "POST /v1/allowance HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n",
+        access.address, access.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within("the body is asked for", stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    stream
 }
 
 #[test]
 fn no_task_outlives_a_daemon() {
     let root = tempfile::tempdir().unwrap();
     let path = every_role(root.path());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = single_thread();
     runtime.block_on(async {
         let (running, _folder) = start(&path).await.unwrap();
         let chain = running.parts.chain.as_ref().unwrap().service();
         let mut tips = chain.subscribe();
         within("the first block is made", tips.wait_for(Option::is_some)).await.unwrap();
-        running.shut_down().await;
+        let _request = open_request(&path).await;
+        within("the daemon has ended", running.shut_down()).await;
     });
-    assert_no_tasks(&runtime);
+    assert_eq!(runtime.metrics().num_alive_tasks(), 0);
 }
 
 #[test]
@@ -258,8 +274,8 @@ fn no_task_outlives_a_start_that_fails() {
     let mut config = NodeConfig::read(&file).unwrap();
     config.api = taken.local_addr().unwrap();
     config.write(&file).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = single_thread();
     let failed = runtime.block_on(start(&path));
     assert!(matches!(failed, Err(DaemonError::Api { .. })));
-    assert_no_tasks(&runtime);
+    assert_eq!(runtime.metrics().num_alive_tasks(), 0);
 }

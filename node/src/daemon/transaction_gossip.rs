@@ -8,7 +8,7 @@ use samara_protocol::signature::PublicKey;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::chain_role::ChainRoleError;
+use super::error::ChainRoleError;
 use super::identity;
 use crate::chain::{Chain, Gossip, Relay};
 use crate::config::NetworkFile;

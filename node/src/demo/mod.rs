@@ -24,7 +24,7 @@ use crate::cli::display;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::session::{Session, absolute};
-use crate::testnet::{Layout, Network, Plan, Runner, Shape, signal};
+use crate::testnet::{Layout, Network, Plan, Redundancy, Runner, signal};
 
 /// Fewest hosts with which a lost one is survived.
 const MIN_HOSTS: usize = 3;
@@ -36,7 +36,7 @@ struct Script {
     left_out: &'static [&'static str],
     validators: usize,
     hosts: usize,
-    shape: Shape,
+    redundancy: Redundancy,
     kill_hosts: usize,
     kill_validator: bool,
 }
@@ -92,14 +92,14 @@ fn script(arguments: &DemoArguments) -> Result<Script, Failure> {
             arguments.kill_hosts, arguments.hosts
         )));
     }
-    let shape = match &arguments.redundancy {
+    let redundancy = match &arguments.redundancy {
         Some(text) => text.parse().map_err(|error| usage(format!("--redundancy: {error}")))?,
-        None => default_shape(arguments.hosts),
+        None => default_redundancy(arguments.hosts),
     };
-    if usize::from(shape.total) > arguments.hosts {
+    if usize::from(redundancy.total) > arguments.hosts {
         return Err(usage(format!(
-            "--redundancy {shape} needs {} hosts, and there are {}",
-            shape.total, arguments.hosts
+            "--redundancy {redundancy} needs {} hosts, and there are {}",
+            redundancy.total, arguments.hosts
         )));
     }
     let (source, left_out): (_, &[&str]) = match &arguments.dir {
@@ -114,16 +114,16 @@ fn script(arguments: &DemoArguments) -> Result<Script, Failure> {
         left_out,
         validators: arguments.validators,
         hosts: arguments.hosts,
-        shape,
+        redundancy,
         kill_hosts: arguments.kill_hosts,
         kill_validator: arguments.kill_validator,
     })
 }
 
 /// A third of the hosts is enough, as on a large network.
-fn default_shape(hosts: usize) -> Shape {
+fn default_redundancy(hosts: usize) -> Redundancy {
     let total = u8::try_from(hosts).unwrap_or(u8::MAX).min(30);
-    Shape { data: ((total + 1) / 3).max(1), total }
+    Redundancy { data: ((total + 1) / 3).max(1), total }
 }
 
 fn conclude(teller: &Teller, outcome: &Outcome) -> Result<Exit, Failure> {
@@ -184,8 +184,10 @@ mod tests {
 
     #[test]
     fn the_redundancy_fits_the_hosts() {
-        for (hosts, shape) in [(3, "1/3"), (8, "3/8"), (12, "4/12"), (30, "10/30"), (90, "10/30")] {
-            assert_eq!(default_shape(hosts).to_string(), shape);
+        for (hosts, redundancy) in
+            [(3, "1/3"), (8, "3/8"), (12, "4/12"), (30, "10/30"), (90, "10/30")]
+        {
+            assert_eq!(default_redundancy(hosts).to_string(), redundancy);
         }
     }
 

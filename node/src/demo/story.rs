@@ -121,17 +121,16 @@ impl<'a> Story<'a> {
         self.teller.end(step, Told::new(text, fields));
 
         let step = self.teller.begin("contracts", "forming contracts");
-        self.network.equip(LOST, Some(self.script.shape)).await?;
+        self.network.equip(LOST, Some(self.script.redundancy)).await?;
         let client = self.network.client(LOST)?;
         let contracts: Vec<ContractRow> = client.get("/v1/contracts").await?;
         let text = format!(
             "{}; any {} of {} hosts bring a file back",
             display::count(contracts.len() as u64, "contract"),
-            self.script.shape.data,
-            self.script.shape.total
+            self.script.redundancy.data,
+            self.script.redundancy.total
         );
-        let fields =
-            json!({ "contracts": contracts.len(), "redundancy": self.script.shape.to_string() });
+        let fields = json!({ "contracts": contracts.len(), "redundancy": self.script.redundancy.to_string() });
         self.teller.end(step, Told::new(text, fields));
         Ok(())
     }
@@ -201,7 +200,7 @@ impl<'a> Story<'a> {
     fn count_disks(&self, original: &Inventory) {
         let places = self.network.layout().of(Role::Host);
         let stored: u64 = places.map(|place| folder::disk_usage(&place.sectors())).sum();
-        let shape = self.script.shape;
+        let shape = self.script.redundancy;
         let ideal = f64::from(shape.total) / f64::from(shape.data);
         let factor = stored as f64 / original.bytes().max(1) as f64;
         let text = format!(

@@ -15,9 +15,9 @@ use crate::cli::failure::Failure;
 use crate::testnet::{Network, NodePlace, Role};
 
 /// How long the others may take to agree without one that they have to wait for first.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// How often a height is asked for; nothing announces it.
-const GLANCE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Plays that part of the story.
 pub async fn lose_and_return(teller: &Teller, network: &mut Network) -> Result<(), Failure> {
@@ -77,10 +77,10 @@ async fn next_block(client: &Client) -> Result<u64, Failure> {
     let body = FaucetRequest { amount: Amount::coins(1) };
     let asked = client.post::<_, Included>("/v1/wallet/faucet", &body);
     let slow = || {
-        let message = format!("no block was made in {}", display::duration(PATIENCE));
+        let message = format!("no block was made in {}", display::duration(TIMEOUT));
         Failure::new(Exit::Unreachable, message)
     };
-    let included = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| slow())??;
+    let included = tokio::time::timeout(TIMEOUT, asked).await.map_err(|_| slow())??;
     Ok(included.height)
 }
 
@@ -88,13 +88,13 @@ async fn until_height(client: &Client, wanted: u64) -> u64 {
     loop {
         match client.get::<ChainStatus>("/v1/chain").await {
             Ok(chain) if chain.height >= wanted => return chain.height,
-            _ => tokio::time::sleep(GLANCE).await,
+            _ => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
 async fn within<T>(place: &NodePlace, work: impl Future<Output = T>) -> Result<T, Failure> {
-    tokio::time::timeout(PATIENCE, work).await.map_err(|_| {
+    tokio::time::timeout(TIMEOUT, work).await.map_err(|_| {
         let message = format!("{} did not catch up", place.name());
         Failure::new(Exit::Unreachable, message)
     })

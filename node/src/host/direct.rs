@@ -4,10 +4,11 @@
 //! and push out what is of use. Large files are written and read directly where the file system can,
 //! through aligned scratch memory that is used again; elsewhere and for small ones the cache is used.
 
+use crate::sync::lock;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Alignment that every common device takes, bytes.
 const ALIGNMENT: usize = 4 << 10;
@@ -24,11 +25,11 @@ pub(super) struct Scratch(Mutex<Vec<Vec<u8>>>);
 
 impl Scratch {
     fn with<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = lock(&self.0).pop();
         let mut memory = kept.unwrap_or_else(|| vec![0; CHUNK + ALIGNMENT]);
         let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
         let done = work(&mut memory[start..start + CHUNK]);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         if kept.len() < KEPT {
             kept.push(memory);
         }

@@ -3,6 +3,7 @@
 //! The first caller becomes the leader and carries out what has queued up; callers that arrive
 //! meanwhile queue for the next round. Each caller returns when the round with its item is over.
 
+use crate::sync::lock;
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,7 @@ impl<T, E: Clone> Group<T, E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T, E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Adds an item and returns when the round that held it is over, with the round's result. `carry_out`

@@ -10,9 +10,10 @@
 //! that is closed meanwhile costs the host the reads of that time at most.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::sync::lock;
 use async_trait::async_trait;
 use samara_protocol::contract::ContractId;
 use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse, Refusal};
@@ -99,8 +100,8 @@ pub struct HostService<S> {
     host: Arc<Host<S>>,
     chain: Arc<dyn ChainFactsSource>,
     limits: ServiceLimits,
-    control: Lane,
-    bulk: Lane,
+    control: Limiter,
+    bulk: Limiter,
     contracts: Mutex<BTreeMap<ContractId, Cached>>,
     heads: Mutex<BTreeMap<ContractId, Meter>>,
 }
@@ -114,12 +115,12 @@ struct Cached {
 }
 
 /// Requests of one kind: some run, as many wait.
-struct Lane {
+struct Limiter {
     running: Semaphore,
     admitted: Semaphore,
 }
 
-impl Lane {
+impl Limiter {
     fn new(limit: usize) -> Self {
         Self { running: Semaphore::new(limit), admitted: Semaphore::new(2 * limit) }
     }
@@ -169,8 +170,8 @@ impl<S: HostStore + 'static> HostService<S> {
             host,
             chain,
             limits,
-            control: Lane::new(limits.control),
-            bulk: Lane::new(limits.bulk),
+            control: Limiter::new(limits.control),
+            bulk: Limiter::new(limits.bulk),
             contracts: Mutex::new(BTreeMap::new()),
             heads: Mutex::new(BTreeMap::new()),
         }
@@ -191,8 +192,8 @@ impl<S: HostStore + 'static> HostService<S> {
         from: PublicKey,
         request: HostRequest,
     ) -> Result<HostResponse, Refusal> {
-        let lane = if is_bulk(&request) { &self.bulk } else { &self.control };
-        let _permits = lane.enter().await?;
+        let limiter = if is_bulk(&request) { &self.bulk } else { &self.control };
+        let _permits = limiter.enter().await?;
         self.meter(&request)?;
         let facts = self.facts(&request).await.map_err(|error| Refusal::Busy(error.to_string()))?;
         let host = Arc::clone(&self.host);
@@ -211,7 +212,7 @@ impl<S: HostStore + 'static> HostService<S> {
             return Ok(());
         }
         let (rate, now) = (self.limits.head_writes, Instant::now());
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heads = lock(&self.heads);
         if heads.len() >= CACHED && !heads.contains_key(&contract.contract) {
             heads.clear();
         }
@@ -249,7 +250,7 @@ impl<S: HostStore + 'static> HostService<S> {
             Ok(contract) => contract,
             Err(error) => return self.unread(id).map(Some).ok_or(error),
         };
-        let mut contracts = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contracts = lock(&self.contracts);
         match &contract {
             Some(contract) => {
                 if contracts.len() >= CACHED {
@@ -267,7 +268,7 @@ impl<S: HostStore + 'static> HostService<S> {
 
     /// A contract read before, if it is good, and not too old even while the chain cannot be read.
     fn cached(&self, id: &ContractId, good: impl FnOnce(&Cached) -> bool) -> Option<Contract> {
-        let contracts = self.contracts.lock().unwrap_or_else(PoisonError::into_inner);
+        let contracts = lock(&self.contracts);
         let cached = contracts.get(id)?;
         let young = cached.read.elapsed() < self.limits.unreachable_age;
         (young && good(cached)).then(|| cached.contract.clone())
@@ -275,9 +276,7 @@ impl<S: HostStore + 'static> HostService<S> {
 
     /// The chain could not be read: a contract as it was when it could.
     fn unread(&self, id: &ContractId) -> Option<Contract> {
-        if let Some(cached) =
-            self.contracts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(id)
-        {
+        if let Some(cached) = lock(&self.contracts).get_mut(id) {
             cached.failed = Some(Instant::now());
         }
         self.cached(id, |_| true)

@@ -24,7 +24,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
@@ -45,6 +45,7 @@ use super::config::VolumeConfig;
 use super::group::Group;
 use super::volumes::{OpenVolumeError, Owner, StoreId, Volumes};
 use crate::database::{Reopening, is_full};
+use crate::sync::lock;
 
 type Id = [u8; 32];
 
@@ -226,7 +227,7 @@ impl DiskStore {
     }
 
     fn pending_outboards(&self) -> MutexGuard<'_, Outboards> {
-        self.outboards.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outboards)
     }
 
     fn read<T>(

@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use samara_protocol::hash::SectorRoot;
 use samara_protocol::host::HostStoreError;
@@ -29,6 +29,7 @@ use super::direct::Scratch;
 use super::group::Group;
 use crate::data::write_private;
 use crate::database::is_full;
+use crate::sync::lock;
 
 const MARKER: &str = "samara-volume";
 const TEMPORARY: &str = "tmp";
@@ -124,11 +125,21 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Open
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostStoreError {
     let path = path.display().to_string();
+    move |error| HostStoreError::Failed { action, reason: format!("{path}: {error}") }
+}
+
+/// Why `needed` bytes could not be written. A full disk has nothing free, whatever the volume's limit
+/// leaves.
+fn not_written(
+    action: &'static str,
+    path: &Path,
+    needed: u64,
+) -> impl FnOnce(io::Error) -> HostStoreError {
     move |error| {
         if is_full(&error) {
-            return HostStoreError::Full { needed: 0, free: 0 };
+            return HostStoreError::Full { needed, free: 0 };
         }
-        HostStoreError::Failed { action, reason: format!("{path}: {error}") }
+        failed(action, path)(error)
     }
 }
 
@@ -204,7 +215,7 @@ impl Volumes {
     }
 
     fn index(&self) -> MutexGuard<'_, BTreeMap<SectorRoot, Place>> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.index)
     }
 
     /// Bytes offered and free in all volumes.
@@ -235,6 +246,7 @@ impl Volumes {
         let needed = u64::from(entry.size.bytes());
         let mut order: Vec<_> = (0..self.volumes.len()).collect();
         order.sort_by_key(|number| std::cmp::Reverse(self.volumes[*number].free()));
+        let mut full = HostStoreError::Full { needed, free: self.space().free };
         for number in order {
             let volume = &self.volumes[number];
             if !volume.reserve(needed) {
@@ -245,20 +257,23 @@ impl Volumes {
                     self.index().insert(entry.root, Place { volume: number, size: entry.size });
                     return Ok(());
                 }
-                Err(HostStoreError::Full { .. }) => volume.release(needed),
+                Err(error @ HostStoreError::Full { .. }) => {
+                    volume.release(needed);
+                    full = error;
+                }
                 Err(error) => {
                     volume.release(needed);
                     return Err(error);
                 }
             }
         }
-        Err(HostStoreError::Full { needed, free: self.space().free })
+        Err(full)
     }
 
     fn write(&self, volume: usize, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let write = |path: &Path| (self.write_file)(&self.scratch, path, data);
-        self.volumes[volume].write(write, number, root, data.len())
+        self.volumes[volume].write(write, number, root, data.len() as u64)
     }
 
     /// Bytes of a sector; fewer where its file is too short, nothing if there is no such file.
@@ -329,7 +344,7 @@ impl Volume {
         write: impl FnOnce(&Path) -> io::Result<()>,
         number: u64,
         root: &SectorRoot,
-        length: usize,
+        length: u64,
     ) -> Result<(), HostStoreError> {
         let temporary = self.path.join(TEMPORARY).join(number.to_string());
         let folder = self.folder(root);
@@ -337,15 +352,13 @@ impl Volume {
         let written = write(&temporary).and_then(|()| fs::rename(&temporary, &target));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);
-            if is_full(&error) {
-                return Err(HostStoreError::Full { needed: length as u64, free: 0 });
-            }
-            return Err(failed("write a sector", &target)(error));
+            return Err(not_written("write a sector", &target, length)(error));
         }
         self.syncs.join(folder, |folders| {
             let folders: BTreeSet<_> = folders.into_iter().collect();
             folders.iter().try_for_each(|folder| {
-                sync_folder(folder).map_err(failed("sync the folder", folder))
+                let full = not_written("sync the folder", folder, length);
+                sync_folder(folder).map_err(full)
             })
         })
     }

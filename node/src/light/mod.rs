@@ -29,7 +29,7 @@ mod view;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::chain::light::{LightState, Pace, Rules};
 use samara_protocol::chain::query::Finalized;
@@ -50,6 +50,7 @@ use peers::PeerSet;
 use read_ahead::ReadAhead;
 
 use crate::clock::Clock;
+use crate::sync::lock;
 
 /// Answers verified at a time.
 const VERIFIED: usize = 4;
@@ -178,11 +179,11 @@ impl LightClient {
 impl Inner {
     /// What is trusted now.
     fn chain(&self) -> Arc<LightChain> {
-        Arc::clone(&self.chain.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.chain))
     }
 
     fn set_chain(&self, chain: LightChain) {
-        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(chain);
+        *lock(&self.chain) = Arc::new(chain);
     }
 
     /// Checks signatures and proofs off the runtime's threads, a few at a time.
@@ -200,7 +201,7 @@ impl Inner {
     }
 
     fn submitted(&self) -> MutexGuard<'_, BTreeMap<TransactionId, Transaction>> {
-        self.submitted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.submitted)
     }
 
     fn trusted_height(&self) -> Height {

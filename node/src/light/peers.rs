@@ -5,7 +5,7 @@
 //! with one configured peer must not be cut off for ever). Peers in a pause are asked when nobody else
 //! is left; dropped ones never.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use samara_protocol::chain::query::{ChainRequest, ChainResponse};
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::peer::{AskError, ChainPeer};
+use crate::sync::lock;
 
 /// How long a peer with a false answer is not asked.
 pub const DROPPED_FOR: Duration = Duration::from_secs(600);
@@ -191,7 +192,7 @@ impl PeerSet {
 
     fn lock(&self) -> MutexGuard<'_, (Vec<Entry>, usize)> {
         // Every change is a single assignment or push; a panic elsewhere leaves the list whole.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }
 

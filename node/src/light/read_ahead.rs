@@ -10,7 +10,7 @@
 //! [`MAX_ANSWER`]: samara_protocol::chain::query::MAX_ANSWER
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use samara_protocol::chain::query::{ChainRequest, ChainResponse, MAX_BATCH, ScannedBlock};
@@ -20,6 +20,7 @@ use samara_renter::world::ChainError;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::peers::{PeerSet, Rejection, unexpected};
+use crate::sync::lock;
 
 /// Most batches under way ahead of the caller.
 pub const AHEAD: usize = 3;
@@ -123,7 +124,7 @@ impl ReadAhead {
 
     fn lock(&self) -> MutexGuard<'_, Window> {
         // Worst case after a panic: a batch is fetched twice.
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.window)
     }
 }
 

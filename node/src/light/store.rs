@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sync::lock;
 use async_trait::async_trait;
 
 /// A place for the few kilobytes of a light client's state.
@@ -70,11 +71,11 @@ pub struct MemoryPointStore(std::sync::Mutex<Option<Vec<u8>>>);
 #[async_trait]
 impl PointStore for MemoryPointStore {
     async fn load(&self) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+        Ok(lock(&self.0).clone())
     }
 
     async fn save(&self, bytes: Vec<u8>) -> io::Result<()> {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(bytes);
+        *lock(&self.0) = Some(bytes);
         Ok(())
     }
 }

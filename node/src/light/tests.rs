@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ use super::*;
 use crate::transport::{Body, Channel, RequestError, RequestHandler, Transport, TransportConfig};
 
 /// Only a test that hangs ever gets here.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const START: u64 = 1_000_000_000;
 
 fn secret(byte: u8) -> SecretKey {
@@ -278,7 +278,7 @@ async fn client(chain: &Chain, peers: &[Arc<Peer>]) -> LightClient {
 
 /// Runs a test that must not hang.
 async fn patiently<T>(test: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, test).await.expect("the test hangs")
+    timeout(TIMEOUT, test).await.expect("the test hangs")
 }
 
 fn announcement(operator: &str) -> HostAnnouncement {
@@ -366,6 +366,30 @@ async fn refusals_are_passed_on() {
         client.tip().await.unwrap();
         let refused = client.submit(chain.transfer(0, 70, 5)).await;
         assert_eq!(refused, Err(ChainError::Refused("no fee".to_owned())));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn why_a_transaction_was_dropped_is_passed_on() {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(1);
+        // Takes the transaction once and forgets it.
+        let forget: Lie = |answer| match answer {
+            ChainResponse::Accepted(_) if TAKEN.swap(true, Ordering::Relaxed) => {
+                *answer = ChainResponse::Refused("its nonce is used".to_owned());
+            }
+            ChainResponse::Transaction(status) => *status = TransactionStatus::Unknown,
+            _ => {}
+        };
+        let client = client(&chain, &[Peer::new(90, &chain, Some(forget))]).await;
+        let id = client.submit(chain.transfer(0, 70, 5)).await.unwrap();
+        let Err(ChainError::Refused(reason)) = client.included(&id).await else {
+            panic!("it is in no block");
+        };
+        assert!(reason.contains(&id.to_string()) && reason.ends_with("its nonce is used"));
     })
     .await;
 }

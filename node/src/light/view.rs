@@ -127,10 +127,10 @@ impl ChainView for LightClient {
                 TransactionStatus::Unknown => {
                     strikes += 1;
                     let again = self.inner.hand_in_again(id).await;
-                    if strikes >= if again.is_some() { STRIKES } else { FOREIGN_STRIKES }
-                        || again == Some(false)
-                    {
-                        return self.dropped(id).await;
+                    let limit = if again.is_some() { STRIKES } else { FOREIGN_STRIKES };
+                    let refusal = again.and_then(Result::err);
+                    if strikes >= limit || refusal.is_some() {
+                        return self.dropped(id, refusal).await;
                     }
                 }
             }
@@ -214,15 +214,21 @@ impl LightClient {
     }
 
     /// Whether a transaction that seems lost is in a block after all: a refusal to take it again may
-    /// mean just that.
-    async fn dropped(&self, id: &TransactionId) -> Result<Height, ChainError> {
+    /// mean just that. If not, the refusal is why it was dropped.
+    async fn dropped(
+        &self,
+        id: &TransactionId,
+        refusal: Option<String>,
+    ) -> Result<Height, ChainError> {
         self.inner.submitted().remove(id);
         match self.inner.transaction(id).await? {
             TransactionStatus::Included(height) => {
                 self.reached(height).await?;
                 Ok(height)
             }
-            _ => Err(ChainError::Dropped(*id)),
+            _ => Err(refusal.map_or(ChainError::Dropped(*id), |reason| {
+                ChainError::Refused(format!("{id} was dropped before a block took it: {reason}"))
+            })),
         }
     }
 
@@ -303,11 +309,14 @@ impl Inner {
         }
     }
 
-    /// Hands a transaction in once more, if it was handed in here. Says whether it was taken again.
-    async fn hand_in_again(&self, id: &TransactionId) -> Option<bool> {
+    /// Hands a transaction in once more, if it was handed in here. Fails with the reason if it is
+    /// refused now.
+    async fn hand_in_again(&self, id: &TransactionId) -> Option<Result<(), String>> {
         let transaction = self.submitted().get(id).cloned()?;
-        let result = self.hand_in(&transaction).await;
-        Some(!matches!(result, Err(ChainError::Refused(_))))
+        Some(match self.hand_in(&transaction).await {
+            Err(ChainError::Refused(reason)) => Err(reason),
+            _ => Ok(()),
+        })
     }
 
     /// Where a transaction is, by the first peer that knows it.

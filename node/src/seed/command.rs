@@ -299,7 +299,7 @@ impl<'a> CheckReport<'a> {
         };
         let message = match error.phrase_error() {
             Some(error) => error.to_string(),
-            None => crate::causes::chain(error),
+            None => crate::causes::with_causes(error),
         };
         Self { ok: false, count, problem: Some(problem), message: Some(message), unknown }
     }

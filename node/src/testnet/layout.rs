@@ -9,7 +9,7 @@ use samara_protocol::keys::{KeyTree, Phrase};
 use samara_protocol::signature::SecretKey;
 use zeroize::Zeroizing;
 
-use super::network::TestnetError;
+use super::error::TestnetError;
 use crate::config::network::{Allocation, GenesisValidator, Parameters};
 use crate::config::{ChainConfig, ChainPeer, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
 use crate::data::NEW_VALIDATOR;

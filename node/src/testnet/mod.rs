@@ -7,7 +7,8 @@
 //! Nothing is left behind: the nodes of a [`Network`] end with the process that owns it, whatever ends
 //! that, unless it was asked to leave them ([`Runner::Detached`]); then [`down`] ends them.
 
-mod elsewhere;
+mod detached;
+mod error;
 mod layout;
 mod network;
 mod process;
@@ -15,8 +16,9 @@ mod ready;
 #[cfg(test)]
 mod tests;
 
-pub use crate::shape::Shape;
-pub use elsewhere::{NodeReport, NodeState, down, status};
+pub use crate::redundancy::Redundancy;
+pub use detached::{NodeReport, NodeState, down, status};
+pub use error::TestnetError;
 pub use layout::{Layout, NodePlace, Plan, Role};
-pub use network::{Network, TestnetError, signal};
+pub use network::{Network, signal};
 pub use process::{Runner, RunningNode};

@@ -9,21 +9,21 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::error::TestnetError;
 use super::layout::NodePlace;
-use super::network::TestnetError;
 use crate::api::access::Access;
 use crate::api::client::Client;
 use crate::api::{Done, NodeStatus};
 use crate::config::NodeConfig;
 use crate::daemon::{self, DaemonError, DaemonOptions};
-use crate::data::{DataError, DataFolder};
+use crate::data::is_held;
 
 /// How long a node may take to end in good order before it is killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a node may take to answer after its start. Thirty of them start at once on two cores.
 const START: Duration = Duration::from_secs(120);
 /// How often files and addresses are looked at that nobody announces.
-const GLANCE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How the nodes of a local network run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ impl RunningNode {
     /// # Errors
     /// [`TestnetError`] when the program cannot be started or the configuration not be read.
     pub fn start(runner: &Runner, place: &NodePlace) -> Result<Self, TestnetError> {
-        // The folder is let go at once; whatever else is wrong with it, the node says itself.
-        if let Err(DataError::Locked(_)) = DataFolder::open(&place.folder) {
+        // Whatever else is wrong with the folder, the node says itself.
+        if is_held(&place.folder) {
             return Err(TestnetError::Running(place.name()));
         }
         // An address left by an earlier run would be taken for this one's.
@@ -108,7 +108,7 @@ impl RunningNode {
                         return client;
                     }
                 }
-                tokio::time::sleep(GLANCE).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         tokio::select! {
@@ -132,7 +132,7 @@ impl RunningNode {
             }
             Inner::Task { task, .. } => match task.await {
                 Ok(Ok(())) => "it was stopped".to_owned(),
-                Ok(Err(error)) => crate::causes::chain(&error),
+                Ok(Err(error)) => crate::causes::with_causes(&error),
                 Err(error) => error.to_string(),
             },
         }
@@ -151,8 +151,7 @@ impl RunningNode {
                 .map_err(|source| TestnetError::File { path: self.place.folder.clone(), source }),
             Inner::Task { stop, task } => {
                 stop.cancel();
-                if !task.is_finished() && tokio::time::timeout(PATIENCE, &mut *task).await.is_err()
-                {
+                if !task.is_finished() && tokio::time::timeout(TIMEOUT, &mut *task).await.is_err() {
                     task.abort();
                 }
                 Ok(())
@@ -171,7 +170,7 @@ impl RunningNode {
                 Some(input) => drop(input),
                 None => ask_to_stop(&self.place.folder).await,
             }
-            if tokio::time::timeout(PATIENCE, child.wait()).await.is_ok() {
+            if tokio::time::timeout(TIMEOUT, child.wait()).await.is_ok() {
                 return Ok(());
             }
         }
@@ -191,7 +190,7 @@ impl Drop for RunningNode {
 pub(super) async fn ask_to_stop(folder: &Path) {
     if let Ok(client) = Client::of_folder(folder) {
         let asked = client.post::<_, Done>("/v1/shutdown", &Done {});
-        let _ = tokio::time::timeout(PATIENCE, asked).await;
+        let _ = tokio::time::timeout(TIMEOUT, asked).await;
     }
 }
 

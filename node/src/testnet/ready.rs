@@ -6,18 +6,23 @@ use samara_protocol::units::Amount;
 use samara_renter::contract::Allowance;
 use samara_renter::rows::{RenterState, RenterStatus};
 
-use super::network::TestnetError;
+use super::error::TestnetError;
 use crate::api::client::Client;
 use crate::api::error::ApiError;
 use crate::api::{
     AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done, FaucetRequest, Included, Wallet,
 };
-use crate::shape::Shape;
+use crate::redundancy::Redundancy;
 
 /// Coins that each host and renter of a local network starts with.
 const COINS: Amount = Amount::coins(100_000);
 /// Coins that a renter of a local network may lock for one term.
 const FUNDS: Amount = Amount::coins(10_000);
+
+/// How long hosts may take to announce themselves: each has to be funded and seen by the chain.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often the chain is asked for its hosts.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Gives a node's account money, unless it has some.
 pub(super) async fn funded(node: &str, client: &Client) -> Result<(), TestnetError> {
@@ -38,10 +43,10 @@ pub(super) async fn announced(client: &Client, hosts: usize) -> Result<(), Testn
             if listed.is_ok_and(|listed| listed.len() >= hosts) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), all).await.map_err(|_| TestnetError::Slow {
+    tokio::time::timeout(ANNOUNCE_TIMEOUT, all).await.map_err(|_| TestnetError::Slow {
         what: format!("{hosts} hosts to announce themselves"),
         log: String::new(),
     })
@@ -52,7 +57,7 @@ pub(super) async fn equipped(
     node: &str,
     client: &Client,
     hosts: usize,
-    shape: Option<Shape>,
+    redundancy: Option<Redundancy>,
 ) -> Result<(), TestnetError> {
     let api = |source: ApiError| TestnetError::Api { node: node.to_owned(), source };
     let status: RenterStatus = client.get("/v1/renter").await.map_err(api)?;
@@ -67,7 +72,7 @@ pub(super) async fn equipped(
     let wanted = AllowanceRequest {
         hosts: u16::try_from(hosts).ok(),
         funds: Some(FUNDS),
-        redundancy: shape.map(Shape::strict),
+        redundancy: redundancy.map(Redundancy::strict),
         ..AllowanceRequest::default()
     };
     let answer: AllowanceAnswer = client.run("/v1/allowance", &wanted, drop).await.map_err(api)?;

@@ -6,8 +6,9 @@
 //! what peers claim is bounded, and what is given is as many peers as the node's own records name.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use crate::sync::lock;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
@@ -86,7 +87,7 @@ impl AddressBook {
 
     fn lock(&self) -> MutexGuard<'_, Book> {
         // Every update leaves the maps usable, whatever panicked in between.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -6,8 +6,9 @@
 //! [`BufferPool::trim`]. Memory grows with the bytes that arrived, never with the length claimed.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::sync::lock;
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt as _};
 
@@ -119,7 +120,7 @@ impl BufferPool {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
         // No invariant spans two fields that a panic could tear.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

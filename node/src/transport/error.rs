@@ -133,27 +133,6 @@ pub enum RequestError {
     },
 }
 
-impl RequestError {
-    /// Whether the peer certainly did not handle the request, so that repeating it is safe.
-    #[must_use]
-    pub fn is_unhandled(&self) -> bool {
-        match self {
-            Self::TimedOut { .. }
-            | Self::PeerFailed { .. }
-            | Self::Malformed { .. }
-            | Self::ResponseTooLarge { .. } => false,
-            Self::Closed { sent, .. } => !sent,
-            Self::NoAddress { .. }
-            | Self::Unreachable { .. }
-            | Self::QueueFull { .. }
-            | Self::Overloaded { .. }
-            | Self::RequestTooLarge { .. }
-            | Self::Unsupported { .. }
-            | Self::Stopped { .. } => true,
-        }
-    }
-}
-
 /// Why a gossip operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GossipError {

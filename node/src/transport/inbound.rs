@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use super::body::Body;
 use super::buffer::BufferPool;
 use super::wire::{Status, read_request_length, write_refusal, write_response};
 use super::{Channel, RequestHandler};
+use crate::sync::lock;
 
 /// Inbound substreams per peer and channel. Peers open 8 at most; the rest is room for those that
 /// were abandoned but have not ended yet.
@@ -337,7 +338,7 @@ impl PeerCounts {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(PublicKey, Channel), usize>> {
         // One number per entry: a panic elsewhere cannot leave it half written.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -300,7 +300,7 @@ impl Transport {
     /// request.
     ///
     /// # Errors
-    /// See [`RequestError`]; [`RequestError::is_unhandled`] tells which may be repeated safely.
+    /// See [`RequestError`].
     pub async fn request(
         &self,
         peer: PublicKey,

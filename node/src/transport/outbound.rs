@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, FutureExt as _};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::Channel;
 use super::inbound::Place;
 use super::substream::Opened;
+use crate::sync::lock;
 
 /// Requests to one peer that run side by side on a channel, each on a substream of its own.
 pub(super) const SUBSTREAMS: usize = 8;
@@ -80,7 +81,7 @@ impl Pools {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(PublicKey, Channel), Arc<Pool>>> {
         // The map itself survives any panic between two of its operations.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -119,7 +120,7 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
         // A vector survives any panic between two of its operations.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 }
 

@@ -9,9 +9,10 @@ use std::fs::{self, File, FileTimes, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::sync::lock;
 use async_trait::async_trait;
 use bytes::Bytes;
 use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
@@ -106,7 +107,7 @@ impl Files for DiskFiles {
             // The system takes away what the user's umask does not allow.
             let mode = Permissions::from_mode(0o666);
             let (prefix, suffix, letters) = UNFINISHED;
-            let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+            let _making = lock(&MAKING);
             let file = tempfile::Builder::new()
                 .prefix(prefix)
                 .suffix(suffix)
@@ -159,7 +160,7 @@ fn is_unfinished(name: &std::ffi::OsStr) -> bool {
 
 /// Removes an unfinished file unless its writer lives.
 fn remove_if_left(path: &Path) -> io::Result<bool> {
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _making = lock(&MAKING);
     let file = match File::open(path) {
         // Finished a moment ago.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -1,7 +1,7 @@
 //! Hosts behind the network.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use samara_protocol::wire::{NodeRequest, NodeResponse};
 use samara_renter::world::{HostCallError, HostClient, Lane};
 
 use crate::light::LightClient;
+use crate::sync::lock;
 use crate::transport::{Channel, RequestError, Transport};
 
 /// Longest wait for an answer on the control lane.
@@ -37,11 +38,11 @@ impl NetworkHosts {
     }
 
     fn is_known(&self, host: &PublicKey) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
+        lock(&self.known).contains(host)
     }
 
     fn set_known(&self, host: &PublicKey, known: bool) {
-        let mut hosts = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = lock(&self.known);
         if known {
             hosts.insert(*host);
         } else {

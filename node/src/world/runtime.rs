@@ -6,6 +6,8 @@ use futures::future::BoxFuture;
 use samara_protocol::units::Millis;
 use samara_renter::world::{Clock, Compute, Randomness, Spawner, TaskHandle};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 /// The system's clock and tokio's timers.
@@ -34,9 +36,28 @@ impl Randomness for OsRandomness {
     }
 }
 
-/// Tasks of the tokio runtime.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TokioSpawner;
+/// Tasks of the tokio runtime for one renter. Clones count and end the same tasks.
+#[derive(Clone, Debug, Default)]
+pub struct TokioSpawner {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl TokioSpawner {
+    /// Drops every task where it is, detached ones too, and waits until the last is gone, and with it
+    /// the last job of [`TokioSpawner::compute`]. What is spawned later ends at once.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Blocking threads whose jobs [`TokioSpawner::shutdown`] waits for.
+    #[must_use]
+    pub fn compute(&self) -> BlockingCompute {
+        BlockingCompute(self.tasks.clone())
+    }
+}
 
 struct TokioTask(Option<JoinHandle<()>>);
 
@@ -61,17 +82,25 @@ impl TaskHandle for TokioTask {
 impl Spawner for TokioSpawner {
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>) -> Box<dyn TaskHandle> {
         let span = tracing::info_span!("task", name);
-        Box::new(TokioTask(Some(tokio::spawn(task.instrument(span)))))
+        let stop = self.stop.clone();
+        let task = async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        };
+        Box::new(TokioTask(Some(self.tasks.spawn(task.instrument(span)))))
     }
 }
 
 /// Tokio's blocking threads.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BlockingCompute;
+#[derive(Clone, Debug)]
+pub struct BlockingCompute(TaskTracker);
 
 impl Compute for BlockingCompute {
     fn run(&self, job: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        let job = tokio::task::spawn_blocking(job);
+        let job = self.0.spawn_blocking(job);
         Box::pin(async move {
             match job.await {
                 Ok(()) => {}
@@ -82,5 +111,49 @@ impl Compute for BlockingCompute {
                 },
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A task that waits for ever; the channel closes when it is dropped.
+    fn endless(spawner: &TokioSpawner) -> (Box<dyn TaskHandle>, oneshot::Receiver<()>) {
+        let (held, dropped) = oneshot::channel();
+        let task = Box::pin(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+        (spawner.spawn("endless", task), dropped)
+    }
+
+    #[tokio::test]
+    async fn no_task_outlives_a_shutdown() {
+        let spawner = TokioSpawner::default();
+        let (kept, mut kept_dropped) = endless(&spawner);
+        let (detached, mut detached_dropped) = endless(&spawner);
+        detached.detach();
+        let (started, running) = std::sync::mpsc::channel();
+        let (finish, finished) = std::sync::mpsc::channel();
+        let job = spawner.compute().run(Box::new(move || {
+            started.send(()).unwrap();
+            finished.recv().unwrap();
+        }));
+        drop(job);
+        running.recv().unwrap();
+        let mut shutdown = Box::pin(spawner.shutdown());
+        assert!(futures::poll!(&mut shutdown).is_pending(), "the job still runs");
+        finish.send(()).unwrap();
+        shutdown.await;
+        assert!(kept_dropped.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed));
+        assert!(
+            detached_dropped.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Closed)
+        );
+        drop(kept);
+        let (_late, late_dropped) = endless(&spawner);
+        assert!(late_dropped.await.is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use samara_node::api::client::Client;
-use samara_node::testnet::{Layout, Network, Plan, Role, Runner, Shape};
+use samara_node::testnet::{Layout, Network, Plan, Redundancy, Role, Runner};
 use samara_protocol::chain::ChainParameters;
 use serde_json::{Value, json};
 
@@ -48,8 +48,8 @@ pub async fn run(program: &Path, setting: Setting) -> anyhow::Result<Report> {
 
 async fn measure(network: &Network, folder: &Path, setting: Setting) -> anyhow::Result<Report> {
     let client = network.client("renter-0")?;
-    let shape = Shape { data: setting.data, total: setting.total };
-    network.equip("renter-0", Some(shape)).await?;
+    let redundancy = Redundancy { data: setting.data, total: setting.total };
+    network.equip("renter-0", Some(redundancy)).await?;
     let pids: Vec<u32> =
         network.layout().nodes.iter().filter_map(|place| network.pid(&place.name())).collect();
     let renter = network.pid("renter-0").into_iter().collect::<Vec<_>>();

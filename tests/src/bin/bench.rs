@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
+use samara_node::redundancy::Redundancy;
 use samara_tests::bench::transfer::Setting;
 use samara_tests::bench::{Benchmark, coding, scan, transfer};
 
@@ -24,7 +25,7 @@ struct Arguments {
     rounds: usize,
     /// Any K of N hosts bring a file back
     #[arg(long, value_name = "K/N", default_value = "10/30")]
-    redundancy: String,
+    redundancy: Redundancy,
     /// Hosts of the network, for `transfer`
     #[arg(long, default_value_t = 30)]
     hosts: usize,
@@ -54,11 +55,7 @@ async fn main() -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let (data, total) = arguments
-        .redundancy
-        .split_once('/')
-        .and_then(|(data, total)| Some((data.parse().ok()?, total.parse().ok()?)))
-        .context("--redundancy is written as in 10/30")?;
+    let Redundancy { data, total } = arguments.redundancy;
     let report = match arguments.name.context("name a benchmark")? {
         Benchmark::Coding => coding::run(data, total, arguments.rounds),
         Benchmark::Scan => scan::run(arguments.blocks, arguments.foreign, arguments.rounds).await?,

@@ -9,8 +9,8 @@ use samara_renter::backup::{BackupDetail, BackupRequest, BackupRow, RestoreReque
 use super::{Done, failed};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
-use crate::api::server::Api;
-use crate::api::stream::{self, WithoutClient};
+use crate::api::state::Api;
+use crate::api::stream::WithoutClient;
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -28,7 +28,7 @@ async fn create(
     Json(request): Json<BackupRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(WithoutClient::GoesOn, move |progress| async move {
+    Ok(api.operations().respond(WithoutClient::GoesOn, move |progress| async move {
         renter.create_backup(request, progress.as_ref()).await.map_err(failed)
     }))
 }
@@ -50,7 +50,7 @@ async fn restore(
     Json(request): Json<RestoreRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
+    Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.restore_backup(request, progress.as_ref()).await.map_err(failed)
     }))
 }

@@ -12,7 +12,7 @@ use super::failed;
 use crate::api::Done;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
-use crate::api::server::Api;
+use crate::api::state::Api;
 use crate::host::{HostRole, HostStatus};
 
 pub(in crate::api) fn routes() -> Router<Api> {

@@ -20,7 +20,7 @@ use samara_renter::world::{FileError, ReadFile};
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
-use crate::api::server::Api;
+use crate::api::state::Api;
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()

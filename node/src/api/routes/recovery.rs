@@ -9,8 +9,8 @@ use samara_renter::recovery::{RecoveryOptions, RecoveryStatus};
 use super::{Done, failed};
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
-use crate::api::server::Api;
-use crate::api::stream::{self, WithoutClient};
+use crate::api::state::Api;
+use crate::api::stream::WithoutClient;
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -27,7 +27,7 @@ async fn start(
     Json(options): Json<RecoveryOptions>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
+    Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.recover(options, progress.as_ref()).await.map_err(failed)
     }))
 }

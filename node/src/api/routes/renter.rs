@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
-use crate::api::server::Api;
-use crate::api::stream::{self, WithoutClient};
+use crate::api::state::Api;
+use crate::api::stream::WithoutClient;
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -107,7 +107,7 @@ async fn set_allowance(
         None => renter.suggest_allowance(request.funds.unwrap_or(FUNDS)).await.map_err(failed)?,
     };
     let allowance = request.over(before);
-    Ok(stream::respond(WithoutClient::GoesOn, move |_progress| async move {
+    Ok(api.operations().respond(WithoutClient::GoesOn, move |_progress| async move {
         let dry_run = request.dry_run;
         let report = match dry_run {
             true => renter.preview_allowance(allowance).await,

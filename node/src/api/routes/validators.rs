@@ -12,7 +12,7 @@ use super::failed;
 use crate::api::Included;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
-use crate::api::server::Api;
+use crate::api::state::Api;
 pub use crate::validators::SignedChange;
 use crate::validators::{ChangeError, SetChange};
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
-use crate::api::server::Api;
-use crate::api::stream::{self, WithoutClient};
+use crate::api::state::Api;
+use crate::api::stream::WithoutClient;
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -133,7 +133,7 @@ async fn put(
     Json(request): Json<PutRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
+    Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.put(request, progress.as_ref()).await.map_err(failed)
     }))
 }
@@ -143,7 +143,7 @@ async fn fetch(
     Json(request): Json<GetRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
-    Ok(stream::respond(WithoutClient::Stops, move |progress| async move {
+    Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.get(request, progress.as_ref()).await.map_err(failed)
     }))
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
-use crate::api::server::Api;
+use crate::api::state::Api;
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()

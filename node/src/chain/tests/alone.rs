@@ -11,7 +11,7 @@ use samara_protocol::ledger::state::{Account, StateKey};
 use samara_protocol::ledger::verify_proof;
 use samara_protocol::units::{Amount, Height, Millis};
 
-use super::super::{Chain, Limits, Store, StoreError};
+use super::super::{Limits, Store, StoreError};
 use super::{START, Solo, TestClock, body, fee, genesis, key, rich, transfer};
 use crate::consensus::{Application as _, Origin, Verdict};
 
@@ -235,7 +235,7 @@ fn a_chain_of_a_bad_genesis_document_does_not_start() {
     let mut genesis = genesis(1);
     genesis.name.clear();
     let clock = TestClock::new().clock();
-    let opened = Chain::open(folder.path(), genesis, Limits::default(), clock).map(|_| ());
+    let opened = crate::chain::open(folder.path(), genesis, Limits::default(), clock).map(|_| ());
     assert!(matches!(opened, Err(StoreError::Genesis(_))));
     assert!(fee() > Amount::ZERO);
 }

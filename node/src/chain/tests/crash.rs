@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 
 use samara_protocol::units::Height;
 
-use super::super::{Chain, Limits};
+use super::super::Limits;
 use super::{genesis, key, rich, transfer};
 use crate::clock;
-use crate::consensus::{Consensus, ConsensusConfig, Role};
+use crate::consensus::Consensus;
+use crate::consensus::testing::config;
 
 /// Set in the process that is killed: the test below, started by itself.
 const FOLDER: &str = "SAMARA_TEST_CRASH_FOLDER";
@@ -18,18 +19,14 @@ const KILLS: usize = 6;
 
 async fn commit_forever(folder: &Path) {
     let genesis = genesis(1);
-    let opened =
-        Chain::open(&folder.join("chain"), genesis.clone(), Limits::default(), clock::system());
+    let opened = crate::chain::open(
+        &folder.join("chain"),
+        genesis.clone(),
+        Limits::default(),
+        clock::system(),
+    );
     let (chain, application) = opened.unwrap();
-    let config = ConsensusConfig {
-        folder: folder.join("consensus"),
-        name: "child".to_owned(),
-        listen: "/ip4/127.0.0.1/tcp/0".parse().unwrap(),
-        peers: Vec::new(),
-        network_key: key(100),
-        role: Role::Validator(Box::new(key(0))),
-        propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
-    };
+    let config = config(0, true, &folder.join("consensus"), &[]);
     let mut tips = chain.subscribe();
     let _consensus = Consensus::start(config, &genesis, application, chain.wake()).await.unwrap();
     loop {
@@ -74,7 +71,7 @@ fn a_killed_validator_keeps_what_it_announced() {
     let mut announced = 0;
     for round in 0..KILLS {
         announced = run_and_kill(folder.path(), 3 + round as u64, announced);
-        let opened = Chain::open(
+        let opened = crate::chain::open(
             &folder.path().join("chain"),
             genesis(1),
             Limits::default(),

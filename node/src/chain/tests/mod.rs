@@ -16,17 +16,13 @@ use samara_protocol::chain::{
 use samara_protocol::hash::BlockHash;
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, ChainTime, Height};
-use zeroize::Zeroizing;
 
 use super::{Chain, ChainApplication, Limits};
 use crate::clock::Clock;
+use crate::consensus::testing::key;
 use crate::consensus::{Application as _, Undecided};
 
 const START: ChainTime = ChainTime(1_000_000);
-
-fn key(index: u8) -> SecretKey {
-    SecretKey::from_bytes(&Zeroizing::new([index + 1; 32]))
-}
 
 /// Accounts 200 to 203 have money.
 fn rich(index: u8) -> SecretKey {
@@ -97,7 +93,7 @@ struct Solo {
 impl Solo {
     fn open(folder: &Path) -> Self {
         let (genesis, clock) = (genesis(1), TestClock::new());
-        let opened = Chain::open(folder, genesis.clone(), Limits::default(), clock.clock());
+        let opened = crate::chain::open(folder, genesis.clone(), Limits::default(), clock.clock());
         let (chain, application) = opened.unwrap();
         Self { genesis, chain, application, clock }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use libp2p::Multiaddr;
 use samara_protocol::chain::query::Finalized;
@@ -14,10 +13,8 @@ use tokio::sync::watch;
 use super::super::{Chain, Gossip, Limits};
 use super::{body, genesis, key, rich, transfer, validators};
 use crate::clock;
-use crate::consensus::{Consensus, ConsensusConfig, Role};
-
-/// Far more than a test takes; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::consensus::Consensus;
+use crate::consensus::testing::{TIMEOUT, config};
 
 /// Carries transactions between the chains of one process.
 #[derive(Clone, Default)]
@@ -60,23 +57,11 @@ impl Node {
         let folder = self.folder.path();
         let genesis = self.genesis.clone();
         let opened =
-            Chain::open(&folder.join("chain"), genesis, Limits::default(), clock::system());
+            crate::chain::open(&folder.join("chain"), genesis, Limits::default(), clock::system());
         let (chain, application) = opened.unwrap();
         self.gossip.0.lock().unwrap().push(Arc::downgrade(&chain));
         chain.connect_gossip(Arc::new(self.gossip.clone()));
-        let config = ConsensusConfig {
-            folder: folder.join("consensus"),
-            name: format!("node {}", self.index),
-            listen: "/ip4/127.0.0.1/tcp/0".parse().unwrap(),
-            peers: peers.to_vec(),
-            network_key: key(self.index + 100),
-            role: if self.voting {
-                Role::Validator(Box::new(key(self.index)))
-            } else {
-                Role::FullNode
-            },
-            propose_timeout: ConsensusConfig::PROPOSE_TIMEOUT,
-        };
+        let config = config(self.index, self.voting, &folder.join("consensus"), peers);
         let wake = chain.wake();
         let consensus = Consensus::start(config, &self.genesis, application, wake).await.unwrap();
         self.running = Some((chain, consensus));
@@ -98,7 +83,7 @@ impl Node {
 
     async fn wait(&self, what: impl Fn(&Chain) -> bool) {
         let mut tips: watch::Receiver<Option<Arc<Finalized>>> = self.chain().subscribe();
-        let waited = tokio::time::timeout(PATIENCE, tips.wait_for(|_| what(self.chain()))).await;
+        let waited = tokio::time::timeout(TIMEOUT, tips.wait_for(|_| what(self.chain()))).await;
         waited.unwrap_or_else(|_| panic!("node {} waits in vain", self.index)).unwrap();
     }
 

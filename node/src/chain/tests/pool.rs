@@ -1,12 +1,13 @@
 //! The pool of waiting transactions: order, limits, evictions.
 
+use samara_protocol::chain::query::TransactionStatus;
 use samara_protocol::chain::{Action, Transaction};
 use samara_protocol::encoding::encode;
 use samara_protocol::ledger::TransactionError;
 use samara_protocol::units::Amount;
 
+use super::super::Relay;
 use super::super::mempool::{Limits, SubmitError};
-use super::super::{Chain, Relay};
 use super::{Solo, TestClock, body, fee, genesis, key, rich, transfer};
 
 fn paying(solo: &Solo, from: u8, nonce: u64, fees: u128) -> Transaction {
@@ -18,7 +19,7 @@ fn paying(solo: &Solo, from: u8, nonce: u64, fees: u128) -> Transaction {
 
 fn pool_of(folder: &std::path::Path, limits: Limits) -> Solo {
     let (genesis, clock) = (genesis(1), TestClock::new());
-    let opened = Chain::open(folder, genesis.clone(), limits, clock.clock());
+    let opened = crate::chain::open(folder, genesis.clone(), limits, clock.clock());
     let (chain, application) = opened.unwrap();
     Solo { genesis, chain, application, clock }
 }
@@ -34,7 +35,7 @@ fn a_nonce_is_replaced_by_a_higher_fee_only() {
     assert!(matches!(refused, Err(SubmitError::Underpriced { .. })), "{refused:?}");
     solo.chain.submit(dear.clone()).unwrap();
     assert_eq!(solo.chain.pending(), 1);
-    assert!(solo.chain.drop_reason(&cheap.id()).is_some());
+    assert_eq!(solo.chain.transaction_status(&cheap.id()).unwrap(), TransactionStatus::Unknown);
     solo.make_block();
     assert!(solo.chain.snapshot().unwrap().transaction_height(&dear.id()).unwrap().is_some());
 }
@@ -49,7 +50,7 @@ fn a_full_pool_makes_room_for_higher_fees() {
     assert!(matches!(refused, Err(SubmitError::Full { .. })), "{refused:?}");
     solo.chain.submit(paying(&solo, 2, 0, 3)).unwrap();
     assert_eq!(solo.chain.pending(), 2);
-    assert!(solo.chain.drop_reason(&lowest).unwrap().contains("higher fee"));
+    assert_eq!(solo.chain.transaction_status(&lowest).unwrap(), TransactionStatus::Unknown);
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn an_account_cannot_be_far_ahead_or_filled_by_others() {
 }
 
 #[test]
-fn what_a_block_made_invalid_is_evicted_with_a_reason() {
+fn what_a_block_made_invalid_is_evicted_and_refused_from_then_on() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut solo, mut other) = (Solo::open(ours.path()), Solo::open(theirs.path()));
     // The block of another node uses the nonce of what waits here.
@@ -83,7 +84,7 @@ fn what_a_block_made_invalid_is_evicted_with_a_reason() {
     let origin = crate::consensus::Origin::Proposal { round: 0 };
     crate::consensus::Application::check(&mut solo.application, &block.bytes, origin).unwrap();
     solo.commit(&block);
-    assert!(solo.chain.drop_reason(&stale.id()).unwrap().contains("nonce"));
+    assert_eq!(solo.chain.transaction_status(&stale.id()).unwrap(), TransactionStatus::Unknown);
     assert_eq!(solo.chain.pending(), 1);
     assert!(solo.chain.has_ready());
     solo.make_block();

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::error::TestnetError;
 use super::layout::{Layout, NodePlace};
-use super::network::TestnetError;
 use super::process::{ask_to_stop, log_end};
 use crate::api::NodeStatus;
 use crate::api::access::Access;
 use crate::api::client::Client;
-use crate::data::{DataError, DataFolder};
+use crate::data::is_held;
 
 /// How long an answer may take before a node counts as silent.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long a node may take to end in good order before it is killed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a folder's lock is tried; the system does not announce that it is free.
-const GLANCE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a node is seen to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,7 +72,7 @@ pub async fn status(folder: &Path) -> Result<Vec<NodeReport>, TestnetError> {
 
 async fn look(place: &NodePlace) -> NodeReport {
     let name = place.name();
-    if is_free(place) {
+    if !is_held(&place.folder) {
         return NodeReport { name, state: NodeState::Stopped, pid: None, api: None };
     }
     let access = Access::read(&place.folder).ok();
@@ -92,18 +92,14 @@ async fn look(place: &NodePlace) -> NodeReport {
     }
 }
 
-/// Whether no process holds the node's folder. The lock goes with the process, whatever ends it.
-fn is_free(place: &NodePlace) -> bool {
-    !matches!(DataFolder::open(&place.folder), Err(DataError::Locked(_)))
-}
-
 /// Stops the nodes of a network that another process started, and gives how many ran.
 ///
 /// # Errors
 /// [`TestnetError`] for a folder without a network, or a node that does not end.
 pub async fn down(folder: &Path) -> Result<usize, TestnetError> {
     let layout = Layout::find(folder)?;
-    let running: Vec<&NodePlace> = layout.nodes.iter().filter(|place| !is_free(place)).collect();
+    let running: Vec<&NodePlace> =
+        layout.nodes.iter().filter(|place| is_held(&place.folder)).collect();
     futures::future::join_all(running.iter().map(|place| ask_to_stop(&place.folder))).await;
     for place in &running {
         end(place).await?;
@@ -112,7 +108,7 @@ pub async fn down(folder: &Path) -> Result<usize, TestnetError> {
 }
 
 async fn end(place: &NodePlace) -> Result<(), TestnetError> {
-    if tokio::time::timeout(PATIENCE, until_free(place)).await.is_ok() {
+    if tokio::time::timeout(TIMEOUT, until_free(place)).await.is_ok() {
         return Ok(());
     }
     let slow = || TestnetError::Slow {
@@ -124,12 +120,13 @@ async fn end(place: &NodePlace) -> Result<(), TestnetError> {
         return Err(slow());
     }
     kill(access.pid);
-    tokio::time::timeout(PATIENCE, until_free(place)).await.map_err(|_| slow())
+    tokio::time::timeout(TIMEOUT, until_free(place)).await.map_err(|_| slow())
 }
 
+/// Waits until no process holds the node's folder. The lock goes with the process, whatever ends it.
 async fn until_free(place: &NodePlace) {
-    while !is_free(place) {
-        tokio::time::sleep(GLANCE).await;
+    while is_held(&place.folder) {
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

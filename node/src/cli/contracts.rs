@@ -1,0 +1,94 @@
+//! `samara contracts`.
+
+use std::time::Duration;
+
+use samara_renter::rows::{ContractRow, RenewalState};
+
+use super::display::{self, Align, Table, coins};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::Session;
+use crate::api::ChainStatus;
+
+/// The renter's contracts.
+pub async fn contracts(session: &Session) -> Result<Exit, Failure> {
+    let client = session.client()?;
+    let rows: Vec<ContractRow> = client.get("/v1/contracts").await?;
+    let chain: ChainStatus = client.get("/v1/chain").await?;
+    session.output.answer(&rows, || contracts_text(&rows, chain.time));
+    Ok(Exit::Ok)
+}
+
+fn contracts_text(rows: &[ContractRow], now: u64) -> String {
+    let mut table = Table::new(&[
+        ("contract", Align::Left),
+        ("host", Align::Left),
+        ("operator", Align::Left),
+        ("stored", Align::Right),
+        ("funds", Align::Right),
+        ("spent", Align::Right),
+        ("period", Align::Right),
+        ("ends", Align::Left),
+        ("renewal", Align::Left),
+    ]);
+    for row in rows {
+        let period = display::duration(Duration::from_millis(row.period));
+        table.row([
+            display::short(&row.contract),
+            display::short(&row.host),
+            row.operator.clone(),
+            display::size(row.bytes),
+            coins(row.funds),
+            coins(row.spent),
+            format!("{} x {period}", row.periods),
+            display::moment(row.ends),
+            renewal(row, now),
+        ]);
+    }
+    if table.is_empty() { "no contracts\n".to_owned() } else { table.render() }
+}
+
+/// Whether and when a contract goes on.
+fn renewal(row: &ContractRow, now: u64) -> String {
+    match &row.renewal {
+        _ if now >= row.ends => "ended".to_owned(),
+        RenewalState::Planned { from } if now >= *from => "due now".to_owned(),
+        RenewalState::Planned { from } => format!("from {}", display::moment(*from)),
+        RenewalState::Agreed { .. } => "signed, waits for a block".to_owned(),
+        RenewalState::Lapses { reason } => format!("none: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::units::Amount;
+
+    use super::*;
+
+    #[test]
+    fn contracts_tell_when_they_end_and_whether_they_go_on() {
+        let row = |reason: Option<&str>| ContractRow {
+            contract: "a".into(),
+            host: "b".into(),
+            operator: "c".into(),
+            bytes: 0,
+            revision: 0,
+            funds: Amount::ZERO,
+            spent: Amount::ZERO,
+            duration: 10,
+            period: 1_000,
+            periods: 10,
+            ends: 86_400_000,
+            renewal: match reason.map(str::to_owned) {
+                Some(reason) => RenewalState::Lapses { reason },
+                None => RenewalState::Planned { from: 43_200_000 },
+            },
+        };
+        assert_eq!(renewal(&row(None), 0), "from 1970-01-01 12:00");
+        assert_eq!(renewal(&row(None), 43_200_000), "due now");
+        assert_eq!(renewal(&row(None), 86_400_000), "ended");
+        assert_eq!(renewal(&row(Some("no money")), 0), "none: no money");
+        let text = contracts_text(&[row(None)], 0);
+        assert!(text.contains("10 x 1.0 s  1970-01-02 00:00  from 1970-01-01 12:00"), "{text}");
+    }
+}

@@ -1,0 +1,73 @@
+//! `samara hosts`.
+
+use samara_renter::rows::HostRow;
+
+use super::display::{self, Align, Table};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::session::Session;
+use crate::api::AnnouncedHost;
+
+/// Hosts as the renter sees them; on a node without that role, as the chain announces them.
+pub async fn hosts(session: &Session) -> Result<Exit, Failure> {
+    let client = session.client()?;
+    let rows: Vec<HostRow> = match client.get("/v1/hosts").await {
+        Err(error) if error.code == "no_role" => {
+            let listed: Vec<AnnouncedHost> = client.get("/v1/chain/hosts").await?;
+            session.output.answer(&listed, || announced_text(&listed));
+            return Ok(Exit::Ok);
+        }
+        rows => rows?,
+    };
+    session.output.answer(&rows, || hosts_text(&rows));
+    Ok(Exit::Ok)
+}
+
+fn announced_text(hosts: &[AnnouncedHost]) -> String {
+    let mut table = Table::new(&[
+        ("host", Align::Left),
+        ("operator", Align::Left),
+        ("offers", Align::Right),
+        ("accepting", Align::Left),
+        ("address", Align::Left),
+    ]);
+    for AnnouncedHost { host, announcement } in hosts {
+        table.row([
+            display::short(host),
+            announcement.operator.clone(),
+            display::size(announcement.capacity),
+            if announcement.accepting { "yes" } else { "no" }.to_owned(),
+            announcement.addresses.first().cloned().unwrap_or_default(),
+        ]);
+    }
+    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() }
+}
+
+fn hosts_text(rows: &[HostRow]) -> String {
+    let mut table = Table::new(&[
+        ("host", Align::Left),
+        ("operator", Align::Left),
+        ("contract", Align::Left),
+        ("latency", Align::Right),
+        ("answered", Align::Right),
+        ("failed", Align::Right),
+        ("false", Align::Right),
+        ("head", Align::Right),
+        ("last failure", Align::Left),
+    ]);
+    for row in rows {
+        let head = row.head_position.map_or("-".to_owned(), display::thousands);
+        table.row([
+            display::short(&row.host),
+            row.operator.clone(),
+            row.contract.as_deref().map_or("-".to_owned(), display::short),
+            format!("{} ms", row.latency),
+            display::thousands(row.answered),
+            display::thousands(row.failed),
+            display::thousands(row.false_answers),
+            if row.in_head_set { format!("*{head}") } else { head },
+            row.last_failure.clone().unwrap_or_default(),
+        ]);
+    }
+    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() }
+}

@@ -1,0 +1,74 @@
+//! Why a daemon or its chain role does not run.
+
+use super::identity::IdentityError;
+use super::voting::VotingError;
+use crate::chain::StoreError;
+use crate::config::ConfigError;
+use crate::consensus::{ConsensusError, StartError};
+use crate::data::DataError;
+use crate::host::HostRoleError;
+use crate::transport::{GossipError, TransportError};
+use crate::world::OpenStoreError;
+
+/// Why a daemon could not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data folder.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The configuration or the network file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The words.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Connections.
+    #[error("cannot open the node's connections")]
+    Transport(#[from] TransportError),
+    /// The chain role.
+    #[error(transparent)]
+    Chain(#[from] ChainRoleError),
+    /// The host role.
+    #[error("cannot start the host role")]
+    Host(#[from] HostRoleError),
+    /// The renter's store.
+    #[error(transparent)]
+    Store(#[from] OpenStoreError),
+    /// The renter role.
+    #[error("cannot start the renter role")]
+    Renter(#[from] samara_renter::OpenError),
+    /// The API.
+    #[error("cannot serve the HTTP API on {address}: {source}")]
+    Api {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The machine's signals cannot be watched.
+    #[error("cannot watch for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Why the chain role does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainRoleError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The chain's store.
+    #[error("cannot open the chain's store")]
+    Store(#[from] StoreError),
+    /// The engine did not start.
+    #[error("cannot start consensus")]
+    Start(#[from] StartError),
+    /// The engine ended by itself.
+    #[error("consensus ended; this node must be started again")]
+    Ended(#[from] ConsensusError),
+    /// Whether the validator may vote cannot be told.
+    #[error("cannot tell whether this validator may vote")]
+    Voting(#[from] VotingError),
+    /// The gossip of transactions.
+    #[error("cannot join the gossip of transactions")]
+    Gossip(#[from] GossipError),
+}
