@@ -86,6 +86,17 @@ pub enum ProgressEvent {
         /// Seconds that the rest will take at that rate.
         seconds_left: Option<u64>,
     },
+    /// A part of one item was stored by an earlier run that was cut; this one goes on after it.
+    Resumed {
+        /// In which phase.
+        phase: Phase,
+        /// Its name.
+        item: String,
+        /// How much was done.
+        done: u64,
+        /// What that counts.
+        unit: Unit,
+    },
     /// One item is done.
     Finished {
         /// In which phase.
@@ -125,6 +136,13 @@ pub enum ProgressEvent {
     },
 }
 
+/// A place of a [`Meter`] to go back to.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    first: u64,
+    done: u64,
+}
+
 /// Counts one phase and reports it, with rate and time left from the clock's readings.
 pub(crate) struct Meter<'a> {
     progress: &'a dyn Progress,
@@ -154,6 +172,28 @@ impl<'a> Meter<'a> {
     pub(crate) fn resume_at(&mut self, done: u64) {
         self.first = done;
         self.done = done;
+    }
+
+    /// Counts what an earlier run has done, before some of the rest is done; it is not part of the rate.
+    pub(crate) fn skip(&mut self, count: u64) {
+        self.first = self.first.saturating_add(count);
+        self.done = self.done.saturating_add(count);
+    }
+
+    /// Where it is, for [`Meter::rewind`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { first: self.first, done: self.done }
+    }
+
+    /// Goes back, because what was done since does not count.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
+        Mark { first: self.first, done: self.done } = mark;
+    }
+
+    /// Reports that so much of an item was done by an earlier run.
+    pub(crate) fn resumed(&self, item: &str, done: u64) {
+        let (phase, unit, item) = (self.phase, self.unit, item.to_owned());
+        self.progress.report(ProgressEvent::Resumed { phase, item, done, unit });
     }
 
     /// Units a second since the start, once there is something to divide.

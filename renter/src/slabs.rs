@@ -25,6 +25,11 @@ impl Slabs {
         Self { book, inner }
     }
 
+    /// The contracts that slabs lie under.
+    pub(crate) fn book(&self) -> &ContractBook {
+        &self.book
+    }
+
     /// Cuts slabs to another redundancy from now on.
     pub(crate) fn set_redundancy(&self, redundancy: Redundancy) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);

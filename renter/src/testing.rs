@@ -51,6 +51,11 @@ impl MemoryFiles {
         self.lock().files.insert(path.into(), file);
     }
 
+    /// Removes a file.
+    pub(crate) fn take(&self, path: &str) -> Vec<u8> {
+        self.lock().files.remove(Path::new(path)).unwrap().bytes
+    }
+
     pub(crate) fn put_folder(&self, path: &str) {
         self.lock().folders.insert(path.into());
     }

@@ -103,7 +103,7 @@ pub enum HostCallError {
         /// The host.
         host: PublicKey,
     },
-    /// Its answer breaks the protocol.
+    /// Its answer breaks the protocol, does not verify or goes back in time.
     #[error("host {host} gave a false answer: {reason}", host = .host.short())]
     False {
         /// The host.
@@ -111,6 +111,18 @@ pub enum HostCallError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl HostCallError {
+    /// The host that was called.
+    #[must_use]
+    pub const fn host(&self) -> &PublicKey {
+        match self {
+            Self::Unreachable { host, .. } | Self::TimedOut { host } | Self::False { host, .. } => {
+                host
+            }
+        }
+    }
 }
 
 /// Which connection a request takes, so that bulk never delays an acknowledgement.

@@ -1,4 +1,4 @@
-//! Simulator and end-to-end test support.
+//! Simulator, synthetic chains, benchmarks, and support for the end-to-end tests.
 
 pub mod bench;
 pub mod sim;

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use samara_protocol::chain::query::{ChainRequest, ChainResponse, Finalized, ScannedBlock};
 use samara_protocol::chain::record::records_root;
 use samara_protocol::chain::{
-    Certificate, ChainParameters, Genesis, Header, RecoveryRecord, Validator, ValidatorSet, Vote,
-    VoteKind,
+    Certificate, ChainParameters, Genesis, Header, RecoveryRecord, Validator, ValidatorSet,
 };
 use samara_protocol::hash::{ContractNonce, Digest, RecordTag, digest};
 use samara_protocol::keys::KeyTree;
@@ -175,7 +174,7 @@ impl SyntheticChain {
     pub fn decision(&self, height: Height) -> Option<(ValidatorSet, Certificate)> {
         let header = self.header(height)?;
         let (_, keys) = self.generations.range(..=height).next_back()?;
-        Some((validator_set(keys), certificate(header, keys)))
+        Some((validator_set(keys), Certificate::sign(header, keys)))
     }
 
     /// The last block, finalised.
@@ -236,22 +235,6 @@ fn validator_keys(generation: usize, count: usize) -> Vec<SecretKey> {
 fn validator_set(keys: &[SecretKey]) -> ValidatorSet {
     let validators = keys.iter().map(|key| Validator { key: key.public(), power: 1 }).collect();
     ValidatorSet::new(validators).expect("invariant: between 1 and MAX distinct keys of power 1")
-}
-
-fn certificate(header: &Header, keys: &[SecretKey]) -> Certificate {
-    let (height, block) = (header.height, header.hash());
-    let sign = |key: &SecretKey| {
-        let vote = Vote {
-            genesis: header.genesis,
-            kind: VoteKind::Precommit,
-            height,
-            round: 0,
-            block: Some(block),
-            validator: key.public(),
-        };
-        (key.public(), key.sign(vote.sign_bytes().as_bytes()))
-    };
-    Certificate { height, round: 0, block, signatures: keys.iter().map(sign).collect() }
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use samara_protocol::chain::query::{
-    ChainRequest, ChainResponse, Finalized, MAX_ANSWER, MAX_BATCH, MAX_KEYS, TransactionStatus,
+    ChainRequest, ChainResponse, Finalized, LONG_POLL, MAX_ANSWER, MAX_BATCH, MAX_KEYS,
+    TransactionStatus,
 };
 use samara_protocol::chain::{Block, Genesis, Transaction, ValidatorSet};
 use samara_protocol::encoding;
@@ -31,8 +31,6 @@ use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::sync::lock;
 
-/// How long a question for a higher tip waits before it is answered with the old one.
-const LONG_POLL: Duration = Duration::from_secs(20);
 /// Answers that are read from disk at once; more wait.
 const READERS: usize = 8;
 /// Room in an answer for what surrounds a batch's blocks.

@@ -343,7 +343,7 @@ pub enum WalletCommand {
 pub enum ValidatorCommand {
     /// Print the public key that this data folder votes with, for others to add
     Key {
-        /// Another index than the configured one, as a recovered validator needs
+        /// Another index than the configured one, for a key that is to replace it in the set
         #[arg(long, value_name = "NUMBER")]
         index: Option<u32>,
     },

@@ -80,6 +80,10 @@ impl Progress {
                 self.name(item.as_deref().unwrap_or_default());
             }
             ProgressEvent::Finished { item, .. } => self.name(item),
+            ProgressEvent::Resumed { item, done, .. } => {
+                let (item, done) = (display::plain(item), display::size(*done));
+                self.bar.println(format!("{item}: goes on after {done} that are stored already"));
+            }
             // The report at the end lists them.
             ProgressEvent::Skipped { .. } | ProgressEvent::Failed { .. } => {}
             ProgressEvent::ContractsFound { count } => {

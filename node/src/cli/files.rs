@@ -53,6 +53,10 @@ fn put_text(report: &PutReport) -> String {
     let mut lines = Lines::default();
     let place = format!(" in '{}'", report.vault);
     lines.line("stored", moved(report.stored_files, report.stored_bytes, &place, report.elapsed));
+    if report.resumed_bytes > 0 {
+        let resumed = display::size(report.resumed_bytes);
+        lines.line("", format!("of these {resumed} by an earlier put that was cut"));
+    }
     if report.stored_folders > 0 {
         lines.line("", format!("{}, empty", display::count(report.stored_folders, "folder")));
     }
@@ -309,6 +313,7 @@ mod tests {
             vault: "home".into(),
             stored_files: 2,
             stored_bytes: 3_000_000,
+            resumed_bytes: 1_000_000,
             unchanged_files: 1,
             unchanged_bytes: 10,
             failed: vec![ItemReport {
@@ -319,7 +324,8 @@ mod tests {
             elapsed: 1_500,
             ..PutReport::default()
         };
-        let expected = "stored       2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s\n\
+        let expected = "stored       2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s\n             \
+                        of these 1.0 MB by an earlier put that was cut\n\
                         unchanged    1 file, 10 B\n\
                         not stored   1 entry\n             a: not allowed\n";
         assert_eq!(put_text(&report), expected);

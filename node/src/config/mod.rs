@@ -61,7 +61,9 @@ pub struct WordsConfig {
 pub struct ChainConfig {
     /// Whether this node votes when the validator set lists its key; else it only follows.
     pub validator: bool,
-    /// Which validator key of the words it votes with. A node that was recovered needs a new one.
+    /// Which validator key of the words it votes with. A node that was recovered keeps it: it follows
+    /// first, and votes two blocks past the others' tips. A new one only where the chain cannot go on
+    /// without it.
     pub validator_index: u32,
     /// Multiaddress for the consensus engine's own connections.
     pub consensus_listen: String,

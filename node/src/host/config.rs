@@ -99,7 +99,8 @@ pub struct VolumeConfig {
 pub struct HostConfig {
     /// Where sectors go.
     pub volumes: Vec<VolumeConfig>,
-    /// Who runs it; at most 64 bytes. Hosts of one operator share no slab.
+    /// Who runs it; at most 64 bytes. Each operator gets one shard of a
+    /// slab, as far as there are enough operators.
     pub operator: String,
     /// Whether it forms new contracts.
     pub accepting: bool,

@@ -13,15 +13,15 @@ use std::time::Duration;
 use futures::future::join_all;
 use samara_protocol::chain::LightChain;
 use samara_protocol::chain::light::{Blame, LightError, Need, Progress};
-use samara_protocol::chain::query::{ChainRequest, ChainResponse, Finalized};
+use samara_protocol::chain::query::{ChainRequest, ChainResponse, Finalized, LONG_POLL};
 use samara_protocol::encoding;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Height;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::Inner;
 use super::peer::ChainPeer;
-use super::{Inner, LONG_POLL};
 
 /// How long a long poll may take: what the peer may hold it, and the way there and back.
 const POLL_DEADLINE: Duration = LONG_POLL.saturating_add(Duration::from_secs(10));

@@ -30,7 +30,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use samara_protocol::chain::light::{LightState, Pace, Rules};
 use samara_protocol::chain::query::Finalized;
@@ -53,11 +52,6 @@ use read_ahead::ReadAhead;
 use crate::clock::Clock;
 use crate::sync::lock;
 
-/// Longest time for which a peer should hold a [`Tip`] question with `above` before it answers with the
-/// tip it has.
-///
-/// [`Tip`]: samara_protocol::chain::query::ChainRequest::Tip
-pub const LONG_POLL: Duration = Duration::from_secs(15);
 /// Answers verified at a time.
 const VERIFIED: usize = 4;
 /// Largest stored state that is read back.

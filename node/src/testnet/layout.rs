@@ -301,7 +301,7 @@ impl Layout {
                         path: place.sectors(),
                         limit: ByteCount(plan.host_capacity),
                     }],
-                    // Hosts of one operator share no slab; here each is its own.
+                    // An operator gets one shard of a slab if there are enough; here each host is its own.
                     operator: place.name(),
                     ..HostConfig::default()
                 });

@@ -6,9 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::header::Header;
 use super::validators::ValidatorSet;
 use crate::hash::{BlockHash, Digest, digest};
-use crate::signature::{PublicKey, Signature};
+use crate::signature::{PublicKey, SecretKey, Signature};
 use crate::units::Height;
 
 /// The two kinds of votes of a Tendermint-like engine.
@@ -98,6 +99,24 @@ pub enum CertificateError {
 }
 
 impl Certificate {
+    /// The precommits of these validators for a block in round 0.
+    #[must_use]
+    pub fn sign(header: &Header, keys: &[SecretKey]) -> Self {
+        let (height, round, block) = (header.height, 0, header.hash());
+        let precommit = |key: &SecretKey| {
+            let vote = Vote {
+                genesis: header.genesis,
+                kind: VoteKind::Precommit,
+                height,
+                round,
+                block: Some(block),
+                validator: key.public(),
+            };
+            (key.public(), key.sign(vote.sign_bytes().as_bytes()))
+        };
+        Self { height, round, block, signatures: keys.iter().map(precommit).collect() }
+    }
+
     /// Checks every signature against a validator set.
     ///
     /// # Errors

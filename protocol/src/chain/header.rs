@@ -18,7 +18,8 @@ pub struct Header {
     pub time: ChainTime,
     /// Hash of the parent's header; the genesis hash at height 1.
     pub parent: BlockHash,
-    /// Merkle root of the transactions' ids, see [`super::block::transactions_root`].
+    /// Digest of the transactions' ids and of their signatures, in the block's order, see
+    /// [`super::block::transactions_root`].
     pub transactions_root: Digest,
     /// Root of the authenticated state after this block.
     pub state_root: Digest,

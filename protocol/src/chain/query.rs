@@ -3,6 +3,8 @@
 //! No answer is believed as such: headers are checked by hash links and certificates, records by the
 //! header's records root, state by membership proofs against a header's state root.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
@@ -21,11 +23,14 @@ pub const MAX_BATCH: u32 = 16_384;
 pub const MAX_KEYS: usize = 1_024;
 /// Most bytes of an answer; batches stop early to stay below.
 pub const MAX_ANSWER: usize = 5 << 20;
+/// Longest time for which a peer holds a [`ChainRequest::Tip`] with `above` before it answers with the tip
+/// that it has.
+pub const LONG_POLL: Duration = Duration::from_secs(15);
 
 /// A question to a chain peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChainRequest {
-    /// The tip. With `above`, the answer waits (up to the transport's deadline) until the tip is higher.
+    /// The tip. With `above`, the answer waits (at most [`LONG_POLL`]) until the tip is higher.
     Tip {
         /// Wait until the tip is above this height.
         above: Option<Height>,

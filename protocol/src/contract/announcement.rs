@@ -11,7 +11,8 @@ use crate::units::{Amount, ChainTime, Millis};
 pub struct HostAnnouncement {
     /// Multiaddresses at which it answers; at most [`HostAnnouncement::MAX_ADDRESSES`].
     pub addresses: Vec<String>,
-    /// Who runs it, as it says itself; hosts of one operator share no slab. At most 64 bytes.
+    /// Who runs it, as it says itself; each operator gets one shard of a slab, as far as there are
+    /// enough operators. At most 64 bytes.
     pub operator: String,
     /// Bytes it offers in all.
     pub capacity: u64,

@@ -10,14 +10,15 @@
 //! mistake comes back. One with data is only renewed: its sectors would go.
 
 use super::Prices;
-use super::core::{ChainFacts, Host, bad, lock};
+use super::core::{ChainFacts, Host, bad};
+use super::lock::lock;
 use super::message::Refusal;
 use super::store::{Agreement, HostStore, HostWrite};
 use crate::chain::{Action, TransactionBody};
 use crate::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
 use crate::ledger::state::Contract;
 use crate::signature::{PublicKey, Signature};
-use crate::units::{Amount, ChainTime};
+use crate::units::{Amount, ChainTime, Millis};
 
 /// What a renewal says about the contract that it ends.
 struct Ending<'a> {
@@ -157,7 +158,7 @@ impl<S: HostStore> Host<S> {
         for prices in self.binding_prices(facts.now) {
             match check_prices(terms, &prices) {
                 Ok(()) => return Ok(()),
-                Err(reason) => refused = reason,
+                Err(error) => refused = error.to_string(),
             }
         }
         Err(Refusal::Terms(refused))
@@ -225,26 +226,41 @@ impl<S: HostStore> Host<S> {
     }
 }
 
-fn check_prices(terms: &ContractTerms, prices: &Prices) -> Result<(), String> {
-    if terms.storage_price < prices.storage {
-        let (given, asked) = (terms.storage_price, prices.storage);
-        return Err(format!("a storage price of {given} is below {asked}"));
+/// Which of the host's prices or limits terms do not meet.
+#[derive(Debug, thiserror::Error)]
+enum PriceError {
+    #[error("a storage price of {given} is below {asked}")]
+    Storage { given: Amount, asked: Amount },
+    #[error("a proof fee of {given} is below {asked}")]
+    ProofFee { given: Amount, asked: Amount },
+    #[error("a collateral of {given} for a byte is above {offered}")]
+    CollateralRate { given: Amount, offered: Amount },
+    #[error("a collateral of {given} is above {offered}")]
+    Collateral { given: Amount, offered: Amount },
+    #[error("a duration of {given} ms is above {offered} ms", given = .given.0, offered = .offered.0)]
+    Duration { given: Millis, offered: Millis },
+}
+
+fn check_prices(terms: &ContractTerms, prices: &Prices) -> Result<(), PriceError> {
+    let (given, asked) = (terms.storage_price, prices.storage);
+    if given < asked {
+        return Err(PriceError::Storage { given, asked });
     }
-    if terms.proof_fee < prices.proof_fee {
-        let (given, asked) = (terms.proof_fee, prices.proof_fee);
-        return Err(format!("a proof fee of {given} is below {asked}"));
+    let (given, asked) = (terms.proof_fee, prices.proof_fee);
+    if given < asked {
+        return Err(PriceError::ProofFee { given, asked });
     }
-    if terms.collateral_rate > prices.collateral_rate {
-        let (given, offered) = (terms.collateral_rate, prices.collateral_rate);
-        return Err(format!("a collateral of {given} for a byte is above {offered}"));
+    let (given, offered) = (terms.collateral_rate, prices.collateral_rate);
+    if given > offered {
+        return Err(PriceError::CollateralRate { given, offered });
     }
-    if terms.collateral > prices.maximum_collateral {
-        let (given, offered) = (terms.collateral, prices.maximum_collateral);
-        return Err(format!("a collateral of {given} is above {offered}"));
+    let (given, offered) = (terms.collateral, prices.maximum_collateral);
+    if given > offered {
+        return Err(PriceError::Collateral { given, offered });
     }
-    if terms.duration() > prices.maximum_duration {
-        let (given, offered) = (terms.duration().0, prices.maximum_duration.0);
-        return Err(format!("a duration of {given} ms is above {offered} ms"));
+    let (given, offered) = (terms.duration(), prices.maximum_duration);
+    if given > offered {
+        return Err(PriceError::Duration { given, offered });
     }
     Ok(())
 }

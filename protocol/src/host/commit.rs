@@ -4,14 +4,16 @@
 //! list where it was, at the front; removing does not. So no sector is removed from shortly before
 //! a period's end, when the host publishes, until the chain has settled the period.
 
-use super::core::{Ask, Host, Live, bad, fence, lock};
-use super::message::{Commit, MAX_COMMIT, MAX_DESCRIPTOR, Refusal, SealedDescriptor};
+use super::core::{Ask, Host, Live, bad, fence};
+use super::lock::lock;
+use super::message::{Commit, MAX_COMMIT, Refusal, SealedDescriptor};
 use super::store::{HostStore, HostWrite};
 use crate::contract::{SignedRevision, storage_pay};
 use crate::hash::{Digest, SectorRoot, digest};
 use crate::ledger::state::Contract;
 use crate::sector::{SectorEntry, SectorTree};
 use crate::signature::Signature;
+use crate::slab::MAX_DESCRIPTOR;
 use crate::units::{Amount, ChainTime, Millis};
 
 /// What a commit makes of a contract's list.

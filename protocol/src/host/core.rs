@@ -7,15 +7,16 @@
 //! prices or the index of sectors; nobody holds two contracts but a renewal, which holds the map.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::announcement::Prices;
 use super::claim::EpochClaim;
+use super::lock::lock;
 use super::message::{
     ContractCall, ContractRequest, ContractStatus, HeadReceipt, HostRequest, HostResponse,
     MAX_ENTRIES, MAX_TAGS, Refusal, SignedSlot,
 };
-use super::sectors::SectorIndex;
+use super::sector_index::SectorIndex;
 use super::store::{
     Agreement, ContractRecord, HostStore, HostStoreError, HostWrite, IssuedPrices, Temporary,
 };
@@ -144,6 +145,12 @@ impl Live {
         }
     }
 
+    /// Sectors that it needs, and how often.
+    fn needs(&self) -> impl Iterator<Item = (SectorRoot, u64)> {
+        let committed = self.committed.iter().map(|(root, (_, count))| (*root, *count));
+        committed.chain(self.temporary.keys().map(|root| (*root, 1)))
+    }
+
     /// Size of a sector that is held under this contract.
     pub(super) fn size_of(&self, root: &SectorRoot) -> Option<SectorSize> {
         let committed = self.committed.get(root).map(|(size, _)| *size);
@@ -237,12 +244,6 @@ impl From<HostStoreError> for Refusal {
     }
 }
 
-/// A panic elsewhere never leaves a value half written here, so a poisoned lock is as good as new:
-/// each change is made after its durable write, in steps that cannot panic.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<S: HostStore> Host<S> {
     /// Opens a host over what its store holds: counts which sectors are needed, removes those that are
     /// not, and notes those that are needed and gone as damaged.
@@ -268,7 +269,11 @@ impl<S: HostStore> Host<S> {
                 live.temporary.insert(temporary.entry.root, temporary);
             }
         }
-        let sectors = SectorIndex::open(&store, contracts.values())?;
+        let mut needed = BTreeMap::<SectorRoot, u64>::new();
+        for (root, count) in contracts.values().flat_map(Live::needs) {
+            *needed.entry(root).or_default() += count;
+        }
+        let sectors = SectorIndex::open(&store, needed)?;
         let agreements =
             store.agreements()?.into_iter().map(|agreement| (agreement.contract, agreement));
         let offer = Offer { accepting, issued: store.prices()? };

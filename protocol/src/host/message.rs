@@ -21,8 +21,6 @@ use crate::units::{Amount, ChainTime, Epoch};
 
 /// Most bytes of a sealed head (base and tail together).
 pub const MAX_HEAD: usize = 1 << 20;
-/// Most bytes of a sealed slab descriptor.
-pub const MAX_DESCRIPTOR: usize = 16 << 10;
 /// Most sectors that one commit appends or removes.
 pub const MAX_COMMIT: usize = 1_024;
 /// Most sector entries in one answer.
@@ -234,7 +232,7 @@ pub struct Commit {
 pub struct SealedDescriptor {
     /// Label under which the host files it.
     pub tag: SlabTag,
-    /// At most [`MAX_DESCRIPTOR`] bytes.
+    /// At most [`crate::slab::MAX_DESCRIPTOR`] bytes.
     #[serde(with = "serde_bytes")]
     pub sealed: Vec<u8>,
 }

@@ -9,6 +9,7 @@
 //! | [`core`] | [`Host`]: one entrance for all requests, contracts in memory |
 //! | `payment` | prices, and what vouchers pay for |
 //! | `agree`, `commit`, `head`, `sectors` | the rules for each kind of request |
+//! | `sector_index`, `lock` | who still needs which sector; what threads share |
 //! | [`prove`], [`upkeep`] | storage proofs; following the chain, renewals, sweeping |
 //! | [`store`], [`memory`] | what is kept, and a store in memory for tests and simulations |
 
@@ -17,10 +18,12 @@ pub mod claim;
 mod commit;
 pub mod core;
 mod head;
+mod lock;
 pub mod memory;
 pub mod message;
 mod payment;
 pub mod prove;
+mod sector_index;
 mod sectors;
 pub mod store;
 #[cfg(test)]

@@ -6,7 +6,8 @@
 use std::sync::Mutex;
 
 use super::announcement::{Prices, SignedPrices};
-use super::core::{Ask, Host, Live, bad, fence, lock};
+use super::core::{Ask, Host, Live, bad, fence};
+use super::lock::lock;
 use super::message::Refusal;
 use super::store::{HostStore, HostStoreError, HostWrite, IssuedPrices, Space};
 use crate::contract::SignedVoucher;

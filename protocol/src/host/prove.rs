@@ -6,7 +6,8 @@
 //! bytes earn is worth a transaction. Vouchers travel with the proofs. A voucher of a contract that the chain believes empty is redeemed before the
 //! last period ends, because such a contract ends without a proof.
 
-use super::core::{Host, lock};
+use super::core::Host;
+use super::lock::lock;
 use super::message::Refusal;
 use super::store::HostStore;
 use crate::chain::Action;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::core::{ChainFacts, Host, Live, lock};
+use super::core::{ChainFacts, Host, Live};
+use super::lock::lock;
 use super::message::Refusal;
 use super::store::{Agreement, ContractRecord, HostStore, HostStoreError, HostWrite};
 use crate::contract::ContractId;

@@ -102,6 +102,60 @@ impl VaultState {
     pub fn listed(&self) -> impl Iterator<Item = (&StoredPath, &Version)> {
         self.files.iter().filter_map(|(path, file)| Some((path, file.current()?)))
     }
+
+    fn put(&mut self, path: &StoredPath, version: Version) {
+        let state = self.files.entry(path.clone()).or_default();
+        state.deleted = false;
+        state.versions.push(version);
+    }
+
+    fn move_file(
+        &mut self,
+        position: u64,
+        from: &StoredPath,
+        to: &StoredPath,
+    ) -> Result<(), FoldError> {
+        if self.files.get(to).is_some_and(|file| file.current().is_some()) {
+            return Err(FoldError::Exists { position, what: format!("file '{to}'") });
+        }
+        if self.files.get(from).is_none_or(|file| file.current().is_none()) {
+            return Err(FoldError::Missing { position, what: format!("file '{from}'") });
+        }
+        if let Some(mut moved) = self.files.remove(from) {
+            // What a deleted file at the target left stays as older versions, though some may have been
+            // put later: the file that moved is the one that is listed.
+            let target = self.files.entry(to.clone()).or_default();
+            target.versions.append(&mut moved.versions);
+            target.deleted = false;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, position: u64, path: &StoredPath) -> Result<(), FoldError> {
+        let file = self.files.get_mut(path).filter(|file| !file.deleted);
+        let what = || format!("file '{path}'");
+        file.ok_or_else(|| FoldError::Missing { position, what: what() })?.deleted = true;
+        Ok(())
+    }
+
+    fn remove_version(
+        &mut self,
+        position: u64,
+        path: &StoredPath,
+        version: u64,
+    ) -> Result<Version, FoldError> {
+        let missing = || {
+            let what = format!("version {version} of file '{path}'");
+            FoldError::Missing { position, what }
+        };
+        let file = self.files.get_mut(path).ok_or_else(missing)?;
+        let index = file.versions.iter().position(|known| known.number == version);
+        let removed = file.versions.remove(index.ok_or_else(missing)?);
+        if file.versions.is_empty() {
+            self.files.remove(path);
+        }
+        Ok(removed)
+    }
 }
 
 /// Why an entry does not follow from the state before it. In a journal that opened under the seed's
@@ -227,27 +281,19 @@ impl JournalState {
     ) -> Result<(), FoldError> {
         let position = self.point.position;
         let missing = |what: String| FoldError::Missing { position, what };
-        let exists = |what: String| FoldError::Exists { position, what };
         let expected = self.vaults.get(&id).map_or(0, |vault| vault.next);
         if number != expected {
             return Err(FoldError::EventNumber { position, vault: id, given: number, expected });
         }
-        if let VaultEvent::Created { name } | VaultEvent::Renamed { name } = event
-            && self.vaults.values().any(|vault| vault.name == *name)
-        {
-            return Err(exists(format!("vault '{name}'")));
-        }
-        if let VaultEvent::Created { name } = event {
-            let vault =
-                VaultState { name: name.clone(), created: entry.time, ..VaultState::default() };
-            if self.vaults.contains_key(&id) {
-                return Err(exists(format!("vault {id}")));
-            }
-            self.vaults.insert(id, vault);
+        match event {
+            VaultEvent::Created { name } => self.create_vault(id, name, entry.time)?,
+            VaultEvent::Renamed { name } => self.check_name_free(name)?,
+            VaultEvent::Removed => return self.remove_vault(id),
+            _ => {}
         }
         let vault = self.vaults.get_mut(&id).ok_or_else(|| missing(format!("vault {id}")))?;
         match event {
-            VaultEvent::Created { .. } => {}
+            VaultEvent::Created { .. } | VaultEvent::Removed => {}
             VaultEvent::Renamed { name } => vault.name.clone_from(name),
             VaultEvent::Put { path, file } => {
                 if let Some(extent) =
@@ -255,46 +301,13 @@ impl JournalState {
                 {
                     return Err(missing(format!("slab {}", extent.slab)));
                 }
-                let state = vault.files.entry(path.clone()).or_default();
-                state.deleted = false;
-                state.versions.push(Version { number, time: entry.time, file: file.clone() });
+                vault.put(path, Version { number, time: entry.time, file: file.clone() });
                 count(&mut self.slabs, file, true);
             }
-            VaultEvent::Moved { from, to } => {
-                if vault.files.get(to).is_some_and(|file| file.current().is_some()) {
-                    return Err(exists(format!("file '{to}'")));
-                }
-                if vault.files.get(from).is_none_or(|file| file.current().is_none()) {
-                    return Err(missing(format!("file '{from}'")));
-                }
-                if let Some(mut moved) = vault.files.remove(from) {
-                    // What a deleted file at the target left stays as older versions, though some
-                    // may have been put later: the file that moved is the one that is listed.
-                    let target = vault.files.entry(to.clone()).or_default();
-                    target.versions.append(&mut moved.versions);
-                    target.deleted = false;
-                }
-            }
-            VaultEvent::Deleted { path } => {
-                let file = vault
-                    .files
-                    .get_mut(path)
-                    .filter(|file| !file.deleted)
-                    .ok_or_else(|| missing(format!("file '{path}'")))?;
-                file.deleted = true;
-            }
+            VaultEvent::Moved { from, to } => vault.move_file(position, from, to)?,
+            VaultEvent::Deleted { path } => vault.delete(position, path)?,
             VaultEvent::VersionRemoved { path, version } => {
-                let what = || format!("version {version} of file '{path}'");
-                let file = vault.files.get_mut(path).ok_or_else(|| missing(what()))?;
-                let index = file
-                    .versions
-                    .iter()
-                    .position(|v| v.number == *version)
-                    .ok_or_else(|| missing(what()))?;
-                let removed = file.versions.remove(index);
-                if file.versions.is_empty() {
-                    vault.files.remove(path);
-                }
+                let removed = vault.remove_version(position, path, *version)?;
                 count(&mut self.slabs, &removed.file, false);
             }
             VaultEvent::FolderMade { path } => {
@@ -303,17 +316,39 @@ impl JournalState {
             VaultEvent::FolderRemoved { path } => {
                 vault.folders.remove(path);
             }
-            VaultEvent::Removed => {
-                if let Some(vault) = self.vaults.remove(&id) {
-                    for version in vault.files.values().flat_map(|file| &file.versions) {
-                        count(&mut self.slabs, &version.file, false);
-                    }
-                }
-                return Ok(());
-            }
         }
         vault.next = number.saturating_add(1);
         vault.chain = chain(&vault.chain, entry.digest());
+        Ok(())
+    }
+
+    fn check_name_free(&self, name: &str) -> Result<(), FoldError> {
+        if self.vaults.values().any(|vault| vault.name == name) {
+            let what = format!("vault '{name}'");
+            return Err(FoldError::Exists { position: self.point.position, what });
+        }
+        Ok(())
+    }
+
+    fn create_vault(&mut self, id: VaultId, name: &str, created: u64) -> Result<(), FoldError> {
+        self.check_name_free(name)?;
+        if self.vaults.contains_key(&id) {
+            let what = format!("vault {id}");
+            return Err(FoldError::Exists { position: self.point.position, what });
+        }
+        let vault = VaultState { name: name.to_owned(), created, ..VaultState::default() };
+        self.vaults.insert(id, vault);
+        Ok(())
+    }
+
+    fn remove_vault(&mut self, id: VaultId) -> Result<(), FoldError> {
+        let Some(vault) = self.vaults.remove(&id) else {
+            let what = format!("vault {id}");
+            return Err(FoldError::Missing { position: self.point.position, what });
+        };
+        for version in vault.files.values().flat_map(|file| &file.versions) {
+            count(&mut self.slabs, &version.file, false);
+        }
         Ok(())
     }
 

@@ -13,9 +13,6 @@ pub mod phrase;
 pub mod sealed;
 pub mod tree;
 
-#[cfg(test)]
-mod vectors;
-
 pub use phrase::{Phrase, PhraseError, Seed};
 pub use tree::KeyTree;
 

@@ -25,9 +25,6 @@ mod range;
 mod storage;
 mod tree;
 
-#[cfg(test)]
-mod vectors;
-
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

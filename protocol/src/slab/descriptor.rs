@@ -21,9 +21,9 @@ use crate::sector::bounded_vec;
 use crate::signature::PublicKey;
 
 /// Most bytes of a sealed descriptor, which is also what hosts take: 16 KiB.
-pub const MAX_SEALED_DESCRIPTOR: usize = 16 << 10;
+pub const MAX_DESCRIPTOR: usize = 16 << 10;
 /// Most bytes of a plain one; 255 shards need 16,343.
-pub const MAX_PLAIN_DESCRIPTOR: usize = MAX_SEALED_DESCRIPTOR - NONCE - 16;
+pub const MAX_PLAIN_DESCRIPTOR: usize = MAX_DESCRIPTOR - NONCE - 16;
 
 /// Bytes of the nonce.
 const NONCE: usize = 24;
@@ -148,7 +148,7 @@ impl SlabDescriptor {
     /// [`DescriptorError`].
     pub fn open(key: &[u8; 32], sealed: &[u8]) -> Result<Self, DescriptorError> {
         let refused = DescriptorError::Length(sealed.len());
-        if sealed.len() > MAX_SEALED_DESCRIPTOR {
+        if sealed.len() > MAX_DESCRIPTOR {
             return Err(refused);
         }
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE>().ok_or(refused)?;
@@ -198,7 +198,7 @@ mod tests {
         let descriptor = descriptor(255, 255);
         assert_eq!(descriptor.to_bytes().len(), 16_343);
         let sealed = descriptor.seal(&[1; 32], [2; 24]);
-        assert!(sealed.len() <= crate::host::message::MAX_DESCRIPTOR);
+        assert!(sealed.len() <= MAX_DESCRIPTOR);
         assert_eq!(SlabDescriptor::open(&[1; 32], &sealed), Ok(descriptor));
     }
 
@@ -214,7 +214,7 @@ mod tests {
         let opened = SlabDescriptor::open(&[2; 32], &sealed);
         assert_eq!(opened, Err(DescriptorError::Forged));
         assert_eq!(SlabDescriptor::open(&[1; 32], &[0; 23]), Err(DescriptorError::Length(23)));
-        let long = vec![0; MAX_SEALED_DESCRIPTOR + 1];
+        let long = vec![0; MAX_DESCRIPTOR + 1];
         assert_eq!(SlabDescriptor::open(&[1; 32], &long), Err(DescriptorError::Length(16_385)));
     }
 

@@ -16,11 +16,8 @@ mod geometry;
 mod seal;
 mod sealer;
 
-#[cfg(test)]
-mod vectors;
-
 pub use descriptor::{
-    DescriptorError, MAX_PLAIN_DESCRIPTOR, MAX_SEALED_DESCRIPTOR, ShardDescriptor, SlabDescriptor,
+    DescriptorError, MAX_DESCRIPTOR, MAX_PLAIN_DESCRIPTOR, ShardDescriptor, SlabDescriptor,
 };
 pub use erasure::{
     DispatchCode, ErasureCode, ErasureError, PortableCode, code_for, encode, reconstruct,

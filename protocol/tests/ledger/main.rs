@@ -5,5 +5,4 @@ mod oracle;
 mod proofs;
 mod random;
 mod rules;
-mod vectors;
 mod world;

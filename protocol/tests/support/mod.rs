@@ -6,10 +6,9 @@
 use samara_protocol::chain::query::{Finalized, ScannedBlock};
 use samara_protocol::chain::record::records_root;
 use samara_protocol::chain::{
-    Certificate, ChainParameters, Genesis, Header, RecoveryRecord, Validator, ValidatorSet, Vote,
-    VoteKind,
+    Certificate, ChainParameters, Genesis, Header, RecoveryRecord, Validator, ValidatorSet,
 };
-use samara_protocol::hash::{BlockHash, Digest, digest};
+use samara_protocol::hash::{Digest, digest};
 use samara_protocol::signature::SecretKey;
 use samara_protocol::units::{ChainTime, Height};
 use zeroize::Zeroizing;
@@ -129,21 +128,6 @@ impl TestChain {
 
 /// Precommits of these validators for a header.
 pub fn certificate(header: &Header, signers: &[u8]) -> Certificate {
-    sign(header.genesis, header.height, header.hash(), signers)
-}
-
-pub fn sign(genesis: BlockHash, height: Height, block: BlockHash, signers: &[u8]) -> Certificate {
-    let sign = |byte: &u8| {
-        let key = secret(*byte);
-        let vote = Vote {
-            genesis,
-            kind: VoteKind::Precommit,
-            height,
-            round: 0,
-            block: Some(block),
-            validator: key.public(),
-        };
-        (key.public(), key.sign(vote.sign_bytes().as_bytes()))
-    };
-    Certificate { height, round: 0, block, signatures: signers.iter().map(sign).collect() }
+    let keys: Vec<SecretKey> = signers.iter().map(|byte| secret(*byte)).collect();
+    Certificate::sign(header, &keys)
 }

@@ -14,7 +14,17 @@ mod chain;
 mod contract;
 mod host;
 mod journal;
+mod keys;
+mod ledger;
+#[path = "../ledger/oracle.rs"]
+#[allow(dead_code)] // The vectors use a part of the ledger tests' chain.
+mod oracle;
+mod sealed_slab;
+mod sector;
 mod slab;
+#[path = "../ledger/world.rs"]
+#[allow(dead_code)]
+mod world;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -74,34 +74,10 @@ impl Backups {
         let Chosen { files, folders } = chosen(state, name, &request.path, &nowhere)?;
         let mut puts = Vec::new();
         for (path, _, file) in files {
-            let free = self.vaults.journal.read(|now| match now.vault_named(name) {
-                Some((_, vault)) => check_file_place(vault, name, &path).is_ok(),
-                None => true,
-            });
-            if !free {
-                report.relisting_kept.push(path.to_string());
-                continue;
-            }
-            let current = |path: &StoredPath| {
-                self.vaults.journal.read(|now| {
-                    let (_, vault) = now.vault_named(name)?;
-                    Some(vault.files.get(path)?.current()?.file.clone())
-                })
-            };
-            match (current(&path), request.conflict) {
-                (None, _) => puts.push((path, file)),
-                (Some(now), _) if now == file => {}
-                (Some(_), Conflict::Keep) => report.relisting_kept.push(path.to_string()),
-                (Some(_), Conflict::Replace) => puts.push((path, file)),
-                (Some(_), Conflict::Rename) => {
-                    let free = (1..=RENAMES)
-                        .filter_map(|number| renamed(&path, number))
-                        .find(|other| current(other).is_none());
-                    match free {
-                        Some(other) => puts.push((other, file)),
-                        None => report.relisting_kept.push(path.to_string()),
-                    }
-                }
+            match self.place(name, &path, &file, request.conflict) {
+                Place::At(path) => puts.push((path, file)),
+                Place::Same => {}
+                Place::Kept => report.relisting_kept.push(path.to_string()),
             }
         }
         report.relisted_files += puts.len() as u64;
@@ -109,9 +85,6 @@ impl Backups {
             return Ok(());
         }
         let vault = self.vaults.find_or_create(name).await?;
-        let puts = puts
-            .into_iter()
-            .map(|(path, file): (StoredPath, StoredFile)| VaultEvent::Put { path, file });
         // Folders go where nothing is, so their targets are their paths.
         let folders = folders.iter().filter_map(|folder| StoredPath::new(folder.to_str()?).ok());
         let known = |path: &StoredPath| {
@@ -122,6 +95,7 @@ impl Backups {
             })
         };
         let folders = folders.filter(|path| !known(path));
+        let puts = puts.into_iter().map(|(path, file)| VaultEvent::Put { path, file });
         let events = puts.chain(folders.map(|path| VaultEvent::FolderMade { path }));
         let changes: Vec<_> = events.map(|event| vault_event(vault, event)).collect();
         if !changes.is_empty() {
@@ -129,6 +103,42 @@ impl Backups {
         }
         Ok(())
     }
+
+    /// Where in its vault a file is listed again.
+    fn place(&self, name: &str, path: &StoredPath, file: &StoredFile, conflict: Conflict) -> Place {
+        let free = self.vaults.journal.read(|now| match now.vault_named(name) {
+            Some((_, vault)) => check_file_place(vault, name, path).is_ok(),
+            None => true,
+        });
+        if !free {
+            return Place::Kept;
+        }
+        let current = |path: &StoredPath| {
+            self.vaults.journal.read(|now| {
+                let (_, vault) = now.vault_named(name)?;
+                Some(vault.files.get(path)?.current()?.file.clone())
+            })
+        };
+        match (current(path), conflict) {
+            (None, _) => Place::At(path.clone()),
+            (Some(now), _) if now == *file => Place::Same,
+            (Some(_), Conflict::Replace) => Place::At(path.clone()),
+            (Some(_), Conflict::Keep) => Place::Kept,
+            (Some(_), Conflict::Rename) => (1..=RENAMES)
+                .filter_map(|number| renamed(path, number))
+                .find(|other| current(other).is_none())
+                .map_or(Place::Kept, Place::At),
+        }
+    }
+}
+
+/// Where a file is listed again.
+enum Place {
+    At(StoredPath),
+    /// The same content is listed there.
+    Same,
+    /// Something else is there, and stays.
+    Kept,
 }
 
 /// Names then of the vaults to restore.

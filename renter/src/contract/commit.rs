@@ -5,21 +5,22 @@
 //! asked what it has: whatever it shows doubly signed is adopted, and what is still missing is sent
 //! again. The renter's signature is on disk before a revision leaves.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use samara_protocol::contract::{Revision, SignedRevision};
 use samara_protocol::hash::SectorRoot;
 use samara_protocol::host::message::{
     Commit, ContractCall, HostResponse, MAX_COMMIT, Refusal, SealedDescriptor,
 };
-use samara_protocol::sector::{SectorEntry, SectorTree};
+use samara_protocol::sector::SectorEntry;
 use samara_protocol::signature::Signature;
 use tokio::sync::oneshot;
 
-use super::book::LiveRecord;
 use super::error::ContractError;
 use super::handle::ContractHandle;
+use super::queue::{Data, Job, Prepared, Sectors};
+use super::records::LiveRecord;
 use crate::world::{Lane, Write};
 
 /// Most bytes of descriptors in one revision, so that a commit stays a small message.
@@ -27,137 +28,45 @@ const MAX_DESCRIPTOR_BYTES: usize = 512 << 10;
 /// Times that one batch is sent, with a look at the host's state in between.
 const ATTEMPTS: u32 = 3;
 
-type Reply = oneshot::Sender<Result<SignedRevision, ContractError>>;
-
-/// What one caller wants.
-struct Job {
-    append: Vec<SectorEntry>,
-    remove: Vec<SectorRoot>,
-    descriptors: Vec<SealedDescriptor>,
-    reply: Reply,
-}
-
-/// What waits, and the list behind the latest revision.
-pub(super) struct CommitQueue {
-    waiting: Mutex<Waiting>,
-    data: tokio::sync::Mutex<Data>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    running: bool,
-}
-
-/// The sectors of the latest revision, if they are known.
-#[derive(Default)]
-struct Data {
-    known: Option<Sectors>,
-    /// A revision that was sent and not answered.
-    pending: Option<Prepared>,
-    /// Whether the host was asked for its latest revision since the last failure.
-    agreed: bool,
-}
-
-#[derive(Clone, Default)]
-struct Sectors {
-    entries: Vec<SectorEntry>,
-    present: BTreeSet<SectorRoot>,
-    tree: SectorTree,
-}
-
-/// One revision about to be sent.
-#[derive(Clone)]
-struct Prepared {
-    revision: Revision,
-    renter: Signature,
-    append: Vec<SectorEntry>,
-    remove: Vec<u64>,
-}
-
-impl CommitQueue {
-    /// A queue that must ask the host for its state first.
-    pub(super) fn new() -> Self {
-        Self { waiting: Mutex::default(), data: tokio::sync::Mutex::default() }
-    }
-
-    /// A queue of a contract that was just formed and is empty.
-    pub(super) fn fresh() -> Self {
-        let data = Data { known: Some(Sectors::default()), pending: None, agreed: true };
-        Self { waiting: Mutex::default(), data: tokio::sync::Mutex::new(data) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // The queue is only pushed to and popped from; a poisoned lock holds a whole one.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Sectors {
-    fn of(entries: Vec<SectorEntry>) -> Self {
-        let tree = entries.iter().collect();
-        let present = entries.iter().map(|entry| entry.root).collect();
-        Self { entries, present, tree }
-    }
-
-    fn apply(&mut self, append: &[SectorEntry], remove: &[u64]) {
-        if !remove.is_empty() {
-            let gone: BTreeSet<u64> = remove.iter().copied().collect();
-            let mut index = 0;
-            self.entries.retain(|_| {
-                index += 1;
-                !gone.contains(&(index - 1))
-            });
-            *self = Self::of(std::mem::take(&mut self.entries));
+impl ContractHandle {
+    /// Appends and removes sectors and files descriptors, all in one new revision, durable at the
+    /// host when it returns. Repeating it is harmless: sectors already there are not appended again,
+    /// those not there are not missed.
+    ///
+    /// # Errors
+    /// [`ContractError`]. After one that [may have taken effect](ContractError::is_in_doubt), the
+    /// next commit finds out.
+    pub async fn commit(
+        &self,
+        append: Vec<SectorEntry>,
+        remove: Vec<SectorRoot>,
+        descriptors: Vec<SealedDescriptor>,
+    ) -> Result<SignedRevision, ContractError> {
+        self.0.link.check_fence()?;
+        let mut answers = Vec::new();
+        let mut append = append.into_iter();
+        let mut remove = remove.into_iter();
+        let mut descriptors = descriptors.into_iter();
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let job = Job {
+                append: append.by_ref().take(MAX_COMMIT / 2).collect(),
+                remove: remove.by_ref().take(MAX_COMMIT / 2).collect(),
+                descriptors: descriptors.by_ref().take(16).collect(),
+                reply,
+            };
+            if job.is_empty() && !answers.is_empty() {
+                break;
+            }
+            enqueue(self, job);
+            answers.push(answer);
         }
-        for entry in append {
-            self.entries.push(*entry);
-            self.present.insert(entry.root);
-            self.tree.append(entry);
+        let mut last = self.revision();
+        for answer in answers {
+            let stopped = || ContractError::Stopped { host: self.host() };
+            last = answer.await.map_err(|_| stopped())??;
         }
-    }
-}
-
-/// Queues a change and waits until a revision with it is signed by both sides.
-pub(super) async fn commit(
-    handle: &ContractHandle,
-    append: Vec<SectorEntry>,
-    remove: Vec<SectorRoot>,
-    descriptors: Vec<SealedDescriptor>,
-) -> Result<SignedRevision, ContractError> {
-    let mut answers = Vec::new();
-    let mut append = append.into_iter();
-    let mut remove = remove.into_iter();
-    let mut descriptors = descriptors.into_iter();
-    loop {
-        let (reply, answer) = oneshot::channel();
-        let job = Job {
-            append: append.by_ref().take(MAX_COMMIT / 2).collect(),
-            remove: remove.by_ref().take(MAX_COMMIT / 2).collect(),
-            descriptors: descriptors.by_ref().take(16).collect(),
-            reply,
-        };
-        if job.is_empty() && !answers.is_empty() {
-            break;
-        }
-        enqueue(handle, job);
-        answers.push(answer);
-    }
-    let mut last = handle.revision();
-    for answer in answers {
-        let stopped = || ContractError::Stopped { host: handle.host() };
-        last = answer.await.map_err(|_| stopped())??;
-    }
-    Ok(last)
-}
-
-impl Job {
-    fn is_empty(&self) -> bool {
-        self.append.is_empty() && self.remove.is_empty() && self.descriptors.is_empty()
-    }
-
-    fn descriptor_bytes(&self) -> usize {
-        self.descriptors.iter().map(|descriptor| descriptor.sealed.len()).sum()
+        Ok(last)
     }
 }
 

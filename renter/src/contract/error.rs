@@ -10,28 +10,10 @@ use crate::world::{ChainError, HostCallError, StoreError};
 /// Why a call under a contract gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContractError {
-    /// The host could not be reached, or the connection broke.
-    #[error("host {host} cannot be reached: {reason}", host = .host.short())]
-    Unreachable {
-        /// The host.
-        host: PublicKey,
-        /// What failed.
-        reason: String,
-    },
-    /// The host did not answer in time.
-    #[error("host {host} did not answer in time", host = .host.short())]
-    TimedOut {
-        /// The host.
-        host: PublicKey,
-    },
-    /// The host's answer breaks the protocol, does not verify or goes back in time.
-    #[error("host {host} gave a false answer: {reason}", host = .host.short())]
-    False {
-        /// The host.
-        host: PublicKey,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// The host could not be reached, did not answer in time, or gave an answer that breaks the
+    /// protocol, does not verify or goes back in time.
+    #[error(transparent)]
+    Call(#[from] HostCallError),
     /// The host refused.
     #[error("host {host} refused: {refusal}", host = .host.short())]
     Refused {
@@ -104,10 +86,8 @@ impl ContractError {
     #[must_use]
     pub const fn host(&self) -> &PublicKey {
         match self {
-            Self::Unreachable { host, .. }
-            | Self::TimedOut { host }
-            | Self::False { host, .. }
-            | Self::Refused { host, .. }
+            Self::Call(error) => error.host(),
+            Self::Refused { host, .. }
             | Self::Fenced { host, .. }
             | Self::OutOfMoney { host, .. }
             | Self::TooExpensive { host, .. }
@@ -120,16 +100,6 @@ impl ContractError {
     /// Whether the call may have taken effect although no answer came.
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::False { .. })
-    }
-}
-
-impl From<HostCallError> for ContractError {
-    fn from(error: HostCallError) -> Self {
-        match error {
-            HostCallError::Unreachable { host, reason } => Self::Unreachable { host, reason },
-            HostCallError::TimedOut { host } => Self::TimedOut { host },
-            HostCallError::False { host, reason } => Self::False { host, reason },
-        }
+        matches!(self, Self::Call(_))
     }
 }

@@ -8,23 +8,22 @@ use samara_protocol::contract::{ContractId, ContractTerms, SignedRevision, Signe
 use samara_protocol::hash::{ContractNonce, SectorRoot, SlabId, SlabTag};
 use samara_protocol::host::announcement::{Prices, SignedPrices};
 use samara_protocol::host::message::{
-    ContractCall, ContractStatus, HeadReceipt, HostRequest, HostResponse, Refusal,
-    SealedDescriptor, SlotState,
+    ContractCall, ContractStatus, HeadReceipt, HostRequest, HostResponse, Refusal, SlotState,
 };
 use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::KeyTree;
-use samara_protocol::sector::{SectorEntry, SectorSize, align, verify_range};
+use samara_protocol::sector::{SectorSize, align, verify_range};
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, ChainTime, Epoch};
 
-use super::book::ContractSnapshot;
-use super::commit::CommitQueue;
 use super::error::ContractError;
 use super::link::{ContractLink, HeadAnswer};
 use super::prices::PriceLimits;
 use super::purse::Purse;
+use super::queue::CommitQueue;
+use super::records::ContractSnapshot;
 use super::reports::Reports;
-use crate::world::{Lane, World, compute};
+use crate::world::{HostCallError, Lane, World, compute};
 
 /// Ranges above this are verified off the runtime's threads.
 const INLINE_VERIFY: u32 = 128 << 10;
@@ -233,23 +232,6 @@ impl ContractHandle {
         Ok(data.slice(within(range.start)..within(range.end)))
     }
 
-    /// Appends and removes sectors and files descriptors, all in one new revision, durable at the
-    /// host when it returns. Repeating it is harmless: sectors already there are not appended again,
-    /// those not there are not missed.
-    ///
-    /// # Errors
-    /// [`ContractError`]. After one that [may have taken effect](ContractError::is_in_doubt), the
-    /// next commit finds out.
-    pub async fn commit(
-        &self,
-        append: Vec<SectorEntry>,
-        remove: Vec<SectorRoot>,
-        descriptors: Vec<SealedDescriptor>,
-    ) -> Result<SignedRevision, ContractError> {
-        self.0.link.check_fence()?;
-        super::commit::commit(self, append, remove, descriptors).await
-    }
-
     /// See [`ContractLink::descriptors`].
     ///
     /// # Errors
@@ -447,7 +429,7 @@ pub(super) async fn ask_prices(
         _ => {
             let reason = "its price table is not signed by it".to_owned();
             reports.false_answer(&host, &reason);
-            Err(ContractError::False { host, reason })
+            Err(HostCallError::False { host, reason }.into())
         }
     }
 }

@@ -20,7 +20,7 @@ use samara_protocol::units::Epoch;
 use super::error::ContractError;
 use super::reports::Reports;
 use super::writer::Writer;
-use crate::world::{Lane, World, random_bytes};
+use crate::world::{HostCallError, Lane, World, random_bytes};
 
 /// A host's verified word about a contract and its sealed head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl ContractLink {
     pub(super) fn false_answer(&self, reason: impl Into<String>) -> ContractError {
         let reason = reason.into();
         self.0.reports.false_answer(&self.0.host, &reason);
-        ContractError::False { host: self.0.host, reason }
+        HostCallError::False { host: self.0.host, reason }.into()
     }
 
     /// Fails if another node has taken over.

@@ -23,20 +23,17 @@ mod link;
 mod plan;
 mod prices;
 mod purse;
+mod queue;
+mod records;
 mod reports;
 mod score;
 mod writer;
 
 #[cfg(test)]
-mod contractor_tests;
-#[cfg(test)]
 mod tests;
 
 pub use allowance::{Allowance, AllowanceError, Redundancy};
-pub use book::{
-    Adoption, BookError, BookSnapshot, ContractBook, ContractSnapshot, HostRow, HostSnapshot,
-    RolledBack,
-};
+pub use book::{Adoption, BookError, ContractBook};
 pub use contractor::{Contractor, ContractorError, HostRegistry, StepOutcome, Turn};
 pub use error::ContractError;
 pub use handle::ContractHandle;
@@ -46,6 +43,7 @@ pub use plan::{
     renewal_time,
 };
 pub use prices::PriceLimits;
+pub use records::{BookSnapshot, ContractSnapshot, HostRow, HostSnapshot, RolledBack};
 pub use reports::{HostHealth, Incident, Reports};
 pub use score::{BEST, byte_price, score};
 pub use writer::{Writer, WriterState};

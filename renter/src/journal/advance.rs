@@ -12,9 +12,9 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
 use super::error::JournalError;
-use super::handle::{HeadHost, JournalStatus, SettleReport};
 use super::local::{self, Mode};
 use super::members::{Candidate, choose};
+use super::message::{HeadHost, JournalStatus, SettleReport};
 use super::owner::{Outcome, Owner, answer};
 use super::slot::{Job, Slot};
 use super::spill;

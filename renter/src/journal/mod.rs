@@ -19,12 +19,14 @@ mod handle;
 mod image;
 mod local;
 mod members;
+mod message;
 mod owner;
 mod slot;
 mod spill;
 
 pub use error::JournalError;
-pub(crate) use handle::Adopted;
-pub use handle::{HeadHost, Journal, JournalOptions, JournalStatus, SettleReport};
+pub use handle::Journal;
 pub use local::Mode;
 pub use members::{Candidate, choose};
+pub(crate) use message::Adopted;
+pub use message::{HeadHost, JournalOptions, JournalStatus, SettleReport};

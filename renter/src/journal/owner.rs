@@ -23,11 +23,12 @@ use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::JournalError;
-use super::handle::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
+use super::message::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
 use super::slot::{Slot, Written, base_bytes};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
+use crate::transfer::UploadError;
 use crate::world::{World, Write, random_bytes};
 
 /// Messages that one round may take together.
@@ -60,7 +61,7 @@ pub(super) struct Settler {
 
 pub(super) enum Outcome {
     Written(ContractId, Box<Written>),
-    Spilled(Result<Segment, String>),
+    Spilled(Result<Segment, UploadError>),
 }
 
 pub(super) struct Owner {
@@ -408,7 +409,7 @@ impl Owner {
                 self.spilling = false;
                 let done = match result {
                     Ok(segment) => self.take_segment(segment).await.map_err(|e| e.to_string()),
-                    Err(reason) => Err(reason),
+                    Err(error) => Err(error.to_string()),
                 };
                 if let Err(reason) = done {
                     self.spill_at = now.saturating_add(SPILL_RETRY);

@@ -5,20 +5,19 @@ use samara_protocol::journal::Entry;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 
-use crate::transfer::{SlabClass, Uploader};
+use crate::transfer::{SlabClass, UploadError, Uploader};
 
 /// Stores entries as a segment of metadata slabs.
 pub(super) async fn store(
     uploader: &Uploader,
     from: JournalPoint,
     entries: Vec<Entry>,
-) -> Result<Segment, String> {
+) -> Result<Segment, UploadError> {
     let bytes = encoding::encode(&entries);
-    let capacity = uploader.capacity(SlabClass::Metadata).map_err(|error| error.to_string())?;
+    let capacity = uploader.capacity(SlabClass::Metadata)?;
     let mut slabs = Vec::new();
     for part in bytes.chunks(usize::try_from(capacity).unwrap_or(usize::MAX).max(1)) {
-        let stored = uploader.upload_slab(part.to_vec(), SlabClass::Metadata).await;
-        slabs.push(stored.map_err(|error| error.to_string())?.record);
+        slabs.push(uploader.upload_slab(part.to_vec(), SlabClass::Metadata).await?.record);
     }
     Ok(Segment { from, entries: entries.len() as u64, length: bytes.len() as u64, slabs })
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::journal::entry::JournalPoint;
-use samara_protocol::journal::head::{Head, Segment};
+use samara_protocol::journal::head::{Head, HeadBase, Segment};
 use samara_protocol::journal::quorum::HeadSet;
 use samara_protocol::journal::{Entry, HostIndex, SlabRecord};
 use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::Amount;
+use samara_protocol::units::{Amount, Epoch};
 
 use super::claim::{Answered, Claim, earlier, host_row};
 use super::error::RecoveryError;
@@ -58,42 +58,42 @@ impl Recovery {
         let (entries, base) = match newest {
             Some(newest) => (self.journal_of(context, newest).await?, Some(&newest.base)),
             None if quorum => (Vec::new(), None),
-            None => {
-                let reasons = claim.silent.iter().map(|silent| silent.row.reason.clone());
-                let empty = claim.answered.iter().map(|answered| {
-                    format!("host {} shows none", answered.live.found.record.host.short())
-                });
-                return Err(RecoveryError::NoHead(reasons.chain(empty).collect()));
-            }
+            None => return Err(no_head(claim)),
         };
         let may_write = quorum && newest.is_none_or(|newest| claim.can_write(newest));
         let mode = if may_write && claim.promised { Mode::Active } else { Mode::ReadOnly };
-        let head_set = match (mode, newest) {
-            (Mode::Active, Some(newest)) => self.head_set(&newest.base.head_set),
-            (Mode::Active, None) => self.head_set(&HeadSet::default()),
-            (_, newest) => newest.map(|head| head.base.head_set.clone()).unwrap_or_default(),
-        };
-        let old_account = base.map_or(0, |base| base.account);
-        let account = match mode {
-            Mode::Active if base.is_some_and(|base| base.epoch != epoch) => old_account + 1,
-            _ => old_account,
-        };
-        self.journal
-            .adopt(Adopted {
-                mode,
-                epoch,
-                account,
-                head_set,
-                segments: base.map(|base| base.segments.clone()).unwrap_or_default(),
-                base_point: base.map(|base| base.point).unwrap_or_default(),
-                entries,
-            })
-            .await?;
+        self.journal.adopt(self.adopted(mode, epoch, base, entries)).await?;
         self.count(report);
         let (files, bytes) = (report.files, report.bytes);
         context.progress.report(ProgressEvent::NamesAvailable { files, bytes });
         report.may_be_missing = may_be_missing(claim, newest, quorum);
         Ok(mode)
+    }
+
+    /// What the journal takes over from the newest head, or from none.
+    fn adopted(
+        &self,
+        mode: Mode,
+        epoch: Epoch,
+        base: Option<&HeadBase>,
+        entries: Vec<Entry>,
+    ) -> Adopted {
+        let old_set = base.map(|base| base.head_set.clone()).unwrap_or_default();
+        let head_set = if mode == Mode::Active { self.head_set(&old_set) } else { old_set };
+        let old_account = base.map_or(0, |base| base.account);
+        let account = match mode {
+            Mode::Active if base.is_some_and(|base| base.epoch != epoch) => old_account + 1,
+            _ => old_account,
+        };
+        Adopted {
+            mode,
+            epoch,
+            account,
+            head_set,
+            segments: base.map(|base| base.segments.clone()).unwrap_or_default(),
+            base_point: base.map(|base| base.point).unwrap_or_default(),
+            entries,
+        }
     }
 
     /// The head set under the new epoch: old members first, and those of them that are silent only where
@@ -132,22 +132,7 @@ impl Recovery {
         hosts: &[PublicKey],
         report: &mut RecoveryReport,
     ) -> Result<(), RecoveryError> {
-        let operators = self.operators().await?;
-        let operator = |host: &PublicKey| operators.get(host).cloned().unwrap_or_default();
-        for (index, host) in (0u16..).zip(hosts) {
-            self.book.add_host(HostIndex(index), *host, operator(host)).await?;
-        }
-        // Contracts that were formed after the newest head was written.
-        let mut new: Vec<PublicKey> =
-            claim.answered.iter().map(|answered| answered.live.found.record.host).collect();
-        new.sort_unstable();
-        new.dedup();
-        for host in new {
-            if self.book.index_of(&host).is_none() {
-                let index = self.book.next_index()?;
-                self.book.add_host(index, host, operator(&host)).await?;
-            }
-        }
+        self.number_hosts(claim, hosts).await?;
         // Where a host has several, the one formed last is used.
         let mut answered: Vec<&Answered> = claim.answered.iter().collect();
         answered.sort_by_key(|answered| answered.live.contract.formed);
@@ -168,6 +153,31 @@ impl Recovery {
                 report.hosts_behind.push(host_row(&answered.live.found, reason));
             }
         }
+        self.note_silent(claim).await
+    }
+
+    /// Numbers the hosts of the head, then those of contracts formed after it was written.
+    async fn number_hosts(&self, claim: &Claim, hosts: &[PublicKey]) -> Result<(), RecoveryError> {
+        let operators = self.operators().await?;
+        let operator = |host: &PublicKey| operators.get(host).cloned().unwrap_or_default();
+        for (index, host) in (0u16..).zip(hosts) {
+            self.book.add_host(HostIndex(index), *host, operator(host)).await?;
+        }
+        let mut new: Vec<PublicKey> =
+            claim.answered.iter().map(|answered| answered.live.found.record.host).collect();
+        new.sort_unstable();
+        new.dedup();
+        for host in new {
+            if self.book.index_of(&host).is_none() {
+                let index = self.book.next_index()?;
+                self.book.add_host(index, host, operator(&host)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which hosts' contracts wait to be taken over, and which were given up.
+    async fn note_silent(&self, claim: &Claim) -> Result<(), RecoveryError> {
         for row in self.book.hosts() {
             let silent = claim.silent.iter().map(|silent| &silent.live);
             let mut silent = silent.filter(|live| live.found.record.host == row.host);
@@ -334,6 +344,15 @@ impl Recovery {
 
 fn ids(found: &[FoundContract]) -> Vec<ContractId> {
     found.iter().map(|found| found.record.contract).collect()
+}
+
+fn no_head(claim: &Claim) -> RecoveryError {
+    let reasons = claim.silent.iter().map(|silent| silent.row.reason.clone());
+    let empty = claim
+        .answered
+        .iter()
+        .map(|answered| format!("host {} shows none", answered.live.found.record.host.short()));
+    RecoveryError::NoHead(reasons.chain(empty).collect())
 }
 
 /// Reads one part of the journal.

@@ -14,8 +14,8 @@ use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
-use super::lineage::separate;
-use super::types::{HeadSetRow, RecoveryHost};
+use super::separate::{Lineage, Trace, separate};
+use super::types::{HeadSetRow, RecoveryHost, RecoveryReport};
 use crate::contract::ContractLink;
 
 /// A found contract that lives.
@@ -42,6 +42,18 @@ pub(super) struct Answered {
     pub(super) head: Option<Shown>,
 }
 
+impl Answered {
+    fn trace(&self) -> Trace {
+        let record = &self.live.found.record;
+        let revision = self.status.revision.revision;
+        let written = (self.status.slot.state.sequence, revision.number, revision.size);
+        let used = self.head.as_ref().filter(|_| written != (0, 0, 0));
+        let revisions = used.map(|shown| &shown.head.base.revisions);
+        let named = revisions.map(|all| all.iter().map(|(_, named)| named.contract).collect());
+        Trace { contract: record.contract, host: record.host, named }
+    }
+}
+
 /// A host that did not answer, or not usably.
 pub(super) struct Silent {
     pub(super) live: Live,
@@ -66,6 +78,22 @@ pub(super) struct Claim {
 }
 
 impl Claim {
+    /// Writes into the report what the hosts said.
+    pub(super) fn tell(&self, report: &mut RecoveryReport) {
+        let heads = self.answered.iter().map(|answered| {
+            let head = answered.head.as_ref().map_or_else(
+                || "it has no head".to_owned(),
+                |shown| format!("its head reaches position {}", shown.head.point.position),
+            );
+            host_row(&answered.live.found, head)
+        });
+        report.hosts_answered = heads.collect();
+        report.hosts_silent = self.silent.iter().map(|silent| silent.row.clone()).collect();
+        report.hosts_behind.clone_from(&self.behind);
+        report.head_sets = self.head_sets();
+        report.others.clone_from(&self.others);
+    }
+
     /// The newest head: by epoch, position, and generation of its head set.
     pub(super) fn newest(&self) -> Option<&Head> {
         self.answered
@@ -172,6 +200,32 @@ impl Claim {
         self.silent.is_empty() && self.answered.iter().all(blank)
     }
 
+    /// Leaves the contracts of the words' owner, and puts those of others aside. `answered` is in the
+    /// chain's order.
+    fn set_others_aside(&mut self) {
+        let traces: Vec<Trace> = self.answered.iter().map(Answered::trace).collect();
+        let lineages = separate(&traces);
+        for (answered, lineage) in std::mem::take(&mut self.answered).into_iter().zip(lineages) {
+            let reason = match (lineage, &answered.head) {
+                (Lineage::Owner, _) => {
+                    self.answered.push(answered);
+                    continue;
+                }
+                (Lineage::Other, Some(shown)) => {
+                    let position = shown.head.point.position;
+                    format!(
+                        "another node's journal of {position} entries, begun with the same words"
+                    )
+                }
+                // Another lineage's head may name a contract that has none itself.
+                (Lineage::Other | Lineage::Doubled, _) => {
+                    "it has no head, and its host has another contract of these words".to_owned()
+                }
+            };
+            self.others.push(host_row(&answered.live.found, reason));
+        }
+    }
+
     /// Hosts that show an older revision than a head proves that they signed.
     fn find_behind(&mut self) {
         let mut known = BTreeMap::new();
@@ -270,7 +324,7 @@ pub(super) fn gather(
         let row = host_row(&live.found, reason + given_up);
         claim.silent.push(Silent { live, row });
     }
-    separate(&mut claim);
+    claim.set_others_aside();
     claim.find_behind();
     claim
 }

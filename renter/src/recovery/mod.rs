@@ -13,7 +13,7 @@
 //! | `ask` | heads from every host; a new epoch, promised by hosts that suffice to take over |
 //! | `claim` | what the hosts said, and what it suffices for |
 //! | `give_up` | hosts that the operator gives up, on the chain |
-//! | `lineage` | tells apart what two nodes have done with the same words |
+//! | `separate` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
 //!
 //! Invariants: nothing is acknowledged before a write quorum of the new head set holds the head under
@@ -27,9 +27,9 @@ mod ask;
 mod claim;
 mod error;
 mod give_up;
-mod lineage;
 mod progress;
 mod scan;
+mod separate;
 mod types;
 
 use std::sync::atomic::AtomicU64;
@@ -216,41 +216,20 @@ impl Recovery {
             return self.nothing_found(&mut stored, report, started).await;
         }
         let mut claim = self.claim(context, &mut stored, live).await?;
-        report.hosts_answered = claim
-            .answered
-            .iter()
-            .map(|answered| {
-                let head = answered.head.as_ref().map_or_else(
-                    || "it has no head".to_owned(),
-                    |shown| format!("its head reaches position {}", shown.head.point.position),
-                );
-                claim::host_row(&answered.live.found, head)
-            })
-            .collect();
-        report.hosts_silent = claim.silent.iter().map(|silent| silent.row.clone()).collect();
-        report.hosts_behind.clone_from(&claim.behind);
-        report.head_sets = claim.head_sets();
-        report.others.clone_from(&claim.others);
+        claim.tell(&mut report);
         let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
         report.hosts_behind.dedup();
-        if mode == Mode::Active {
+        let end = if mode == Mode::Active {
             self.take_over(&mut stored, &claim, &mut report).await?;
             report.outcome = RecoveryPhase::Done;
-            let others = match report.others.len() {
-                0 => String::new(),
-                count => format!(
-                    "; another node began with the same words: {count} contracts of it are named \
-                     and left alone, with what it may have stored"
-                ),
-            };
-            let next = "set the allowance, so that contracts are renewed in time";
-            report.next = Some(format!("{next}{others}"));
-            self.end(&mut stored, Step::Done, report, started).await
+            report.next = Some(after_takeover(report.others.len()));
+            Step::Done
         } else {
             report.outcome = RecoveryPhase::ReadOnly;
             report.next = Some(next_step(&context.options, &mut claim));
-            self.end(&mut stored, Step::ReadOnly, report, started).await
-        }
+            Step::ReadOnly
+        };
+        self.end(&mut stored, end, report, started).await
     }
 
     async fn nothing_found(
@@ -293,6 +272,18 @@ impl Recovery {
         stored.save(self.world.store.as_ref()).await?;
         Ok(report)
     }
+}
+
+/// How to go on after a takeover that met so many contracts of another lineage.
+fn after_takeover(others: usize) -> String {
+    let others = match others {
+        0 => String::new(),
+        count => format!(
+            "; another node began with the same words: {count} contracts of it are named and left \
+             alone, with what it may have stored"
+        ),
+    };
+    format!("set the allowance, so that contracts are renewed in time{others}")
 }
 
 /// How to go on from reading to writing, in plain words.

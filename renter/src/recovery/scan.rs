@@ -1,8 +1,8 @@
 //! The scan's driver: asks the chain for what the state machine wants. The chain's view fetches ahead.
 
 use samara_protocol::chain::light::{Blame, Need, Rules};
-use samara_protocol::recovery::{Scan, ScanError, ScanState};
-use samara_protocol::units::{ChainTime, Millis};
+use samara_protocol::recovery::{FoundContract, Scan, ScanError, ScanState};
+use samara_protocol::units::{ChainTime, Height, Millis};
 
 use super::error::RecoveryError;
 use super::progress::{Progress, Step, load_scan};
@@ -12,9 +12,9 @@ use crate::progress::{Meter, Phase, ProgressEvent, Unit};
 use crate::world::{ChainError, compute};
 
 /// Failures in a row after which the scan stops; it can be started again.
-pub(super) const PATIENCE: u32 = 8;
+const ATTEMPTS: usize = 8;
 /// First wait after a failure, milliseconds; it doubles.
-pub(super) const WAIT: u64 = 200;
+const WAIT: u64 = 200;
 
 impl Recovery {
     /// Walks the chain from where an earlier run stopped to its tip.
@@ -36,38 +36,18 @@ impl Recovery {
         let now = world.clock.now();
         let mut meter = Meter::new(context.progress, Phase::Scanning, Unit::Blocks, None, now);
         meter.resume_at(scan.progress().blocks_done);
-        let mut failures = Vec::new();
         let mut found = 0;
         progress.save_scan(world.store.as_ref(), &scan.state()).await?;
+        let mut failures = Vec::new();
         loop {
-            let need = scan.next();
-            if need == Need::Done {
-                break;
-            }
-            let saved = matches!(need, Need::Batch { .. } | Need::Decision(_));
-            let outcome;
-            (scan, outcome) = self.supply(scan, need).await;
-            match outcome {
-                Ok(()) => failures.clear(),
-                Err(error) => {
-                    if let Supply::False(error) = &error
-                        && matches!(error.blame(), Blame::Tip | Blame::TipOrAnswer)
-                    {
-                        scan.seek();
-                    }
-                    failures.push(error.to_string());
-                    if failures.len() as u32 >= PATIENCE {
-                        return Err(match error {
-                            Supply::Chain(error) => error.into(),
-                            Supply::False(_) => RecoveryError::FalseChain(failures.join("; ")),
-                        });
-                    }
-                    let wait = WAIT << failures.len().min(8);
-                    world.clock.sleep(Millis(wait)).await;
+            let need;
+            (scan, need) = self.drive(scan, &mut failures).await?;
+            match need {
+                Need::Done => break,
+                Need::Batch { .. } | Need::Decision(_) => {
+                    progress.save_scan(world.store.as_ref(), &scan.state()).await?;
                 }
-            }
-            if saved {
-                progress.save_scan(world.store.as_ref(), &scan.state()).await?;
+                Need::Tip => {}
             }
             let so_far = scan.progress();
             if so_far.contracts_found > found {
@@ -93,8 +73,59 @@ impl Recovery {
         Ok(())
     }
 
+    /// All records of these words in the chain, in its order, at least up to a block that is known to
+    /// exist. Nothing is stored: it is asked once in a node's life.
+    pub(crate) async fn records(&self, least: Height) -> Result<Vec<FoundContract>, RecoveryError> {
+        let genesis = self.world.chain.genesis().clone();
+        let mut scan = Scan::new(&genesis, Rules::walk(&genesis));
+        let mut failures = Vec::new();
+        loop {
+            let need;
+            (scan, need) = self.drive(scan, &mut failures).await?;
+            if need == Need::Done {
+                break;
+            }
+        }
+        let seen = scan.progress().blocks_certified;
+        if seen < least.0 {
+            let reason = format!("the chain ends at block {seen}, block {least} is known");
+            return Err(RecoveryError::FalseChain(reason));
+        }
+        Ok(scan.found().to_vec())
+    }
+
+    /// Brings a scan one step further, or waits for another attempt. Returns what it needed, `Done` at
+    /// the end. `failures` are those in a row.
+    async fn drive(
+        &self,
+        mut scan: Scan,
+        failures: &mut Vec<String>,
+    ) -> Result<(Scan, Need), RecoveryError> {
+        let need = scan.next();
+        let outcome;
+        (scan, outcome) = self.supply(scan, need).await;
+        let Err(error) = outcome else {
+            failures.clear();
+            return Ok((scan, need));
+        };
+        if let Supply::False(error) = &error
+            && matches!(error.blame(), Blame::Tip | Blame::TipOrAnswer)
+        {
+            scan.seek();
+        }
+        failures.push(error.to_string());
+        if failures.len() >= ATTEMPTS {
+            return Err(match error {
+                Supply::Chain(error) => error.into(),
+                Supply::False(_) => RecoveryError::FalseChain(failures.join("; ")),
+            });
+        }
+        self.world.clock.sleep(Millis(WAIT << failures.len().min(8))).await;
+        Ok((scan, need))
+    }
+
     /// Asks for what is needed and hands it in.
-    pub(super) async fn supply(&self, mut scan: Scan, need: Need) -> (Scan, Result<(), Supply>) {
+    async fn supply(&self, mut scan: Scan, need: Need) -> (Scan, Result<(), Supply>) {
         let world = &self.world;
         let result = match need {
             Need::Done => Ok(()),
@@ -135,7 +166,7 @@ impl Recovery {
 
 /// Why an answer brought the scan no further.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Supply {
+enum Supply {
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]

@@ -183,6 +183,8 @@ impl Upkeep {
                 }
             }
             self.journal.refresh().await;
+        } else {
+            self.book.save_health().await?;
         }
         Ok(report)
     }

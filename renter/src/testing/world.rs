@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use samara_protocol::chain::query::{Finalized, ScannedBlock};
 use samara_protocol::chain::{
     Action, Certificate, ChainParameters, Genesis, Header, Transaction, TransactionBody, Validator,
-    ValidatorSet, Vote, VoteKind,
+    ValidatorSet,
 };
 use samara_protocol::contract::{ContractId, ContractTerms};
 use samara_protocol::encoding;
@@ -115,22 +115,7 @@ impl TestChain {
 
     /// The one validator's certificate.
     fn certify(&self, header: &Header) -> Certificate {
-        let validator = secret(254);
-        let vote = Vote {
-            genesis: self.genesis.hash(),
-            kind: VoteKind::Precommit,
-            height: header.height,
-            round: 0,
-            block: Some(header.hash()),
-            validator: validator.public(),
-        };
-        let signature = validator.sign(vote.sign_bytes().as_bytes());
-        Certificate {
-            height: header.height,
-            round: 0,
-            block: header.hash(),
-            signatures: vec![(validator.public(), signature)],
-        }
+        Certificate::sign(header, &[secret(254)])
     }
 
     /// Makes an empty block so much later.

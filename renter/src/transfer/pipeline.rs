@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use samara_protocol::journal::SlabRecord;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::buffers::{GRANULE, Plaintext};
 use super::options::SlabClass;
@@ -101,14 +102,24 @@ impl SlabPipeline {
         let mut pieces = Vec::new();
         let mut left = bytes;
         while !left.is_empty() {
-            let room = self.room().await?;
-            let (now, later) = left.split_at(room.min(left.len()));
-            pieces.push(self.piece(now.len()));
-            self.filling.bytes.extend_from_slice(now);
-            left = later;
-            self.send_if_full().await?;
+            let piece = self.write_part(left).await?;
+            left = &left[piece.length as usize..];
+            pieces.push(piece);
         }
         Ok(pieces)
+    }
+
+    /// Appends as many bytes as go into the slab that is being filled: at least one, if there is one.
+    ///
+    /// # Errors
+    /// As [`SlabPipeline::write`].
+    pub async fn write_part(&mut self, bytes: &[u8]) -> Result<Piece, UploadError> {
+        let room = self.room().await?;
+        let part = &bytes[..room.min(bytes.len())];
+        let piece = self.piece(part.len());
+        self.filling.bytes.extend_from_slice(part);
+        self.send_if_full().await?;
+        Ok(piece)
     }
 
     /// Bytes that went in and are not on their way yet.
@@ -122,13 +133,51 @@ impl SlabPipeline {
     /// # Errors
     /// As [`SlabPipeline::write`].
     pub async fn finish(mut self) -> Result<Packed, UploadError> {
-        if !self.filling.bytes.is_empty() {
-            self.send().await?;
-        }
+        self.flush().await?;
+        Ok(Packed { slabs: std::mem::take(&mut self.stored) })
+    }
+
+    /// Stores what is left and waits until every slab so far is acknowledged; more may follow.
+    ///
+    /// # Errors
+    /// As [`SlabPipeline::write`].
+    pub async fn flush(&mut self) -> Result<(), UploadError> {
+        self.cut().await?;
         while !self.flying.is_empty() {
             self.land().await?;
         }
-        Ok(Packed { slabs: std::mem::take(&mut self.stored) })
+        Ok(())
+    }
+
+    /// Sends what is left; the next bytes go into another slab.
+    ///
+    /// # Errors
+    /// As [`SlabPipeline::write`].
+    pub async fn cut(&mut self) -> Result<(), UploadError> {
+        if self.filling.bytes.is_empty() { Ok(()) } else { self.send().await }
+    }
+
+    /// Takes in the slabs that have ended meanwhile, without waiting.
+    ///
+    /// # Errors
+    /// As [`SlabPipeline::write`].
+    pub fn collect(&mut self) -> Result<(), UploadError> {
+        while let Some(oldest) = self.flying.front_mut() {
+            let outcome = match oldest.outcome.try_recv() {
+                Ok(outcome) => outcome,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Closed) => Err(UploadError::Stopped),
+            };
+            self.flying.pop_front();
+            self.stored.push(outcome?);
+        }
+        Ok(())
+    }
+
+    /// The slabs that are known to be acknowledged, in the order of the bytes, without a gap.
+    #[must_use]
+    pub fn landed(&self) -> &[StoredSlab] {
+        &self.stored
     }
 
     /// Bytes that still go into the slab that is being filled; never 0. A slab that finds no room for

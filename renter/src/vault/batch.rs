@@ -12,6 +12,7 @@ use samara_protocol::journal::{
 
 use super::Vaults;
 use super::error::PutError;
+use super::large::Large;
 use super::names::event;
 use crate::journal::JournalError;
 use crate::progress::Meter;
@@ -38,6 +39,8 @@ struct Draft {
     path: StoredPath,
     file: StoredFile,
     pieces: Vec<Piece>,
+    /// The slabs of a large file.
+    large: Option<Box<Large>>,
 }
 
 /// Files that are acknowledged together.
@@ -51,8 +54,13 @@ pub(super) struct Batch {
 
 /// What happened to one file.
 pub(super) enum Taken {
-    /// It is in the batch, with so many bytes.
-    Stored(u64),
+    /// It is in the batch.
+    Stored {
+        /// Its bytes.
+        bytes: u64,
+        /// Of these, those that an earlier put has sent.
+        resumed: u64,
+    },
     /// It changed each time while it was read.
     Changing,
     /// It could not be read.
@@ -69,6 +77,7 @@ struct Read {
 enum Reading {
     Inline(Vec<u8>),
     Pieces(Vec<Piece>),
+    Large(Box<Large>),
 }
 
 impl Batch {
@@ -78,25 +87,22 @@ impl Batch {
 
     /// Takes a version whose content is stored already.
     pub(super) fn relist(&mut self, path: StoredPath, file: StoredFile) {
-        self.drafts.push(Draft { path, file, pieces: Vec::new() });
+        self.drafts.push(Draft { path, file, pieces: Vec::new(), large: None });
     }
 
     /// Reads a file into the batch. Only an upload that fails ends the batch.
     pub(super) async fn take(
         &mut self,
         vaults: &Vaults,
+        vault: VaultId,
         candidate: &Candidate,
         meter: &mut Meter<'_>,
     ) -> Result<Taken, PutError> {
         let mut entry = candidate.entry.clone();
-        let start = meter.done;
+        let start = meter.mark();
         for _ in 0..ATTEMPTS {
-            meter.done = start;
-            let read = match vaults.world.files.open(&candidate.source).await {
-                Ok(mut file) => self.read(vaults, file.as_mut(), Some(entry.size), meter).await,
-                Err(error) => return Ok(Taken::Failed(error)),
-            };
-            let read = match read {
+            meter.rewind(start);
+            let read = match self.read_file(vaults, vault, candidate, &entry, meter).await {
                 Ok(read) => read,
                 Err(PutError::File(error)) => return Ok(Taken::Failed(error)),
                 Err(error) => return Err(error),
@@ -109,13 +115,33 @@ impl Batch {
             if read.size == after.size
                 && (after.size, after.modified) == (entry.size, entry.modified)
             {
-                let size = read.size;
+                let (bytes, resumed) = (read.size, read.resumed());
                 self.draft(candidate.path.clone(), read, after.modified, after.executable);
-                return Ok(Taken::Stored(size));
+                return Ok(Taken::Stored { bytes, resumed });
             }
             entry = after;
         }
         Ok(Taken::Changing)
+    }
+
+    async fn read_file(
+        &mut self,
+        vaults: &Vaults,
+        vault: VaultId,
+        candidate: &Candidate,
+        entry: &FileEntry,
+        meter: &mut Meter<'_>,
+    ) -> Result<Read, PutError> {
+        if entry.size < vaults.options.batch_bytes {
+            let mut file = vaults.world.files.open(&candidate.source).await?;
+            return self.read(vaults, file.as_mut(), Some(entry.size), meter).await;
+        }
+        // This file closes the batch, so the memory of its last slab is not held meanwhile.
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.cut().await?;
+        }
+        let (large, size, hash) = Large::read(vaults, vault, candidate, entry, meter).await?;
+        Ok(Read { size, hash, content: Reading::Large(Box::new(large)) })
     }
 
     /// Reads a stream of unknown length into the batch.
@@ -137,15 +163,16 @@ impl Batch {
     fn draft(&mut self, path: StoredPath, read: Read, modified: u64, executable: bool) {
         let Read { size, hash, content } = read;
         self.bytes = self.bytes.saturating_add(size);
-        let (content, pieces) = match content {
+        let (content, pieces, large) = match content {
             Reading::Inline(bytes) => {
                 self.inline = self.inline.saturating_add(size);
-                (Content::Inline(bytes), Vec::new())
+                (Content::Inline(bytes), Vec::new(), None)
             }
-            Reading::Pieces(pieces) => (Content::Extents(Vec::new()), pieces),
+            Reading::Pieces(pieces) => (Content::Extents(Vec::new()), pieces, None),
+            Reading::Large(large) => (Content::Extents(Vec::new()), Vec::new(), Some(large)),
         };
         let file = StoredFile { size, modified, executable, hash, content };
-        self.drafts.push(Draft { path, file, pieces });
+        self.drafts.push(Draft { path, file, pieces, large });
     }
 
     async fn read(
@@ -220,9 +247,15 @@ impl Batch {
             None => Packed::default(),
         };
         let mut changes = slab_changes(packed.slabs.iter().map(|slab| slab.record.clone()));
+        let mut all = Vec::new();
         for draft in self.drafts {
-            let Draft { path, mut file, pieces } = draft;
-            if !pieces.is_empty() {
+            let Draft { path, mut file, pieces, large } = draft;
+            if let Some(mut large) = large {
+                let (records, extents) = large.settle(vaults).await?;
+                changes.extend(slab_changes(records.into_iter()));
+                file.content = Content::Extents(extents);
+                all.push(large);
+            } else if !pieces.is_empty() {
                 let extent = |piece: &Piece| Extent {
                     slab: packed.record(piece).id,
                     offset: piece.offset,
@@ -232,7 +265,21 @@ impl Batch {
             }
             changes.push(event(vault, VaultEvent::Put { path, file }));
         }
-        Ok(Some(append(vaults, changes).await?))
+        let point = append(vaults, changes).await?;
+        for large in all {
+            large.acknowledged(vaults).await?;
+        }
+        Ok(Some(point))
+    }
+}
+
+impl Read {
+    /// Bytes that an earlier put has sent.
+    fn resumed(&self) -> u64 {
+        match &self.content {
+            Reading::Large(large) => large.resumed_bytes(),
+            Reading::Inline(_) | Reading::Pieces(_) => 0,
+        }
     }
 }
 
@@ -262,7 +309,7 @@ pub(crate) async fn append(
 }
 
 /// Fills a buffer as far as the file goes.
-async fn fill(
+pub(super) async fn fill(
     file: &mut dyn ReadFile,
     buffer: &mut [u8],
 ) -> Result<usize, crate::world::FileError> {
@@ -294,7 +341,7 @@ pub(super) async fn update(
 }
 
 /// Adds pieces; one that goes on where the last ends becomes part of it.
-fn join(pieces: &mut Vec<Piece>, new: Vec<Piece>) {
+pub(super) fn join(pieces: &mut Vec<Piece>, new: Vec<Piece>) {
     for piece in new {
         match pieces.last_mut() {
             Some(last)

@@ -107,6 +107,9 @@ pub enum PutError {
     /// Names, or the acknowledgement.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// What is done of a large file could not be written down.
+    #[error(transparent)]
+    Store(#[from] crate::world::StoreError),
 }
 
 impl From<JournalError> for PutError {
@@ -121,6 +124,7 @@ error_codes!(PutError {
     Self::File(_) => "file_failed",
     Self::Upload(error) => upload_code(error),
     Self::Vault(error) => error.code(),
+    Self::Store(_) => "store_failed",
 });
 
 pub(super) fn upload_code(error: &crate::transfer::UploadError) -> &'static str {

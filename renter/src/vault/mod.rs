@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `put` | walks a folder, leaves out what has not changed, cuts the rest into batches |
 //! | `batch` | reads files, packs them into slabs, and has slabs and names acknowledged together |
+//! | `large` | a file with slabs of its own, which goes on where an earlier put was cut |
+//! | `checkpoint` | which slabs of such a file are stored, durably |
 //! | `plan` | which files a get is about, where they go, and which of them share a read |
 //! | `get` | fetches and verifies files, and gives them their names |
 //! | `names` | lists, moves and removes |
@@ -13,8 +15,10 @@
 //! budgets, whatever the size of a file.
 
 mod batch;
+mod checkpoint;
 mod error;
 mod get;
+mod large;
 mod names;
 mod plan;
 mod put;
@@ -48,7 +52,7 @@ pub struct VaultOptions {
     pub inline_batch: u64,
     /// Most files in one batch.
     pub batch_files: usize,
-    /// Bytes after which a batch is closed.
+    /// Bytes after which a batch is closed. A file of so many has slabs of its own and a checkpoint.
     pub batch_bytes: u64,
     /// Bytes read from a file at once.
     pub chunk: usize,
@@ -79,11 +83,12 @@ pub(crate) struct Vaults {
     pub(crate) journal: Journal,
     pub(crate) slabs: Slabs,
     pub(crate) options: Arc<VaultOptions>,
+    claims: checkpoint::Claims,
 }
 
 impl Vaults {
     pub(crate) fn new(world: World, journal: Journal, slabs: Slabs, options: VaultOptions) -> Self {
-        Self { world, journal, slabs, options: Arc::new(options) }
+        Self { world, journal, slabs, options: Arc::new(options), claims: Arc::default() }
     }
 }
 

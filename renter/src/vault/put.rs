@@ -7,6 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use samara_protocol::journal::{JournalPoint, StoredFile, StoredPath, VaultEvent, VaultId};
 
 use super::batch::{Batch, Candidate, Taken, append, hash_file};
+use super::checkpoint::sweep;
 use super::error::{PutError, VaultError};
 use super::names::{check_file_place, check_folder_place, check_name, event, find};
 use super::types::{FileRow, PutReport, PutRequest, PutStreamRequest};
@@ -42,6 +43,7 @@ impl Vaults {
         }
         let Walked { candidates, folders } = self.walk(request, &mut report, progress).await?;
         let vault = self.find_or_create(&request.vault).await?;
+        sweep(self, &request.source).await?;
         let total = candidates.iter().map(|candidate| candidate.entry.size).sum();
         let mut meter = Meter::new(progress, Phase::Storing, Unit::Bytes, Some(total), started);
         let mut run = Run { vaults: self, vault, report: &mut report, progress };
@@ -324,10 +326,12 @@ impl Run<'_> {
                 meter.done = meter.done.saturating_add(size);
                 meter.report(Some(name), now());
             }
-            Ok(Judged::Store) => match batch.take(self.vaults, candidate, meter).await? {
-                Taken::Stored(size) => {
+            Ok(Judged::Store) => match batch.take(self.vaults, self.vault, candidate, meter).await?
+            {
+                Taken::Stored { bytes, resumed } => {
                     self.report.stored_files += 1;
-                    self.report.stored_bytes += size;
+                    self.report.stored_bytes += bytes;
+                    self.report.resumed_bytes += resumed;
                     let item = name.to_owned();
                     self.progress.report(ProgressEvent::Finished { phase: Phase::Storing, item });
                 }

@@ -52,6 +52,9 @@ pub struct PutReport {
     pub stored_files: u64,
     /// Their bytes.
     pub stored_bytes: u64,
+    /// Of these bytes, those that an earlier put had sent before it was cut.
+    #[serde(default)]
+    pub resumed_bytes: u64,
     /// Files that had not changed.
     pub unchanged_files: u64,
     /// Their bytes.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use samara_protocol::chain::query::{Finalized, ScannedBlock};
 use samara_protocol::chain::{
     Action, Certificate, ChainParameters, Genesis, Header, Transaction, TransactionBody, Validator,
-    ValidatorSet, Vote, VoteKind,
+    ValidatorSet,
 };
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
@@ -222,18 +222,7 @@ impl SimChain {
     }
 
     fn certificate(&self, header: &Header) -> Certificate {
-        let (height, block) = (header.height, header.hash());
-        let vote = Vote {
-            genesis: self.0.genesis.hash(),
-            kind: VoteKind::Precommit,
-            height,
-            round: 0,
-            block: Some(block),
-            validator: self.0.validator.public(),
-        };
-        let signature = self.0.validator.sign(vote.sign_bytes().as_bytes());
-        let signatures = vec![(self.0.validator.public(), signature)];
-        Certificate { height, round: 0, block, signatures }
+        Certificate::sign(header, std::slice::from_ref(&self.0.validator))
     }
 
     fn finalized(&self, inner: &Inner) -> Option<Finalized> {

@@ -2,13 +2,12 @@
 
 use super::{START, World, data, is_bad, prices};
 use crate::hash::{Digest, SlabTag};
-use crate::host::message::{
-    ContractCall, HostResponse, MAX_DESCRIPTOR, MAX_TAGS, Refusal, SealedDescriptor,
-};
+use crate::host::message::{ContractCall, HostResponse, MAX_TAGS, Refusal, SealedDescriptor};
 use crate::host::store::HostStore as _;
 use crate::host::upkeep::SweepReport;
 use crate::sector::verify_range;
 use crate::signature::Signature;
+use crate::slab::MAX_DESCRIPTOR;
 use crate::units::{Amount, Millis};
 
 #[test]

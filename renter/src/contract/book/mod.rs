@@ -4,15 +4,11 @@
 //! is in the head, contracts are on the chain, revisions at the hosts.
 
 mod error;
-mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use error::BookError;
-use rows::HostRecord;
-pub(super) use rows::LiveRecord;
-pub use rows::{Adoption, BookSnapshot, ContractSnapshot, HostRow, HostSnapshot, RolledBack};
 use samara_protocol::contract::{ContractId, Revision, SignedRevision};
 use samara_protocol::encoding;
 use samara_protocol::hash::ContractNonce;
@@ -23,17 +19,19 @@ use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Amount;
 
-use super::commit::CommitQueue;
 use super::handle::{ContractHandle, Live};
 use super::link::ContractLink;
 use super::prices::PriceLimits;
 use super::purse::Purse;
+use super::queue::CommitQueue;
+use super::records::{
+    BookSnapshot, HostRecord, HostRow, HostSnapshot, LIVE, LiveRecord, RolledBack,
+};
 use super::reports::{HostHealth, Reports};
 use super::writer::Writer;
 use crate::world::{StoreError, World, Write};
 
 const HOSTS: &[u8] = b"contract/host/";
-const LIVE: &[u8] = b"contract/live/";
 const HEALTH: &[u8] = b"contract/health/";
 /// Rows read from the store at once.
 const PAGE: usize = 256;
@@ -41,6 +39,15 @@ const PAGE: usize = 256;
 struct Row {
     record: HostRecord,
     live: Option<ContractHandle>,
+}
+
+/// A contract that was found on the chain and taken over.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// The contract.
+    pub handle: ContractHandle,
+    /// What the host has lost or hides, if it shows less than the head knew.
+    pub rolled_back: Option<RolledBack>,
 }
 
 /// The table of hosts and contracts. A cheap clone.

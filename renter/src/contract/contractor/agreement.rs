@@ -20,7 +20,7 @@ use super::{Contractor, ContractorError};
 use crate::contract::commit::frozen;
 use crate::contract::error::ContractError;
 use crate::contract::handle::{ContractHandle, ask_prices};
-use crate::world::{ChainError, Lane, StoreError, Write, random_bytes};
+use crate::world::{ChainError, HostCallError, Lane, StoreError, Write, random_bytes};
 
 /// Formations and renewals that were handed to the chain.
 pub(super) const FORMING: &[u8] = b"contract/forming/";
@@ -340,7 +340,7 @@ impl Contractor {
             _ => {
                 let reason = "its agreement is not signed by it".to_owned();
                 reports.false_answer(&host, &reason);
-                Err(ContractError::False { host, reason }.into())
+                Err(ContractError::from(HostCallError::False { host, reason }).into())
             }
         }
     }

@@ -7,6 +7,8 @@
 
 mod agreement;
 mod error;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -255,32 +257,6 @@ impl Contractor {
         }
         self.0.book.save_health().await?;
         Ok(outcomes)
-    }
-
-    /// One round of the autopilot: takes up what was cut off, plans, and applies. To be called at
-    /// start, after the allowance has changed, and every few minutes. Without an allowance it only
-    /// takes up and forgets.
-    ///
-    /// # Errors
-    /// [`ContractorError`] of [`Contractor::resume`], [`Contractor::plan`] and [`Contractor::apply`].
-    pub async fn tend(
-        &self,
-        registry: &dyn HostRegistry,
-    ) -> Result<Vec<StepOutcome>, ContractorError> {
-        let turn = self.turn().await;
-        self.resume(registry).await?;
-        if self.allowance().is_none() {
-            return Ok(Vec::new());
-        }
-        let plan = self.plan().await?;
-        for step in &plan.steps {
-            tracing::info!(%step, "contractor");
-        }
-        if plan.steps.is_empty() {
-            self.0.book.save_health().await?;
-            return Ok(Vec::new());
-        }
-        self.carry_out(&turn, plan, registry).await
     }
 
     /// Takes contracts in use whose formation a crash cut off; returns how many.

@@ -2,6 +2,7 @@
 
 mod lineage;
 mod recovery;
+mod resume;
 mod takeover;
 mod vaults;
 mod wire;

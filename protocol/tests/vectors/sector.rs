@@ -1,12 +1,12 @@
 //! Golden vectors of what contracts, hosts and the chain keep about sectors. They never change: a
 //! difference means that stored data can no longer be proven.
 
-use super::{
+use samara_protocol::encoding;
+use samara_protocol::hash::{Digest, SectorRoot};
+use samara_protocol::sector::{
     GROUP, Outboard, SectorEntry, SectorSize, challenge, data_root, prove_chunk, prove_position,
     prove_range, root, verify_range,
 };
-use crate::encoding;
-use crate::hash::{Digest, SectorRoot};
 
 /// Bytes of the vectors: the low byte of i*i + i/1024.
 fn bytes(size: SectorSize) -> Vec<u8> {

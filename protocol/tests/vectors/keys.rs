@@ -1,13 +1,11 @@
 //! The golden vectors in `vectors/keys.json`, computed by another implementation of the formulas in
-//! [`super::tree`] (Python's `hashlib`, `blake3` and `cryptography`), and the BIP39 standard's own.
+//! `protocol/src/keys/tree.rs` (Python's `hashlib`, `blake3` and `cryptography`), and the BIP39 standard's own.
 
+use samara_protocol::hash::{BlockHash, ContractNonce, SlabId};
+use samara_protocol::keys::{KeyTree, Phrase};
+use samara_protocol::signature::{PublicKey, SecretKey};
 use serde::Deserialize;
 use zeroize::Zeroizing;
-
-use super::phrase::Phrase;
-use super::tree::KeyTree;
-use crate::hash::{BlockHash, ContractNonce, SlabId};
-use crate::signature::{PublicKey, SecretKey};
 
 #[derive(Deserialize)]
 struct Vectors {

@@ -1,4 +1,5 @@
-//! The table's rows: as people see them, as the head keeps them, as they are stored.
+//! The rows of the table of hosts and contracts: as people see them, as the head keeps them, as they are
+//! stored. Plain data, which the table, handles and commits share.
 
 use samara_protocol::contract::{ContractId, ContractTerms, Revision, SignedRevision};
 use samara_protocol::encoding;
@@ -9,8 +10,8 @@ use samara_protocol::signature::{PublicKey, Signature};
 use samara_protocol::units::{Amount, ChainTime};
 use serde::{Deserialize, Serialize};
 
-use super::LIVE;
-use crate::contract::handle::ContractHandle;
+/// Where live contracts are stored.
+pub(super) const LIVE: &[u8] = b"contract/live/";
 
 /// A host of the table as people and the journal see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,17 +55,8 @@ pub struct ContractSnapshot {
     pub revision: SignedRevision,
     /// Highest voucher total signed.
     pub voucher_total: Amount,
-    /// Contracts under whose ids the host files descriptors, see [`ContractHandle::slab_tags`].
+    /// Contracts under whose ids the host files descriptors, see [`ContractHandle::slab_tags`](super::ContractHandle::slab_tags).
     pub labels: Vec<ContractId>,
-}
-
-/// A contract that was found on the chain and taken over.
-#[derive(Clone, Debug)]
-pub struct Adoption {
-    /// The contract.
-    pub handle: ContractHandle,
-    /// What the host has lost or hides, if it shows less than the head knew.
-    pub rolled_back: Option<RolledBack>,
 }
 
 /// A host shows an older revision than one that it has signed.
@@ -80,19 +72,19 @@ pub struct RolledBack {
 
 /// A live contract as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::contract) struct LiveRecord {
-    pub(in crate::contract) nonce: ContractNonce,
-    pub(in crate::contract) terms: ContractTerms,
+pub(super) struct LiveRecord {
+    pub(super) nonce: ContractNonce,
+    pub(super) terms: ContractTerms,
     /// What the chain formed, or the latest that it had seen when the contract was taken over.
-    pub(in crate::contract) formed: Revision,
-    pub(in crate::contract) revision: SignedRevision,
+    pub(super) formed: Revision,
+    pub(super) revision: SignedRevision,
     /// A revision that was about to be sent when this was written.
-    pub(in crate::contract) pending: Option<(Revision, Signature)>,
-    pub(in crate::contract) voucher_total: Amount,
+    pub(super) pending: Option<(Revision, Signature)>,
+    pub(super) voucher_total: Amount,
     /// When its last period ends.
-    pub(in crate::contract) ends: ChainTime,
-    /// See [`ContractHandle::slab_tags`]; never empty.
-    pub(in crate::contract) labels: Vec<ContractId>,
+    pub(super) ends: ChainTime,
+    /// See [`ContractHandle::slab_tags`](super::ContractHandle::slab_tags); never empty.
+    pub(super) labels: Vec<ContractId>,
 }
 
 impl LiveRecord {
@@ -114,11 +106,11 @@ impl LiveRecord {
         }
     }
 
-    pub(in crate::contract) fn key(index: HostIndex) -> Vec<u8> {
+    pub(super) fn key(index: HostIndex) -> Vec<u8> {
         [LIVE, &index.0.to_be_bytes()].concat()
     }
 
-    pub(in crate::contract) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         encoding::encode(self)
     }
 }

@@ -11,11 +11,11 @@ use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, ChainTime, Millis};
 
-use super::{
-    Allowance, AllowanceError, BookError, Contractor, ContractorError, HostHealth, HostRegistry,
-    PriceLimits, Reason, Redundancy, Sight, Standing, Step, obstacles, plan,
+use crate::contract::{
+    Allowance, AllowanceError, BookError, ContractBook, Contractor, ContractorError, HostHealth,
+    HostRegistry, PriceLimits, Reason, Redundancy, Sight, Standing, Step, StepOutcome, obstacles,
+    plan,
 };
-use crate::contract::ContractBook;
 use crate::testing::world::{Bench, Fault, prices};
 use crate::transfer::{Downloader, SlabClass, TransferOptions, Uploader};
 
@@ -46,6 +46,17 @@ impl HostRegistry for Numbers {
 
 fn numbers(bench: &Bench) -> Numbers {
     Numbers { book: bench.book.clone(), broken: AtomicBool::new(false) }
+}
+
+/// One round, as upkeep makes it.
+async fn tend(
+    contractor: &Contractor,
+    registry: &Numbers,
+) -> Result<Vec<StepOutcome>, ContractorError> {
+    let turn = contractor.turn().await;
+    contractor.resume(registry).await?;
+    let plan = contractor.plan().await?;
+    contractor.carry_out(&turn, plan, registry).await
 }
 
 fn allowance(hosts: u16) -> Allowance {
@@ -107,9 +118,9 @@ async fn a_host_that_fails_does_not_stop_the_others() {
     assert_eq!(outcomes.iter().filter(|outcome| outcome.result.is_err()).count(), 1);
     assert_eq!(bench.book.live().len(), 4);
     bench.set([2], Fault::None);
-    assert_eq!(contractor.tend(&numbers(&bench)).await.unwrap().len(), 1);
+    assert_eq!(tend(&contractor, &numbers(&bench)).await.unwrap().len(), 1);
     assert_eq!(bench.book.live().len(), 5);
-    assert_eq!(contractor.tend(&numbers(&bench)).await.unwrap().len(), 0);
+    assert_eq!(tend(&contractor, &numbers(&bench)).await.unwrap().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,7 +246,7 @@ async fn a_renewal_that_comes_late_changes_nothing_for_either_side() {
     assert!(bench.chain.release().iter().all(Result::is_err));
     let live = || bench.book.live().iter().map(|live| live.id()).collect::<Vec<_>>();
     assert_eq!(live(), before);
-    let outcomes = contractor.tend(&numbers(&bench)).await.unwrap();
+    let outcomes = tend(&contractor, &numbers(&bench)).await.unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
     assert!(live().iter().all(|id| !before.contains(id)));
     let downloader = Downloader::new(bench.book.clone(), options);

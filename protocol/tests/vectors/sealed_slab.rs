@@ -1,12 +1,12 @@
 //! Golden vectors of sealed slabs. They never change: a difference means that stored data can no longer
 //! be opened or rebuilt.
 
-use super::{
+use samara_protocol::hash::{SectorRoot, SlabId};
+use samara_protocol::sector::{SectorSize, root};
+use samara_protocol::signature::PublicKey;
+use samara_protocol::slab::{
     FrameCipher, Geometry, ShardDescriptor, SlabBuffer, SlabDescriptor, SlabSealer, encode,
 };
-use crate::hash::{SectorRoot, SlabId};
-use crate::sector::{SectorSize, root};
-use crate::signature::PublicKey;
 
 const KEY: [u8; 32] = [0x42; 32];
 const SLAB: SlabId = SlabId([0x17; 16]);

@@ -1,0 +1,159 @@
+//! What the owner of the journal is asked for, and what it tells.
+
+use std::sync::RwLock;
+
+use samara_protocol::journal::entry::JournalPoint;
+use samara_protocol::journal::head::Segment;
+use samara_protocol::journal::quorum::HeadSet;
+use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
+use samara_protocol::units::Epoch;
+use tokio::sync::{oneshot, watch};
+
+use super::error::JournalError;
+use super::local::{LocalBase, Meta, Mode};
+
+/// Limits of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// Bytes of acknowledged entries in the heads above which they move into a slab.
+    pub spill: usize,
+    /// Most bytes of one append.
+    pub append: usize,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { spill: 512 << 10, append: 384 << 10 }
+    }
+}
+
+/// What the owner tells about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalStatus {
+    /// What this node may do.
+    pub mode: Mode,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Index of the account of that epoch.
+    pub account: u64,
+    /// Epoch of the node that took over, if one did.
+    pub fenced: Option<Epoch>,
+    /// Entries acknowledged.
+    pub acknowledged: u64,
+    /// Entries made.
+    pub position: u64,
+    /// The head set, with what each holds and its problem.
+    pub head_set: Vec<HeadHost>,
+    /// All live contracts' hosts, with what each holds.
+    pub hosts: Vec<HeadHost>,
+    /// Hosts that hold everything acknowledged.
+    pub settled: usize,
+    /// Parts of the journal that were moved into slabs.
+    pub segments: usize,
+    /// Why the last change was not acknowledged.
+    pub problem: Option<String>,
+}
+
+/// A host and the head it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadHost {
+    /// Its number.
+    pub index: HostIndex,
+    /// Journal position that it holds, if known.
+    pub position: Option<u64>,
+    /// Why it was left behind.
+    pub problem: Option<String>,
+}
+
+/// How far a position is on all live contracts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettleReport {
+    /// Hosts that hold it.
+    pub hosts_ok: usize,
+    /// Hosts with live contracts.
+    pub hosts_total: usize,
+    /// What failed, host by host.
+    pub failures: Vec<String>,
+}
+
+/// A journal that recovery has brought back.
+#[derive(Clone, Debug)]
+pub(crate) struct Adopted {
+    pub(crate) mode: Mode,
+    pub(crate) epoch: Epoch,
+    pub(crate) account: u64,
+    pub(crate) head_set: HeadSet,
+    pub(crate) segments: Vec<Segment>,
+    /// The journal's point after all segments.
+    pub(crate) base_point: JournalPoint,
+    /// All entries from position 0.
+    pub(crate) entries: Vec<Entry>,
+}
+
+pub(super) enum Message {
+    Append {
+        changes: Vec<Change>,
+        reply: oneshot::Sender<Result<JournalPoint, JournalError>>,
+    },
+    /// Waits until everything made so far is acknowledged under the present base.
+    Confirm {
+        reply: oneshot::Sender<Result<JournalPoint, JournalError>>,
+    },
+    Settle {
+        position: u64,
+        needed: usize,
+        reply: oneshot::Sender<SettleReport>,
+    },
+    /// Contracts have changed.
+    Refresh,
+    Start {
+        epoch: Epoch,
+        reply: oneshot::Sender<Result<(), JournalError>>,
+    },
+    Adopt {
+        adopted: Box<Adopted>,
+        reply: oneshot::Sender<Result<(), JournalError>>,
+    },
+    Stop {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What readers share with the owner, which alone writes it.
+pub(super) struct Shared {
+    /// The fold of everything acknowledged. The lock is never held across an await.
+    pub(super) published: RwLock<JournalState>,
+    pub(super) status: watch::Sender<JournalStatus>,
+}
+
+/// Whether a node may write.
+pub(super) fn may_write(mode: Mode, fenced: Option<Epoch>) -> Result<(), JournalError> {
+    match (mode, fenced) {
+        (_, Some(by)) => Err(JournalError::Fenced { by }),
+        (Mode::Fresh, None) => Err(JournalError::NotStarted),
+        (Mode::ReadOnly, None) => Err(JournalError::ReadOnly),
+        (Mode::Active, None) => Ok(()),
+    }
+}
+
+impl Adopted {
+    pub(super) fn meta(&self) -> Meta {
+        Meta {
+            version: Meta::VERSION,
+            mode: self.mode,
+            epoch: self.epoch,
+            account: self.account,
+            fenced: None,
+            acknowledged: self.entries.len() as u64,
+        }
+    }
+
+    pub(super) fn base(&self, number: u64) -> LocalBase {
+        LocalBase {
+            number,
+            head_set: self.head_set.clone(),
+            segments: self.segments.clone(),
+            point: self.base_point,
+        }
+    }
+}
