@@ -9,6 +9,7 @@ mod direct;
 pub(crate) mod group;
 mod prover;
 mod role;
+mod rows;
 mod scrub;
 mod service;
 mod store;

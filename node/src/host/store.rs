@@ -1,17 +1,4 @@
-//! A host's store on disk: rows in redb, sectors in [`Volumes`].
-//!
-//! ```text
-//! <folder>/host.redb
-//!   meta         "version" "id" "volumes" "prices"   encoded
-//!   records      contract                    -> ContractRecord
-//!   lists        contract, index             -> SectorEntry
-//!   temporaries  contract, root              -> Temporary
-//!   descriptors  contract, tag               -> sealed bytes
-//!   heads        contract, offset            -> bytes of the head slot from there on
-//!   agreements   contract                    -> Agreement
-//!   damaged      root                        -> ()
-//!   outboards    root                        -> hashes of the sector's groups
-//! ```
+//! A host's store on disk: rows in redb ([`super::rows`]), sectors in [`Volumes`].
 //!
 //! Batches of many threads share one transaction, and so one sync. An outboard waits in memory for the
 //! next transaction (the one that acknowledges its sector): lost in a crash it is computed again.
@@ -26,10 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    TableDefinition, WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding::{decode, encode};
 use samara_protocol::hash::{SectorRoot, SlabTag};
@@ -43,24 +27,13 @@ use serde::de::DeserializeOwned;
 
 use super::config::VolumeConfig;
 use super::group::Group;
+use super::rows::{
+    AGREEMENTS, Batch, DAMAGED, DESCRIPTORS, HEADS, Id, LISTS, OUTBOARDS, Outboards, RECORDS,
+    TEMPORARIES, VERSION, note_volumes, prepare, read_meta, write,
+};
 use super::volumes::{OpenVolumeError, Owner, StoreId, Volumes};
 use crate::database::{Reopening, is_full};
 use crate::sync::lock;
-
-type Id = [u8; 32];
-
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const RECORDS: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("records");
-const LISTS: TableDefinition<'_, (Id, u64), &[u8]> = TableDefinition::new("lists");
-const TEMPORARIES: TableDefinition<'_, (Id, Id), &[u8]> = TableDefinition::new("temporaries");
-const DESCRIPTORS: TableDefinition<'_, (Id, [u8; 16]), &[u8]> = TableDefinition::new("descriptors");
-const HEADS: TableDefinition<'_, (Id, u32), &[u8]> = TableDefinition::new("heads");
-const AGREEMENTS: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("agreements");
-const DAMAGED: TableDefinition<'_, Id, ()> = TableDefinition::new("damaged");
-const OUTBOARDS: TableDefinition<'_, Id, &[u8]> = TableDefinition::new("outboards");
-
-/// Version of the tables and of what is in them.
-const VERSION: u32 = 1;
 
 /// Why a host's store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -129,14 +102,6 @@ pub struct DiskStore {
     commits: Group<Batch, HostStoreError>,
     /// Outboards that are in no transaction yet; nothing for those to be removed.
     outboards: Mutex<Outboards>,
-}
-
-type Outboards = BTreeMap<SectorRoot, Option<Vec<u8>>>;
-
-#[derive(Debug)]
-struct Batch {
-    writes: Vec<HostWrite>,
-    durable: bool,
 }
 
 fn failed(action: &'static str) -> impl FnOnce(redb::Error) -> HostStoreError {
@@ -270,174 +235,10 @@ impl DiskStore {
     }
 }
 
-/// One transaction for all batches.
-fn write(database: &Database, batches: &[Batch], outboards: &Outboards) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    if !batches.iter().any(|batch| batch.durable) {
-        transaction.set_durability(Durability::None)?;
-    }
-    {
-        let mut table = transaction.open_table(OUTBOARDS)?;
-        for (root, outboard) in outboards {
-            match outboard {
-                Some(outboard) => table.insert(root.0, outboard.as_slice())?,
-                None => table.remove(root.0)?,
-            };
-        }
-    }
-    for write in batches.iter().flat_map(|batch| &batch.writes) {
-        carry_out(&transaction, write)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
 fn draw_id() -> Result<StoreId, OpenStoreError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(OpenStoreError::Random)?;
     Ok(id)
-}
-
-fn read_meta(database: &Database, name: &str) -> Result<Option<Vec<u8>>, redb::Error> {
-    match database.begin_read()?.open_table(META) {
-        Ok(table) => Ok(table.get(name)?.map(|bytes| bytes.value().to_vec())),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn note_volumes(database: &Database, volumes: &[u8]) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(META)?.insert("volumes", volumes)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Makes all tables and notes version and id.
-fn prepare(database: &Database, id: &StoreId) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert("version", encode(&VERSION).as_slice())?;
-        meta.insert("id", encode(id).as_slice())?;
-        transaction.open_table(RECORDS)?;
-        transaction.open_table(LISTS)?;
-        transaction.open_table(TEMPORARIES)?;
-        transaction.open_table(DESCRIPTORS)?;
-        transaction.open_table(HEADS)?;
-        transaction.open_table(AGREEMENTS)?;
-        transaction.open_table(DAMAGED)?;
-        transaction.open_table(OUTBOARDS)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn carry_out(transaction: &WriteTransaction, write: &HostWrite) -> Result<(), redb::Error> {
-    match write {
-        HostWrite::Record(contract, record) => {
-            transaction.open_table(RECORDS)?.insert(contract.0, encode(record).as_slice())?;
-        }
-        HostWrite::Tail { contract, from, entries } => {
-            let mut table = transaction.open_table(LISTS)?;
-            table.retain_in((contract.0, *from)..=(contract.0, u64::MAX), |_, _| false)?;
-            for (index, entry) in (*from..).zip(entries) {
-                table.insert((contract.0, index), encode(entry).as_slice())?;
-            }
-        }
-        HostWrite::Temporary(temporary) => {
-            let key = (temporary.contract.0, temporary.entry.root.0);
-            transaction.open_table(TEMPORARIES)?.insert(key, encode(temporary).as_slice())?;
-        }
-        HostWrite::TemporaryGone { contract, root } => {
-            transaction.open_table(TEMPORARIES)?.remove((contract.0, root.0))?;
-        }
-        HostWrite::Descriptor { contract, tag, sealed } => {
-            let mut table = transaction.open_table(DESCRIPTORS)?;
-            if sealed.is_empty() {
-                table.remove((contract.0, tag.0))?;
-            } else {
-                table.insert((contract.0, tag.0), sealed.as_slice())?;
-            }
-        }
-        HostWrite::Head { contract, offset, bytes } => {
-            let mut table = transaction.open_table(HEADS)?;
-            table.retain_in((contract.0, *offset)..=(contract.0, u32::MAX), |_, _| false)?;
-            table.insert((contract.0, *offset), bytes.as_slice())?;
-        }
-        HostWrite::Adopt { old, new } => adopt(transaction, old, new)?,
-        HostWrite::Forget(contract) => forget(transaction, contract)?,
-        HostWrite::Agreement(agreement) => {
-            let key = agreement.contract.0;
-            transaction.open_table(AGREEMENTS)?.insert(key, encode(agreement).as_slice())?;
-        }
-        HostWrite::AgreementGone(contract) => {
-            transaction.open_table(AGREEMENTS)?.remove(contract.0)?;
-        }
-        HostWrite::Prices(prices) => {
-            transaction.open_table(META)?.insert("prices", encode(prices).as_slice())?;
-        }
-        HostWrite::Damaged(root) => {
-            transaction.open_table(DAMAGED)?.insert(root.0, ())?;
-        }
-        HostWrite::Mended(root) => {
-            transaction.open_table(DAMAGED)?.remove(root.0)?;
-        }
-    }
-    Ok(())
-}
-
-fn adopt(
-    transaction: &WriteTransaction,
-    old: &ContractId,
-    new: &ContractId,
-) -> Result<(), redb::Error> {
-    let mut lists = transaction.open_table(LISTS)?;
-    let mut moved = Vec::new();
-    for entry in lists.extract_from_if((old.0, 0)..=(old.0, u64::MAX), |_, _| true)? {
-        let (key, value) = entry?;
-        moved.push((key.value().1, value.value().to_vec()));
-    }
-    for (index, entry) in moved {
-        lists.insert((new.0, index), entry.as_slice())?;
-    }
-    let mut descriptors = transaction.open_table(DESCRIPTORS)?;
-    let mut moved = Vec::new();
-    for entry in descriptors.extract_from_if((old.0, [0; 16])..=(old.0, [255; 16]), |_, _| true)? {
-        let (key, value) = entry?;
-        moved.push((key.value().1, value.value().to_vec()));
-    }
-    for (tag, sealed) in moved {
-        descriptors.insert((new.0, tag), sealed.as_slice())?;
-    }
-    let mut temporaries = transaction.open_table(TEMPORARIES)?;
-    let mut moved = Vec::new();
-    for entry in temporaries.extract_from_if((old.0, [0; 32])..=(old.0, [255; 32]), |_, _| true)? {
-        let (key, value) = entry?;
-        moved.push((key.value().1, value.value().to_vec()));
-    }
-    for (root, bytes) in moved {
-        // A row that does not decode acknowledges nothing.
-        if let Ok(temporary) = decode::<Temporary>(&bytes) {
-            let temporary = Temporary { contract: *new, ..temporary };
-            temporaries.insert((new.0, root), encode(&temporary).as_slice())?;
-        }
-    }
-    Ok(())
-}
-
-fn forget(transaction: &WriteTransaction, contract: &ContractId) -> Result<(), redb::Error> {
-    let id = contract.0;
-    transaction.open_table(RECORDS)?.remove(id)?;
-    transaction.open_table(LISTS)?.retain_in((id, 0)..=(id, u64::MAX), |_, _| false)?;
-    transaction.open_table(HEADS)?.retain_in((id, 0)..=(id, u32::MAX), |_, _| false)?;
-    transaction
-        .open_table(DESCRIPTORS)?
-        .retain_in((id, [0; 16])..=(id, [255; 16]), |_, _| false)?;
-    transaction
-        .open_table(TEMPORARIES)?
-        .retain_in((id, [0; 32])..=(id, [255; 32]), |_, _| false)?;
-    Ok(())
 }
 
 impl HostStore for DiskStore {

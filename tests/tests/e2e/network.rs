@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use samara_node::demo::folder::Inventory;
 use samara_node::seed::command::{WordCount, draw};
-use samara_node::testnet::{Layout, Network, Plan, Role, Runner};
+use samara_node::testnet::{Layout, Network, NodePlace, Plan, Role, Runner};
 use samara_protocol::keys::Phrase;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -122,6 +122,27 @@ impl Shared {
     /// Starts a node that was killed.
     pub async fn start_again(&self, name: &str) {
         self.network.lock().await.start_node(name).await.unwrap();
+    }
+
+    /// Halts all hosts but one where they are, so that no slab can be acknowledged and a put cannot end.
+    /// For a network that no other scenario uses.
+    pub async fn halt_hosts_but(&self, spared: &str) {
+        self.signal_hosts("STOP", |name| name != spared).await;
+    }
+
+    /// Lets halted hosts go on.
+    pub async fn resume_hosts(&self) {
+        self.signal_hosts("CONT", |_| true).await;
+    }
+
+    /// Sends a signal to the hosts that run and are meant.
+    async fn signal_hosts(&self, signal: &str, meant: impl Fn(&str) -> bool) {
+        let network = self.network.lock().await;
+        let names = network.layout().of(Role::Host).map(NodePlace::name);
+        for pid in names.filter(|name| meant(name)).filter_map(|name| network.pid(&name)) {
+            let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+            assert!(sent.await.unwrap().success(), "{signal} to {pid}");
+        }
     }
 
     /// The folders of all hosts.

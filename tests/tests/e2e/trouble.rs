@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use crate::network::{Done, Renter, Shared, Stored, advanced, play_alone};
 
-/// Puts a large folder, and kills a node of the network once bytes of it have been sent.
+/// Puts a large folder, and kills a node of the network once bytes of it have been sent. The put cannot
+/// end before: too few hosts go on for a slab to be acknowledged.
 async fn put_while_dying(shared: &Shared, renter: &Renter, files: &Stored, node: &str) -> Done {
+    renter.run(&["vault", "create", "home"]).await.ok();
+    shared.halt_hosts_but("host-0").await;
     let mut put = renter.begin(&files.put());
     let begun = put.reach(|line| advanced(line, "storing")).await;
-    assert!(begun, "the put ended before a node could be killed");
+    assert!(begun, "the put was refused");
     shared.kill(node).await;
+    shared.resume_hosts().await;
     put.end().await
 }
 
