@@ -239,6 +239,7 @@ impl Owner {
             image: slot.image.clone(),
             sequence: slot.sequence,
             confirmed: slot.confirmed,
+            store: self.world.store.clone(),
         };
         self.inflight
             .push(Box::pin(async move { Outcome::Written(id, Box::new(job.run().await)) }));

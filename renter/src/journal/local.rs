@@ -94,6 +94,12 @@ pub(super) fn put_entry(position: u64, entry: &Entry) -> Write {
     Write::Put(entry_key(position), encoding::encode(entry))
 }
 
+/// The entry that leads from a position to the next.
+pub(super) async fn entry(store: &dyn Store, position: u64) -> Result<Option<Entry>, JournalError> {
+    let bytes = store.read(&entry_key(position)).await?;
+    bytes.map(|bytes| encoding::decode(&bytes).map_err(|error| damaged(&error))).transpose()
+}
+
 fn damaged(error: &dyn std::fmt::Display) -> JournalError {
     JournalError::Damaged(error.to_string())
 }
