@@ -88,6 +88,8 @@ pub(crate) struct Adopted {
     pub(crate) mode: Mode,
     pub(crate) epoch: Epoch,
     pub(crate) account: u64,
+    /// That of the head that is adopted.
+    pub(crate) origin: Option<samara_protocol::contract::ContractId>,
     pub(crate) head_set: samara_protocol::journal::quorum::HeadSet,
     pub(crate) segments: Vec<samara_protocol::journal::head::Segment>,
     /// The journal's point after all segments.
@@ -282,6 +284,7 @@ impl Adopted {
 
     pub(super) fn base(&self, number: u64) -> LocalBase {
         LocalBase {
+            origin: self.origin,
             number,
             head_set: self.head_set.clone(),
             segments: self.segments.clone(),

@@ -9,6 +9,7 @@
 //! Entries are durable here before any host sees them, and are never written over with others: a crash
 //! at any moment leaves entries that are completed, not replaced.
 
+use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
@@ -59,6 +60,8 @@ impl Meta {
 pub(super) struct LocalBase {
     /// Grows with each change, so that slots with another base are known.
     pub(super) number: u64,
+    /// See [`samara_protocol::journal::head::HeadBase`]; none before there is a contract.
+    pub(super) origin: Option<ContractId>,
     pub(super) head_set: HeadSet,
     pub(super) segments: Vec<Segment>,
     /// The journal's point after all segments.

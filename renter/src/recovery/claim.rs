@@ -63,6 +63,8 @@ pub(super) struct Claim {
     pub(super) hosts: BTreeSet<PublicKey>,
     /// Contracts of another lineage of these words, see [`separate`].
     pub(super) others: Vec<RecoveryHost>,
+    /// Their hosts, which do not count as ended: that takes a contract's end on the chain.
+    pub(super) aside: BTreeSet<PublicKey>,
 }
 
 impl Claim {
@@ -97,6 +99,7 @@ impl Claim {
             .all_live()
             .filter(|live| !live.given_up)
             .map(|live| live.found.record.host)
+            .chain(self.aside.iter().copied())
             .collect();
         let ended = |host: &PublicKey| self.hosts.contains(host) && !live.contains(host);
         let table = newest.hosts();
@@ -248,8 +251,9 @@ pub(super) fn gather(
 ) -> Claim {
     let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
     let hosts = found.iter().map(|found| found.record.host).collect();
-    let others = Vec::new();
-    let mut claim = Claim { epoch, promised: false, answered, silent, behind, hosts, others };
+    let (others, aside) = (Vec::new(), BTreeSet::new());
+    let mut claim =
+        Claim { epoch, promised: false, answered, silent, behind, hosts, others, aside };
     for (live, said) in live.into_iter().zip(said) {
         let reason = match said {
             Said::Head(answer) => {
@@ -270,7 +274,7 @@ pub(super) fn gather(
         let row = host_row(&live.found, reason + given_up);
         claim.silent.push(Silent { live, row });
     }
-    separate(&mut claim);
+    separate(&mut claim, found);
     claim.find_behind();
     claim
 }

@@ -51,39 +51,63 @@ impl Recovery {
     }
 }
 
-/// Leaves the contracts of one lineage in a claim, and puts those of others aside.
+/// Leaves the contracts of one lineage in a claim, and puts those of others aside. `found` are all
+/// records of the words, in the chain's order.
 ///
-/// Heads of one journal name one another's contracts; heads of two journals have none in common. The
-/// lineage whose record comes first in the chain owns the words. A contract that was never used is
-/// used, unless the owner has another one with its host. `claim.answered` is in the chain's order.
-pub(super) fn separate(claim: &mut Claim) {
-    let mut groups = Groups::default();
-    for answered in claim.answered.iter().filter(|answered| !is_unused(answered)) {
-        let Some(shown) = &answered.head else { continue };
-        let named = shown.head.base.revisions.iter().map(|(_, revision)| revision.contract);
-        // A head on a contract that its base does not name yet belongs with the others it names.
-        groups.join(id(answered), named);
+/// Heads of one journal have the same origin, whatever was renewed, given up or recovered since: that is
+/// this seed's own sealed word, not a host's. So a host that was silent while the others were renewed
+/// and taken over is met in its own lineage, where the higher epoch wins. Of several lineages the one
+/// whose record comes first owns the words; contracts that were given up have no say in it, unless
+/// there are no others. A contract that was never used is used, unless the owner has another one with
+/// its host.
+pub(super) fn separate(claim: &mut Claim, found: &[FoundContract]) {
+    let place = |id: &ContractId| found.iter().position(|f| f.record.contract == *id);
+    let rank = |answered: &Answered| {
+        let origin = origin(answered)?;
+        let places = [place(&origin), place(&id(answered))];
+        let first = places.into_iter().flatten().min().unwrap_or(usize::MAX);
+        Some((answered.live.given_up, first, origin))
+    };
+    let Some((.., owner)) = claim.answered.iter().filter_map(rank).min() else { return };
+    let mut named: BTreeMap<ContractId, BTreeSet<ContractId>> = BTreeMap::new();
+    for answered in &claim.answered {
+        let (Some(origin), Some(shown)) = (origin(answered), &answered.head) else { continue };
+        for (_, revision) in &shown.head.base.revisions {
+            named.entry(revision.contract).or_default().insert(origin);
+        }
     }
-    let owner = claim.answered.iter().find(|answered| groups.0.contains_key(&id(answered)));
-    let Some(owner) = owner.map(id) else { return };
-    let of_owner = claim.answered.iter().filter(|answered| groups.same(&owner, &id(answered)));
-    let owned: BTreeSet<_> = of_owner.map(|answered| answered.live.found.record.host).collect();
+    // What a head names is its journal's, whatever the named host shows or renews.
+    let lineage = |answered: &Answered| match named.get(&id(answered)) {
+        Some(by) if by.contains(&owner) => Some(owner),
+        by => origin(answered).or_else(|| by?.first().copied()),
+    };
+    let counts = |answered: &&Answered| lineage(answered) == Some(owner) && !answered.live.given_up;
+    let owned: BTreeSet<_> =
+        claim.answered.iter().filter(counts).map(|a| a.live.found.record.host).collect();
     for answered in std::mem::take(&mut claim.answered) {
-        let alone = !groups.0.contains_key(&id(&answered));
-        let doubled = owned.contains(&answered.live.found.record.host);
-        if groups.same(&owner, &id(&answered)) || (alone && !doubled) {
+        let (host, lineage) = (answered.live.found.record.host, lineage(&answered));
+        if lineage == Some(owner) || (lineage.is_none() && !owned.contains(&host)) {
             claim.answered.push(answered);
             continue;
         }
         let reason = match &answered.head {
-            Some(shown) if !alone => {
+            Some(shown) if lineage.is_some() => {
                 let position = shown.head.point.position;
                 format!("another node's journal of {position} entries, begun with the same words")
             }
             _ => "it has no head, and its host has another contract of these words".to_owned(),
         };
         claim.others.push(host_row(&answered.live.found, reason));
+        if !answered.live.given_up {
+            claim.aside.insert(host);
+        }
     }
+}
+
+/// The origin of the journal that was written under a contract, or under the one that it renewed.
+fn origin(answered: &Answered) -> Option<ContractId> {
+    let shown = answered.head.as_ref().filter(|_| !is_unused(answered))?;
+    Some(shown.head.base.origin)
 }
 
 fn id(answered: &Answered) -> ContractId {
@@ -94,25 +118,4 @@ fn id(answered: &Answered) -> ContractId {
 fn is_unused(answered: &Answered) -> bool {
     let revision = answered.status.revision.revision;
     (answered.status.slot.state.sequence, revision.number, revision.size) == (0, 0, 0)
-}
-
-/// Contracts that heads name together.
-#[derive(Default)]
-struct Groups(BTreeMap<ContractId, usize>);
-
-impl Groups {
-    fn join(&mut self, own: ContractId, named: impl Iterator<Item = ContractId>) {
-        let members: Vec<ContractId> = std::iter::once(own).chain(named).collect();
-        let present: BTreeSet<usize> =
-            members.iter().filter_map(|id| self.0.get(id)).copied().collect();
-        let group = present.first().copied().unwrap_or(self.0.len());
-        for known in self.0.values_mut().filter(|known| present.contains(known)) {
-            *known = group;
-        }
-        self.0.extend(members.into_iter().map(|id| (id, group)));
-    }
-
-    fn same(&self, one: &ContractId, other: &ContractId) -> bool {
-        one == other || self.0.get(one).is_some_and(|group| self.0.get(other) == Some(group))
-    }
 }
