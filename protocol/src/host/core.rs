@@ -376,7 +376,9 @@ impl<S: HostStore> Host<S> {
             ContractCall::HeadAppend { expected, tail, new } => {
                 self.head_append(&ask, &mut lock(&live), &expected, tail, new)
             }
-            ContractCall::HeadPut { head, new } => self.head_put(&ask, &mut lock(&live), head, new),
+            ContractCall::HeadPut { expected, head, new } => {
+                self.head_put(&ask, &mut lock(&live), &expected, head, new)
+            }
         }
     }
 

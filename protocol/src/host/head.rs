@@ -51,6 +51,7 @@ impl<S: HostStore> Host<S> {
         &self,
         ask: &Ask<'_>,
         live: &mut Live,
+        expected: &SlotState,
         head: Vec<u8>,
         new: SignedSlot,
     ) -> Result<HostResponse, Refusal> {
@@ -58,7 +59,7 @@ impl<S: HostStore> Host<S> {
             return Ok(HostResponse::HeadWritten(receipt));
         }
         let present = live.record.slot.state;
-        if new.state.sequence <= present.sequence {
+        if *expected != present || new.state.sequence <= present.sequence {
             return Err(Refusal::HeadConflict(present));
         }
         if head.len() > MAX_HEAD {

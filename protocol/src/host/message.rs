@@ -163,8 +163,11 @@ pub enum ContractCall {
         /// Signature of the slot's new state by the contract key.
         new: SignedSlot,
     },
-    /// Replaces the whole sealed head; its sequence must be higher than the slot's.
+    /// Replaces the whole sealed head, if it is what the writer has read. Its sequence must be higher
+    /// than the slot's.
     HeadPut {
+        /// The slot as the writer has read it.
+        expected: SlotState,
         /// The new head, at most [`MAX_HEAD`] bytes.
         #[serde(with = "serde_bytes")]
         head: Vec<u8>,
@@ -203,7 +206,9 @@ impl ContractCall {
             Self::HeadAppend { expected, tail, new } => {
                 digest(DOMAIN, &("head append", expected, tail.len() as u64, new))
             }
-            Self::HeadPut { head, new } => digest(DOMAIN, &("head put", head.len() as u64, new)),
+            Self::HeadPut { expected, head, new } => {
+                digest(DOMAIN, &("head put", expected, head.len() as u64, new))
+            }
             other => digest(DOMAIN, &("call", other)),
         }
     }

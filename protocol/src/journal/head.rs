@@ -31,6 +31,9 @@ const TAG: usize = 16;
 pub struct HeadBase {
     /// Epoch of the writer.
     pub epoch: Epoch,
+    /// One of the contracts under which this journal was first written. It stays the same for good,
+    /// across renewals and recoveries: two heads are of one journal if it is the same in both.
+    pub origin: ContractId,
     /// Index of the account that holds the writer's money.
     pub account: u64,
     /// Hosts whose heads count.
@@ -344,6 +347,7 @@ mod tests {
             if number == 0 {
                 let base = HeadBase {
                     epoch: EPOCH,
+                    origin: id,
                     account: 0,
                     head_set: HeadSet::default(),
                     hosts: vec![],

@@ -81,7 +81,10 @@ fn calls() -> Vec<(&'static str, ContractCall)> {
             "head append",
             ContractCall::HeadAppend { expected: SlotState::default(), tail: vec![1, 2], new },
         ),
-        ("head put", ContractCall::HeadPut { head: vec![1, 2, 3, 4], new }),
+        (
+            "head put",
+            ContractCall::HeadPut { expected: SlotState::default(), head: vec![1, 2, 3, 4], new },
+        ),
     ]
 }
 

@@ -118,6 +118,7 @@ fn journal() {
     };
     let base = HeadBase {
         epoch: epoch(),
+        origin: secret(1).public(),
         account: 1,
         head_set,
         hosts: vec![secret(2).public()],

@@ -293,10 +293,11 @@ impl ContractHandle {
     /// [`ContractError`].
     pub async fn head_put(
         &self,
+        expected: SlotState,
         head: Vec<u8>,
         new: SlotState,
     ) -> Result<HeadReceipt, ContractError> {
-        self.0.link.head_put(head, new).await
+        self.0.link.head_put(expected, head, new).await
     }
 
     /// Sends a paid call; once more with fresh prices and totals if the host finds the pay too small.

@@ -264,17 +264,18 @@ impl ContractLink {
         self.write_head(new, ContractCall::HeadAppend { expected, tail, new: signed }).await
     }
 
-    /// Replaces the head; the host's receipt for `new`, verified.
+    /// Replaces the head if the slot is in the `expected` state; the host's receipt for `new`, verified.
     ///
     /// # Errors
     /// As [`ContractLink::head_append`].
     pub async fn head_put(
         &self,
+        expected: SlotState,
         head: Vec<u8>,
         new: SlotState,
     ) -> Result<HeadReceipt, ContractError> {
         let signed = SignedSlot::sign(&self.0.genesis, new, &self.0.key);
-        self.write_head(new, ContractCall::HeadPut { head, new: signed }).await
+        self.write_head(new, ContractCall::HeadPut { expected, head, new: signed }).await
     }
 
     /// Sealed descriptors by tag, in the order asked, nothing where the host has none. Free.

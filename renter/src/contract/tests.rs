@@ -159,7 +159,7 @@ async fn a_fenced_writer_changes_nothing_and_still_reads() {
         Err(ContractError::Fenced { .. })
     ));
     assert!(matches!(
-        other.head_put(vec![1], SlotState::default()).await,
+        other.head_put(SlotState::default(), vec![1], SlotState::default()).await,
         Err(ContractError::Fenced { .. })
     ));
     assert_eq!(network.hosts[1].all_calls(), calls);
@@ -255,7 +255,8 @@ async fn heads_are_written_and_shown_with_receipts() {
     };
     assert_eq!(contract.head().await.unwrap().head, Vec::<u8>::new());
     let first = state(1, b"head");
-    assert_eq!(contract.head_put(b"head".to_vec(), first).await.unwrap().state, first);
+    let put = contract.head_put(SlotState::default(), b"head".to_vec(), first).await.unwrap();
+    assert_eq!(put.state, first);
     let second = state(2, b"head and tail");
     contract.head_append(first, b" and tail".to_vec(), second).await.unwrap();
     let shown = contract.promise(epoch(2)).await.unwrap();

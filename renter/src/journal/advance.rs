@@ -12,7 +12,7 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
 use super::error::JournalError;
-use super::local::{self, Mode};
+use super::local::{self, LocalBase, Mode};
 use super::members::{Candidate, choose};
 use super::message::{HeadHost, JournalStatus, SettleReport};
 use super::owner::{Outcome, Owner, answer};
@@ -137,6 +137,11 @@ impl Owner {
 
     /// Ends a change of the head set that both sets hold, or starts one that is due.
     async fn shift_base(&mut self) -> Result<(), JournalError> {
+        if self.base.origin.is_none() {
+            let first = self.slots.values().min_by_key(|slot| slot.handle.index());
+            let Some(origin) = first.map(|slot| slot.handle.id()) else { return Ok(()) };
+            self.set_base(LocalBase { origin: Some(origin), ..self.base.clone() }).await?;
+        }
         let set = &self.base.head_set;
         let mut base = self.base.clone();
         if !set.previous.is_empty() && self.written().is_some() {
@@ -195,6 +200,8 @@ impl Owner {
 
     /// Starts every write that is due.
     fn start_writes(&mut self) {
+        // A journal without a name could not be told from another one's.
+        let Some(origin) = self.base.origin else { return };
         let now = self.world.clock.now();
         let settling = |slot: &&Slot| slot.busy && !self.is_member(slot.handle.index());
         let mut settling = self.slots.values().filter(settling).count();
@@ -216,7 +223,7 @@ impl Owner {
         if due.is_empty() {
             return;
         }
-        let base = Arc::new(self.head_base());
+        let base = Arc::new(self.head_base(origin));
         for id in due {
             self.start_write(id, base.clone());
         }
@@ -239,6 +246,7 @@ impl Owner {
             image: slot.image.clone(),
             sequence: slot.sequence,
             confirmed: slot.confirmed,
+            store: self.world.store.clone(),
         };
         self.inflight
             .push(Box::pin(async move { Outcome::Written(id, Box::new(job.run().await)) }));
@@ -255,13 +263,14 @@ impl Owner {
         hosts
     }
 
-    pub(super) fn head_base(&self) -> HeadBase {
+    pub(super) fn head_base(&self, origin: ContractId) -> HeadBase {
         let revisions =
             self.slots.values().map(|slot| (slot.handle.index(), slot.handle.revision().revision));
         let mut revisions: Vec<_> = revisions.collect();
         revisions.sort_by_key(|(index, _)| *index);
         HeadBase {
             epoch: self.meta.epoch,
+            origin,
             account: self.meta.account,
             head_set: self.base.head_set.clone(),
             hosts: self.hosts(),

@@ -20,7 +20,8 @@ pub enum JournalError {
     ReadOnly,
     /// Another node writes for these words now. Nothing was changed.
     #[error(
-        "another node or an older copy of this folder writes for these words (epoch {by}); this one has stopped writing"
+        "another node or another copy of this folder writes for these words (epoch {by}); this one has \
+         stopped writing. Stop the other one, and recover here, to write here again"
     )]
     Fenced {
         /// The other node's epoch.

@@ -47,9 +47,10 @@ impl std::fmt::Debug for SlotImage {
 
 /// A write on its way.
 pub(super) struct Prepared {
-    /// The slot before, for an append; nothing for a full put.
-    pub(super) expected: Option<SlotState>,
-    /// Bytes to append, or the whole slot.
+    /// The slot before.
+    pub(super) expected: SlotState,
+    /// Whether the bytes are the whole slot, not ones to append.
+    pub(super) whole: bool,
     pub(super) bytes: Vec<u8>,
     /// The slot after.
     pub(super) image: SlotImage,
@@ -60,15 +61,17 @@ impl SlotImage {
     pub(super) fn append(&self, sealer: &Sealer<'_>, entries: Vec<Entry>) -> Prepared {
         let mut image = self.clone();
         let bytes = image.seal_tail(sealer, entries);
-        Prepared { expected: Some(self.state), bytes, image }
+        Prepared { expected: self.state, whole: false, bytes, image }
     }
 
-    /// A whole slot: the base, and one tail with all entries since. Its sequence starts at `sequence`.
+    /// A whole slot in the place of `expected`: the base, and one tail with all entries since. Its
+    /// sequence starts at `sequence`.
     pub(super) fn full(
         sealer: &Sealer<'_>,
         number: u64,
         base: &HeadBase,
         entries: Vec<Entry>,
+        expected: SlotState,
         sequence: u64,
     ) -> Prepared {
         let binding = Binding {
@@ -90,7 +93,7 @@ impl SlotImage {
         if !entries.is_empty() {
             bytes.extend(image.seal_tail(sealer, entries));
         }
-        Prepared { expected: None, bytes, image }
+        Prepared { expected, whole: true, bytes, image }
     }
 
     fn seal_tail(&mut self, sealer: &Sealer<'_>, entries: Vec<Entry>) -> Vec<u8> {

@@ -9,6 +9,7 @@
 //! Entries are durable here before any host sees them, and are never written over with others: a crash
 //! at any moment leaves entries that are completed, not replaced.
 
+use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
@@ -59,6 +60,8 @@ impl Meta {
 pub(super) struct LocalBase {
     /// Grows with each change, so that slots with another base are known.
     pub(super) number: u64,
+    /// See [`samara_protocol::journal::head::HeadBase`]; none before there is a contract.
+    pub(super) origin: Option<ContractId>,
     pub(super) head_set: HeadSet,
     pub(super) segments: Vec<Segment>,
     /// The journal's point after all segments.
@@ -92,6 +95,12 @@ pub(super) fn put_base(base: &LocalBase) -> Write {
 
 pub(super) fn put_entry(position: u64, entry: &Entry) -> Write {
     Write::Put(entry_key(position), encoding::encode(entry))
+}
+
+/// The entry that leads from a position to the next.
+pub(super) async fn entry(store: &dyn Store, position: u64) -> Result<Option<Entry>, JournalError> {
+    let bytes = store.read(&entry_key(position)).await?;
+    bytes.map(|bytes| encoding::decode(&bytes).map_err(|error| damaged(&error))).transpose()
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> JournalError {

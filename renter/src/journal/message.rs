@@ -2,6 +2,7 @@
 
 use std::sync::RwLock;
 
+use samara_protocol::contract::ContractId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
@@ -82,6 +83,8 @@ pub(crate) struct Adopted {
     pub(crate) mode: Mode,
     pub(crate) epoch: Epoch,
     pub(crate) account: u64,
+    /// That of the head that is adopted.
+    pub(crate) origin: Option<ContractId>,
     pub(crate) head_set: HeadSet,
     pub(crate) segments: Vec<Segment>,
     /// The journal's point after all segments.
@@ -150,6 +153,7 @@ impl Adopted {
 
     pub(super) fn base(&self, number: u64) -> LocalBase {
         LocalBase {
+            origin: self.origin,
             number,
             head_set: self.head_set.clone(),
             segments: self.segments.clone(),

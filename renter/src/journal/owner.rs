@@ -19,6 +19,7 @@ use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
 use samara_protocol::keys::KeyTree;
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
@@ -368,7 +369,7 @@ impl Owner {
 
     /// Bytes of entries that fit into every slot.
     fn room(&self) -> usize {
-        MAX_HEAD.saturating_sub(MARGIN + base_bytes(&self.head_base()))
+        MAX_HEAD.saturating_sub(MARGIN + base_bytes(&self.head_base(PublicKey([0; 32]))))
     }
 
     /// Forgets entries of the tail from `mark` on, which no host and no store has seen.

@@ -6,18 +6,17 @@ use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::hash::BlockHash;
 use samara_protocol::host::message::{MAX_HEAD, Refusal, SlotState};
-use samara_protocol::journal::head::{self, HeadBase};
-use samara_protocol::journal::{Entry, JournalPoint};
+use samara_protocol::journal::Entry;
+use samara_protocol::journal::head::{self, Head, HeadBase};
 use samara_protocol::keys::tree::HeadKey;
 use samara_protocol::units::{Epoch, Millis};
 
+use super::error::JournalError;
 use super::image::{Prepared, Sealer, SlotImage};
+use super::local;
 use crate::contract::{ContractError, ContractHandle, HeadAnswer, Reports};
-use crate::world::Randomness;
+use crate::world::{Randomness, Store};
 
-/// Sequences left free above a slot that this process has not written: a write of the life before may
-/// still be on its way, and must come too late.
-const LEAP: u64 = 64;
 /// First wait after a failure; it doubles.
 const RETRY: u64 = 1_000;
 /// Longest wait.
@@ -115,6 +114,8 @@ pub(super) struct Job {
     pub(super) image: Option<SlotImage>,
     pub(super) sequence: u64,
     pub(super) confirmed: u64,
+    /// The journal's entries, also those before the base.
+    pub(super) store: Arc<dyn Store>,
 }
 
 /// What came of a write.
@@ -160,22 +161,24 @@ impl Job {
                 let answer = self.handle.link().head().await?;
                 let shown = answer.status.slot.state;
                 self.check(&shown);
-                self.compare(&answer)?;
-                *sequence = (*sequence).max(shown.sequence).saturating_add(LEAP);
-                self.full(*sequence)
+                self.compare(&answer).await?;
+                // Only over what was read: a write of another copy, or of the life before, that comes
+                // in between makes a conflict, and is read before anything is written again.
+                self.full(shown, (*sequence).max(shown.sequence).saturating_add(1))
             }
         };
-        let Prepared { expected, bytes, image } = prepared;
+        let Prepared { expected, whole, bytes, image } = prepared;
         *sequence = (*sequence).max(image.state.sequence);
         if image.state.length as usize > MAX_HEAD {
             let reason = format!("a head of {} bytes is over the limit", image.state.length);
             let (slot_unknown, conflict, diverged) = (false, false, false);
             return Err(Failure { slot_unknown, conflict, diverged, reason });
         }
-        match expected {
-            Some(expected) => self.handle.head_append(expected, bytes, image.state).await?,
-            None => self.handle.head_put(bytes, image.state).await?,
-        };
+        if whole {
+            self.handle.head_put(expected, bytes, image.state).await?;
+        } else {
+            self.handle.head_append(expected, bytes, image.state).await?;
+        }
         Ok(image)
     }
 
@@ -189,11 +192,12 @@ impl Job {
                 return prepared;
             }
         }
-        self.full(sequence.max(image.state.sequence).saturating_add(1))
+        self.full(image.state, sequence.max(image.state.sequence).saturating_add(1))
     }
 
-    fn full(&self, sequence: u64) -> Prepared {
-        SlotImage::full(&self.sealer(), self.number, &self.base, self.tail.clone(), sequence)
+    fn full(&self, expected: SlotState, sequence: u64) -> Prepared {
+        let tail = self.tail.clone();
+        SlotImage::full(&self.sealer(), self.number, &self.base, tail, expected, sequence)
     }
 
     fn sealer(&self) -> Sealer<'_> {
@@ -210,14 +214,14 @@ impl Job {
     /// node's folder, or by this node before its folder was set back. To write over it would destroy
     /// what was acknowledged. (Heads of lower epochs were judged when this epoch was claimed; a host
     /// that holds a higher one refuses.)
-    fn compare(&self, answer: &HeadAnswer) -> Result<(), Failure> {
+    async fn compare(&self, answer: &HeadAnswer) -> Result<(), Failure> {
         let slot = &answer.status.slot;
         let key = self.key.as_bytes();
         let Ok(head) = head::open(key, &self.genesis, &self.contract, slot, &answer.head) else {
             // Empty, or damaged at the host: there is nothing in it to be lost.
             return Ok(());
         };
-        if head.epoch != self.epoch || self.leads_to(&head.point) {
+        if head.epoch != self.epoch || self.leads_to(&head).await? {
             return Ok(());
         }
         Err(Failure {
@@ -231,11 +235,16 @@ impl Job {
         })
     }
 
-    /// Whether a point lies on this journal, as far as its entries since the base tell.
-    fn leads_to(&self, point: &JournalPoint) -> bool {
-        let mut at = self.base.point;
+    /// Whether a head's point lies on this journal. Before the base its last entry tells, whose salt no
+    /// other entry has, or where a segment begins.
+    async fn leads_to(&self, head: &Head) -> Result<bool, Failure> {
+        let (mut at, point) = (self.base.point, &head.point);
         if point.position < at.position {
-            return true;
+            let Some(last) = head.entries.last() else {
+                return Ok(self.base.segments.iter().any(|segment| segment.from == *point));
+            };
+            let known = local::entry(self.store.as_ref(), point.position.saturating_sub(1)).await;
+            return known.map(|known| known.as_ref() == Some(last)).map_err(Failure::local);
         }
         for entry in &self.tail {
             if at.position == point.position {
@@ -243,7 +252,7 @@ impl Job {
             }
             at = at.after(entry);
         }
-        at == *point
+        Ok(at == *point)
     }
 
     /// A host that shows less than it confirmed is found out.
@@ -264,6 +273,12 @@ pub(super) fn base_bytes(base: &HeadBase) -> usize {
 }
 
 impl Failure {
+    /// Nothing was asked of the host.
+    fn local(error: JournalError) -> Self {
+        let reason = error.to_string();
+        Self { slot_unknown: true, conflict: false, diverged: false, reason }
+    }
+
     /// Whether another writer of the same epoch was found.
     pub(super) const fn diverged(&self) -> bool {
         self.diverged

@@ -89,6 +89,7 @@ impl Recovery {
             mode,
             epoch,
             account,
+            origin: base.map(|base| base.origin),
             head_set,
             segments: base.map(|base| base.segments.clone()).unwrap_or_default(),
             base_point: base.map(|base| base.point).unwrap_or_default(),

@@ -87,11 +87,13 @@ impl Recovery {
         for _ in 0..ATTEMPTS {
             let epoch = self.choose_epoch(progress, highest).await?;
             let others = std::mem::take(&mut claim.others);
+            let aside = std::mem::take(&mut claim.aside);
             let live = claim.into_live();
             let said = self.ask_heads(context, &progress.found, &live, Some(epoch)).await;
             let above = said.iter().filter_map(Said::fenced).max();
             claim = gather(epoch, &progress.found, live, said, &before);
             claim.others.splice(0..0, others);
+            claim.aside.extend(aside);
             match above {
                 Some(by) => highest = highest.max(by),
                 None => {

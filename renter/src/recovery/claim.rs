@@ -14,7 +14,7 @@ use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
-use super::separate::{Lineage, Trace, separate};
+use super::separate::{HeadTrace, Lineage, Trace, separate};
 use super::types::{HeadSetRow, RecoveryHost, RecoveryReport};
 use crate::contract::ContractLink;
 
@@ -48,9 +48,12 @@ impl Answered {
         let revision = self.status.revision.revision;
         let written = (self.status.slot.state.sequence, revision.number, revision.size);
         let used = self.head.as_ref().filter(|_| written != (0, 0, 0));
-        let revisions = used.map(|shown| &shown.head.base.revisions);
-        let named = revisions.map(|all| all.iter().map(|(_, named)| named.contract).collect());
-        Trace { contract: record.contract, host: record.host, named }
+        let head = used.map(|shown| HeadTrace {
+            origin: shown.head.base.origin,
+            named: shown.head.base.revisions.iter().map(|(_, named)| named.contract).collect(),
+        });
+        let given_up = self.live.given_up;
+        Trace { contract: record.contract, host: record.host, given_up, head }
     }
 }
 
@@ -75,6 +78,8 @@ pub(super) struct Claim {
     pub(super) hosts: BTreeSet<PublicKey>,
     /// Contracts of another lineage of these words, see [`separate`].
     pub(super) others: Vec<RecoveryHost>,
+    /// Their hosts, which do not count as ended: that takes a contract's end on the chain.
+    pub(super) aside: BTreeSet<PublicKey>,
 }
 
 impl Claim {
@@ -125,6 +130,7 @@ impl Claim {
             .all_live()
             .filter(|live| !live.given_up)
             .map(|live| live.found.record.host)
+            .chain(self.aside.iter().copied())
             .collect();
         let ended = |host: &PublicKey| self.hosts.contains(host) && !live.contains(host);
         let table = newest.hosts();
@@ -202,9 +208,10 @@ impl Claim {
 
     /// Leaves the contracts of the words' owner, and puts those of others aside. `answered` is in the
     /// chain's order.
-    fn set_others_aside(&mut self) {
+    fn set_others_aside(&mut self, found: &[FoundContract]) {
         let traces: Vec<Trace> = self.answered.iter().map(Answered::trace).collect();
-        let lineages = separate(&traces);
+        let place = |id: &ContractId| found.iter().position(|at| at.record.contract == *id);
+        let lineages = separate(&traces, place);
         for (answered, lineage) in std::mem::take(&mut self.answered).into_iter().zip(lineages) {
             let reason = match (lineage, &answered.head) {
                 (Lineage::Owner, _) => {
@@ -223,6 +230,9 @@ impl Claim {
                 }
             };
             self.others.push(host_row(&answered.live.found, reason));
+            if !answered.live.given_up {
+                self.aside.insert(answered.live.found.record.host);
+            }
         }
     }
 
@@ -302,8 +312,9 @@ pub(super) fn gather(
 ) -> Claim {
     let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
     let hosts = found.iter().map(|found| found.record.host).collect();
-    let others = Vec::new();
-    let mut claim = Claim { epoch, promised: false, answered, silent, behind, hosts, others };
+    let (others, aside) = (Vec::new(), BTreeSet::new());
+    let mut claim =
+        Claim { epoch, promised: false, answered, silent, behind, hosts, others, aside };
     for (live, said) in live.into_iter().zip(said) {
         let reason = match said {
             Said::Head(answer) => {
@@ -324,7 +335,7 @@ pub(super) fn gather(
         let row = host_row(&live.found, reason + given_up);
         claim.silent.push(Silent { live, row });
     }
-    claim.set_others_aside();
+    claim.set_others_aside(found);
     claim.find_behind();
     claim
 }

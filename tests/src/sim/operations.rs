@@ -162,7 +162,8 @@ impl Run {
         let request = PutRequest {
             source: source.clone(),
             vault,
-            create_vault: true,
+            // A rename that was cut may not have happened; a vault made here would be one too many.
+            create_vault: false,
             target,
             exclude: vec![],
             checksum: false,

@@ -323,7 +323,11 @@ async fn head_writes_are_metered() {
     let limits = ServiceLimits { head_writes: 0, ..ServiceLimits::default() };
     let state = SlotState { sequence: 1, length: 0, hash: Default::default(), epoch: epoch() };
     let new = SignedSlot::sign(&world.genesis, state, &world.key);
-    let request = world.request(ContractCall::HeadPut { head: Vec::new(), new });
+    let request = world.request(ContractCall::HeadPut {
+        expected: SlotState::default(),
+        head: Vec::new(),
+        new,
+    });
     let answer = service(&world, false, limits).answer(PEER, request).await;
     assert!(matches!(answer, HostResponse::Refused(Refusal::Busy(_))), "{answer:?}");
     let now = Instant::now();

@@ -187,7 +187,10 @@ fn write_head(world: &mut World, model: &mut Model, expected: Option<SlotState>,
     let new = SignedSlot::sign(&GENESIS, state, &world.key);
     let answer = match expected {
         Some(expected) => world.call(ContractCall::HeadAppend { expected, tail: bytes, new }),
-        None => world.call(ContractCall::HeadPut { head: bytes, new }),
+        None => {
+            let expected = model.slot;
+            world.call(ContractCall::HeadPut { expected, head: bytes, new })
+        }
     };
     if given(model, answer).is_some() {
         (model.slot, model.head) = (state, head);

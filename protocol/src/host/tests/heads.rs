@@ -20,6 +20,10 @@ fn state(world: &World, sequence: u64, bytes: &[u8]) -> SignedSlot {
     SignedSlot::sign(&GENESIS, state, &world.key)
 }
 
+fn put(expected: SlotState, head: &[u8], new: SignedSlot) -> ContractCall {
+    ContractCall::HeadPut { expected, head: head.to_vec(), new }
+}
+
 fn written(answer: Result<HostResponse, Refusal>) -> HeadReceipt {
     match answer {
         Ok(HostResponse::HeadWritten(receipt)) => receipt,
@@ -39,7 +43,11 @@ fn heads_are_put_appended_and_shown_with_receipts() {
     let mut world = World::new();
     let base = vec![1; 1_000];
     let new = state(&world, 1, &base);
-    let receipt = written(world.call(ContractCall::HeadPut { head: base.clone(), new }));
+    let receipt = written(world.call(ContractCall::HeadPut {
+        expected: SlotState::default(),
+        head: base.clone(),
+        new,
+    }));
     assert!(receipt.verify(&GENESIS, &world.id(), &world.host.id()));
     assert_eq!(receipt.state, new.state);
     for round in 2..5u8 {
@@ -64,17 +72,23 @@ fn heads_are_put_appended_and_shown_with_receipts() {
 fn an_append_to_another_state_conflicts_and_a_full_put_mends_it() {
     let mut world = World::new();
     let new = state(&world, 5, b"base");
-    written(world.call(ContractCall::HeadPut { head: b"base".to_vec(), new }));
+    written(world.call(put(SlotState::default(), b"base", new)));
     let present = new.state;
     let next = state(&world, 6, b"base+");
     let wrong = SlotState { sequence: 4, ..present };
     let call = ContractCall::HeadAppend { expected: wrong, tail: b"+".to_vec(), new: next };
     assert_eq!(world.call(call), Err(Refusal::HeadConflict(present)));
     let low = state(&world, 5, b"other");
-    let call = ContractCall::HeadPut { head: b"other".to_vec(), new: low };
+    let call = put(present, b"other", low);
     assert_eq!(world.call(call), Err(Refusal::HeadConflict(present)));
     let high = state(&world, 6, b"other");
-    written(world.call(ContractCall::HeadPut { head: b"other".to_vec(), new: high }));
+    // One that was made before the slot was last written comes too late, however high its sequence.
+    let late = |expected| put(expected, b"other", high);
+    assert_eq!(world.call(late(SlotState::default())), Err(Refusal::HeadConflict(present)));
+    assert_eq!(world.call(late(wrong)), Err(Refusal::HeadConflict(present)));
+    assert_eq!(head(&mut world), b"base");
+    written(world.call(late(present)));
+    assert_eq!(written(world.call(late(present))).state, high.state, "a repeated put");
     assert_eq!(head(&mut world), b"other");
 }
 
@@ -92,14 +106,18 @@ fn slot_states_must_be_those_of_the_bytes() {
     tries.push(SignedSlot { signature: Signature::EMPTY, ..good });
     tries.push(SignedSlot::sign(&GENESIS, good.state, &super::secret(9)));
     for new in tries {
-        assert!(is_bad(world.call(ContractCall::HeadPut { head: b"head".to_vec(), new })));
+        assert!(is_bad(world.call(put(SlotState::default(), b"head", new))));
     }
     let long = vec![0; MAX_HEAD + 1];
     let new = state(&world, 1, &long);
-    assert!(is_bad(world.call(ContractCall::HeadPut { head: long, new })));
+    assert!(is_bad(world.call(ContractCall::HeadPut {
+        expected: SlotState::default(),
+        head: long,
+        new
+    })));
     let full = vec![0; MAX_HEAD];
     let new = state(&world, 1, &full);
-    written(world.call(ContractCall::HeadPut { head: full, new }));
+    written(world.call(ContractCall::HeadPut { expected: SlotState::default(), head: full, new }));
     let next = state(&world, 2, &vec![0; MAX_HEAD + 1]);
     let call = ContractCall::HeadAppend { expected: new.state, tail: vec![0], new: next };
     assert!(is_bad(world.call(call)));
@@ -123,10 +141,7 @@ fn a_promise_is_durable_and_fences_every_mutating_call() {
     assert_eq!(world.store(2, 10), Err(fenced.clone()));
     assert_eq!(world.do_commit(&[entry], &[], Vec::new()), Err(fenced.clone()));
     let new = state(&world, 1, b"head");
-    assert_eq!(
-        world.call(ContractCall::HeadPut { head: b"head".to_vec(), new }),
-        Err(fenced.clone())
-    );
+    assert_eq!(world.call(put(SlotState::default(), b"head", new)), Err(fenced.clone()));
     let expected = SlotState::default();
     assert_eq!(
         world.call(ContractCall::HeadAppend { expected, tail: b"head".to_vec(), new }),
@@ -147,11 +162,11 @@ fn a_write_of_a_higher_epoch_fences_the_lower() {
     let mut world = World::new();
     world.epoch = epoch(7);
     let new = state(&world, 1, b"head");
-    written(world.call(ContractCall::HeadPut { head: b"head".to_vec(), new }));
+    written(world.call(put(SlotState::default(), b"head", new)));
     world.epoch = epoch(6);
     let fenced = Refusal::Fenced { given: epoch(6), promised: Box::new(world.claim(epoch(7))) };
     let new = state(&world, 2, b"head");
-    assert_eq!(world.call(ContractCall::HeadPut { head: b"head".to_vec(), new }), Err(fenced));
+    assert_eq!(world.call(put(SlotState::default(), b"head", new)), Err(fenced));
 }
 
 #[test]
@@ -166,7 +181,10 @@ fn an_epoch_is_raised_only_by_a_claim_that_verifies() {
     for claim in tries {
         world.epoch = claim.epoch;
         let new = state(&world, 1, &head);
-        for call in [ContractCall::Promise, ContractCall::HeadPut { head: head.clone(), new }] {
+        for call in [
+            ContractCall::Promise,
+            ContractCall::HeadPut { expected: SlotState::default(), head: head.clone(), new },
+        ] {
             let host = world.host.id();
             let request = ContractRequest::sign(&GENESIS, &host, &world.key, claim, [1; 16], call);
             assert!(is_bad(world.send(request)));
@@ -188,6 +206,6 @@ fn a_contract_that_left_the_chain_promises_nothing_and_still_shows_its_fence() {
     assert!(matches!(world.call(ContractCall::Promise), Err(Refusal::Expired { .. })));
     world.epoch = epoch(2);
     let new = state(&world, 1, b"head");
-    let answer = world.call(ContractCall::HeadPut { head: b"head".to_vec(), new });
+    let answer = world.call(put(SlotState::default(), b"head", new));
     assert!(matches!(answer, Err(Refusal::Fenced { .. })), "{answer:?}");
 }

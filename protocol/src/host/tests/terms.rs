@@ -225,7 +225,9 @@ fn the_successor_takes_over_sectors_and_descriptors_and_the_old_head_stays() {
         epoch: world.epoch,
     };
     let new = crate::host::message::SignedSlot::sign(&GENESIS, state, &world.key);
-    world.call(ContractCall::HeadPut { head: head.clone(), new }).unwrap();
+    world
+        .call(ContractCall::HeadPut { expected: Default::default(), head: head.clone(), new })
+        .unwrap();
     let (last, voucher) = (world.latest().revision, Some(world.voucher(world.paid)));
     agree(&world, body(&world, renewal(&world, last, voucher))).unwrap();
     world.crash();

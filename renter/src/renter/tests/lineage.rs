@@ -2,6 +2,7 @@
 
 use samara_protocol::units::{Amount, Millis};
 
+use crate::contract::Allowance;
 use crate::progress::Silent;
 use crate::recovery::{RecoveryOptions, RecoveryPhase};
 use crate::rows::{RenewalState, RenterState};
@@ -92,20 +93,25 @@ async fn a_node_that_was_cut_off_before_its_check_makes_it_at_its_next_start() {
     second.renter.create_vault("y").await.unwrap();
 }
 
+/// A second node of the same words that never asks the chain, as an older version would not.
+async fn careless(network: &TestNetwork) -> Node {
+    let store = MortalStore::immortal();
+    let node = Node::with(network, store.clone(), MemoryFiles::default(), config()).await;
+    node.renter.start_fresh().await.unwrap();
+    node.lose().await;
+    store.commit(vec![Write::Delete(b"renter/lineage".to_vec())]).await.unwrap();
+    let node = Node::with(network, store, MemoryFiles::default(), config()).await;
+    node.renter.set_allowance(allowance(network)).await.unwrap();
+    node
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_journals_of_one_seed_are_never_mixed() {
     let network = TestNetwork::empty(8).await;
     let first = Node::fresh(&network).await;
     first.files.put("/home/a", b"first", 10);
     first.put("/home", "home").await;
-    // A second node that never asks the chain, as an older version would not.
-    let store = MortalStore::immortal();
-    let careless = Node::with(&network, store.clone(), MemoryFiles::default(), config()).await;
-    careless.renter.start_fresh().await.unwrap();
-    careless.lose().await;
-    store.commit(vec![Write::Delete(b"renter/lineage".to_vec())]).await.unwrap();
-    let careless = Node::with(&network, store, MemoryFiles::default(), config()).await;
-    careless.renter.set_allowance(allowance(&network)).await.unwrap();
+    let careless = careless(&network).await;
     for number in 0..3 {
         careless.files.put(&format!("/other/{number}"), b"second", 10);
         careless.put("/other", "other").await;
@@ -127,6 +133,36 @@ async fn two_journals_of_one_seed_are_never_mixed() {
     assert_eq!(node.renter.vaults().len(), 1);
     // The other journal's hosts promised nothing, so that node still has what it stored.
     careless.renter.create_vault("still").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_keeps_the_words_when_all_its_contracts_are_renewed() {
+    let network = TestNetwork::empty(4).await;
+    let short = || Allowance {
+        period: Millis::hours(1),
+        periods: 4,
+        window: Millis::seconds(600),
+        ..allowance(&network)
+    };
+    let first = Node::blank(&network).await;
+    first.renter.start_fresh().await.unwrap();
+    first.renter.set_allowance(short()).await.unwrap();
+    first.renter.create_vault("mine").await.unwrap();
+    let careless = careless(&network).await;
+    careless.renter.create_vault("theirs").await.unwrap();
+    network.chain.pass(Millis::hours(1));
+    network.chain.pass(Millis::seconds(5_760));
+    tokio::time::advance(std::time::Duration::from_secs(3_600 + 5_760)).await;
+    let report = first.renter.set_allowance(short()).await.unwrap();
+    assert_eq!((report.done.len(), report.failed), (4, vec![]), "all are renewed");
+    first.renter.create_vault("more").await.unwrap();
+    first.lose().await;
+    // Of those that live, the other's records come first now.
+    let node = Node::blank(&network).await;
+    let report = recover(&node).await;
+    assert_eq!((&report.outcome, report.others.len()), (&RecoveryPhase::Done, 4), "{report:?}");
+    let names: Vec<String> = node.renter.vaults().into_iter().map(|vault| vault.name).collect();
+    assert_eq!(names, ["mine", "more"]);
 }
 
 #[tokio::test(start_paused = true)]

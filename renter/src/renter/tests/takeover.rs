@@ -377,3 +377,78 @@ async fn a_spilled_journal_comes_back_whole_from_the_fewest_hosts_that_can_hold_
     let error = node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap_err();
     assert_eq!(error.code(), "segment_missing", "{error}");
 }
+
+/// Recovers without some hosts, renews the others, loses the machine, and meets those hosts again.
+async fn old_hosts_come_back(hosts: u8, dead: std::ops::Range<usize>, give_up_silent: bool) {
+    let network = TestNetwork::empty(hosts).await;
+    let node = Node::blank(&network).await;
+    node.renter.start_fresh().await.unwrap();
+    node.renter.set_allowance(short(&network)).await.unwrap();
+    node.renter.create_vault("first").await.unwrap();
+    node.lose().await;
+    network.set(dead.clone(), Fault::Dead);
+    let node = Node::blank(&network).await;
+    let options = RecoveryOptions { give_up_silent, ..RecoveryOptions::default() };
+    node.renter.recover(options, &Silent).await.unwrap();
+    node.renter.create_vault("second").await.unwrap();
+    node.renter.set_allowance(short(&network)).await.unwrap();
+    renewal_is_due(&network).await;
+    node.renter.set_allowance(short(&network)).await.unwrap();
+    node.renter.create_vault("third").await.unwrap();
+    node.lose().await;
+    network.set(dead, Fault::None);
+    let node = Node::blank(&network).await;
+    let report = recover(&node).await;
+    assert_eq!((&report.outcome, report.others.len()), (&RecoveryPhase::Done, 0), "{report:?}");
+    let names: Vec<String> = node.renter.vaults().into_iter().map(|vault| vault.name).collect();
+    assert_eq!(names, ["first", "second", "third"], "{report:?}");
+    node.renter.create_vault("fourth").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_that_returns_does_not_bring_the_old_journal_back() {
+    old_hosts_come_back(4, 3..4, false).await;
+    old_hosts_come_back(4, 0..1, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_was_given_up_does_not_bring_the_old_journal_back() {
+    old_hosts_come_back(2, 0..1, true).await;
+    old_hosts_come_back(5, 0..2, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_copies_in_use_only_one_acknowledges() {
+    let network = TestNetwork::empty(5).await;
+    let first = Node::fresh(&network).await;
+    first.renter.create_vault("first").await.unwrap();
+    let store = first.store.copied().await;
+    network.set(0..5, Fault::Slow(1_000));
+    // The copy reads the heads; the first node appends before the copy writes.
+    let copy = Node::with(&network, store, MemoryFiles::default(), config()).await;
+    let wait = |ms| tokio::time::sleep(std::time::Duration::from_millis(ms));
+    let (one, other) = futures::future::join(
+        async {
+            wait(100).await;
+            first.renter.create_vault("one").await
+        },
+        async {
+            wait(50).await;
+            copy.renter.create_vault("other").await
+        },
+    )
+    .await;
+    one.unwrap();
+    let refused = other.unwrap_err();
+    assert_eq!(refused.code(), "fenced");
+    assert!(refused.to_string().contains("another copy of this folder"), "{refused}");
+    assert!(matches!(copy.renter.status().state, RenterState::Fenced { .. }));
+    assert_eq!(first.renter.status().state, RenterState::Active);
+    network.set(0..5, Fault::None);
+    first.renter.create_vault("more").await.unwrap();
+    first.lose().await;
+    copy.lose().await;
+    let node = Node::blank(&network).await;
+    let report = recover(&node).await;
+    assert_eq!((&report.outcome, report.vaults), (&RecoveryPhase::Done, 3), "{report:?}");
+}
