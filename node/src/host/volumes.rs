@@ -342,7 +342,9 @@ impl Volume {
             }
             return Err(failed("write a sector", &target)(error));
         }
-        self.syncs.join(folder, |folders| {
+        let action = "sync the folder";
+        let broken = HostStoreError::Failed { action, reason: "its round panicked".into() };
+        self.syncs.join(folder, broken, |folders| {
             let folders: BTreeSet<_> = folders.into_iter().collect();
             folders.iter().try_for_each(|folder| {
                 sync_folder(folder).map_err(failed("sync the folder", folder))

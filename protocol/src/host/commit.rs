@@ -4,7 +4,7 @@
 //! list where it was, at the front; removing does not. So no sector is removed from shortly before
 //! a period's end, when the host publishes, until the chain has settled the period.
 
-use super::core::{Ask, Host, Live, bad, fence, lock};
+use super::core::{Ask, Host, Live, bad, fence};
 use super::message::{Commit, MAX_COMMIT, MAX_DESCRIPTOR, Refusal, SealedDescriptor};
 use super::store::{HostStore, HostWrite};
 use crate::contract::{SignedRevision, storage_pay};
@@ -72,9 +72,8 @@ impl<S: HostStore> Host<S> {
         if revision.contract != ask.id || revision.epoch != ask.epoch() {
             return Err(bad("the revision is of another contract or epoch than the request"));
         }
-        let now = ask.facts.now;
-        if lock(&self.agreements).values().any(|a| a.renews == Some(ask.id) && a.until > now) {
-            return Err(Refusal::Busy("the contract is being renewed".into()));
+        if self.is_ending(&ask.id, ask.facts.now) {
+            return Err(Refusal::Busy("the contract is being renewed or closed".into()));
         }
         let message = revision.sign_bytes(&self.genesis);
         if !ask.id.verify(message.as_bytes(), &commit.renter) {
