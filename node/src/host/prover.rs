@@ -14,7 +14,7 @@ use samara_protocol::contract::ContractId;
 use samara_protocol::hash::TransactionId;
 use samara_protocol::host::message::Refusal;
 use samara_protocol::host::{ChainFacts, Host, HostAnnouncement, HostStore, HostStoreError};
-use samara_protocol::ledger::state::{Contract, ContractPhase};
+use samara_protocol::ledger::state::{Account, Contract, ContractPhase};
 use samara_protocol::signature::SecretKey;
 use samara_protocol::units::{Amount, ChainTime, Height, Millis};
 use samara_renter::world::{ChainError, ChainView};
@@ -206,7 +206,8 @@ impl<S: HostStore + 'static> Prover<S> {
                 continue;
             }
             let contract = self.chain.contract(&id).await?;
-            let facts = ChainFacts { now, tip, balance: account.balance, contract };
+            let payer = Account::default();
+            let facts = ChainFacts { now, tip, payer, balance: account.balance, contract };
             if let Some(contract) = &facts.contract {
                 self.looks.insert(id, self.next_look(contract, now));
             } else {

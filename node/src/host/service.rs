@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use samara_protocol::contract::ContractId;
 use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse, Refusal};
 use samara_protocol::host::{ChainFacts, Host, HostStore};
-use samara_protocol::ledger::state::Contract;
+use samara_protocol::ledger::state::{Account, Contract};
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, ChainTime, Height};
 use samara_renter::world::ChainView;
@@ -34,8 +34,8 @@ pub struct FactsError(pub String);
 pub trait ChainFactsSource: Send + Sync {
     /// Time and height of the tip. Cheap: asked for each request.
     async fn tip(&self) -> Result<(ChainTime, Height), FactsError>;
-    /// What an account can spend.
-    async fn balance(&self, account: &PublicKey) -> Result<Amount, FactsError>;
+    /// An account's money and nonce.
+    async fn account(&self, account: &PublicKey) -> Result<Account, FactsError>;
     /// A contract on the chain.
     async fn contract(&self, id: &ContractId) -> Result<Option<Contract>, FactsError>;
 }
@@ -53,9 +53,8 @@ impl ChainFactsSource for ChainViewFacts {
         })
     }
 
-    async fn balance(&self, account: &PublicKey) -> Result<Amount, FactsError> {
-        let account = self.0.account(account).await;
-        account.map(|account| account.balance).map_err(|error| FactsError(error.to_string()))
+    async fn account(&self, account: &PublicKey) -> Result<Account, FactsError> {
+        self.0.account(account).await.map_err(|error| FactsError(error.to_string()))
     }
 
     async fn contract(&self, id: &ContractId) -> Result<Option<Contract>, FactsError> {
@@ -195,6 +194,10 @@ impl<S: HostStore + 'static> HostService<S> {
         let limiter = if is_bulk(&request) { &self.bulk } else { &self.control };
         let _permits = limiter.enter().await?;
         self.meter(&request)?;
+        if let HostRequest::Agree(asked) = &request {
+            // The chain is not read for what nobody signed.
+            self.host.check_asked(asked)?;
+        }
         let facts = self.facts(&request).await.map_err(|error| Refusal::Busy(error.to_string()))?;
         let host = Arc::clone(&self.host);
         let work = move || host.handle(&facts, &from, request);
@@ -226,15 +229,19 @@ impl<S: HostStore + 'static> HostService<S> {
 
     async fn facts(&self, request: &HostRequest) -> Result<ChainFacts, FactsError> {
         let (now, tip) = self.chain.tip().await?;
-        let balance = match request {
-            HostRequest::Agree(_) => self.chain.balance(&self.host.id()).await?,
-            _ => Amount::ZERO,
+        // The payer first: what it has sent is then taken off the host's balance already.
+        let (payer, balance) = match Host::<S>::payer(request) {
+            Some(payer) => {
+                let payer = self.chain.account(&payer).await?;
+                (payer, self.chain.account(&self.host.id()).await?.balance)
+            }
+            None => (Account::default(), Amount::ZERO),
         };
         let contract = match Host::<S>::concerns(request) {
             Some(id) => self.contract(&id).await?,
             None => None,
         };
-        Ok(ChainFacts { now, tip, balance, contract })
+        Ok(ChainFacts { now, tip, payer, balance, contract })
     }
 
     /// A contract from the chain, or as it was a moment ago. That there is none is never remembered,

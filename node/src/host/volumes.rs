@@ -354,7 +354,9 @@ impl Volume {
             let _ = fs::remove_file(&temporary);
             return Err(not_written("write a sector", &target, length)(error));
         }
-        self.syncs.join(folder, |folders| {
+        let action = "sync the folder";
+        let broken = HostStoreError::Failed { action, reason: "its round panicked".into() };
+        self.syncs.join(folder, broken, |folders| {
             let folders: BTreeSet<_> = folders.into_iter().collect();
             folders.iter().try_for_each(|folder| {
                 let full = not_written("sync the folder", folder, length);

@@ -144,7 +144,8 @@ impl Store for DiskStore {
         let failed = |reason: String| StoreError { action: "write", reason };
         let inner = Arc::clone(&self.0);
         let joined = tokio::task::spawn_blocking(move || {
-            inner.commits.join(writes, |batches| {
+            let broken = failed("another write of its round panicked".into());
+            inner.commits.join(writes, broken, |batches| {
                 let written = inner.database.with(|database| write(database, &batches));
                 written.map_err(|error| failed(error.to_string()))
             })

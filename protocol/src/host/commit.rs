@@ -5,7 +5,6 @@
 //! a period's end, when the host publishes, until the chain has settled the period.
 
 use super::core::{Ask, Host, Live, bad, fence};
-use super::lock::lock;
 use super::message::{Commit, MAX_COMMIT, Refusal, SealedDescriptor};
 use super::store::{HostStore, HostWrite};
 use crate::contract::{SignedRevision, storage_pay};
@@ -74,9 +73,8 @@ impl<S: HostStore> Host<S> {
         if revision.contract != ask.id || revision.epoch != ask.epoch() {
             return Err(bad("the revision is of another contract or epoch than the request"));
         }
-        let now = ask.facts.now;
-        if lock(&self.agreements).values().any(|a| a.renews == Some(ask.id) && a.until > now) {
-            return Err(Refusal::Busy("the contract is being renewed".into()));
+        if self.is_ending(&ask.id, ask.facts.now) {
+            return Err(Refusal::Busy("the contract is being renewed or closed".into()));
         }
         let message = revision.sign_bytes(&self.genesis);
         if !ask.id.verify(message.as_bytes(), &commit.renter) {

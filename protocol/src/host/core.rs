@@ -23,7 +23,7 @@ use super::store::{
 use crate::chain::Action;
 use crate::contract::{ContractId, SignedRevision};
 use crate::hash::{BlockHash, Digest, SectorRoot, SlabTag};
-use crate::ledger::state::Contract;
+use crate::ledger::state::{Account, Contract};
 use crate::sector::{SectorEntry, SectorSize, SectorTree};
 use crate::signature::{PublicKey, SecretKey, Signature};
 use crate::units::{Amount, ChainTime, Epoch, Height, Millis};
@@ -37,6 +37,9 @@ pub struct ChainFacts {
     pub tip: Height,
     /// What the host's account can spend.
     pub balance: Amount,
+    /// The account that [`Host::payer`] names, read before `balance`: what that account has sent is
+    /// then taken off the balance already.
+    pub payer: Account,
     /// The contract that [`Host::concerns`] names, if it is on the chain.
     pub contract: Option<Contract>,
 }
@@ -52,10 +55,11 @@ pub struct HostRules {
     /// and the contract that it renews stands still. Longer than the chain's heartbeat, because a tip
     /// may be that old.
     pub agreement_lifetime: Millis,
-    /// Most agreements at a time.
-    pub agreements: usize,
-    /// Most agreements at a time for one peer.
-    pub agreements_per_peer: usize,
+    /// Most formations that wait for the chain. Endings of contracts are not counted: each contract
+    /// has one of its own.
+    pub formations: usize,
+    /// Most formations that wait for one peer.
+    pub formations_per_peer: usize,
     /// How long before the end of a period it publishes what is to be proven, and agrees to no removal
     /// any more; for short periods half of the period.
     pub publish_lead: Millis,
@@ -73,8 +77,8 @@ impl Default for HostRules {
             minimum_sector: SectorSize::HOST_MIN,
             price_validity: Millis::seconds(600),
             agreement_lifetime: Millis::seconds(300),
-            agreements: 1_024,
-            agreements_per_peer: 16,
+            formations: 1_024,
+            formations_per_peer: 16,
             publish_lead: Millis::seconds(300),
             minimum_window: Millis::seconds(1),
             temporary_grace: Millis::hours(6),
@@ -311,12 +315,21 @@ impl<S: HostStore> Host<S> {
         match request {
             HostRequest::Prices => None,
             HostRequest::Contract(request) => Some(request.contract),
-            HostRequest::Agree(body) => match &body.action {
+            HostRequest::Agree(asked) => match &asked.body.action {
                 Action::FormContract(terms) => Some(terms.contract),
                 Action::RenewContract { old, .. } => Some(*old),
                 Action::CloseContract { contract, .. } => Some(*contract),
                 _ => None,
             },
+        }
+    }
+
+    /// The account whose state on the chain is needed to answer a request.
+    #[must_use]
+    pub fn payer(request: &HostRequest) -> Option<PublicKey> {
+        match request {
+            HostRequest::Agree(asked) => Some(asked.body.account),
+            HostRequest::Prices | HostRequest::Contract(_) => None,
         }
     }
 
@@ -337,7 +350,7 @@ impl<S: HostStore> Host<S> {
             HostRequest::Prices => {
                 Ok(HostResponse::Prices(Box::new(self.signed_prices(facts.now))))
             }
-            HostRequest::Agree(body) => self.agree(facts, from, &body).map(HostResponse::Agreed),
+            HostRequest::Agree(asked) => self.agree(facts, from, *asked).map(HostResponse::Agreed),
             HostRequest::Contract(request) => self.contract_request(facts, *request),
         };
         answer.unwrap_or_else(HostResponse::Refused)

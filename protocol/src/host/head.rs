@@ -87,7 +87,11 @@ impl<S: HostStore> Host<S> {
             return Err(bad("the contract's key did not sign the slot's state"));
         }
         let repeated = live.record.slot.state == new.state && new.state.sequence > 0;
-        Ok(repeated.then(|| self.receipt(ask, live)))
+        if repeated {
+            return Ok(Some(self.receipt(ask, live)));
+        }
+        self.check_stays(&ask.id, ask.facts.now)?;
+        Ok(None)
     }
 
     /// The hash over the slot's bytes, continued from memory or begun from the store.

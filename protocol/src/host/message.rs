@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::announcement::SignedPrices;
 use super::claim::EpochClaim;
-use crate::chain::TransactionBody;
+use crate::chain::Transaction;
 use crate::contract::{ContractId, Revision, SignedRevision, SignedVoucher};
 use crate::hash::{BlockHash, Digest, SectorRoot, SlabTag, digest};
 use crate::sector::SectorEntry;
@@ -33,8 +33,9 @@ pub const MAX_TAGS: usize = 256;
 pub enum HostRequest {
     /// The signed price table. Free, open to all.
     Prices,
-    /// Asks the host to sign a formation or renewal. Open to all; bounded per peer.
-    Agree(Box<TransactionBody>),
+    /// Asks the host to sign a formation, a renewal or an early end as the last one: everybody else
+    /// whom the ledger asks for has signed. Bounded per payer, per contract and per peer.
+    Agree(Box<Transaction>),
     /// Everything that is about one contract.
     Contract(Box<ContractRequest>),
 }

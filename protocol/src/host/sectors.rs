@@ -32,6 +32,7 @@ impl<S: HostStore> Host<S> {
             let mut live = lock(live);
             ask.running(&live)?;
             fence(ask.epoch(), &live.record.promised)?;
+            self.check_stays(&ask.id, ask.facts.now)?;
             if !live.known {
                 // A temporary sector is found again only through its contract's record.
                 let record = live.record.clone();

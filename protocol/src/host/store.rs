@@ -98,6 +98,11 @@ pub struct Agreement {
     pub renews: Option<ContractId>,
     /// Who asked.
     pub peer: PublicKey,
+    /// The account that pays.
+    pub account: PublicKey,
+    /// The highest of its nonces with which the contract was agreed on: once the account has used it,
+    /// the agreement is on the chain or never will be.
+    pub nonce: u64,
     /// Chain time until which it may reach the chain: so long its collateral is kept apart, and a
     /// contract that it renews is frozen.
     pub until: ChainTime,

@@ -4,12 +4,11 @@
 //! [`Execution::apply`] runs one transaction and leaves nothing behind when it fails,
 //! [`Execution::finish`] gives the header's commitments and the changes.
 
-use std::collections::BTreeSet;
-
 use super::books::Books;
 use super::error::TransactionError;
 use super::overlay::Overlay;
 use super::reader::{StateChanges, StateError, StateReader};
+use super::signers::{check_signatures, required_signers};
 use super::state::{Contract, StateKey};
 use crate::chain::block::transactions_root;
 use crate::chain::record::records_root;
@@ -174,52 +173,17 @@ impl<'a, R: StateReader + ?Sized> Execution<'a, R> {
         }
     }
 
-    /// Each signer that the action asks for has signed once, and nobody else has. Validators that
-    /// approve a change may be any part of the set; whether they are enough is checked here as well.
     fn check_signatures(&self, transaction: &Transaction) -> Result<(), TransactionError> {
         let body = &transaction.body;
-        let mut required = BTreeSet::from([body.account]);
-        let mut optional = None;
-        match &body.action {
-            Action::FormContract(terms) => required.extend([terms.contract, terms.host]),
-            Action::RenewContract { old, terms, .. } => {
-                required.extend([*old, terms.contract, terms.host]);
-            }
-            Action::CloseContract { contract, .. } => {
-                required.extend([*contract, self.contract(contract)?.terms.host]);
-            }
+        let host_of = |id: &ContractId| self.contract(id).map(|contract| contract.terms.host);
+        let required = required_signers(body, host_of)?;
+        let validators = match &body.action {
             Action::ChangeValidators { .. } => {
-                optional = Some(self.books.overlay.expect::<ValidatorSet>(&StateKey::Validators)?);
+                Some(self.books.overlay.expect::<ValidatorSet>(&StateKey::Validators)?)
             }
-            Action::Transfer { .. }
-            | Action::AnnounceHost(_)
-            | Action::UpdateContract { .. }
-            | Action::ProveStorage { .. } => {}
-        }
-        let mut signers = BTreeSet::new();
-        let mut power = 0u64;
-        for (signer, _) in &transaction.signatures {
-            let validator = optional.as_ref().and_then(|set| set.find(signer));
-            let wanted = required.contains(signer) || validator.is_some();
-            if !wanted || !signers.insert(*signer) {
-                return Err(TransactionError::UnwantedSignature(*signer));
-            }
-            // The powers of a set sum to at most 2^32 - 1.
-            power = power.saturating_add(validator.map_or(0, |validator| validator.power));
-        }
-        if let Some(missing) = required.difference(&signers).next() {
-            return Err(TransactionError::MissingSignature(*missing));
-        }
-        if let Some(set) = optional.filter(|set| !set.is_quorum(power)) {
-            return Err(TransactionError::NoQuorum { power, total: set.total_power() });
-        }
-        let id = body.id();
-        for (signer, signature) in &transaction.signatures {
-            if !signer.verify(id.as_bytes(), signature) {
-                return Err(TransactionError::FalseSignature(*signer));
-            }
-        }
-        Ok(())
+            _ => None,
+        };
+        check_signatures(transaction, &required, validators.as_ref())
     }
 
     fn announce(

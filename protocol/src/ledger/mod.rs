@@ -20,6 +20,7 @@
 //! | [`reader`] | how the state is read, and what a block changes in it |
 //! | [`tree`] | state roots and proofs |
 //! | [`execution`], [`block`] | how blocks and transactions run |
+//! | `signers` | who must sign |
 //! | [`contracts`], [`deadlines`] | the rules of contracts |
 //! | [`memory`] | a state in memory |
 
@@ -33,6 +34,7 @@ mod genesis;
 pub mod memory;
 mod overlay;
 pub mod reader;
+mod signers;
 pub mod state;
 pub mod tree;
 
@@ -44,5 +46,6 @@ pub use execution::Execution;
 pub use genesis::genesis_state;
 pub use memory::MemoryState;
 pub use reader::{Deadline, StateChanges, StateError, StateReader};
+pub(crate) use signers::{check_signatures, required_signers};
 pub use state::challenge_seed;
 pub use tree::{ProofError, prove, verify_proof};

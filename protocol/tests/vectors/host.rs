@@ -1,6 +1,6 @@
 //! What hosts announce, are asked and answer.
 
-use samara_protocol::chain::Action;
+use samara_protocol::chain::{Action, Transaction};
 use samara_protocol::hash::{Digest, SectorRoot, SlabTag};
 use samara_protocol::host::message::{
     Commit, ContractCall, ContractRequest, ContractStatus, HeadReceipt, HostRequest, HostResponse,
@@ -147,7 +147,8 @@ fn host() {
     area.value("announcement", &announcement());
     area.value("request: prices", &HostRequest::Prices);
     let body = chain::body(Action::FormContract(Box::new(terms())));
-    area.value("request: agree", &HostRequest::Agree(Box::new(body)));
+    let asked = Transaction::signed(body, &[&secret(3), &secret(1)]);
+    area.value("request: agree", &HostRequest::Agree(Box::new(asked)));
     area.value("claim", &claim());
     let (host, call) = (secret(2).public(), ContractCall::Promise);
     let request = ContractRequest::sign(&GENESIS, &host, &secret(1), claim(), [54; 16], call);

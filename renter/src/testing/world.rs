@@ -178,11 +178,17 @@ impl TestChain {
         self.block(Millis(1), Some(Transaction::signed(body, &keys))).unwrap();
     }
 
-    fn facts(&self, host: &PublicKey, contract: Option<ContractId>) -> ChainFacts {
+    fn facts(
+        &self,
+        host: &PublicKey,
+        payer: Option<PublicKey>,
+        contract: Option<ContractId>,
+    ) -> ChainFacts {
         let tip = self.inner.lock().unwrap().tip;
         ChainFacts {
             now: tip.map_or(self.genesis.time, |tip| tip.time),
             tip: tip.map_or(Height(0), |tip| tip.height),
+            payer: payer.map(|key| self.account_of(&key)).unwrap_or_default(),
             balance: self.account_of(host).balance,
             contract: contract.and_then(|id| self.read(&StateKey::Contract(id))),
         }
@@ -312,7 +318,8 @@ impl HostClient for TestHosts {
             _ => tokio::task::yield_now().await,
         }
         let contract = Host::<Arc<MemoryStore>>::concerns(&request);
-        let facts = self.chain.facts(host, contract);
+        let payer = Host::<Arc<MemoryStore>>::payer(&request);
+        let facts = self.chain.facts(host, payer, contract);
         // The messages travel as bytes, as they do in earnest.
         let request = encoding::decode(&encoding::encode(&request)).unwrap();
         let lie = EpochClaim {

@@ -190,15 +190,22 @@ impl SimChain {
 
     /// What a host's shell reads from the chain for one request.
     #[must_use]
-    pub fn facts(&self, host: &PublicKey, contract: Option<ContractId>) -> ChainFacts {
+    pub fn facts(
+        &self,
+        host: &PublicKey,
+        payer: Option<PublicKey>,
+        contract: Option<ContractId>,
+    ) -> ChainFacts {
         let mut inner = self.lock();
         self.catch_up(&mut inner);
         let tip = inner.blocks.last().map(|block| block.header);
-        let account = self.read::<Account>(&inner, &StateKey::Account(*host)).unwrap_or_default();
+        let account =
+            |key| self.read::<Account>(&inner, &StateKey::Account(key)).unwrap_or_default();
         ChainFacts {
             now: tip.map_or(self.0.genesis.time, |tip| tip.time),
             tip: tip.map_or(Height(0), |tip| tip.height),
-            balance: account.balance,
+            payer: payer.map(account).unwrap_or_default(),
+            balance: account(*host).balance,
             contract: contract.and_then(|id| self.read(&inner, &StateKey::Contract(id))),
         }
     }

@@ -368,7 +368,9 @@ impl SimHosts {
         };
         let request: HostRequest = encoding::decode(body).expect("the renter's own bytes");
         let name = request.name();
-        let facts = self.0.chain.facts(&facts_of, Host::<SimDisk>::concerns(&request));
+        let (payer, concerns) =
+            (Host::<SimDisk>::payer(&request), Host::<SimDisk>::concerns(&request));
+        let facts = self.0.chain.facts(&facts_of, payer, concerns);
         let from = PublicKey([u8::try_from(machine).unwrap_or(u8::MAX); 32]);
         let truth = host.handle(&facts, &from, request.clone());
         let answer = match lie {

@@ -238,8 +238,8 @@ impl ChainFactsSource for Facts {
     async fn tip(&self) -> Result<(ChainTime, Height), FactsError> {
         if self.down { Err(FactsError("no peer".into())) } else { Ok((START, Height(5))) }
     }
-    async fn balance(&self, _account: &PublicKey) -> Result<Amount, FactsError> {
-        Ok(Amount::coins(1))
+    async fn account(&self, _account: &PublicKey) -> Result<Account, FactsError> {
+        Ok(Account { balance: Amount::coins(1), nonce: 0 })
     }
     async fn contract(&self, id: &ContractId) -> Result<Option<Contract>, FactsError> {
         if !self.reachable.load(Ordering::SeqCst) {

@@ -13,7 +13,7 @@ use samara_protocol::host::message::{
     Commit, ContractCall, ContractRequest, HostRequest, HostResponse, Refusal,
 };
 use samara_protocol::host::{ChainFacts, EpochClaim, Host, HostRules, Prices};
-use samara_protocol::ledger::state::{Contract, ContractPhase};
+use samara_protocol::ledger::state::{Account, Contract, ContractPhase};
 use samara_protocol::sector::{self, SectorEntry, SectorSize};
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, ChainTime, Epoch, Height, Millis};
@@ -109,6 +109,7 @@ impl World {
         let facts = ChainFacts {
             now: START,
             tip: Height(5),
+            payer: Account::default(),
             balance: Amount::coins(10),
             contract: Some(contract),
         };

@@ -82,7 +82,17 @@ fn write() -> impl Strategy<Value = HostWrite> {
             let (contract, transaction) = (contract(id), TransactionId([id; 32]));
             let (collateral, until) = (Amount(5), ChainTime(until));
             let (renews, peer) = (None, PublicKey([8; 32]));
-            let agreement = Agreement { contract, transaction, collateral, renews, peer, until };
+            let (account, nonce) = (PublicKey([9; 32]), 7);
+            let agreement = Agreement {
+                contract,
+                transaction,
+                collateral,
+                renews,
+                peer,
+                account,
+                nonce,
+                until,
+            };
             HostWrite::Agreement(Box::new(agreement))
         }),
         id().prop_map(|id| HostWrite::AgreementGone(contract(id))),

@@ -21,7 +21,7 @@ use super::message::{
 };
 use crate::contract::{ContractId, ContractTerms, Revision, SignedVoucher, Voucher};
 use crate::hash::{BlockHash, ContractNonce, RecordTag, SectorRoot};
-use crate::ledger::state::{Contract, ContractPhase};
+use crate::ledger::state::{Account, Contract, ContractPhase};
 use crate::sector::{self, SectorEntry, SectorSize};
 use crate::signature::{PublicKey, SecretKey, Signature};
 use crate::units::{Amount, ChainTime, Epoch, Height, Millis};
@@ -109,6 +109,7 @@ impl World {
         let facts = ChainFacts {
             now: START,
             tip: Height(5),
+            payer: Account { balance: Amount(u128::MAX), nonce: 0 },
             balance: Amount(3_000_000),
             contract: Some(contract),
         };

@@ -1,22 +1,55 @@
 //! Formations and renewals.
 
 use super::{GENESIS, PEER, World, chain_contract, is_bad, secret, terms};
-use crate::chain::{Action, TransactionBody};
+use crate::chain::{Action, Transaction, TransactionBody};
 use crate::contract::{ContractTerms, Revision, SignedRevision, SignedVoucher};
 use crate::hash::{BlockHash, SlabTag};
 use crate::host::message::{ContractCall, HostRequest, HostResponse, Refusal, SealedDescriptor};
-use crate::ledger::state::Contract;
-use crate::signature::{SecretKey, Signature};
+use crate::host::store::HostStore as _;
+use crate::ledger::state::{Account, Contract};
+use crate::signature::{PublicKey, SecretKey, Signature};
 use crate::units::{Amount, Millis};
 
 fn body(world: &World, action: Action) -> TransactionBody {
-    let account = secret(50).public();
+    // Each contract's payer is another account.
+    let payer = match &action {
+        Action::FormContract(terms) => key_of(&terms.contract, 200),
+        _ => secret(50),
+    };
+    let account = payer.public();
     let valid_until = world.facts.now.plus(Millis::seconds(100));
     TransactionBody { genesis: GENESIS, account, nonce: 0, fee: Amount(1), valid_until, action }
 }
 
+/// The key of a contract of these tests, or the one that many numbers further on.
+fn key_of(contract: &PublicKey, further: u8) -> SecretKey {
+    let number = (0..50).find(|number| secret(*number).public() == *contract).unwrap();
+    secret(number + further)
+}
+
+/// All keys that sign a body, without the host's.
+fn keys(body: &TransactionBody) -> Vec<SecretKey> {
+    let (payer, mut contracts) = match &body.action {
+        Action::FormContract(terms) => (key_of(&terms.contract, 200), vec![terms.contract]),
+        Action::RenewContract { old, terms, .. } => (secret(50), vec![*old, terms.contract]),
+        Action::CloseContract { contract, .. } => (secret(50), vec![*contract]),
+        _ => (secret(50), Vec::new()),
+    };
+    contracts.retain(|contract| *contract != body.account);
+    std::iter::once(payer).chain(contracts.iter().map(|id| key_of(id, 0))).collect()
+}
+
+fn signed(body: TransactionBody) -> Transaction {
+    let keys = keys(&body);
+    Transaction::signed(body, &keys.iter().collect::<Vec<_>>())
+}
+
 fn agree(world: &World, body: TransactionBody) -> Result<Signature, Refusal> {
-    match world.host.handle(&world.facts, &PEER, HostRequest::Agree(Box::new(body))) {
+    ask(world, &PEER, signed(body))
+}
+
+fn ask(world: &World, peer: &PublicKey, asked: Transaction) -> Result<Signature, Refusal> {
+    match world.host.handle(&world.facts, peer, HostRequest::Agree(Box::new(asked))) {
         HostResponse::Agreed(signature) => Ok(signature),
         HostResponse::Refused(refusal) => Err(refusal),
         other => panic!("{other:?}"),
@@ -152,6 +185,9 @@ fn only_a_contract_without_data_ends_early_and_paid() {
     let id = world.id();
     world.host.follow(&world.facts, &id).unwrap();
     assert!(matches!(world.do_commit(&[entry], &[], Vec::new()), Err(Refusal::Busy(_))));
+    let paid = world.paid;
+    assert!(matches!(world.store(2, 10), Err(Refusal::Busy(_))), "it would not be paid");
+    world.paid = paid;
     world.pass(Millis::seconds(100));
     world.do_commit(&[entry], &[], Vec::new()).unwrap();
     assert!(matches!(close(&world, voucher), Err(Refusal::Terms(_))));
@@ -263,4 +299,106 @@ fn the_successor_takes_over_sectors_and_descriptors_and_the_old_head_stays() {
     world.facts.contract = chain;
     world.paid = Amount(1_000_000);
     assert!(world.read(entry.root, 1_024).is_ok(), "sweeping the old contract frees no sector");
+}
+
+#[test]
+fn without_the_renters_signatures_nothing_is_reserved_or_frozen() {
+    let mut world = World::new();
+    let stranger = PublicKey([66; 32]);
+    let close =
+        Action::CloseContract { contract: world.id(), voucher: None, settlement: Amount::ZERO };
+    let form = Action::FormContract(Box::new(other_terms(&world, 30)));
+    for action in [renewal(&world, SignedRevision::initial(world.id()), None), close, form] {
+        let body = body(&world, action);
+        let all = signed(body.clone());
+        // Each one is needed, none may be false, and nobody else's counts.
+        for left_out in 0..all.signatures.len() {
+            let mut asked = all.clone();
+            asked.signatures.remove(left_out);
+            assert!(is_bad(ask(&world, &stranger, asked)), "without {left_out}");
+            let mut asked = all.clone();
+            asked.signatures[left_out].1 = secret(99).sign(body.id().as_bytes());
+            assert!(is_bad(ask(&world, &stranger, asked)), "false {left_out}");
+        }
+        let mut asked = all.clone();
+        asked.signatures.push(body.sign(&secret(99)));
+        assert!(is_bad(ask(&world, &stranger, asked)));
+        let unsigned = Transaction { body, signatures: Vec::new() };
+        assert!(is_bad(ask(&world, &stranger, unsigned)));
+    }
+    assert_eq!(world.store.agreements().unwrap(), []);
+    let entry = world.store(1, 10).unwrap();
+    world.do_commit(&[entry], &[], Vec::new()).unwrap();
+}
+
+#[test]
+fn the_payer_must_have_the_money_and_the_nonce() {
+    let mut world = World::new();
+    let mut asked = body(&world, Action::FormContract(Box::new(other_terms(&world, 20))));
+    let needed = Amount(1_000_000_000_001);
+    world.facts.payer = Account { balance: Amount(needed.0 - 1), nonce: 3 };
+    asked.nonce = 3;
+    assert!(matches!(agree(&world, asked.clone()), Err(Refusal::Terms(_))));
+    world.facts.payer.balance = needed;
+    for nonce in [2, 3 + 128] {
+        let asked = TransactionBody { nonce, ..asked.clone() };
+        assert!(matches!(agree(&world, asked), Err(Refusal::Terms(_))), "{nonce}");
+    }
+    agree(&world, asked).unwrap();
+    // A renewal takes from the account only what the old contract does not leave.
+    let renew = body(&world, renewal(&world, SignedRevision::initial(world.id()), None));
+    world.facts.payer = Account { balance: Amount(1_000_000), nonce: 0 };
+    assert!(matches!(agree(&world, renew.clone()), Err(Refusal::Terms(_))));
+    world.facts.payer.balance = Amount(1_000_001);
+    let mut other = renew;
+    if let Action::RenewContract { terms, .. } = &mut other.action {
+        terms.contract = secret(21).public();
+    }
+    agree(&world, other).unwrap();
+}
+
+#[test]
+fn one_formation_of_an_account_waits_until_its_nonce_is_used() {
+    let mut world = World::new();
+    world.facts.balance = Amount(1_000_000);
+    let asked = |world: &World, key: u8, nonce| {
+        let mut body = body(world, Action::FormContract(Box::new(other_terms(world, key))));
+        (body.account, body.nonce) = (secret(50).public(), nonce);
+        Transaction::signed(body, &[&secret(50), &secret(key)])
+    };
+    let first = asked(&world, 20, 0);
+    let signature = ask(&world, &PEER, first.clone()).unwrap();
+    assert!(matches!(ask(&world, &PEER, asked(&world, 21, 1)), Err(Refusal::Busy(_))));
+    // The same again, from anywhere, is the same agreement.
+    assert_eq!(ask(&world, &PublicKey([66; 32]), first), Ok(signature));
+    assert_eq!(world.store.agreements().unwrap().len(), 1);
+    // The nonce went to something else: the first can no longer reach the chain.
+    world.facts.payer.nonce = 1;
+    ask(&world, &PEER, asked(&world, 21, 1)).unwrap();
+}
+
+#[test]
+fn formations_never_use_up_what_renewals_and_ends_need() {
+    let mut world = World::new();
+    let entry = world.store(1, 10).unwrap();
+    world.do_commit(&[entry], &[], Vec::new()).unwrap();
+    for key in 30..33 {
+        form(&world, other_terms(&world, key)).unwrap();
+    }
+    // All is promised; then even less is left than was promised.
+    assert!(matches!(form(&world, other_terms(&world, 33)), Err(Refusal::Terms(_))));
+    world.facts.balance = Amount::ZERO;
+    let (last, voucher) = (world.latest().revision, Some(world.voucher(world.paid)));
+    let first = body(&world, renewal(&world, last, voucher));
+    let signature = agree(&world, first.clone()).unwrap();
+    assert_eq!(agree(&world, first.clone()), Ok(signature));
+    // One ending of a contract waits at a time.
+    let mut second = first;
+    if let Action::RenewContract { terms, .. } = &mut second.action {
+        terms.contract = secret(21).public();
+    }
+    assert!(matches!(agree(&world, second.clone()), Err(Refusal::Busy(_))));
+    world.pass(Millis::seconds(100));
+    second.valid_until = world.facts.now.plus(Millis::seconds(100));
+    agree(&world, second).unwrap();
 }

@@ -12,7 +12,7 @@ use samara_protocol::host::SignedPrices;
 use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::ledger::state::Contract;
-use samara_protocol::signature::{PublicKey, SecretKey, Signature};
+use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, ChainTime, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -42,11 +42,19 @@ pub(super) struct Forming {
     pub(super) renews: Option<HostIndex>,
     /// From this chain time on it is dead, unless it is on the chain: its money is free again.
     pub(super) valid_until: ChainTime,
+    /// Whether the host's signature is known. It has all others, so what it seems to have refused may
+    /// still come to the chain and is looked for; plans do not count with it.
+    pub(super) agreed: bool,
 }
 
 impl Forming {
     pub(super) fn key(&self) -> Vec<u8> {
         [FORMING, self.terms.contract.as_bytes()].concat()
+    }
+
+    /// Keeps it until it is in use or dead.
+    fn note(&self) -> Write {
+        Write::Put(self.key(), encoding::encode(self))
     }
 
     /// Remembers the contract for good, whatever becomes of it: see [`Contractor::has_drawn`].
@@ -58,6 +66,11 @@ impl Forming {
     pub(super) fn cost(&self, fee: Amount) -> Amount {
         self.terms.funds.saturating_add(fee)
     }
+}
+
+/// What is to be asked for.
+fn forming(terms: ContractTerms, operator: String, renews: Option<HostIndex>) -> Forming {
+    Forming { terms, operator, renews, valid_until: ChainTime::default(), agreed: false }
 }
 
 /// Transactions of the account that wait for a block.
@@ -161,8 +174,7 @@ impl Contractor {
         let prices = self.prices(host).await?;
         let terms = self.terms(&prices, funds)?;
         let operator = operator.to_owned();
-        let mut forming =
-            Forming { terms, operator, renews: None, valid_until: ChainTime::default() };
+        let mut forming = forming(terms, operator, None);
         let action = Action::FormContract(Box::new(forming.terms.clone()));
         let contract_key = self.0.book.keys().contract(&forming.terms.nonce);
         let id = self.send(&mut forming, action, &[&contract_key], outbox).await?;
@@ -206,7 +218,7 @@ impl Contractor {
         let terms = self.terms(prices, funds)?;
         let operator = old.operator().to_owned();
         let renews = Some(old.index());
-        let mut forming = Forming { terms, operator, renews, valid_until: ChainTime::default() };
+        let mut forming = forming(terms, operator, renews);
         let action = Action::RenewContract {
             old: old.id(),
             last,
@@ -252,18 +264,17 @@ impl Contractor {
             valid_until: self.chain_time().await?.plus(self.validity()),
             action: Action::CloseContract { contract, voucher: None, settlement: Amount::ZERO },
         };
-        let signature = self.agree(terms.host, &body).await?;
         let contract_key = self.0.book.keys().contract(&terms.nonce);
-        let mut transaction = Transaction::signed(body, &[&account, &contract_key]);
-        transaction.signatures.push((terms.host, signature));
+        let asked = Transaction::signed(body, &[&account, &contract_key]);
+        let transaction = self.agree(terms.host, asked).await?;
         let id = chain.submit(transaction).await?;
         outbox.next = nonce.saturating_add(1);
         outbox.sent.push(id);
         Ok(id)
     }
 
-    /// Signs, lets the host sign, notes and submits. What is signed is valid for a short while; a chain that wants the transactions before it in a
-    /// block first is given that, once.
+    /// Notes, signs, lets the host sign and submits. What is signed is valid for a short while; a chain
+    /// that wants the transactions before it in a block first is given that, once.
     async fn send(
         &self,
         forming: &mut Forming,
@@ -288,13 +299,14 @@ impl Contractor {
                 action: action.clone(),
             };
             let host = forming.terms.host;
-            let signature = self.agree(host, &body).await?;
-            let note = Write::Put(forming.key(), encoding::encode(forming));
-            self.world().store.commit(vec![note, forming.drawn()]).await?;
             let mut all: Vec<&SecretKey> = vec![&account];
             all.extend(keys);
-            let mut transaction = Transaction::signed(body, &all);
-            transaction.signatures.push((host, signature));
+            // The host can submit what it is given: it is noted before.
+            forming.agreed = false;
+            self.world().store.commit(vec![forming.note(), forming.drawn()]).await?;
+            let transaction = self.agree(host, Transaction::signed(body, &all)).await?;
+            forming.agreed = true;
+            self.world().store.commit(vec![forming.note()]).await?;
             match chain.submit(transaction).await {
                 Ok(id) => {
                     outbox.next = nonce.saturating_add(1);
@@ -311,7 +323,8 @@ impl Contractor {
                 }
                 Err(error) => {
                     if matches!(error, ChainError::Refused(_)) {
-                        self.forget(forming).await?;
+                        forming.agreed = false;
+                        self.world().store.commit(vec![forming.note()]).await?;
                     }
                     return Err(error.into());
                 }
@@ -319,19 +332,20 @@ impl Contractor {
         }
     }
 
-    /// The host's signature of a formation or renewal.
+    /// Adds the host's signature, the last one.
     async fn agree(
         &self,
         host: PublicKey,
-        body: &TransactionBody,
-    ) -> Result<Signature, ContractorError> {
+        mut asked: Transaction,
+    ) -> Result<Transaction, ContractorError> {
         let (world, reports) = (self.world(), self.0.book.reports());
-        let request = HostRequest::Agree(Box::new(body.clone()));
+        let request = HostRequest::Agree(Box::new(asked.clone()));
         let answer = world.hosts.call(&host, Lane::Control, request).await;
         let answer = answer.inspect_err(|error| reports.failed(&host, error));
         match answer.map_err(ContractError::from)? {
-            HostResponse::Agreed(signature) if host.verify(body.id().as_bytes(), &signature) => {
-                Ok(signature)
+            HostResponse::Agreed(signature) if host.verify(asked.id().as_bytes(), &signature) => {
+                asked.signatures.push((host, signature));
+                Ok(asked)
             }
             HostResponse::Refused(refusal) => {
                 reports.refused(&host, &refusal);

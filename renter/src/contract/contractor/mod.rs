@@ -174,7 +174,7 @@ impl Contractor {
         let now = self.chain_time().await?;
         let fee = self.fee();
         let forming = self.forming().await?;
-        let pending = forming.iter().filter(|forming| now < forming.valid_until);
+        let pending = forming.iter().filter(|forming| forming.agreed && now < forming.valid_until);
         let pending = pending.map(|forming| PendingSight {
             host: forming.terms.host,
             operator: forming.operator.clone(),
