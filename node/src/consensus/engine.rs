@@ -200,12 +200,6 @@ impl Role {
     }
 }
 
-/// The engine's log in its folder: its guard against voting twice.
-#[must_use]
-pub fn log_path(folder: &Path) -> PathBuf {
-    folder.join("consensus.wal")
-}
-
 /// Replaces port 0 by a free port: the engine does not tell which one it got.
 fn bind_port(listen: &Multiaddr) -> Result<Multiaddr, StartError> {
     let mut host = None;

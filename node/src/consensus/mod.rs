@@ -31,11 +31,13 @@ mod codec;
 mod context;
 mod driver;
 mod engine;
+mod log;
 mod proposals;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Consensus, ConsensusError, QUIET_TARGETS, StartError, log_path};
+pub use engine::{Consensus, ConsensusError, QUIET_TARGETS, StartError};
+pub use log::{LogDamage, check_log, log_path, put_log_aside};
 
 /// Where an encoded block came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::identity::{self, Identity};
 use super::transaction_gossip;
-use super::voting::{Admission, Voting, VotingError};
+use super::voting::{self, Admission, Voting, VotingError};
 use crate::chain::{Chain, ChainApplication, Limits, StoreError};
 use crate::clock::Clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile};
@@ -84,7 +84,10 @@ impl ChainRole {
                 config.folder.clone(),
                 folder.join(NEW_VALIDATOR),
             )?),
-            None => None,
+            None => {
+                voting::mend_log(&config.folder, chain.height())?;
+                None
+            }
         };
         let admission = match &voting {
             Some(voting) => voting.admission(&others).await,
