@@ -12,6 +12,7 @@
 //! | [`service`] | the answers to [`samara_protocol::chain::query::ChainRequest`] |
 
 pub mod application;
+mod long_polls;
 pub mod mempool;
 pub mod service;
 pub mod snapshot;
@@ -20,6 +21,7 @@ pub mod store;
 mod tests;
 
 pub use application::{ApplicationError, ChainApplication};
+pub use long_polls::LONG_POLLS;
 pub use mempool::{Limits, SubmitError};
 pub use service::{Chain, Gossip, Relay};
 pub use snapshot::Snapshot;

@@ -30,6 +30,7 @@ use samara_protocol::units::Height;
 use super::codec::EngineCodec;
 use super::context::{Address, ChainContext, ChainSigner, ChainVerifier};
 use super::driver::{Driver, Settings};
+use super::log::log_path;
 use super::{Application, ConsensusConfig, Role};
 
 /// Log targets that a solo validator fills with errors about missing peers, several for each block.

@@ -111,8 +111,7 @@ fn check(bytes: &[u8], tip: Height) -> Result<(), LogDamage> {
     while let Some((header, data)) = rest.split_at_checked(ENTRY_HEADER) {
         let damage = LogDamage::Entry(number);
         let entry = EntryHeader::read(header).ok_or(damage)?;
-        let Some((data, after)) =
-            entry.length.and_then(|length| data.split_at_checked(length))
+        let Some((data, after)) = entry.length.and_then(|length| data.split_at_checked(length))
         else {
             return if entry.is_partial(data) { Ok(()) } else { Err(damage) };
         };

@@ -86,6 +86,12 @@ pub enum DaemonError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// A database's disk failed.
+    #[error(
+        "the disk failed under the {0}'s database: what it acknowledges may be lost, so the node ends; \
+         check the disk, then start again"
+    )]
+    DiskFailed(&'static str),
     /// The machine's signals cannot be watched.
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),
@@ -129,6 +135,8 @@ struct Parts {
     light: Option<LightClient>,
     host: Option<HostRole>,
     renter: Option<Renter>,
+    /// Whose database, and the word that its disk failed.
+    disks: Vec<(&'static str, CancellationToken)>,
 }
 
 /// Everything that was started, to be stopped in order.
@@ -160,7 +168,15 @@ impl Starter<'_> {
         let mut config = TransportConfig::new(self.identity.node.clone());
         config.listen = identity::addresses("listen", &self.config.listen)?;
         let (transport, swarm) = Transport::start(config, dispatcher).await?;
-        Ok(Parts { transport, swarm, chain: None, light: None, host: None, renter: None })
+        Ok(Parts {
+            transport,
+            swarm,
+            chain: None,
+            light: None,
+            host: None,
+            renter: None,
+            disks: Vec::new(),
+        })
     }
 
     /// Chain, light client, host and renter, as far as they are configured.
@@ -177,10 +193,13 @@ impl Starter<'_> {
         parts.light = Some(light.clone());
         if let Some(role) = &self.config.host {
             let host = self.host(role, &parts.transport, &light).await?;
+            parts.disks.push(("host", host.broken()));
             dispatcher.serve_host(parts.host.insert(host).clone());
         }
         if let Some(role) = &self.config.renter {
-            let renter = self.renter(role, &parts.transport, &light).await?;
+            let store = DiskStore::open(&self.folder.join("renter.redb"))?;
+            parts.disks.push(("renter", store.broken()));
+            let renter = self.renter(role, store, &parts.transport, &light).await?;
             start_new_words(self.folder, parts.renter.insert(renter)).await;
         }
         Ok(light)
@@ -223,13 +242,14 @@ impl Starter<'_> {
     async fn renter(
         &self,
         role: &RenterConfig,
+        store: DiskStore,
         transport: &Transport,
         light: &LightClient,
     ) -> Result<Renter, DaemonError> {
         let world = World {
             chain: Arc::new(light.clone()),
             hosts: Arc::new(NetworkHosts::new(transport.clone(), light.clone())),
-            store: Arc::new(DiskStore::open(&self.folder.join("renter.redb"))?),
+            store: Arc::new(store),
             files: Arc::new(DiskFiles),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandomness),
@@ -303,6 +323,7 @@ impl Running {
             _ = terminate.recv(), if own_signals => Ok(()),
             _ = interrupt.recv(), if own_signals => Ok(()),
             () = input_ended(), if options.until_input_ends => Ok(()),
+            whose = disk_failed(&self.parts.disks) => Err(DaemonError::DiskFailed(whose)),
             failed = chain_ended(&mut self.parts.chain) => failed.map_err(DaemonError::from),
         }
     }
@@ -338,6 +359,19 @@ async fn input_ended() {
     let mut sink = tokio::io::sink();
     // An error ends the input as well as its end does.
     let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
+}
+
+async fn disk_failed(disks: &[(&'static str, CancellationToken)]) -> &'static str {
+    let failures = disks.iter().map(|(whose, failed)| {
+        Box::pin(async move {
+            failed.cancelled().await;
+            *whose
+        })
+    });
+    if disks.is_empty() {
+        return std::future::pending().await;
+    }
+    futures::future::select_all(failures).await.0
 }
 
 async fn chain_ended(chain: &mut Option<ChainRole>) -> Result<(), ChainRoleError> {

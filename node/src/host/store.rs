@@ -214,6 +214,12 @@ impl DiskStore {
         })
     }
 
+    /// Cancelled when the disk under the rows failed: the process must end.
+    #[must_use]
+    pub fn broken(&self) -> tokio_util::sync::CancellationToken {
+        self.database.broken()
+    }
+
     /// The volumes.
     pub fn volumes(&self) -> &Volumes {
         &self.volumes
