@@ -1,8 +1,12 @@
-//! A redb database that comes back by itself after its disk failed or was full.
+//! A redb database that comes back by itself after its disk was full.
 //!
 //! redb refuses everything after the first I/O error, until the file is opened again. [`Reopening`]
-//! does that at the next use: what failed was never acknowledged, and opening restores the last
-//! commit. While the disk is still full or broken, each use fails with that reason.
+//! does that at the next use if the disk was full: what failed was never acknowledged, and opening
+//! restores the last commit. While the disk is still full, each use fails with that reason.
+//!
+//! After any other I/O error the database stays closed, and [`Reopening::broken`] tells, so that the
+//! process ends. A failed sync may leave pages that the system believes to be on the disk: opening again
+//! would read them from its cache, and later commits would stand on what a power loss takes away.
 //!
 //! Invariant: at most one open handle on the file. redb's lock on it sees to that: as long as somebody
 //! reads with the failed handle, opening is refused and tried again later.
@@ -13,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::Database;
+use tokio_util::sync::CancellationToken;
 
 /// Memory for cached pages of a database that says nothing else.
 pub const CACHE_BYTES: usize = 64 << 20;
@@ -25,11 +30,17 @@ pub struct Reopening {
     name: PathBuf,
     open: Open,
     state: RwLock<State>,
+    broken: CancellationToken,
 }
 
 enum State {
     Usable(Arc<Database>),
-    Failed,
+    /// The disk was full: to be opened again.
+    Full,
+    /// The handle failed, and the one whose error it was has not said why yet.
+    Unexplained,
+    /// Not to be used any more.
+    Broken(String),
 }
 
 impl fmt::Debug for Reopening {
@@ -62,10 +73,17 @@ impl Reopening {
     ) -> Result<Self, redb::Error> {
         let database = Arc::new(open(true)?);
         let state = RwLock::new(State::Usable(database));
-        Ok(Self { name: name.to_owned(), open: Box::new(open), state })
+        let broken = CancellationToken::new();
+        Ok(Self { name: name.to_owned(), open: Box::new(open), state, broken })
     }
 
-    /// Uses the database. After an I/O error the next use opens it again.
+    /// Cancelled when the database cannot be used any more: the process must end.
+    #[must_use]
+    pub fn broken(&self) -> CancellationToken {
+        self.broken.clone()
+    }
+
+    /// Uses the database. After a full disk the next use opens it again.
     ///
     /// # Errors
     /// Those of `work`, and of opening again.
@@ -79,7 +97,7 @@ impl Reopening {
             && matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo)
         {
             tracing::error!(%error, file = %self.name.display(), "a database failed");
-            self.give_up(&database);
+            self.give_up(&database, error);
         }
         outcome
     }
@@ -94,17 +112,47 @@ impl Reopening {
         if let State::Usable(database) = &*state {
             return Ok(Arc::clone(database));
         }
-        let database = Arc::new((self.open)(false)?);
+        match &*state {
+            State::Broken(reason) => return Err(redb::Error::Io(io::Error::other(reason.clone()))),
+            State::Unexplained => {
+                self.end(&mut state, &redb::Error::PreviousIo);
+                return Err(redb::Error::PreviousIo);
+            }
+            State::Usable(_) | State::Full => {}
+        }
+        let database = Arc::new((self.open)(false).inspect_err(|error| match error {
+            redb::Error::Io(source) if !is_full(source) => self.end(&mut state, error),
+            _ => {}
+        })?);
         tracing::info!(file = %self.name.display(), "a database that had failed is open again");
         *state = State::Usable(Arc::clone(&database));
         Ok(database)
     }
 
-    fn give_up(&self, failed: &Arc<Database>) {
+    fn give_up(&self, failed: &Arc<Database>, error: &redb::Error) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*state, State::Usable(current) if Arc::ptr_eq(current, failed)) {
-            *state = State::Failed;
+        let current = matches!(&*state, State::Usable(current) if Arc::ptr_eq(current, failed));
+        match error {
+            redb::Error::Io(source) if is_full(source) => {
+                if current || matches!(*state, State::Unexplained) {
+                    *state = State::Full;
+                }
+            }
+            // Somebody else has had the error itself, or will have told by the next use.
+            redb::Error::PreviousIo => {
+                if current {
+                    *state = State::Unexplained;
+                }
+            }
+            error => self.end(&mut state, error),
         }
+    }
+
+    fn end(&self, state: &mut State, error: &redb::Error) {
+        let name = self.name.display();
+        tracing::error!(%error, file = %name, "a database's disk failed: the node must end");
+        *state = State::Broken(format!("{name} failed before: {error}"));
+        self.broken.cancel();
     }
 }
 
@@ -240,16 +288,22 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_disk_that_failed_is_tried_again_at_each_use() {
+    fn a_disk_that_failed_is_not_trusted_again_before_a_new_start() {
         let disk = FaultyDisk::default();
         let database = disk.database().unwrap();
         put(&database, 1).unwrap();
+        assert!(!database.broken().is_cancelled());
         disk.set_broken(true);
-        for _ in 0..3 {
-            assert!(put(&database, 2).is_err());
-        }
+        assert!(put(&database, 2).is_err());
+        assert!(database.broken().is_cancelled());
         disk.set_broken(false);
-        assert_eq!(count(&database).unwrap(), 1);
+        for _ in 0..3 {
+            assert!(matches!(put(&database, 3), Err(redb::Error::Io(_))));
+            assert!(matches!(count(&database), Err(redb::Error::Io(_))));
+        }
+        // The next process opens the file and finds what was acknowledged.
+        drop(database);
+        assert_eq!(count(&disk.database().unwrap()).unwrap(), 1);
     }
 
     #[test]

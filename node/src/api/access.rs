@@ -73,6 +73,25 @@ pub async fn require(State(token): State<Token>, request: Request, next: Next) -
     }
 }
 
+/// Refuses requests that a browser sends to a name of somebody else's, pointed at this machine.
+pub async fn by_own_name(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    if host.or(request.uri().authority().map(|authority| authority.as_str())).is_none_or(is_own) {
+        return next.run(request).await;
+    }
+    ApiError::new("unauthorized", "ask this API by its address or as `localhost`").into_response()
+}
+
+/// Whether a `Host` is an address or `localhost`: what no name server can point elsewhere.
+fn is_own(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() && !host.ends_with(']') => name,
+        _ => host,
+    };
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
 /// Digest of the token that is asked for.
 #[derive(Clone, Copy)]
 pub struct Token(blake3::Hash);
@@ -82,5 +101,31 @@ impl Token {
     #[must_use]
     pub fn of(access: &Access) -> Self {
         Self(blake3::hash(access.token.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_own_names() {
+        for own in ["127.0.0.1", "127.0.0.1:8080", "localhost:1", "LocalHost", "[::1]:80", "[::1]"]
+        {
+            assert!(is_own(own), "{own}");
+        }
+        for foreign in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", ":80"] {
+            assert!(!is_own(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        Access::draw(([127, 0, 0, 1], 1).into()).unwrap().write(folder.path()).unwrap();
+        let mode = std::fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -137,5 +137,8 @@ fn router(api: Api, token: Token) -> Router {
         .layer(middleware::from_fn_with_state(token, access::require))
         .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") })
         .with_state(api);
-    Router::new().route("/healthz", get(|| async { "ok" })).merge(protected)
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .merge(protected)
+        .layer(middleware::from_fn(access::by_own_name))
 }

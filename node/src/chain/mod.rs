@@ -13,6 +13,7 @@
 
 pub mod application;
 pub mod error;
+mod long_polls;
 pub mod mempool;
 pub mod service;
 pub mod snapshot;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use application::ChainApplication;
 pub use error::{ApplicationError, StoreError};
+pub use long_polls::LONG_POLLS;
 pub use mempool::{Limits, SubmitError};
 pub use service::{Chain, Gossip, Relay};
 pub use snapshot::Snapshot;

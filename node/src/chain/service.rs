@@ -24,6 +24,7 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{ChainTime, Height, Millis};
 
 use super::error::{ApplicationError, StoreError};
+use super::long_polls::LongPolls;
 use super::mempool::{Limits, Mempool, SubmitError, Tip, candidate_limit};
 use super::snapshot::Snapshot;
 use super::store::{Store, VoteLog};
@@ -66,6 +67,7 @@ pub struct Chain {
     wake: Arc<Notify>,
     gossip: OnceLock<Arc<dyn Gossip>>,
     readers: Semaphore,
+    long_polls: LongPolls,
 }
 
 impl Chain {
@@ -90,6 +92,7 @@ impl Chain {
             clock,
             pool: Mutex::new(Mempool::new(limits)),
             tip: watch::channel(tip).0,
+            long_polls: LongPolls::default(),
             wake: Arc::default(),
             gossip: OnceLock::new(),
             readers: Semaphore::new(READERS),
@@ -324,7 +327,22 @@ impl Chain {
 
     // --- answers -------------------------------------------------------------------------------
 
-    /// Answers a peer's question with an encoded [`ChainResponse`] of at most about
+    /// Answers as [`Chain::answer`] does, with the present tip at once where too many peers wait for
+    /// a higher one.
+    pub async fn answer_peer(self: &Arc<Self>, from: PublicKey, request: ChainRequest) -> Vec<u8> {
+        if let ChainRequest::Tip { above: Some(_) } = request {
+            let Some(poll) = self.long_polls.enter(from) else {
+                return self.answer(ChainRequest::Tip { above: None }).await;
+            };
+            return tokio::select! {
+                answer = self.answer(request) => answer,
+                () = poll.replaced() => self.answer(ChainRequest::Tip { above: None }).await,
+            };
+        }
+        self.answer(request).await
+    }
+
+    /// Answers a question with an encoded [`ChainResponse`] of at most about
     /// [`MAX_ANSWER`] bytes. Waits for a higher tip if asked to.
     pub async fn answer(self: &Arc<Self>, request: ChainRequest) -> Vec<u8> {
         if let ChainRequest::Tip { above } = request {

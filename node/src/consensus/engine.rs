@@ -30,6 +30,7 @@ use super::codec::EngineCodec;
 use super::context::{Address, ChainContext, ChainSigner, ChainVerifier};
 use super::driver::{Driver, Settings};
 use super::error::{ConsensusError, MAX_BLOCK_BYTES, StartError};
+use super::log::log_path;
 use super::{Application, BLOCK_OVERHEAD, ConsensusConfig, Role};
 
 /// Log targets that a solo validator fills with errors about missing peers, several for each block.
@@ -135,12 +136,6 @@ impl Role {
             Self::FullNode => None,
         }
     }
-}
-
-/// The engine's log in its folder: its guard against voting twice.
-#[must_use]
-pub fn log_path(folder: &Path) -> PathBuf {
-    folder.join("consensus.wal")
 }
 
 /// Replaces port 0 by a free port: the engine does not tell which one it got.

@@ -32,14 +32,16 @@ mod context;
 mod driver;
 mod engine;
 mod error;
+mod log;
 mod proposals;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Consensus, QUIET_TARGETS, log_path};
+pub use engine::{Consensus, QUIET_TARGETS};
 pub use error::{ConsensusError, StartError};
+pub use log::{LogDamage, check_log, log_path, put_log_aside};
 
 /// Room for a block's header and lengths beside its transactions.
 pub const BLOCK_OVERHEAD: usize = 4096;

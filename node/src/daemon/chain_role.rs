@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::error::ChainRoleError;
 use super::identity::{self, Identity};
 use super::transaction_gossip;
-use super::voting::{Admission, Voting};
+use super::voting::{self, Admission, Voting};
 use crate::chain::{self, Chain, ChainApplication, Limits};
 use crate::clock::Clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile};
@@ -62,7 +62,10 @@ impl ChainRole {
                 config.folder.clone(),
                 folder.join(NEW_VALIDATOR),
             )?),
-            None => None,
+            None => {
+                voting::mend_log(&config.folder, chain.height())?;
+                None
+            }
         };
         let admission = match &voting {
             Some(voting) => voting.admission(&others).await,

@@ -43,7 +43,9 @@ impl RequestHandler for Dispatcher {
         drop(body);
         match request {
             NodeRequest::Chain(request) => match self.chain.get() {
-                Some(chain) => NodeResponse::encoded_chain(&chain.answer(request).await).into(),
+                Some(chain) => {
+                    NodeResponse::encoded_chain(&chain.answer_peer(from, request).await).into()
+                }
                 None => refused("this node holds no chain".to_owned()),
             },
             NodeRequest::Host(request) => match self.host.get() {

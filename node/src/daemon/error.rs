@@ -45,6 +45,12 @@ pub enum DaemonError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// A database's disk failed.
+    #[error(
+        "the disk failed under the {0}'s database: what it acknowledges may be lost, so the node ends; \
+         check the disk, then start again"
+    )]
+    DiskFailed(&'static str),
     /// The machine's signals cannot be watched.
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),

@@ -90,6 +90,8 @@ struct Parts {
     /// The renter's tasks: it may have some before it has started.
     renter_tasks: TokioSpawner,
     renter: Option<Renter>,
+    /// Whose database, and the word that its disk failed.
+    disks: Vec<(&'static str, CancellationToken)>,
 }
 
 /// Everything that was started, to be stopped in order.
@@ -129,6 +131,7 @@ impl Starter<'_> {
             host: None,
             renter_tasks: TokioSpawner::default(),
             renter: None,
+            disks: Vec::new(),
         })
     }
 
@@ -146,10 +149,13 @@ impl Starter<'_> {
         parts.light = Some(light.clone());
         if let Some(role) = &self.config.host {
             let host = self.host(role, &parts.transport, &light).await?;
+            parts.disks.push(("host", host.broken()));
             dispatcher.serve_host(parts.host.insert(host).clone());
         }
         if let Some(role) = &self.config.renter {
-            let renter = self.renter(role, parts, &light).await?;
+            let store = DiskStore::open(&self.folder.join("renter.redb"))?;
+            parts.disks.push(("renter", store.broken()));
+            let renter = self.renter(role, store, parts, &light).await?;
             start_new_words(self.folder, parts.renter.insert(renter)).await;
         }
         Ok(light)
@@ -192,13 +198,14 @@ impl Starter<'_> {
     async fn renter(
         &self,
         role: &RenterConfig,
+        store: DiskStore,
         parts: &Parts,
         light: &LightClient,
     ) -> Result<Renter, DaemonError> {
         let world = World {
             chain: Arc::new(light.clone()),
             hosts: Arc::new(NetworkHosts::new(parts.transport.clone(), light.clone())),
-            store: Arc::new(DiskStore::open(&self.folder.join("renter.redb"))?),
+            store: Arc::new(store),
             files: Arc::new(DiskFiles),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandomness),
@@ -273,6 +280,7 @@ impl Running {
             _ = terminate.recv(), if own_signals => Ok(()),
             _ = interrupt.recv(), if own_signals => Ok(()),
             () = input_ended(), if options.until_input_ends => Ok(()),
+            whose = disk_failed(&self.parts.disks) => Err(DaemonError::DiskFailed(whose)),
             failed = chain_ended(&mut self.parts.chain) => failed.map_err(DaemonError::from),
         }
     }
@@ -308,6 +316,19 @@ async fn input_ended() {
     let mut sink = tokio::io::sink();
     // An error ends the input as well as its end does.
     let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
+}
+
+async fn disk_failed(disks: &[(&'static str, CancellationToken)]) -> &'static str {
+    let failures = disks.iter().map(|(whose, failed)| {
+        Box::pin(async move {
+            failed.cancelled().await;
+            *whose
+        })
+    });
+    if disks.is_empty() {
+        return std::future::pending().await;
+    }
+    futures::future::select_all(failures).await.0
 }
 
 async fn chain_ended(chain: &mut Option<ChainRole>) -> Result<(), ChainRoleError> {

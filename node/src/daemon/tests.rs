@@ -174,6 +174,42 @@ async fn a_validator_without_its_log_follows_before_it_votes() {
     network.stop_all().await;
 }
 
+/// Damages a log in place.
+fn damage(log: &Path, how: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(log).unwrap();
+    how(&mut bytes);
+    std::fs::write(log, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_with_a_damaged_log_follows_before_it_votes() {
+    let mut network = TestNetwork::new(4);
+    network.start_all().await;
+    let height = network.make_block().await;
+    let key = network.nodes[3].key;
+    network.nodes[3].reach(height).await;
+    let folder = network.nodes[3].path.join("consensus");
+    let damages: [fn(&mut Vec<u8>); 2] = [Vec::clear, |bytes| bytes[3] ^= 0x40];
+    for how in damages {
+        network.nodes[3].stop().await;
+        damage(&folder.join("consensus.wal"), how);
+        network.nodes[3].start().await;
+        assert!(!network.nodes[3].votes());
+        assert!(folder.join("consensus.wal.damaged").exists());
+        // The engine's new log is not taken for the one that was lost.
+        network.nodes[3].stop().await;
+        network.nodes[3].start().await;
+        assert!(!network.nodes[3].votes());
+        for _ in 0..2 {
+            let height = network.make_block().await;
+            assert!(!network.signed(height, key), "it signed {height}");
+            network.nodes[3].reach(height).await;
+        }
+        network.nodes[3].until_it_votes().await;
+    }
+    network.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_validator_does_not_vote_while_nobody_answers() {
     let mut network = TestNetwork::new(4);

@@ -4,7 +4,7 @@
 //! first vote and kept in two places: beside the log (`consensus/log-id`) and in the chain's store. A
 //! validator votes at once only
 //!
-//! - with the log that its chain names, or
+//! - with the log that its chain names, sound and of the height that the chain decides, or
 //! - with a key that never voted: the file `new-validator`, written where words are drawn, says so, or
 //! - in a network without any block, as enough of the other chain nodes tell.
 //!
@@ -37,7 +37,7 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Height;
 
 use crate::chain::{Chain, StoreError, VoteLog};
-use crate::consensus::log_path;
+use crate::consensus::{check_log, log_path, put_log_aside};
 use crate::data::write_private;
 use crate::light::ChainPeer;
 
@@ -135,14 +135,20 @@ impl Voting {
         marker: PathBuf,
     ) -> Result<Self, VotingError> {
         let named = chain.vote_log(&key)?;
-        let kept = log_name(&consensus)?.filter(|_| log_path(&consensus).exists());
+        let log = log_is_sound(&consensus, chain.height())?;
+        let kept = log_name(&consensus)?.filter(|_| log.is_some());
         let standing = match (named, kept) {
+            // Whatever else says that the key is new, it has made a log.
+            _ if log == Some(false) => Standing::Lost,
             (Some(named), Some(kept)) if named == kept => Standing::Kept,
             // The log is made before the first vote, so the marker is right as long as there is none.
             (_, None) if marker.exists() => Standing::New,
             (None, None) => Standing::Unknown,
             _ => Standing::Lost,
         };
+        if standing == Standing::Lost {
+            forget(&consensus, &marker, log == Some(false))?;
+        }
         let validators = chain.next_validators()?;
         let alone = validators.as_slice().iter().all(|validator| validator.key == key);
         let voted_here = named.is_some();
@@ -236,13 +242,7 @@ impl Voting {
     /// # Errors
     /// [`VotingError::File`].
     pub(super) fn begun(&self) -> Result<(), VotingError> {
-        match std::fs::remove_file(&self.marker) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                let path = self.marker.clone();
-                Err(VotingError::File { action: "remove", path, source })
-            }
-            _ => Ok(()),
-        }
+        remove(&self.marker)
     }
 }
 
@@ -286,6 +286,62 @@ async fn told_tip(peer: &dyn ChainPeer) -> Option<Option<Height>> {
         Ok(ChainResponse::Tip(tip)) => Some(tip.map(|tip| tip.header.height)),
         _ => None,
     }
+}
+
+/// Whether the engine's log can be relied on; nothing if there is none.
+fn log_is_sound(consensus: &Path, tip: Height) -> Result<Option<bool>, VotingError> {
+    let checked = check_log(consensus, tip).map_err(|source| VotingError::File {
+        action: "read",
+        path: log_path(consensus),
+        source,
+    })?;
+    if let Some(Err(damage)) = &checked {
+        tracing::error!(%damage, "the engine's log of votes cannot be relied on");
+    }
+    Ok(checked.map(|checked| checked.is_ok()))
+}
+
+/// Puts a damaged log aside, with all that would make the next start believe in the log that the engine
+/// makes instead: its name and the marker of a new key, which go first.
+fn forget(consensus: &Path, marker: &Path, damaged: bool) -> Result<(), VotingError> {
+    for path in [marker, &name_path(consensus)] {
+        remove(path)?;
+    }
+    if damaged { set_log_aside(consensus) } else { Ok(()) }
+}
+
+/// Puts a log aside that the engine would not open.
+///
+/// # Errors
+/// [`VotingError::File`].
+pub(super) fn mend_log(consensus: &Path, tip: Height) -> Result<(), VotingError> {
+    match log_is_sound(consensus, tip)? {
+        Some(false) => set_log_aside(consensus),
+        _ => Ok(()),
+    }
+}
+
+fn set_log_aside(consensus: &Path) -> Result<(), VotingError> {
+    let aside = put_log_aside(consensus).map_err(|source| VotingError::File {
+        action: "put aside",
+        path: log_path(consensus),
+        source,
+    })?;
+    tracing::warn!(aside = %aside.display(), "the damaged log of votes is put aside; a new one is made");
+    Ok(())
+}
+
+/// Removes a file, durably, if it is there.
+fn remove(path: &Path) -> Result<(), VotingError> {
+    let removed = match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all())
+        }
+    };
+    removed.map_err(|source| VotingError::File { action: "remove", path: path.to_owned(), source })
 }
 
 fn name_path(consensus: &Path) -> PathBuf {

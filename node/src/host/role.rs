@@ -118,6 +118,12 @@ impl HostRole {
         self.0.service.answer(from, request).await
     }
 
+    /// Cancelled when the disk under the host's rows failed: the process must end.
+    #[must_use]
+    pub fn broken(&self) -> tokio_util::sync::CancellationToken {
+        self.0.service.host().store().broken()
+    }
+
     /// How the host is.
     #[must_use]
     pub fn status(&self) -> HostStatus {

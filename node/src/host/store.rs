@@ -180,6 +180,12 @@ impl DiskStore {
         })
     }
 
+    /// Cancelled when the disk under the rows failed: the process must end.
+    #[must_use]
+    pub fn broken(&self) -> tokio_util::sync::CancellationToken {
+        self.database.broken()
+    }
+
     /// The volumes.
     pub fn volumes(&self) -> &Volumes {
         &self.volumes
@@ -220,7 +226,11 @@ impl DiskStore {
     }
 
     fn commit(&self, batch: Batch) -> Result<(), HostStoreError> {
-        self.commits.join(batch, |batches| {
+        let broken = HostStoreError::Failed {
+            action: "write a batch",
+            reason: "another write of its round panicked".into(),
+        };
+        self.commits.join(batch, broken, |batches| {
             let outboards = std::mem::take(&mut *self.pending_outboards());
             let written = self.database.with(|database| write(database, &batches, &outboards));
             let written = written.map_err(failed("write a batch"));

@@ -93,10 +93,14 @@ impl Owner {
 /// How a sector's bytes get into a file, durably.
 type WriteFile = fn(&Scratch, &Path, &[u8]) -> io::Result<()>;
 
+/// How a folder's names become durable.
+type SyncFolder = fn(&Path) -> io::Result<()>;
+
 /// All volumes of a host.
 #[derive(Debug)]
 pub struct Volumes {
     write_file: WriteFile,
+    sync_folder: SyncFolder,
     volumes: Vec<Volume>,
     index: Mutex<BTreeMap<SectorRoot, Place>>,
     next_temporary: AtomicU64,
@@ -201,6 +205,7 @@ impl Volumes {
         }
         Ok(Self {
             write_file: Scratch::write,
+            sync_folder,
             volumes,
             index: Mutex::new(index),
             next_temporary: AtomicU64::new(0),
@@ -212,6 +217,12 @@ impl Volumes {
     #[cfg(test)]
     pub(super) fn write_files_with(&mut self, write_file: WriteFile) {
         self.write_file = write_file;
+    }
+
+    /// Syncs folders another way: as a broken disk does.
+    #[cfg(test)]
+    pub(super) fn sync_folders_with(&mut self, sync_folder: SyncFolder) {
+        self.sync_folder = sync_folder;
     }
 
     fn index(&self) -> MutexGuard<'_, BTreeMap<SectorRoot, Place>> {
@@ -257,6 +268,11 @@ impl Volumes {
                     self.index().insert(entry.root, Place { volume: number, size: entry.size });
                     return Ok(());
                 }
+                // Renamed, but its folder is not synced: the file is there and takes its room.
+                Err(error) if volume.file(&entry.root).exists() => {
+                    self.index().insert(entry.root, Place { volume: number, size: entry.size });
+                    return Err(error);
+                }
                 Err(error @ HostStoreError::Full { .. }) => {
                     volume.release(needed);
                     full = error;
@@ -273,7 +289,7 @@ impl Volumes {
     fn write(&self, volume: usize, root: &SectorRoot, data: &[u8]) -> Result<(), HostStoreError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         let write = |path: &Path| (self.write_file)(&self.scratch, path, data);
-        self.volumes[volume].write(write, number, root, data.len() as u64)
+        self.volumes[volume].write(write, self.sync_folder, number, root, data.len() as u64)
     }
 
     /// Bytes of a sector; fewer where its file is too short, nothing if there is no such file.
@@ -314,7 +330,7 @@ impl Volumes {
     /// The file of a sector.
     pub fn path(&self, root: &SectorRoot) -> Option<PathBuf> {
         let place = self.index().get(root).copied()?;
-        Some(self.volumes[place.volume].folder(root).join(root.to_string()))
+        Some(self.volumes[place.volume].file(root))
     }
 }
 
@@ -339,16 +355,20 @@ impl Volume {
         self.path.join(format!("{:02x}", root.0[0]))
     }
 
+    fn file(&self, root: &SectorRoot) -> PathBuf {
+        self.folder(root).join(root.to_string())
+    }
+
     fn write(
         &self,
         write: impl FnOnce(&Path) -> io::Result<()>,
+        sync_folder: SyncFolder,
         number: u64,
         root: &SectorRoot,
         length: u64,
     ) -> Result<(), HostStoreError> {
         let temporary = self.path.join(TEMPORARY).join(number.to_string());
-        let folder = self.folder(root);
-        let target = folder.join(root.to_string());
+        let (folder, target) = (self.folder(root), self.file(root));
         let written = write(&temporary).and_then(|()| fs::rename(&temporary, &target));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);

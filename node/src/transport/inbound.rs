@@ -37,8 +37,9 @@ const SUBSTREAMS_PER_PEER: usize = 32;
 /// it gave up waiting for.
 const REQUESTS_PER_PEER: usize = 16;
 
-/// Control requests of all peers in handling; a body is 2 MiB at most and mostly tiny.
-const CONTROL_REQUESTS: usize = 256;
+/// Control requests of all peers in handling; a body is 2 MiB at most and mostly tiny. Those that wait
+/// for a block take no room from the others.
+const CONTROL_REQUESTS: usize = 256 + crate::chain::LONG_POLLS;
 
 /// Bulk requests of all peers in handling: bounds the memory of their bodies to 384 MiB.
 const BULK_REQUESTS: usize = 64;

@@ -30,6 +30,7 @@ mod gossip;
 mod identity;
 mod inbound;
 mod outbound;
+mod per_address;
 mod substream;
 mod task;
 mod wire;

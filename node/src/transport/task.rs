@@ -27,6 +27,7 @@ use super::gossip::{self, Gossip, GossipCheck, GossipMessage, Topic};
 use super::identity::{keypair, public_key};
 use super::inbound::Inbound;
 use super::outbound::Pools;
+use super::per_address;
 use super::substream::{self, Accepted, Reply};
 use super::{Channel, TransportConfig};
 
@@ -56,6 +57,7 @@ type SubscribeReply = oneshot::Sender<Result<mpsc::Receiver<GossipMessage>, Goss
 #[derive(NetworkBehaviour)]
 pub(super) struct Composed {
     limits: connection_limits::Behaviour,
+    per_address: per_address::Behaviour,
     substreams: substream::Behaviour,
     gossipsub: gossipsub::Behaviour,
     identify: identify::Behaviour,
@@ -86,6 +88,7 @@ pub(super) fn swarm(
     let gossipsub = gossip::behaviour(keypair.clone())?;
     let behaviour = Composed {
         limits: connection_limits::Behaviour::new(limits(config)),
+        per_address: per_address::Behaviour::default(),
         substreams: substream::Behaviour::new(addresses),
         gossipsub,
         identify: identify::Behaviour::new(

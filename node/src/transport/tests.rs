@@ -476,3 +476,35 @@ async fn a_slow_check_of_gossip_keeps_no_request_waiting() {
     let message = tokio::time::timeout(TIMEOUT, inbox.recv()).await.unwrap().unwrap();
     assert_eq!(message.bytes, b"slow".as_slice());
 }
+
+#[tokio::test]
+async fn silent_connections_of_one_address_keep_nobody_else_out() {
+    let (asker, _asker_task) = node(1, Arc::new(Echo)).await;
+    let (answerer, _answerer_task) = node(2, Arc::new(Echo)).await;
+    introduce(&asker, &answerer);
+    let port = answerer.listen_addresses()[0]
+        .iter()
+        .find_map(|part| match part {
+            libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+            _ => None,
+        })
+        .unwrap();
+    let mut silent = Vec::new();
+    let mut closed = 0;
+    for _ in 0..300 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let connect = socket.connect(([127, 0, 0, 1], port).into());
+        silent.push(tokio::time::timeout(TIMEOUT, connect).await.unwrap().unwrap());
+    }
+    let echoed = asker.request(answerer.local_peer(), Channel::Control, b"hello".to_vec(), TIMEOUT);
+    assert_eq!(echoed.await.unwrap(), &b"hello"[..]);
+    // All of them end: at once where the address has too many, else with the handshake's time.
+    for stream in &mut silent {
+        let mut rest = Vec::new();
+        let read = tokio::io::AsyncReadExt::read_to_end(stream, &mut rest);
+        tokio::time::timeout(TIMEOUT, read).await.unwrap().ok();
+        closed += 1;
+    }
+    assert_eq!(closed, 300);
+}

@@ -69,6 +69,12 @@ impl DiskStore {
         Self(Arc::new(Inner { database, commits: Group::new() }))
     }
 
+    /// Cancelled when the disk under the rows failed: the process must end.
+    #[must_use]
+    pub fn broken(&self) -> tokio_util::sync::CancellationToken {
+        self.0.database.broken()
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         action: &'static str,

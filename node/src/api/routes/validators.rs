@@ -1,9 +1,12 @@
 //! The validator set, and how it is changed.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 use samara_protocol::chain::{Validator, ValidatorSet};
+use samara_protocol::hash::TransactionId;
 use samara_protocol::ledger::state::StateKey;
 use samara_renter::world::ChainView as _;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,9 @@ use crate::api::extract::Json;
 use crate::api::state::Api;
 pub use crate::validators::SignedChange;
 use crate::validators::{ChangeError, SetChange};
+
+/// How long a change is waited for until it is in a block.
+const INCLUSION: Duration = Duration::from_secs(60);
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
@@ -109,7 +115,7 @@ async fn submit(
         let message = format!("account {} pays for the change: submit it there", change.account());
         return Err(ApiError::new("refused", message));
     }
-    let _turn = node.wallet.lock().await;
+    let turn = node.wallet.lock().await;
     let known = node.light.account(&account).await.map_err(failed)?;
     let fee = change.transaction().body.fee;
     if known.balance < fee {
@@ -119,8 +125,22 @@ async fn submit(
     }
     change.pay(&node.account).map_err(refused)?;
     let id = node.light.submit(change.transaction().clone()).await.map_err(failed)?;
-    let height = node.light.included(&id).await.map_err(failed)?;
+    // The pool knows the nonce from here on; others need not wait for the block.
+    drop(turn);
+    let height = included(id, node.light.included(&id)).await?.map_err(failed)?;
     Ok(Json(Included { transaction: id.to_string(), height: height.0 }))
+}
+
+/// Waits for a transaction's block, but not for ever: the chain may halt, or another change may come
+/// first.
+async fn included<T>(id: TransactionId, wait: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(INCLUSION, wait).await.map_err(|_| {
+        let message = format!(
+            "transaction {id} was handed in and is in no block after {} s: see `samara validator set`",
+            INCLUSION.as_secs()
+        );
+        ApiError::new("chain_unreachable", message)
+    })
 }
 
 fn with_chain(api: &Api) -> Result<&crate::api::Node, ApiError> {
@@ -134,4 +154,16 @@ fn refused(error: ChangeError) -> ApiError {
         _ => "refused",
     };
     ApiError::from_error(code, &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_no_block_takes_is_not_waited_for_for_ever() {
+        let id = TransactionId([7; 32]);
+        assert_eq!(included(id, std::future::ready(5)).await.unwrap(), 5);
+        included(id, std::future::pending::<()>()).await.unwrap_err();
+    }
 }

@@ -9,6 +9,7 @@ use samara_protocol::encoding::{decode, encode};
 use samara_protocol::host::announcement::{HostAnnouncement, Prices};
 use samara_protocol::ledger::state::{Account, StateKey};
 use samara_protocol::ledger::verify_proof;
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Height, Millis};
 
 use super::super::{Limits, Store, StoreError};
@@ -227,6 +228,32 @@ async fn a_long_poll_answers_with_the_next_tip() {
         panic!("no tip")
     };
     assert_eq!(tip.header.height, Height(2));
+}
+
+#[tokio::test]
+async fn a_long_poll_without_room_or_given_up_answers_with_the_present_tip() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut solo = Solo::open(folder.path());
+    solo.make_block();
+    let poll = |number: usize| {
+        let mut peer = [0; 32];
+        peer[..8].copy_from_slice(&number.to_le_bytes());
+        let chain = solo.chain.clone();
+        let request = ChainRequest::Tip { above: Some(Height(1)) };
+        async move { chain.answer_peer(PublicKey(peer), request).await }
+    };
+    let waiting: Vec<_> =
+        (0..crate::chain::LONG_POLLS).map(|number| tokio::spawn(poll(number))).collect();
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let present = encode(&ChainResponse::Tip(solo.chain.tip().map(|tip| Box::new((*tip).clone()))));
+    assert_eq!(poll(crate::chain::LONG_POLLS).await, present);
+    // A peer's next poll takes the place of the one before.
+    let again = tokio::spawn(poll(0));
+    let mut waiting = waiting.into_iter();
+    assert_eq!(waiting.next().unwrap().await.unwrap(), present);
+    assert!(waiting.all(|poll| !poll.is_finished()) && !again.is_finished());
 }
 
 #[test]

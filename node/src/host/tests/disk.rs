@@ -206,6 +206,24 @@ fn a_full_disk_under_the_sectors_is_a_typed_refusal_and_leaves_nothing() {
 }
 
 #[test]
+fn a_sector_whose_folder_is_not_synced_is_refused_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path(), &[1 << 20]);
+    let free = store.space().free;
+    for code in [libc::EIO, libc::ENOSPC] {
+        store.volumes_mut().sync_folders_with(match code {
+            libc::EIO => |_| Err(std::io::Error::from_raw_os_error(libc::EIO)),
+            _ => |_| Err(std::io::Error::from_raw_os_error(libc::ENOSPC)),
+        });
+        let (entry, bytes) = data(1, 1_024);
+        store.put_sector(&entry, &bytes, &[]).unwrap_err();
+        assert_eq!(store.space().free, free - 1_024);
+    }
+    drop(store);
+    assert_eq!(open(folder.path(), &[1 << 20]).space().free, free - 1_024);
+}
+
+#[test]
 fn acknowledged_sectors_are_there_after_a_restart() {
     let world = World::new(GENESIS);
     let committed = world.store(1, 64 << 10).unwrap();
@@ -283,7 +301,7 @@ fn rounds_are_shared_and_their_errors_go_to_all() {
             .map(|number| {
                 let (group, rounds, items) = (&group, &rounds, &items);
                 scope.spawn(move || {
-                    group.join(number, |batch| {
+                    group.join(number, "broken".into(), |batch| {
                         rounds.fetch_add(1, Ordering::Relaxed);
                         items.fetch_add(batch.len(), Ordering::Relaxed);
                         if batch.contains(&7) { Err(batch.len().to_string()) } else { Ok(()) }
