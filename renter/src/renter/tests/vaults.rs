@@ -287,6 +287,8 @@ async fn a_target_that_cannot_be_is_refused_before_anything_is_stored() {
         (request("home", "a/../b", true), "bad_path"),
         (request("home", "a//b", true), "bad_path"),
         (request("no/vault", "", true), "bad_name"),
+        (request(".", "", true), "bad_name"),
+        (request("..", "", true), "bad_name"),
         (request("typo", "", false), "no_vault"),
     ] {
         assert_eq!(node.renter.put(request, &Silent).await.unwrap_err().code(), code);
