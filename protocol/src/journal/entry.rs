@@ -24,9 +24,7 @@ pub const MAX_VAULT_NAME: usize = 64;
 #[must_use]
 pub fn is_vault_name(name: &str) -> bool {
     let bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
-    (1..=MAX_VAULT_NAME).contains(&name.len())
-        && !matches!(name, "." | "..")
-        && !name.contains(bad)
+    (1..=MAX_VAULT_NAME).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(bad)
 }
 /// Longest name of a backup, bytes.
 pub const MAX_BACKUP_NAME: usize = 96;
