@@ -54,6 +54,18 @@ pub struct RenterStatus {
     pub head_set: Vec<HeadHostRow>,
     /// Hosts with live contracts that hold the newest acknowledged head.
     pub settled: u64,
+    /// Contracts that are on their way; nothing if nobody has looked for hosts since the start.
+    #[serde(default)]
+    pub forming: Option<u64>,
+    /// Hosts with live contracts that do not answer.
+    #[serde(default)]
+    pub unreachable: u64,
+    /// Slabs in use of which so few shards are within reach that one more lost host loses files.
+    #[serde(default)]
+    pub bare: u64,
+    /// Slabs in use of which too few shards are within reach to read them.
+    #[serde(default)]
+    pub unreadable: u64,
     /// Why the last change was not acknowledged, if it was not; or why this node does not write.
     pub problem: Option<String>,
     /// Contracts that will end without a successor as things stand, the first to end first.
@@ -151,6 +163,9 @@ pub struct HostRow {
     pub answered: u64,
     /// Calls that it did not answer.
     pub failed: u64,
+    /// Whether its last calls all failed.
+    #[serde(default)]
+    pub unreachable: bool,
     /// Answers that did not verify.
     pub false_answers: u64,
     /// Milliseconds that it takes to answer, smoothed.

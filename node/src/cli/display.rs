@@ -84,6 +84,16 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
+/// The beginning of a text that is too long for a table's last column.
+#[must_use]
+pub fn brief(text: &str, most: usize) -> String {
+    if width(text) <= most {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(most.saturating_sub(3)).collect();
+    format!("{}...", start.trim_end())
+}
+
 /// Columns that a text takes; wide letters are counted as one, which only shifts what follows them.
 fn width(text: &str) -> usize {
     text.chars().count()
@@ -319,6 +329,12 @@ mod tests {
         table.row(["a".into(), "1.0 kB".into()]);
         table.row(["größer".into(), "2 B".into()]);
         assert_eq!(table.render(), "NAME      SIZE\na       1.0 kB\ngrößer     2 B\n");
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(brief("no answer", 9), "no answer");
+        assert_eq!(brief("no answer yet", 12), "no answer...");
     }
 
     #[test]

@@ -66,8 +66,14 @@ fn hosts_text(rows: &[HostRow]) -> String {
             display::thousands(row.failed),
             display::thousands(row.false_answers),
             if row.in_head_set { format!("*{head}") } else { head },
-            row.last_failure.clone().unwrap_or_default(),
+            display::brief(&last_failure(row), 60),
         ]);
     }
     if table.is_empty() { "no hosts\n".to_owned() } else { table.render() }
+}
+
+/// What went wrong with a host, first whether it is out of reach.
+fn last_failure(row: &HostRow) -> String {
+    let failure = row.last_failure.clone().unwrap_or_default();
+    if row.unreachable { format!("unreachable: {failure}") } else { failure }
 }

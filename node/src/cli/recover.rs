@@ -131,6 +131,9 @@ pub fn report_text(report: &RecoveryReport, read_only: bool) -> String {
             lines
                 .line("outcome", "read-only, as asked; a node that writes for these words goes on");
         }
+        RecoveryPhase::ReadOnly if report.may_be_missing.is_none() => {
+            lines.line("outcome", "read-only: the newest state was found, and nothing was claimed");
+        }
         RecoveryPhase::ReadOnly => {
             lines.line("outcome", "read-only: too few hosts answered to write");
         }

@@ -153,7 +153,8 @@ fn readiness(renter: &RenterStatus, uptime: u64, allowance: Option<&Allowance>) 
         (RenterState::Active, Some(allowance)) => {
             let shape = allowance.redundancy;
             let needed = u64::from(shape.data) + u64::from(shape.margin);
-            if renter.hosts >= needed {
+            // Without a contract on its way, the put itself knows best what it lacks.
+            if renter.hosts >= needed || renter.forming == Some(0) {
                 return Readiness::Ready;
             }
             Readiness::Waits(format!("waiting for contracts: {} of {needed}", renter.hosts))
@@ -206,6 +207,13 @@ mod tests {
         let text = "waiting for contracts: 5 of 6".to_owned();
         assert_eq!(of(RenterState::Active, 5, 60_000, set), Readiness::Waits(text));
         assert!(!waits(of(RenterState::Active, 6, 0, set)));
+        let settled = RenterStatus {
+            state: RenterState::Active,
+            hosts: 5,
+            forming: Some(0),
+            ..RenterStatus::default()
+        };
+        assert_eq!(readiness(&settled, 60_000, set), Readiness::Ready);
         assert!(!waits(of(RenterState::ReadOnly, 0, 0, set)));
     }
 }

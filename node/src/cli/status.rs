@@ -67,7 +67,8 @@ fn text(page: &Page, now: u64) -> String {
         lines.line("space", space(host));
     }
     lines.line("money", money(page));
-    let warnings = warnings(node, page.wallet.is_none());
+    let mut warnings = warnings(node, page.wallet.is_none());
+    warnings.extend(lacking(page));
     match warnings.len() {
         0 => lines.line("health", "good"),
         count => lines.line("health", display::count(count as u64, "warning")),
@@ -75,7 +76,9 @@ fn text(page: &Page, now: u64) -> String {
     for warning in &warnings {
         lines.item(warning);
     }
-    if let Some(renter) = &node.renter {
+    // The node that has taken over renews what this one leaves alone.
+    let others = |renter: &&RenterStatus| !matches!(renter.state, RenterState::Fenced { .. });
+    if let Some(renter) = node.renter.as_ref().filter(others) {
         lapses(&mut lines, page, &renter.lapses, now);
     }
     lines.render()
@@ -214,9 +217,47 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         let behind = display::count(renter.hosts - renter.settled, "host");
         warnings.push(format!("{behind} without the newest names: `samara hosts`"));
     }
+    if renter.unreachable > 0 {
+        let hosts = display::count(renter.unreachable, "host");
+        warnings.push(format!("{hosts} unreachable: `samara hosts`"));
+    }
+    if renter.unreadable > 0 {
+        let slabs = display::count(renter.unreadable, "slab");
+        warnings.push(format!("{slabs} cannot be read: too few of their hosts answer"));
+    }
+    if renter.bare > 0 {
+        let slabs = display::count(renter.bare, "slab");
+        warnings.push(format!("one more lost host loses files: {slabs} on no spare host"));
+    }
     if let Some(lapse) = renter.lapses.first() {
+        if let RenterState::Fenced { .. } = renter.state {
+            return warnings;
+        }
         let contracts = display::count(renter.lapses.len() as u64, "contract");
         warnings.push(format!("{contracts} not renewed: {}", lapse.reason));
+    }
+    warnings
+}
+
+/// What a renter that writes lacks, to store and to keep what is stored.
+fn lacking(page: &Page) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let state = page.node.renter.as_ref().map(|renter| &renter.state);
+    if !matches!(state, Some(RenterState::Active)) {
+        return warnings;
+    }
+    let held = page.contracts.len() as u64;
+    match &page.allowance {
+        None => warnings
+            .push("no allowance: nothing is stored or renewed: `samara allowance set`".into()),
+        Some(allowance) if held < u64::from(allowance.hosts) => {
+            let few = display::count(held, "contract");
+            warnings.push(format!("{few} where the allowance wants {}", allowance.hosts));
+        }
+        Some(_) => {}
+    }
+    if page.wallet.as_ref().is_some_and(|wallet| wallet.balance == Amount::ZERO) {
+        warnings.push("the account is empty: no contract can be formed or renewed".to_owned());
     }
     warnings
 }
@@ -243,7 +284,10 @@ fn lapses(lines: &mut Lines, page: &Page, lapses: &[LapseRow], now: u64) {
     // When so many have ended that fewer than k hosts are left.
     let data = usize::from(allowance.redundancy.data);
     if let Some(last) = lapses.get(page.contracts.len().saturating_sub(data)) {
-        lines.item(format!("{}: too few hosts are left to bring files back", when(last.ends)));
+        lines.item(format!(
+            "{}: too few contracts would be left to bring files back",
+            when(last.ends)
+        ));
     }
 }
 
@@ -286,16 +330,60 @@ mod tests {
         Page { node, wallet: Some(wallet), allowance: None, contracts: vec![] }
     }
 
+    fn contract() -> ContractRow {
+        ContractRow {
+            contract: "c".into(),
+            host: "h".into(),
+            operator: "op".into(),
+            bytes: 1_000_000,
+            revision: 1,
+            funds: Amount::ZERO,
+            spent: Amount::ZERO,
+            duration: 10,
+            period: 1,
+            periods: 10,
+            ends: 86_400_000,
+            renewal: RenewalState::Planned { from: 43_200_000 },
+        }
+    }
+
+    /// With an allowance, and the contracts that it wants.
+    fn healthy() -> Page {
+        let parameters = samara_protocol::chain::ChainParameters::default();
+        let allowance = Some(Allowance::for_network(2, Amount::coins(1), &parameters));
+        Page { allowance, contracts: vec![contract(), contract()], ..page() }
+    }
+
     #[test]
     fn a_healthy_node_has_a_short_page() {
-        let expected = "node         renter; up 1 min 5 s, 5 peers, version 1\n\
-                        chain        net, height 1,234, newest block 4.0 s ago\n\
-                        renter       writes (epoch 1), all changes acknowledged\n\
-                        files        3 files, 2.0 MB in 1 vault; 0 backups\n\
-                        contracts    0 contracts\n\
-                        money        7 SAM free\n\
-                        health       good\n";
-        assert_eq!(text(&page(), 1_004_400), expected);
+        let text = text(&healthy(), 1_004_400);
+        let start = "node         renter; up 1 min 5 s, 5 peers, version 1\n\
+                     chain        net, height 1,234, newest block 4.0 s ago\n\
+                     renter       writes (epoch 1), all changes acknowledged\n\
+                     files        3 files, 2.0 MB in 1 vault; 0 backups\n\
+                     contracts    2 contracts of 2 allowed";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.ends_with("health       good\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_lacking_or_out_of_reach_is_not_good_health() {
+        let warned = |change: fn(&mut Page), warning: &str| {
+            let mut page = healthy();
+            change(&mut page);
+            let text = text(&page, 1_004_400);
+            assert!(text.contains("health       1 warning\n"), "{text}");
+            assert!(text.contains(warning), "{text}");
+        };
+        fn renter(page: &mut Page) -> &mut RenterStatus {
+            page.node.renter.as_mut().unwrap()
+        }
+        warned(|page| page.allowance = None, "no allowance");
+        warned(|page| page.contracts.truncate(1), "1 contract where the allowance wants 2");
+        warned(|page| page.wallet.as_mut().unwrap().balance = Amount::ZERO, "the account is empty");
+        warned(|page| renter(page).unreachable = 1, "1 host unreachable");
+        warned(|page| renter(page).bare = 2, "one more lost host loses files");
+        warned(|page| renter(page).unreadable = 2, "2 slabs cannot be read");
     }
 
     #[test]
@@ -316,13 +404,14 @@ mod tests {
         let parameters = samara_protocol::chain::ChainParameters::default();
         page.allowance = Some(Allowance::for_network(2, Amount::coins(1), &parameters));
         let text = text(&page, 1_000_000);
-        let end = "health       3 warnings\n             \
+        let end = "health       4 warnings\n             \
                    the newest block is 3 min old: the chain or the way to it has halted\n             \
                    1 host without the newest names: `samara hosts`\n             \
-                   1 contract not renewed: no allowance is set\n\
+                   1 contract not renewed: no allowance is set\n             \
+                   0 contracts where the allowance wants 2\n\
                    lapses       1970-01-04 00:16 (in 3 d): the contract with op ends; \
                    its host may drop the data\n             \
-                   1970-01-04 00:16 (in 3 d): too few hosts are left to bring files back\n";
+                   1970-01-04 00:16 (in 3 d): too few contracts would be left to bring files back\n";
         assert!(text.ends_with(end), "{text}");
     }
 }

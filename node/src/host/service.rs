@@ -183,7 +183,12 @@ impl<S: HostStore + 'static> HostService<S> {
 
     /// Answers a request of the peer `from`.
     pub async fn answer(&self, from: PublicKey, request: HostRequest) -> HostResponse {
-        self.try_answer(from, request).await.unwrap_or_else(HostResponse::Refused)
+        match self.try_answer(from, request).await {
+            Ok(HostResponse::Refused(refusal)) | Err(refusal) => {
+                HostResponse::Refused(told(refusal))
+            }
+            Ok(response) => response,
+        }
     }
 
     async fn try_answer(
@@ -198,7 +203,10 @@ impl<S: HostStore + 'static> HostService<S> {
             // The chain is not read for what nobody signed.
             self.host.check_asked(asked)?;
         }
-        let facts = self.facts(&request).await.map_err(|error| Refusal::Busy(error.to_string()))?;
+        let facts = self.facts(&request).await.map_err(|error| {
+            tracing::debug!(%error, "a request waits for the chain");
+            Refusal::Busy("the chain cannot be read".to_owned())
+        })?;
         let host = Arc::clone(&self.host);
         let work = move || host.handle(&facts, &from, request);
         tokio::task::spawn_blocking(work)
@@ -290,11 +298,41 @@ impl<S: HostStore + 'static> HostService<S> {
     }
 }
 
+/// A refusal as a peer may read it. What the system said names files of this machine: that is for its
+/// operator, in the log.
+fn told(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Internal(reason) => {
+            tracing::warn!(%reason, "a request failed");
+            let what = reason.split(": ").next().unwrap_or_default();
+            Refusal::Internal(what.to_owned())
+        }
+        other => other,
+    }
+}
+
 fn is_bulk(request: &HostRequest) -> bool {
     match request {
         HostRequest::Contract(contract) => {
             matches!(contract.call, ContractCall::Store { .. } | ContractCall::Read { .. })
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::host::HostStoreError;
+
+    use super::*;
+
+    #[test]
+    fn no_peer_reads_where_a_host_keeps_its_files() {
+        let error = HostStoreError::Failed {
+            action: "write a sector",
+            reason: "/srv/samara/sectors/97/9722: no space: 28".into(),
+        };
+        let told = told(error.into());
+        assert_eq!(told, Refusal::Internal("the host's store failed to write a sector".into()));
     }
 }

@@ -18,6 +18,14 @@ byte_id!(
 
 /// Longest name of a vault, bytes.
 pub const MAX_VAULT_NAME: usize = 64;
+
+/// Whether a text can be a vault's name: one to [`MAX_VAULT_NAME`] bytes, no control characters, `/`,
+/// `\` or `:`, and not `.` or `..`. So each name is a folder's of its own, and a restore needs no other.
+#[must_use]
+pub fn is_vault_name(name: &str) -> bool {
+    let bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
+    (1..=MAX_VAULT_NAME).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(bad)
+}
 /// Longest name of a backup, bytes.
 pub const MAX_BACKUP_NAME: usize = 96;
 /// Longest description of a backup, bytes.
@@ -118,7 +126,7 @@ pub enum Change {
 pub enum VaultEvent {
     /// The vault begins, under a name. Always event 0.
     Created {
-        /// One to [`MAX_VAULT_NAME`] bytes, unique.
+        /// Unique; see [`is_vault_name`].
         name: String,
     },
     /// The vault gets another name.

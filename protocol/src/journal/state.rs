@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{
     BackupId, Change, Content, Entry, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
-    MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain,
+    MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain, is_vault_name,
 };
 use super::path::StoredPath;
 use super::slab_record::{HostIndex, SlabRecord};
@@ -198,6 +198,14 @@ pub enum FoldError {
         /// Most bytes that it may have.
         most: usize,
     },
+    /// A vault's name that could not be a folder's.
+    #[error("journal position {position}: '{}' cannot be a vault's name", .name.escape_debug())]
+    Name {
+        /// Where.
+        position: u64,
+        /// The name.
+        name: String,
+    },
     /// A vault's events are numbered with a gap.
     #[error("journal position {position}: event {given} of vault {vault} where {expected} follows")]
     EventNumber {
@@ -387,11 +395,13 @@ fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
         _ => return Ok(()),
     };
     let length = text.len();
-    if (least..=most).contains(&length) {
-        Ok(())
-    } else {
-        Err(FoldError::Length { position, what, length, most })
+    if !(least..=most).contains(&length) {
+        return Err(FoldError::Length { position, what, length, most });
     }
+    if matches!(change, Change::Vault { .. }) && !is_vault_name(text) {
+        return Err(FoldError::Name { position, name: text.clone() });
+    }
+    Ok(())
 }
 
 fn extents(file: &StoredFile) -> &[super::entry::Extent] {
@@ -522,6 +532,24 @@ mod tests {
             let error = state.apply(&refused).unwrap_err();
             assert!(matches!(error, FoldError::Length { .. }), "{error}");
             assert_eq!(state, before);
+        }
+    }
+
+    #[test]
+    fn a_vault_is_named_as_a_folder_can_be() {
+        let mut state = JournalState::default();
+        for name in [".", "..", "a/b", "a\\b", "a:b", "a\nb"] {
+            let refused = vault(0, VaultEvent::Created { name: name.into() });
+            let error = state.apply(&refused).unwrap_err();
+            assert_eq!(error, FoldError::Name { position: 0, name: name.into() });
+        }
+        for (number, name) in ["...", ".a", "a b", "vault"].into_iter().enumerate() {
+            let name = name.to_owned();
+            let event = match number {
+                0 => VaultEvent::Created { name },
+                _ => VaultEvent::Renamed { name },
+            };
+            state.apply(&vault(number as u64, event)).unwrap();
         }
     }
 

@@ -131,7 +131,7 @@ impl Backups {
     ) -> Result<(), BackupError> {
         let journal = &self.vaults.journal;
         let status = journal.status();
-        let needed = self.needed(&status);
+        let needed = self.needed(status.hosts.len());
         let mut record = Record {
             version: 1,
             state: BackupState::InProgress,
@@ -159,7 +159,7 @@ impl Backups {
             }
         };
         // Contracts may have come or gone meanwhile.
-        let needed = self.needed(&journal.status());
+        let needed = self.needed(journal.status().hosts.len());
         record.hosts_ok = settled.hosts_ok as u64;
         record.hosts_needed = needed as u64;
         record.hosts_total = settled.hosts_total as u64;
@@ -180,8 +180,7 @@ impl Backups {
     }
 
     /// Hosts that must hold a head so that any k survivors include one of them.
-    fn needed(&self, status: &JournalStatus) -> usize {
-        let live = status.hosts.len();
+    pub(crate) fn needed(&self, live: usize) -> usize {
         let k = usize::from(self.vaults.slabs.redundancy().data);
         let quorum = Quorum::of(live.min(HeadSet::MAX)).write;
         (live + 1).saturating_sub(k).max(quorum).max(1)
@@ -220,7 +219,7 @@ impl Backups {
     fn row(&self, id: BackupId) -> Result<BackupRow, BackupError> {
         let record = self.record(id);
         let status = self.vaults.journal.status();
-        let needed = self.needed(&status) as u64;
+        let needed = self.needed(status.hosts.len()) as u64;
         let row = self.vaults.journal.read(|state| {
             let backup = state.backups.get(&id)?;
             let vault = |id: VaultId| {

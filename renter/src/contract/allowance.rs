@@ -67,7 +67,10 @@ pub struct Allowance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AllowanceError {
     /// Too few hosts for the redundancy.
-    #[error("{hosts} hosts are too few for slabs of {total} shards")]
+    #[error(
+        "{hosts} hosts are too few for slabs of {total} shards: allow more hosts, or a lower \
+         redundancy (--redundancy K/N)"
+    )]
     Hosts {
         /// Hosts allowed.
         hosts: u16,

@@ -40,6 +40,17 @@ pub struct HostHealth {
     pub last_failure: Option<String>,
 }
 
+/// Failures in a row after which a host counts as out of reach.
+const UNREACHABLE: u32 = 3;
+
+impl HostHealth {
+    /// Whether its last calls all failed.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        self.failing >= UNREACHABLE
+    }
+}
+
 /// Something a host did that people may want to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {

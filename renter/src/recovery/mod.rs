@@ -61,6 +61,8 @@ struct Shared {
     stop: watch::Sender<bool>,
     /// Accounts below this one were found empty, or emptied, since this process started.
     collected: AtomicU64,
+    /// Journal positions of the heads that the last claim read, one for each live contract.
+    heads: Mutex<Vec<Option<u64>>>,
 }
 
 /// The recovery of a renter. A cheap clone.
@@ -122,6 +124,7 @@ impl Recovery {
             status: Mutex::new(status),
             stop: watch::Sender::new(false),
             collected: AtomicU64::new(0),
+            heads: Mutex::new(progress::load_heads(world.store.as_ref()).await?),
         };
         Ok(Self { world, keys, book, journal, slabs, shared: Arc::new(shared) })
     }
@@ -129,6 +132,23 @@ impl Recovery {
     /// How far it is.
     pub(crate) fn status(&self) -> RecoveryStatus {
         lock(&self.shared.status).clone()
+    }
+
+    /// Journal positions of the heads that the last claim read, one for each live contract; nothing for
+    /// a host that showed none.
+    pub(crate) fn heads(&self) -> Vec<Option<u64>> {
+        self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn keep_heads(&self, claim: &Claim) -> Result<(), StoreError> {
+        let shown = claim
+            .answered
+            .iter()
+            .map(|answered| answered.head.as_ref().map(|shown| shown.head.point.position));
+        let heads: Vec<_> = shown.chain(claim.silent.iter().map(|_| None)).collect();
+        progress::save_heads(self.world.store.as_ref(), &heads).await?;
+        *self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner) = heads;
+        Ok(())
     }
 
     /// Ends the run that is under way, if there is one; it goes on when it is started again.
@@ -216,6 +236,7 @@ impl Recovery {
             return self.nothing_found(&mut stored, report, started).await;
         }
         let mut claim = self.claim(context, &mut stored, live).await?;
+        self.keep_heads(&claim).await?;
         claim.tell(&mut report);
         let mode = self.adopt(context, &mut stored, &claim, &mut report).await?;
         report.hosts_behind.dedup();

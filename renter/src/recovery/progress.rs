@@ -25,6 +25,7 @@ use crate::world::{Store, StoreError, Write};
 const PROGRESS: &[u8] = b"recovery/progress";
 const SCAN: &[u8] = b"recovery/scan";
 const SILENT: &[u8] = b"recovery/silent";
+const HEADS: &[u8] = b"recovery/heads";
 
 /// Which step runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,8 +120,21 @@ pub(super) async fn load_scan(store: &dyn Store) -> Result<Option<ScanState>, St
 
 /// Forgets everything, for a start from the first block.
 pub(super) async fn forget(store: &dyn Store) -> Result<(), StoreError> {
-    let keys = [PROGRESS, SCAN, SILENT];
+    let keys = [PROGRESS, SCAN, SILENT, HEADS];
     store.commit(keys.iter().map(|key| Write::Delete(key.to_vec())).collect()).await
+}
+
+/// Journal positions of the heads that a claim read, one for each live contract.
+pub(super) async fn load_heads(store: &dyn Store) -> Result<Vec<Option<u64>>, StoreError> {
+    let stored = store.read(HEADS).await?;
+    Ok(stored.and_then(|bytes| encoding::decode(&bytes).ok()).unwrap_or_default())
+}
+
+pub(super) async fn save_heads(
+    store: &dyn Store,
+    heads: &Vec<Option<u64>>,
+) -> Result<(), StoreError> {
+    store.commit(vec![Write::Put(HEADS.to_vec(), encoding::encode(heads))]).await
 }
 
 /// Contracts whose hosts have not answered yet; they are taken over when they do.

@@ -15,6 +15,8 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use bytes::Bytes;
 pub use error::{OpenError, RenterError};
 pub use money::transfer;
 use samara_protocol::hash::TransactionId;
+use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Epoch, Height, Millis};
@@ -29,7 +32,8 @@ use samara_protocol::units::{Amount, Epoch, Height, Millis};
 use self::lineage::Lineage;
 use self::upkeep::Upkeep;
 use crate::backup::{
-    BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
+    BackupDetail, BackupError, BackupRequest, BackupRow, BackupState, Backups, RestoreReport,
+    RestoreRequest,
 };
 use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer};
 use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
@@ -191,6 +195,17 @@ impl Renter {
                 each.fold((0, 0u64), |(f, b), (files, bytes)| (f + files, b.saturating_add(bytes)));
             (state.vaults.len() as u64, files, bytes, state.backups.len() as u64)
         });
+        let (unreachable, bare, unreadable) = self.reach();
+        let (mut hosts, mut settled) = (journal.hosts.len() as u64, journal.settled as u64);
+        if journal.mode == Mode::ReadOnly {
+            // This node writes no heads; the recovery saw them.
+            let heads = self.0.recovery.heads();
+            let holds =
+                |position: &Option<u64>| position.is_some_and(|at| at >= journal.acknowledged);
+            hosts = heads.len() as u64;
+            settled = heads.iter().filter(|position| holds(position)).count() as u64;
+        }
+        let outlook = self.0.upkeep.outlook();
         RenterStatus {
             state,
             epoch: journal.epoch.to_string(),
@@ -200,12 +215,58 @@ impl Renter {
             files,
             bytes,
             backups,
-            hosts: journal.hosts.len() as u64,
+            hosts,
             head_set: journal.head_set.into_iter().map(|host| self.head_host(host)).collect(),
-            settled: journal.settled as u64,
+            settled,
+            forming: outlook.forming,
+            unreachable,
+            bare,
+            unreadable,
             problem: refused.or(journal.problem),
-            lapses: self.0.upkeep.outlook().lapses(&self.0.book.live(), halted.as_deref()),
+            lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
         }
+    }
+
+    /// Hosts with live contracts that do not answer, slabs in use that bear the loss of no further host,
+    /// and slabs that cannot be read now.
+    fn reach(&self) -> (u64, u64, u64) {
+        let reports = self.0.book.reports();
+        let (gone, reached): (Vec<_>, Vec<_>) = self
+            .0
+            .book
+            .live()
+            .into_iter()
+            .partition(|contract| reports.health(&contract.host()).is_unreachable());
+        let reached: BTreeSet<HostIndex> =
+            reached.iter().map(|contract| contract.index()).collect();
+        let (mut bare, mut unreadable) = (0, 0);
+        self.0.journal.read(|state| {
+            for slab in state.slabs.values().filter(|slab| slab.live > 0) {
+                let shards = slab.record.hosts.iter().filter(|host| reached.contains(host)).count();
+                match shards.cmp(&usize::from(slab.record.data)) {
+                    Ordering::Less => unreadable += 1,
+                    Ordering::Equal => bare += 1,
+                    Ordering::Greater => {}
+                }
+            }
+        });
+        (gone.len() as u64, bare, unreadable)
+    }
+
+    /// A backup as the heads show it that a recovery read, where this node writes none.
+    fn as_seen(&self, mut row: BackupRow) -> BackupRow {
+        let read_only = self.0.journal.status().mode == Mode::ReadOnly;
+        if read_only && row.state != BackupState::Completed {
+            let heads = self.0.recovery.heads();
+            let holds = |position: &&Option<u64>| position.is_some_and(|at| at >= row.position);
+            row.hosts_ok = heads.iter().filter(holds).count() as u64;
+            row.hosts_total = heads.len() as u64;
+            row.hosts_needed = self.0.backups.needed(heads.len()) as u64;
+            if row.hosts_ok >= row.hosts_needed {
+                (row.state, row.problem) = (BackupState::Completed, None);
+            }
+        }
+        row
     }
 
     fn head_host(&self, host: HeadHost) -> HeadHostRow {
@@ -224,9 +285,7 @@ impl Renter {
     ) -> Result<AllowanceReport, RenterError> {
         self.0.journal.check_writable()?;
         let upkeep = &self.0.upkeep;
-        upkeep.contractor.set_allowance(allowance).await?;
-        upkeep.slabs.set_redundancy(allowance.redundancy);
-        let report = upkeep.keep_contracts().await?;
+        let report = upkeep.set_allowance(allowance).await?;
         upkeep.keep_setting().await;
         Ok(report)
     }
@@ -262,10 +321,23 @@ impl Renter {
     /// # Errors
     /// [`RenterError::Chain`].
     pub async fn suggest_allowance(&self, funds: Amount) -> Result<Allowance, RenterError> {
-        let chain = &self.0.world.chain;
-        let announced = chain.announced_hosts().await?;
-        let accepting = announced.iter().filter(|(_, host)| host.accepting).count();
-        Ok(Allowance::for_network(accepting, funds, &chain.genesis().parameters))
+        let accepting = self.accepting_hosts().await?;
+        Ok(Allowance::for_network(accepting, funds, &self.0.world.chain.genesis().parameters))
+    }
+
+    /// Announced hosts that form contracts.
+    ///
+    /// # Errors
+    /// [`RenterError::Chain`].
+    pub async fn accepting_hosts(&self) -> Result<usize, RenterError> {
+        let announced = self.0.world.chain.announced_hosts().await?;
+        Ok(announced.iter().filter(|(_, host)| host.accepting).count())
+    }
+
+    /// The table of contracts.
+    #[cfg(test)]
+    pub(crate) fn book(&self) -> &ContractBook {
+        &self.0.book
     }
 
     /// Runs one round of upkeep now, instead of waiting for its time.
@@ -311,6 +383,7 @@ impl Renter {
                 contract: row.contract.map(|contract| contract.to_string()),
                 answered: health.answered,
                 failed: health.failed,
+                unreachable: health.is_unreachable(),
                 false_answers: health.false_answers,
                 latency: health.latency,
                 last_failure: health.last_failure,
@@ -490,7 +563,7 @@ impl Renter {
     /// All backups, oldest first.
     #[must_use]
     pub fn backups(&self) -> Vec<BackupRow> {
-        self.0.backups.list()
+        self.0.backups.list().into_iter().map(|row| self.as_seen(row)).collect()
     }
 
     /// A backup, by name or id, and what is in it.
@@ -498,7 +571,8 @@ impl Renter {
     /// # Errors
     /// [`BackupError`].
     pub async fn backup(&self, name: &str) -> Result<BackupDetail, BackupError> {
-        self.0.backups.show(name).await
+        let detail = self.0.backups.show(name).await?;
+        Ok(BackupDetail { row: self.as_seen(detail.row.clone()), ..detail })
     }
 
     /// Restores all of a backup or a part of it.

@@ -15,6 +15,8 @@ pub(super) struct Outlook {
     obstacles: BTreeMap<ContractId, String>,
     /// Contracts whose renewal is signed, and until when.
     agreed: BTreeMap<ContractId, ChainTime>,
+    /// Contracts with more hosts that are on their way; nothing before the first look.
+    pub(super) forming: Option<u64>,
 }
 
 impl Outlook {
@@ -25,7 +27,22 @@ impl Outlook {
             let renewal = sight.pending.iter().find(|pending| pending.renews == Some(live.index));
             agreed.extend(renewal.map(|pending| (live.contract, pending.valid_until)));
         }
-        Self { obstacles: obstacles(sight, plan), agreed }
+        // A host that did not answer is asked again; nobody waits for it.
+        let answers = |host| sight.health.get(host).is_none_or(|health| health.failing == 0);
+        let steps = plan.steps.iter();
+        let formed = steps.filter(|s| matches!(s, Step::Form { host, .. } if answers(host)));
+        let forming = Some(Self::pending(sight) + formed.count() as u64);
+        Self { obstacles: obstacles(sight, plan), agreed, forming }
+    }
+
+    /// Formations that were signed before the look.
+    fn pending(sight: &Sight) -> u64 {
+        sight.pending.iter().filter(|pending| pending.renews.is_none()).count() as u64
+    }
+
+    /// Notes that the plan has been carried out.
+    pub(super) fn end(&mut self, sight: &Sight) {
+        self.forming = Some(Self::pending(sight));
     }
 
     /// Notes that renewals failed, each for its own reason.

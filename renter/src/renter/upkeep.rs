@@ -159,9 +159,32 @@ impl Upkeep {
         }
     }
 
+    /// Sets what the contractor may do, and lets it act. What the account cannot pay is refused, and the
+    /// allowance stays as it was.
+    pub(super) async fn set_allowance(
+        &self,
+        allowance: Allowance,
+    ) -> Result<AllowanceReport, ContractorError> {
+        let turn = self.contractor.turn().await;
+        allowance.check(&self.world.chain.genesis().parameters)?;
+        self.contractor.resume(&Registry(self)).await?;
+        let plan = self.contractor.plan_for(allowance).await?;
+        if plan.spend > plan.balance {
+            let (needed, balance) = (plan.spend, plan.balance);
+            return Err(ContractorError::Balance { needed, balance });
+        }
+        self.contractor.set_allowance(allowance).await?;
+        self.slabs.set_redundancy(allowance.redundancy);
+        self.look(&turn).await
+    }
+
     /// Plans and acts on contracts within the allowance.
     pub(super) async fn keep_contracts(&self) -> Result<AllowanceReport, ContractorError> {
         let turn = self.contractor.turn().await;
+        self.look(&turn).await
+    }
+
+    async fn look(&self, turn: &Turn) -> Result<AllowanceReport, ContractorError> {
         let registry = Registry(self);
         self.contractor.resume(&registry).await?;
         let sight = self.contractor.sight().await?;
@@ -170,11 +193,12 @@ impl Upkeep {
         *lock(&self.outlook) = outlook.clone();
         let mut report = seen(&plan);
         if !plan.steps.is_empty() {
-            let outcomes = self.apply(&turn, plan.clone(), &registry).await;
+            let outcomes = self.apply(turn, plan.clone(), &registry).await;
             match &outcomes {
                 Ok(outcomes) => outlook.note(&sight, outcomes),
                 Err(error) => outlook.note_all(&sight, &plan, error),
             }
+            outlook.end(&sight);
             *lock(&self.outlook) = outlook;
             for outcome in outcomes? {
                 match outcome.result {

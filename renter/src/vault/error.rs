@@ -37,7 +37,8 @@ pub enum VaultError {
     NoBackup(String),
     /// A name that no vault may have.
     #[error(
-        "'{0}' cannot name a vault: a name has 1 to 64 bytes, and no '/', ':' or control character"
+        "'{0}' cannot name a vault: a name has 1 to 64 bytes, no '/', '\\', ':' or control character, \
+         and is not '.' or '..'"
     )]
     Name(String),
     /// A name or path that is taken.

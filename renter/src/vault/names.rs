@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use samara_protocol::journal::entry::MAX_VAULT_NAME;
+use samara_protocol::journal::entry::is_vault_name;
 use samara_protocol::journal::{
     Change, FileState, JournalState, StoredPath, VaultEvent, VaultId, VaultState, Version,
 };
@@ -22,8 +22,7 @@ pub(crate) fn event(vault: VaultId, event: VaultEvent) -> Change {
 
 /// Checks a vault's name.
 pub(crate) fn check_name(name: &str) -> Result<(), VaultError> {
-    let bad = |c: char| c.is_control() || c == '/' || c == ':';
-    if name.is_empty() || name.len() > MAX_VAULT_NAME || name.contains(bad) {
+    if !is_vault_name(name) {
         return Err(VaultError::Name(name.chars().take(80).collect()));
     }
     Ok(())

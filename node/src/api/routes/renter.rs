@@ -55,8 +55,8 @@ pub struct AllowanceAnswer {
 }
 
 impl AllowanceRequest {
-    /// The allowance that is meant.
-    fn over(&self, mut allowance: Allowance) -> Allowance {
+    /// The allowance that is meant, where so many hosts form contracts.
+    fn over(&self, mut allowance: Allowance, accepting: u16) -> Allowance {
         allowance.funds = self.funds.unwrap_or(allowance.funds);
         allowance.periods = self.periods.unwrap_or(allowance.periods);
         if let Some(seconds) = self.period {
@@ -67,7 +67,13 @@ impl AllowanceRequest {
             allowance.redundancy = redundancy;
             allowance.hosts = allowance.hosts.max(u16::from(redundancy.total));
         }
-        allowance.hosts = self.hosts.unwrap_or(allowance.hosts);
+        if let Some(hosts) = self.hosts {
+            if self.redundancy.is_none() {
+                // Shards for which there are no hosts would keep everything from being stored.
+                allowance.redundancy = Redundancy::for_hosts(usize::from(hosts.min(accepting)));
+            }
+            allowance.hosts = hosts;
+        }
         allowance
     }
 }
@@ -106,7 +112,11 @@ async fn set_allowance(
         Some(allowance) => allowance,
         None => renter.suggest_allowance(request.funds.unwrap_or(FUNDS)).await.map_err(failed)?,
     };
-    let allowance = request.over(before);
+    let accepting = match request.hosts {
+        Some(_) => renter.accepting_hosts().await.map_err(failed)?,
+        None => 0,
+    };
+    let allowance = request.over(before, u16::try_from(accepting).unwrap_or(u16::MAX));
     Ok(api.operations().respond(WithoutClient::GoesOn, move |_progress| async move {
         let dry_run = request.dry_run;
         let report = match dry_run {
@@ -115,4 +125,26 @@ async fn set_allowance(
         };
         Ok(AllowanceAnswer { allowance, report: report.map_err(failed)?, dry_run })
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redundancy_fits_the_hosts_asked_for_and_those_that_there_are() {
+        let parameters = samara_protocol::chain::ChainParameters::default();
+        let before = Allowance::for_network(8, FUNDS, &parameters);
+        let shape = |request: AllowanceRequest| {
+            let allowance = request.over(before, 8);
+            (allowance.hosts, allowance.redundancy.data, allowance.redundancy.total)
+        };
+        let hosts = |hosts| AllowanceRequest { hosts: Some(hosts), ..Default::default() };
+        assert_eq!(shape(hosts(4)), (4, 2, 4));
+        assert_eq!(shape(hosts(100)), (100, 4, 8));
+        assert_eq!(shape(AllowanceRequest::default()), (8, 4, 8));
+        let redundancy = Redundancy { data: 2, total: 6, margin: 2 };
+        let named = AllowanceRequest { redundancy: Some(redundancy), ..hosts(7) };
+        assert_eq!(shape(named), (7, 2, 6));
+    }
 }

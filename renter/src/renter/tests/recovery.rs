@@ -413,3 +413,25 @@ async fn a_look_without_a_claim_leaves_the_other_node_writing() {
     old.renter.create_vault("other").await.unwrap();
     assert_eq!(node.renter.create_vault("x").await.unwrap_err().code(), "read_only");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_tells_backups_and_names_as_the_heads_show_them() {
+    let network = TestNetwork::empty(8).await;
+    let (node, _) = stored(&network).await;
+    let made = node.renter.create_backup(backup("first"), &Silent).await.unwrap();
+    assert_eq!(made.state, BackupState::Completed);
+    let reader = Node::blank(&network).await;
+    let options = RecoveryOptions { read_only: true, ..RecoveryOptions::default() };
+    reader.renter.recover(options, &Silent).await.unwrap();
+    let rows = reader.renter.backups();
+    assert_eq!((rows[0].state, rows[0].hosts_ok >= rows[0].hosts_needed), (made.state, true));
+    assert_eq!(rows[0].hosts_total, 8);
+    assert_eq!(reader.renter.backup("first").await.unwrap().row, rows[0]);
+    let status = reader.renter.status();
+    assert_eq!((status.hosts, status.settled), (8, rows[0].hosts_ok));
+    // It is known after a restart, too.
+    let (store, files) = (reader.store.clone(), reader.files.clone());
+    reader.lose().await;
+    let reader = Node::with(&network, store, files, config()).await;
+    assert_eq!(reader.renter.backups(), rows);
+}

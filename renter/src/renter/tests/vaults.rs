@@ -289,6 +289,8 @@ async fn a_target_that_cannot_be_is_refused_before_anything_is_stored() {
         (request("home", "a/../b", true), "bad_path"),
         (request("home", "a//b", true), "bad_path"),
         (request("no/vault", "", true), "bad_name"),
+        (request(".", "", true), "bad_name"),
+        (request("..", "", true), "bad_name"),
         (request("typo", "", false), "no_vault"),
     ] {
         assert_eq!(node.renter.put(request, &Silent).await.unwrap_err().code(), code);
@@ -297,5 +299,53 @@ async fn a_target_that_cannot_be_is_refused_before_anything_is_stored() {
     assert_eq!(
         node.renter.put(request("home", "/b/", true), &Silent).await.unwrap().stored_files,
         1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_out_of_reach_and_slabs_without_a_spare_are_told() {
+    let network = TestNetwork::empty(4).await;
+    let node = Node::fresh(&network).await;
+    node.files.put("/home/a", &noise(1, 50_000), 1);
+    node.put("/home", "home").await;
+    let told = |node: &Node| {
+        let status = node.renter.status();
+        (status.unreachable, status.bare > 0, status.unreadable > 0, status.forming)
+    };
+    assert_eq!(told(&node), (0, false, false, Some(0)));
+    // Any two of four bring a file back.
+    let die = |hosts: std::ops::Range<usize>| {
+        network.set(hosts.clone(), Fault::Dead);
+        let error = crate::world::HostCallError::TimedOut { host: Default::default() };
+        for host in hosts {
+            for _ in 0..3 {
+                node.renter.book().reports().failed(&network.hosts[host].key.public(), &error);
+            }
+        }
+    };
+    die(0..2);
+    assert_eq!(told(&node), (2, true, false, Some(0)));
+    assert_eq!(node.renter.hosts().iter().filter(|host| host.unreachable).count(), 2);
+    die(2..3);
+    assert_eq!(told(&node), (3, false, true, Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_allowance_is_not_set() {
+    let network = TestNetwork::empty(4).await;
+    let node = Node::blank(&network).await;
+    node.renter.start_fresh().await.unwrap();
+    let mut dear = crate::testing::allowance(&network);
+    dear.funds = samara_protocol::units::Amount::coins(100_000);
+    let error = node.renter.set_allowance(dear).await.unwrap_err();
+    assert!(error.to_string().contains("10000 SAM"), "{error}");
+    assert_eq!(node.renter.allowance(), None);
+    let set = crate::testing::allowance(&network);
+    node.renter.set_allowance(set).await.unwrap();
+    assert!(
+        node.renter
+            .set_allowance(crate::contract::Allowance { funds: dear.funds, ..set })
+            .await
+            .is_ok()
     );
 }
