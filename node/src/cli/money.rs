@@ -91,6 +91,7 @@ pub async fn contracts(session: &Session) -> Result<Exit, Failure> {
 }
 
 fn contracts_text(rows: &[ContractRow], now: u64) -> String {
+    let mut reasons: Vec<&String> = Vec::new();
     let mut table = Table::new(&[
         ("contract", Align::Left),
         ("host", Align::Left),
@@ -104,6 +105,17 @@ fn contracts_text(rows: &[ContractRow], now: u64) -> String {
     ]);
     for row in rows {
         let period = display::duration(Duration::from_millis(row.period));
+        let renewal = match &row.renewal {
+            RenewalState::Lapses { reason } if now < row.ends => {
+                let known = reasons.iter().position(|known| known == &reason);
+                let number = known.unwrap_or_else(|| {
+                    reasons.push(reason);
+                    reasons.len() - 1
+                });
+                format!("none [{}]", number + 1)
+            }
+            _ => renewal(row, now),
+        };
         table.row([
             display::short(&row.contract),
             display::short(&row.host),
@@ -113,10 +125,18 @@ fn contracts_text(rows: &[ContractRow], now: u64) -> String {
             coins(row.spent),
             format!("{} x {period}", row.periods),
             display::moment(row.ends),
-            renewal(row, now),
+            renewal,
         ]);
     }
-    if table.is_empty() { "no contracts\n".to_owned() } else { table.render() }
+    if table.is_empty() {
+        return "no contracts\n".to_owned();
+    }
+    // Most often one reason is that of all of them.
+    let mut text = table.render();
+    for (number, reason) in reasons.iter().enumerate() {
+        text.push_str(&format!("[{}] {}\n", number + 1, display::plain(reason)));
+    }
+    text
 }
 
 /// Whether and when a contract goes on.
@@ -150,7 +170,7 @@ pub async fn allowance(session: &Session, command: AllowanceCommand) -> Result<E
             let allowance: Option<Allowance> = session.client()?.get("/v1/allowance").await?;
             session.output.answer(&allowance, || {
                 allowance.as_ref().map_or_else(
-                    || "no allowance: set one with `samara allowance set`\n".to_owned(),
+                    || "no allowance: set one with `samara allowance set --hosts N --funds COINS`\n".to_owned(),
                     allowance_text,
                 )
             });
@@ -166,6 +186,12 @@ pub async fn set_allowance(
     arguments: AllowanceArguments,
 ) -> Result<Exit, Failure> {
     let request = allowance_request(&arguments)?;
+    if request.is_empty() {
+        let message =
+            "nothing is to be set: name --hosts, --funds, --periods, --period or --redundancy";
+        return Err(Failure::new(Exit::Usage, message)
+            .with_hint("`samara allowance set --dry-run` shows what would suit"));
+    }
     let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
     session.output.result(&answer, || answer_text(&answer));
     let report = &answer.report;
@@ -269,7 +295,7 @@ pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, F
             session.output.answer(&wallet, || {
                 let mut lines = Lines::default();
                 lines.line("account", &wallet.account);
-                lines.line("balance", wallet.balance.to_string());
+                lines.line("balance", coins(wallet.balance));
                 lines.line("sent", display::count(wallet.nonce, "transaction"));
                 lines.render()
             });
@@ -289,7 +315,11 @@ pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, F
 }
 
 fn parse_amount(text: &str) -> Result<Amount, Failure> {
-    text.parse().map_err(|error: ParseAmountError| Failure::new(Exit::Usage, error.to_string()))
+    match text.parse() {
+        Ok(Amount::ZERO) => Err(Failure::new(Exit::Usage, "more than nothing is needed")),
+        Ok(amount) => Ok(amount),
+        Err(error) => Err(Failure::new(Exit::Usage, ParseAmountError::to_string(&error))),
+    }
 }
 
 fn included_text(verb: &str, amount: Amount, sent: &Included) -> String {
@@ -380,6 +410,14 @@ mod tests {
         assert_eq!(renewal(&row(Some("no money")), 0), "none: no money");
         let text = contracts_text(&[row(None)], 0);
         assert!(text.contains("10 x 1.0 s  1970-01-02 00:00  from 1970-01-01 12:00"), "{text}");
+        let text = contracts_text(&[row(Some("no money")), row(Some("no money"))], 0);
+        assert!(text.ends_with("  none [1]\n[1] no money\n"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_no_amount_to_send() {
+        assert_eq!(parse_amount("0").unwrap_err().exit, Exit::Usage);
+        assert_eq!(parse_amount("0.5").unwrap(), Amount(Amount::COIN.0 / 2));
     }
 
     #[test]

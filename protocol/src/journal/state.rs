@@ -116,6 +116,14 @@ pub enum FoldError {
         /// The number given.
         index: HostIndex,
     },
+    /// A name that no vault may have.
+    #[error("journal position {position}: '{name}' cannot name a vault")]
+    VaultName {
+        /// Where.
+        position: u64,
+        /// The name.
+        name: String,
+    },
     /// An id or name that exists already.
     #[error("journal position {position}: {what} exists already")]
     Exists {
@@ -340,7 +348,13 @@ fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
         Change::Vault {
             event: VaultEvent::Created { name } | VaultEvent::Renamed { name },
             ..
-        } => ("a vault's name", name, 1, MAX_VAULT_NAME),
+        } => {
+            // No path can name such a vault.
+            if matches!(name.as_str(), "." | "..") {
+                return Err(FoldError::VaultName { position, name: name.clone() });
+            }
+            ("a vault's name", name, 1, MAX_VAULT_NAME)
+        }
         Change::BackupCreated { name, description, .. } => {
             if description.len() > MAX_DESCRIPTION {
                 ("a backup's description", description, 0, MAX_DESCRIPTION)
@@ -478,6 +492,7 @@ mod tests {
         let refused = [
             vault(1, VaultEvent::Renamed { name: "x".repeat(65) }),
             vault(1, VaultEvent::Renamed { name: String::new() }),
+            vault(1, VaultEvent::Renamed { name: "..".into() }),
             entry(backup(97, 0)),
             entry(backup(0, 0)),
             entry(backup(1, 4_097)),

@@ -1,5 +1,6 @@
 //! A backup's files back: to a folder, into their vaults, or both.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use samara_protocol::journal::{Backup, JournalState, StoredFile, StoredPath, VaultEvent};
@@ -36,20 +37,21 @@ impl Backups {
             }
         }
         let Some(destination) = &request.destination else { return Ok(report) };
-        let existing = self.vaults.world.files.stat(destination).await.map_err(GetError::File)?;
         let slash = destination.to_str().is_some_and(|text| text.ends_with('/'));
+        let stat = || self.vaults.world.files.stat(destination);
         let is_folder = slash
             || request.vault.is_none()
-            || existing.is_some_and(|entry| entry.kind == FileKind::Folder);
+            || stat().await.map_err(GetError::File)?.is_some_and(|at| at.kind == FileKind::Folder);
+        let folders = folder_names(&names);
         let source = Source::Then(Box::new(state));
         let wanted = self.vaults.wanted(&source, |state| {
             let mut all = Chosen::default();
-            for name in &names {
+            for (name, folder) in names.iter().zip(&folders) {
                 let below;
                 let path: &Path = if request.vault.is_some() {
                     destination
                 } else {
-                    below = destination.join(folder_name(name));
+                    below = destination.join(folder);
                     &below
                 };
                 let destination = Destination { path, is_folder };
@@ -58,6 +60,9 @@ impl Backups {
             Ok(all)
         })?;
         let (conflict, dry_run) = (request.conflict, request.dry_run);
+        if is_folder && !dry_run {
+            self.vaults.check_target(destination).await.map_err(GetError::File)?;
+        }
         report.files = self.vaults.fetch(wanted, conflict, dry_run, progress).await?;
         Ok(report)
     }
@@ -164,6 +169,18 @@ fn folder_name(vault: &str) -> String {
     }
 }
 
+/// A folder's name for each vault, no two alike: also not where a file system ignores case.
+fn folder_names(vaults: &[String]) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let mut free = |name: &String| taken.insert(name.to_lowercase());
+    let unlike = |vault: &String| {
+        let name = folder_name(vault);
+        let others = (2_u64..).map(|number| format!("{name} ({number})"));
+        std::iter::once(name.clone()).chain(others).find(&mut free).unwrap_or(name.clone())
+    };
+    vaults.iter().map(unlike).collect()
+}
+
 /// `folder/name (restored).ext`.
 fn renamed(path: &StoredPath, number: u32) -> Option<StoredPath> {
     let text = path.as_str();
@@ -188,6 +205,9 @@ mod tests {
         assert_eq!(folder_name(".."), "vault");
         assert_eq!(folder_name("../x"), ".._x");
         assert_eq!(folder_name("home"), "home");
+        let vaults = ["a\\b", "a_b", "A_B", "vault", ".."].map(str::to_owned);
+        let folders = ["a_b", "a_b (2)", "A_B (3)", "vault", "vault (2)"];
+        assert_eq!(folder_names(&vaults), folders);
         let name = |path| renamed(&StoredPath::new(path).unwrap(), 2).unwrap().to_string();
         assert_eq!(name("a/b.txt"), "a/b (restored 2).txt");
         assert_eq!(name(".profile"), ".profile (restored 2)");

@@ -23,8 +23,12 @@ pub(crate) fn event(vault: VaultId, event: VaultEvent) -> Change {
 /// Checks a vault's name.
 pub(crate) fn check_name(name: &str) -> Result<(), VaultError> {
     let bad = |c: char| c.is_control() || c == '/' || c == ':';
-    if name.is_empty() || name.len() > MAX_VAULT_NAME || name.contains(bad) {
-        return Err(VaultError::Name(name.chars().take(80).collect()));
+    let dots = matches!(name, "." | "..");
+    if name.is_empty() || name.len() > MAX_VAULT_NAME || name.contains(bad) || dots {
+        // The message goes to a terminal.
+        let shown =
+            |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.into() };
+        return Err(VaultError::Name(name.chars().take(80).map(shown).collect()));
     }
     Ok(())
 }
