@@ -12,7 +12,7 @@ use crate::encoding;
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; $len]);
 
         impl $name {
@@ -39,6 +39,28 @@ macro_rules! byte_id {
         impl ::std::fmt::Debug for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self.short())
+            }
+        }
+
+        /// Hex digits where people read it, else the bytes.
+        impl ::serde::Serialize for $name {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    ::serde::Serialize::serialize(&self.0, serializer)
+                }
+            }
+        }
+
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    let text = <String as ::serde::Deserialize>::deserialize(deserializer)?;
+                    text.parse().map_err(::serde::de::Error::custom)
+                } else {
+                    <[u8; $len] as ::serde::Deserialize>::deserialize(deserializer).map(Self)
+                }
             }
         }
 

@@ -263,7 +263,7 @@ pub trait Files: Send + Sync {
     async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError>;
     /// Starts a file, making its parent folders.
     async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError>;
-    /// Makes a folder and its parents.
+    /// Makes a folder and its parents. One that is there must be writable.
     async fn create_folder(&self, path: &Path) -> Result<(), FileError>;
     /// Removes what an earlier process that was killed left of unfinished files in a folder. Returns how
     /// many; nothing where a crash leaves nothing.

@@ -61,7 +61,8 @@ pub const CODES: &[Code] = &[
         .hint("recover from the words in a new data folder"),
     code("name_clash", 409, 4, "a path would be a file and a folder at the same time")
         .hint("move or remove what is there first"),
-    code("no_allowance", 409, 4, "no allowance is set").hint("set one with `samara allowance set`"),
+    code("no_allowance", 409, 4, "no allowance is set")
+        .hint("set one with `samara allowance set --hosts N --funds COINS`"),
     code("no_backup", 404, 3, "there is no such backup").hint("see `samara backup list`"),
     code("no_destination", 400, 2, "a restore has nowhere to go"),
     code("no_epoch_left", 500, 1, "a host promised the last epoch there can be"),

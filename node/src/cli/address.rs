@@ -37,7 +37,7 @@ impl Place {
         if place.path.is_empty() {
             return Err(Failure::new(
                 Exit::Usage,
-                format!("'{text}' is a vault: name something in it, as in {text}/file"),
+                format!("'{text}' is a vault: name something in it, as in {}/file", place.vault),
             ));
         }
         Ok(place)
@@ -68,7 +68,8 @@ mod tests {
         assert_eq!((place.vault.as_str(), place.path.as_str()), ("home", "a/b.txt"));
         assert_eq!(Place::parse("home").unwrap().path, "");
         assert_eq!(Place::parse("/a").unwrap_err().exit, Exit::Usage);
-        assert_eq!(Place::parse_inside("home/").unwrap_err().exit, Exit::Usage);
+        let failure = Place::parse_inside("home/").unwrap_err();
+        assert!(failure.exit == Exit::Usage && failure.message.ends_with("as in home/file"));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use samara_protocol::signature::PublicKey;
 
 use crate::seed::command::SeedCommand;
 use crate::seed::source::SeedArguments;
@@ -223,8 +222,13 @@ pub enum VaultCommand {
     Create { name: String },
     /// Rename a vault
     Rename { name: String, new_name: String },
-    /// Remove a vault and everything in it
-    Remove { name: String },
+    /// Remove a vault
+    Remove {
+        name: String,
+        /// With everything in it
+        #[arg(long, short)]
+        recursive: bool,
+    },
     /// List vaults
     List,
 }
@@ -288,9 +292,10 @@ pub struct RecoverArguments {
     /// Accept a chain whose newest block is this old, for one that is known to have halted
     #[arg(long, value_name = "SECONDS")]
     pub maximum_age: Option<u64>,
-    /// A host that is gone for good: if a takeover waits for it, it is given up on the chain
+    /// A host that is gone for good, by its first hex digits: if a takeover waits for it, it is given up
+    /// on the chain
     #[arg(long, value_name = "HOST")]
-    pub give_up: Vec<PublicKey>,
+    pub give_up: Vec<String>,
     /// Give every silent host up
     #[arg(long)]
     pub give_up_silent: bool,

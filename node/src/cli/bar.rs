@@ -165,10 +165,12 @@ fn state(
         Some(total) => format!("{} of {}{noun}", number(done), number(total)),
         None => format!("{}{noun}", number(done)),
     };
-    if let Some(rate) = rate {
+    // Hosts answer or do not: so many a second means nothing.
+    let paced = !matches!(unit, Unit::Hosts);
+    if let Some(rate) = rate.filter(|_| paced) {
         text.push_str(&format!("  {}/s", number(rate)));
     }
-    if let Some(seconds) = seconds_left.filter(|seconds| *seconds > 0) {
+    if let Some(seconds) = seconds_left.filter(|seconds| *seconds > 0 && paced) {
         text.push_str(&format!("  {} left", display::duration(Duration::from_secs(seconds))));
     }
     text
@@ -193,6 +195,7 @@ mod tests {
         let text = state(4_000_000, Some(8_000_000), Unit::Bytes, Some(2_000_000), Some(2));
         assert_eq!(text, "4.0 MB of 8.0 MB  2.0 MB/s  2.0 s left");
         assert_eq!(state(1200, None, Unit::Blocks, None, None), "1,200 blocks");
+        assert_eq!(state(4, Some(6), Unit::Hosts, Some(1_000), Some(1)), "4 of 6 hosts");
     }
 
     #[test]

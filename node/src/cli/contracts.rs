@@ -20,6 +20,7 @@ pub async fn contracts(session: &Session) -> Result<Exit, Failure> {
 }
 
 fn contracts_text(rows: &[ContractRow], now: u64) -> String {
+    let mut reasons: Vec<&String> = Vec::new();
     let mut table = Table::new(&[
         ("contract", Align::Left),
         ("host", Align::Left),
@@ -33,6 +34,17 @@ fn contracts_text(rows: &[ContractRow], now: u64) -> String {
     ]);
     for row in rows {
         let period = display::duration(Duration::from_millis(row.period));
+        let renewal = match &row.renewal {
+            RenewalState::Lapses { reason } if now < row.ends => {
+                let known = reasons.iter().position(|known| known == &reason);
+                let number = known.unwrap_or_else(|| {
+                    reasons.push(reason);
+                    reasons.len() - 1
+                });
+                format!("none [{}]", number + 1)
+            }
+            _ => renewal(row, now),
+        };
         table.row([
             display::short(&row.contract),
             display::short(&row.host),
@@ -42,10 +54,18 @@ fn contracts_text(rows: &[ContractRow], now: u64) -> String {
             coins(row.spent),
             format!("{} x {period}", row.periods),
             display::moment(row.ends),
-            renewal(row, now),
+            renewal,
         ]);
     }
-    if table.is_empty() { "no contracts\n".to_owned() } else { table.render() }
+    if table.is_empty() {
+        return "no contracts\n".to_owned();
+    }
+    // Most often one reason is that of all of them.
+    let mut text = table.render();
+    for (number, reason) in reasons.iter().enumerate() {
+        text.push_str(&format!("[{}] {}\n", number + 1, display::plain(reason)));
+    }
+    text
 }
 
 /// Whether and when a contract goes on.

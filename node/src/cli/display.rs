@@ -127,10 +127,10 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// Bytes in a time, as bytes a second; nothing for a time that is too short to tell.
+/// Bytes in a time, as bytes a second; nothing for a time or bytes too small to tell.
 #[must_use]
 pub fn rate(bytes: u64, time: Duration) -> Option<String> {
-    (time >= Duration::from_millis(1) && bytes > 0)
+    (time >= Duration::from_millis(1) && bytes >= 100_000)
         .then(|| format!("{}/s", size((bytes as f64 / time.as_secs_f64()) as u64)))
 }
 
@@ -305,7 +305,7 @@ mod tests {
     fn rates_are_only_told_when_there_is_one() {
         assert_eq!(rate(10_000_000, Duration::from_millis(500)).as_deref(), Some("20.0 MB/s"));
         assert_eq!(rate(10, Duration::ZERO), None);
-        assert_eq!(rate(0, Duration::from_secs(1)), None);
+        assert_eq!(rate(99_999, Duration::from_secs(1)), None);
     }
 
     #[test]

@@ -56,12 +56,17 @@ impl Failure {
         json!({ "code": self.code, "message": self.message, "hint": self.hint })
     }
 
+    /// The message without orders to a terminal; the lines of a log stay lines.
+    fn plain_message(&self) -> String {
+        self.message.split('\n').map(super::display::plain).collect::<Vec<_>>().join("\n")
+    }
+
     /// For people.
     #[must_use]
     pub fn to_text(&self) -> String {
         match &self.hint {
-            Some(hint) => format!("samara: {}\n  {hint}\n", self.message),
-            None => format!("samara: {}\n", self.message),
+            Some(hint) => format!("samara: {}\n  {hint}\n", self.plain_message()),
+            None => format!("samara: {}\n", self.plain_message()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `put`, `get`, `ls`, `mv`, `rm` and `vault`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use samara_renter::vault::{
@@ -46,7 +47,13 @@ pub async fn put(session: &Session, arguments: PutArguments) -> Result<Exit, Fai
     session.renter_ready().await?;
     let report: PutReport = session.run("/v1/put", &request).await?;
     session.output.result(&report, || put_text(&report));
-    Ok(if report.failed.is_empty() { Exit::Ok } else { Exit::Partial })
+    Ok(put_exit(&report, &request.source))
+}
+
+/// How a put ends. What lies in a folder and cannot be stored may be left out, but not what was named.
+fn put_exit(report: &PutReport, source: &Path) -> Exit {
+    let named = report.skipped.iter().any(|item| Path::new(&item.path) == source);
+    if report.failed.is_empty() && !named { Exit::Ok } else { Exit::Partial }
 }
 
 fn put_text(report: &PutReport) -> String {
@@ -236,7 +243,10 @@ pub async fn move_file(session: &Session, arguments: MvArguments) -> Result<Exit
 
 /// Removes files or one version.
 pub async fn remove(session: &Session, arguments: RmArguments) -> Result<Exit, Failure> {
-    let place = Place::parse_inside(&arguments.path)?;
+    let place = Place::parse_inside(&arguments.path).map_err(|failure| {
+        let vault = arguments.path.trim_end_matches('/');
+        failure.with_hint(format!("`samara vault remove {vault}` removes a whole vault"))
+    })?;
     let route = format!("/v1/vaults/{}/remove", escape(&place.vault));
     let body = RemoveRequest {
         path: place.path,
@@ -269,12 +279,31 @@ pub async fn vault(session: &Session, command: VaultCommand) -> Result<Exit, Fai
             let answer: Done = client.post(&route, &NameRequest { name: new_name.clone() }).await?;
             session.output.answer(&answer, || format!("vault '{name}' is now '{new_name}'\n"));
         }
-        VaultCommand::Remove { name } => {
+        VaultCommand::Remove { name, recursive } => {
+            if !recursive {
+                let rows: Vec<VaultRow> = client.get("/v1/vaults").await?;
+                check_removal(&name, &rows)?;
+            }
             let answer: Done = client.delete(&format!("/v1/vaults/{}", escape(&name))).await?;
             session.output.answer(&answer, || format!("vault '{name}' removed\n"));
         }
     }
     Ok(Exit::Ok)
+}
+
+/// A vault with something in it goes only when that is meant.
+fn check_removal(name: &str, rows: &[VaultRow]) -> Result<(), Failure> {
+    let Some(row) = rows.iter().find(|row| row.name == name && row.versions > 0) else {
+        return Ok(());
+    };
+    let holds = [
+        display::count(row.files, "file"),
+        display::size(row.bytes),
+        display::count(row.versions, "version"),
+    ];
+    let message = format!("vault '{name}' is not empty: {}", holds.join(", "));
+    Err(Failure::new(Exit::Refused, message)
+        .with_hint("add --recursive to remove it with all in it, for good but for backups"))
 }
 
 async fn vaults(session: &Session) -> Result<Exit, Failure> {
@@ -329,6 +358,32 @@ mod tests {
                         unchanged    1 file, 10 B\n\
                         not stored   1 entry\n             a: not allowed\n";
         assert_eq!(put_text(&report), expected);
+    }
+
+    #[test]
+    fn what_was_named_must_be_stored() {
+        let left_out = ItemReport { path: "/a/b".into(), code: "x".into(), reason: "link".into() };
+        let report = PutReport { skipped: vec![left_out], ..PutReport::default() };
+        assert_eq!(put_exit(&report, Path::new("/a/b")), Exit::Partial);
+        assert_eq!(put_exit(&report, Path::new("/a")), Exit::Ok);
+    }
+
+    #[test]
+    fn a_vault_with_files_is_removed_only_when_that_is_meant() {
+        let row = |versions| VaultRow {
+            id: String::new(),
+            name: "home".into(),
+            created: 0,
+            files: 1,
+            bytes: 2_000,
+            versions,
+            events: 0,
+        };
+        let failure = check_removal("home", &[row(3)]).unwrap_err();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(failure.message.ends_with("1 file, 2.0 kB, 3 versions"), "{}", failure.message);
+        assert!(check_removal("home", &[row(0)]).is_ok());
+        assert!(check_removal("other", &[row(3)]).is_ok());
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
     let network = NetworkFile::read(&arguments.network)?;
     let genesis = network.genesis()?.hash();
     let config = configuration(&arguments, &network)?;
+    // Absent, or empty.
+    let is_new = std::fs::read_dir(&data).map_or(true, |mut entries| entries.next().is_none());
     let folder = DataFolder::open(&data).map_err(|error| Failure::of(Exit::Refused, &error))?;
     if folder.join("samara.toml").exists() {
         return Err(Failure::new(
@@ -47,7 +49,15 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
         )
         .with_hint("name another folder with --data"));
     }
-    let words = words(session, &arguments, &data)?;
+    let words = match words(session, &arguments, &data) {
+        Ok(words) => words,
+        Err(failure) => {
+            if is_new {
+                remove_new(&data);
+            }
+            return Err(failure);
+        }
+    };
     let validator = config.chain.as_ref().is_some_and(|role| role.validator);
     let markers = [(config.renter.is_some(), NEW_WORDS), (validator, NEW_VALIDATOR)];
     for (_, name) in markers.into_iter().filter(|(wanted, _)| *wanted && !arguments.existing) {
@@ -64,23 +74,40 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
         genesis: genesis.to_string(),
         words: words.map(|phrase| phrase.words().map(str::to_owned).collect()),
     };
+    let asks = [&config.words.sealing_passphrase, &config.words.seed_passphrase];
+    let asks = asks.into_iter().any(|source| source == "prompt");
     session.output.answer(&report, || {
         let data = report.data.display();
         let genesis = display::short(&report.genesis);
         let ready =
             format!("{data} is ready for network '{}', genesis {genesis}\n", report.network);
-        ready + &next(&report, arguments.existing, config.renter.is_some())
+        ready + &next(&report, arguments.existing, config.renter.is_some(), asks)
     });
     Ok(Exit::Ok)
 }
 
+/// Takes away what was made before the words were there: a folder that is no node's. What cannot be
+/// removed is in nobody's way.
+fn remove_new(data: &Path) {
+    for name in ["lock", "version"] {
+        let _ = std::fs::remove_file(data.join(name));
+    }
+    let _ = std::fs::remove_dir(data);
+}
+
 /// What to do next.
-fn next(report: &Report, existing: bool, renter: bool) -> String {
+fn next(report: &Report, existing: bool, renter: bool, asks: bool) -> String {
     let data = report.data.display();
-    let mut text = format!("next:\n  samara node --data {data} &\n");
+    let mut text = if asks {
+        format!(
+            "next, in a terminal of its own, because it asks for a passphrase:\n  samara node --data {data}\n"
+        )
+    } else {
+        format!("next:\n  samara node --data {data} &\n")
+    };
     if existing && renter {
         text.push_str(&format!(
-            "  samara recover start --data {data}\nThe recovery looks for what these words own. \
+            "then:\n  samara recover start --data {data}\nThe recovery looks for what these words own. \
              If they were never used it finds nothing, and offers to start new.\n"
         ));
     }
@@ -106,7 +133,7 @@ fn words(
         return Ok(None);
     }
     let phrase = if arguments.existing {
-        arguments.seed.words.read(&mut ProcessConsole).map_err(|error| fail(&error))?
+        arguments.seed.words.read_patiently(&mut ProcessConsole).map_err(|error| fail(&error))?
     } else {
         draw(WordCount::Twelve).map_err(|error| fail(&error))?
     };
@@ -216,12 +243,34 @@ mod tests {
         let report = |existing, renter| {
             let data = PathBuf::from("/d");
             let (network, genesis) = (String::new(), String::new());
-            next(&Report { data, network, genesis, words: None }, existing, renter)
+            next(&Report { data, network, genesis, words: None }, existing, renter, false)
         };
         assert!(!report(false, true).contains("recover"));
         assert!(!report(true, false).contains("recover"));
         let existing = report(true, true);
         assert!(existing.contains("samara recover start --data /d"), "{existing}");
         assert!(existing.contains("never used"), "{existing}");
+        assert!(existing.contains("samara node --data /d &\n"), "{existing}");
+    }
+
+    #[test]
+    fn a_node_that_asks_is_not_sent_to_the_background() {
+        let (data, network, genesis) = (PathBuf::from("/d"), String::new(), String::new());
+        let text = next(&Report { data, network, genesis, words: None }, false, true, true);
+        assert!(text.contains("terminal of its own") && !text.contains('&'), "{text}");
+    }
+
+    #[test]
+    fn a_folder_that_failed_is_taken_away_and_others_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("data");
+        drop(DataFolder::open(&data).unwrap());
+        std::fs::write(data.join("mine"), "").unwrap();
+        remove_new(&data);
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
+        std::fs::remove_file(data.join("mine")).unwrap();
+        drop(DataFolder::open(&data).unwrap());
+        remove_new(&data);
+        assert!(!data.exists());
     }
 }

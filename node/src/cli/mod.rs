@@ -35,12 +35,19 @@ use self::arguments::{AllowanceCommand, BackupCommand, Cli, Command, RecoverComm
 use self::exit::Exit;
 use self::failure::Failure;
 use self::session::Session;
+use crate::seed::command::{SeedCommand, SeedError};
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+                let text = error.to_string();
+                let failure = Failure::new(Exit::Usage, text.trim().trim_start_matches("error: "));
+                output::Output::new(true).failure(&failure);
+                return Exit::Usage.into();
+            }
             // Help and version are answers, not errors; printing fails only when nobody reads.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
@@ -59,9 +66,16 @@ pub fn run() -> ExitCode {
 fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Seed(command) => {
-            crate::seed::run(&command, session.output.is_json())
-                .map_err(|error| Failure::of(Exit::Failure, &error))?;
-            Ok(Exit::Ok)
+            match crate::seed::run(&command, session.output.is_json()) {
+                Ok(()) => Ok(Exit::Ok),
+                // The report says it already.
+                Err(SeedError::Source(_))
+                    if session.output.is_json() && matches!(command, SeedCommand::Check(_)) =>
+                {
+                    Ok(Exit::Failure)
+                }
+                Err(error) => Err(Failure::of(Exit::Failure, &error)),
+            }
         }
         Command::Init(arguments) => init::run(session, arguments),
         Command::Completions { shell } => {

@@ -20,7 +20,7 @@ pub async fn allowance(session: &Session, command: AllowanceCommand) -> Result<E
             let allowance: Option<Allowance> = session.client()?.get("/v1/allowance").await?;
             session.output.answer(&allowance, || {
                 allowance.as_ref().map_or_else(
-                    || "no allowance: set one with `samara allowance set`\n".to_owned(),
+                    || "no allowance: set one with `samara allowance set --hosts N --funds COINS`\n".to_owned(),
                     allowance_text,
                 )
             });
@@ -36,6 +36,12 @@ pub async fn set_allowance(
     arguments: AllowanceArguments,
 ) -> Result<Exit, Failure> {
     let request = allowance_request(&arguments)?;
+    if request.is_empty() {
+        let message =
+            "nothing is to be set: name --hosts, --funds, --periods, --period or --redundancy";
+        return Err(Failure::new(Exit::Usage, message)
+            .with_hint("`samara allowance set --dry-run` shows what would suit"));
+    }
     let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
     session.output.result(&answer, || answer_text(&answer));
     let report = &answer.report;
@@ -141,7 +147,7 @@ pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, F
             session.output.answer(&wallet, || {
                 let mut lines = Lines::default();
                 lines.line("account", &wallet.account);
-                lines.line("balance", wallet.balance.to_string());
+                lines.line("balance", coins(wallet.balance));
                 lines.line("sent", display::count(wallet.nonce, "transaction"));
                 lines.render()
             });
@@ -161,7 +167,11 @@ pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, F
 }
 
 fn parse_amount(text: &str) -> Result<Amount, Failure> {
-    text.parse().map_err(|error: ParseAmountError| Failure::new(Exit::Usage, error.to_string()))
+    match text.parse() {
+        Ok(Amount::ZERO) => Err(Failure::new(Exit::Usage, "more than nothing is needed")),
+        Ok(amount) => Ok(amount),
+        Err(error) => Err(Failure::new(Exit::Usage, ParseAmountError::to_string(&error))),
+    }
 }
 
 fn included_text(verb: &str, amount: Amount, sent: &Included) -> String {
@@ -225,5 +235,11 @@ mod tests {
                         outcome      nothing was set\n";
         assert!(text.ends_with(expected), "{text}");
         assert!(text.starts_with("hosts        8 hosts; any 4 of 8 bring a file back\n"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_no_amount_to_send() {
+        assert_eq!(parse_amount("0").unwrap_err().exit, Exit::Usage);
+        assert_eq!(parse_amount("0.5").unwrap(), Amount(Amount::COIN.0 / 2));
     }
 }

@@ -1,14 +1,16 @@
 //! `samara recover`: everything back from the words.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Amount;
 use samara_renter::contract::Allowance;
 use samara_renter::recovery::{
     RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
 };
-use samara_renter::rows::RenterStatus;
+use samara_renter::rows::{HostRow, RenterStatus};
 use serde_json::json;
 
 use super::arguments::{AllowanceArguments, RecoverArguments, RecoverCommand};
@@ -16,7 +18,7 @@ use super::display::{self, Lines};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
-use crate::api::{AllowanceAnswer, AllowanceRequest, Done};
+use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done};
 
 /// Runs one of the commands.
 pub async fn run(session: &Session, command: RecoverCommand) -> Result<Exit, Failure> {
@@ -32,7 +34,7 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
         restart: arguments.restart,
         read_only: arguments.read_only,
         maximum_age: arguments.maximum_age.map(|seconds| seconds.saturating_mul(1000)),
-        give_up: arguments.give_up.clone(),
+        give_up: hosts_meant(session, &arguments.give_up).await?,
         give_up_silent: arguments.give_up_silent,
     };
     let report: RecoveryReport = session.run("/v1/recovery", &options).await?;
@@ -46,6 +48,45 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
         _ => {
             ask_for_allowance(session).await?;
             Ok(Exit::Ok)
+        }
+    }
+}
+
+/// The hosts that texts mean: what is given up cannot be taken back, so a text that means no known host is
+/// refused.
+async fn hosts_meant(session: &Session, texts: &[String]) -> Result<Vec<PublicKey>, Failure> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let client = session.client()?;
+    let announced: Vec<AnnouncedHost> = client.get("/v1/chain/hosts").await?;
+    let rows: Vec<HostRow> = client.get("/v1/hosts").await?;
+    let status: RecoveryStatus = client.get("/v1/recovery").await?;
+    let mut known: BTreeSet<String> = announced.into_iter().map(|host| host.host).collect();
+    known.extend(rows.into_iter().map(|row| row.host));
+    if let Some(report) = status.report {
+        let hosts = report.hosts_silent.into_iter().chain(report.hosts_answered);
+        known.extend(hosts.map(|host| host.host));
+    }
+    texts.iter().map(|text| host_meant(text, &known)).collect()
+}
+
+/// The one known host whose hex digits begin with a text.
+fn host_meant(text: &str, known: &BTreeSet<String>) -> Result<PublicKey, Failure> {
+    let wanted = text.to_lowercase();
+    let mut found = known.iter().filter(|host| !wanted.is_empty() && host.starts_with(&wanted));
+    match (found.next(), found.next()) {
+        (Some(host), None) => host.parse().map_err(|error: samara_protocol::hash::ParseIdError| {
+            Failure::new(Exit::Failure, format!("host {host}: {error}"))
+        }),
+        (Some(_), Some(_)) => {
+            let message = format!("--give-up {text}: more than one host begins so");
+            Err(Failure::new(Exit::Usage, message).with_hint("write more of its digits"))
+        }
+        (None, _) => {
+            let message = format!("--give-up {text}: no such host is known");
+            Err(Failure::new(Exit::NotFound, message)
+                .with_hint("`samara recover start` without it names the hosts that are silent"))
         }
     }
 }
@@ -81,7 +122,7 @@ async fn nothing_found(
     let started: RenterStatus = session.client()?.post("/v1/renter/start", &Done {}).await?;
     let value = json!({ "recovery": report, "renter": started });
     session.output.result(&value, || {
-        "Started new with these words. Next: samara wallet show, samara allowance set\n".to_owned()
+        "Started new with these words. Next: samara wallet show, samara allowance set --hosts N --funds COINS\n".to_owned()
     });
     Ok(Exit::Ok)
 }
@@ -162,7 +203,7 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
     }
     if !may_ask(session) {
         session.output.say(
-            "Set what may be spent with `samara allowance set`, so that contracts are renewed and new files stored.",
+            "Set what may be spent with `samara allowance set --hosts N --funds COINS`, so that contracts are renewed and new files stored.",
         );
         return Ok(());
     }
@@ -171,7 +212,9 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
     let wish = AllowanceRequest { dry_run: true, ..AllowanceRequest::default() };
     let before: AllowanceAnswer = session.client()?.run("/v1/allowance", &wish, drop).await?;
     let Some(arguments) = asked(&before.allowance, &mut ask) else {
-        session.output.say("Nothing is set; `samara allowance set` does it later.");
+        session
+            .output
+            .say("Nothing is set; `samara allowance set --hosts N --funds COINS` does it later.");
         return Ok(());
     };
     super::money::set_allowance(session, arguments).await.map(drop)
@@ -306,6 +349,11 @@ fn phase_text(phase: &RecoveryPhase) -> String {
 }
 
 async fn stop(session: &Session) -> Result<Exit, Failure> {
+    let status: RecoveryStatus = session.client()?.get("/v1/recovery").await?;
+    if !status.running {
+        session.output.answer(&Done {}, || "no recovery is running\n".to_owned());
+        return Ok(Exit::Ok);
+    }
     let answer: Done = session.client()?.post("/v1/recovery/stop", &Done {}).await?;
     session
         .output
@@ -353,6 +401,19 @@ mod tests {
         let report = RecoveryReport { outcome, ..RecoveryReport::default() };
         assert!(report_text(&report, true).contains("read-only, as asked"));
         assert!(report_text(&report, false).contains("too few hosts"));
+    }
+
+    #[test]
+    fn a_host_is_given_up_by_its_first_digits() {
+        let known: BTreeSet<String> =
+            ["ab".repeat(32), format!("ac{}", "00".repeat(31))].into_iter().collect();
+        let meant = |text: &str| host_meant(text, &known);
+        assert_eq!(meant("AB").unwrap().to_string(), "ab".repeat(32));
+        assert_eq!(meant(&"ab".repeat(32)).unwrap().to_string(), "ab".repeat(32));
+        assert_eq!(meant("a").unwrap_err().exit, Exit::Usage);
+        for unknown in ["", "b", &"00".repeat(32)] {
+            assert_eq!(meant(unknown).unwrap_err().exit, Exit::NotFound, "{unknown}");
+        }
     }
 
     #[test]

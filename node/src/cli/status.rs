@@ -11,7 +11,7 @@ use super::display::{self, Lines, coins};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
-use crate::api::{ChainStatus, NodeStatus, Wallet};
+use crate::api::{ChainStatus, NodeStatus, ValidatorsAnswer, Wallet};
 use crate::host::HostStatus;
 
 /// How long the chain may take to tell the balance; the page is worth more than that line.
@@ -26,6 +26,8 @@ struct Page {
     wallet: Option<Wallet>,
     allowance: Option<Allowance>,
     contracts: Vec<ContractRow>,
+    /// The set that decides; for a validator, if the chain answers.
+    validators: Option<ValidatorsAnswer>,
 }
 
 /// Shows the page.
@@ -39,7 +41,12 @@ pub async fn run(session: &Session) -> Result<Exit, Failure> {
     }
     let wallet = tokio::time::timeout(BALANCE, client.get("/v1/wallet")).await;
     let wallet = wallet.ok().and_then(Result::ok);
-    let page = Page { node, wallet, allowance, contracts };
+    let mut validators = None;
+    if node.roles.iter().any(|role| role == "validator") {
+        let asked = tokio::time::timeout(BALANCE, client.get("/v1/chain/validators")).await;
+        validators = asked.ok().and_then(Result::ok);
+    }
+    let page = Page { node, wallet, allowance, contracts, validators };
     session.output.answer(&page, || text(&page, now()));
     Ok(Exit::Ok)
 }
@@ -60,6 +67,9 @@ fn text(page: &Page, now: u64) -> String {
     let peers = display::count(node.peers as u64, "peer");
     lines.line("node", format!("{roles}; up {uptime}, {peers}, version {}", node.version));
     lines.line("chain", chain(&node.chain, now));
+    if let Some(set) = &page.validators {
+        lines.line("validator", vote(set));
+    }
     if let Some(renter) = &node.renter {
         renter_lines(&mut lines, renter, page);
     }
@@ -96,6 +106,15 @@ fn chain(chain: &ChainStatus, now: u64) -> String {
         format!("{} ago", display::duration(age))
     };
     format!("{}, height {height}, newest block {age}", chain.network)
+}
+
+/// What this node's vote counts for.
+fn vote(set: &ValidatorsAnswer) -> String {
+    let own = set.validators.iter().find(|row| row.own);
+    own.map_or_else(
+        || "not in the set: its votes do not count".to_owned(),
+        |row| format!("in the set, power {} of {}", row.validator.power, set.power),
+    )
 }
 
 fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
@@ -327,7 +346,7 @@ mod tests {
             renter: Some(renter),
         };
         let wallet = Wallet { account: String::new(), balance: Amount::coins(7), nonce: 0 };
-        Page { node, wallet: Some(wallet), allowance: None, contracts: vec![] }
+        Page { node, wallet: Some(wallet), allowance: None, contracts: vec![], validators: None }
     }
 
     fn contract() -> ContractRow {
@@ -384,6 +403,14 @@ mod tests {
         warned(|page| renter(page).unreachable = 1, "1 host unreachable");
         warned(|page| renter(page).bare = 2, "one more lost host loses files");
         warned(|page| renter(page).unreadable = 2, "2 slabs cannot be read");
+    }
+
+    #[test]
+    fn a_validator_says_whether_its_vote_counts() {
+        let mut page = page();
+        page.validators =
+            Some(ValidatorsAnswer { hash: String::new(), power: 4, validators: vec![] });
+        assert!(text(&page, 0).contains("validator    not in the set"), "{}", text(&page, 0));
     }
 
     #[test]

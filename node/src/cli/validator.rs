@@ -12,7 +12,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
-use crate::api::{Included, SignedChange, ValidatorsAnswer};
+use crate::api::{Included, SignedChange, ValidatorsAnswer, Wallet};
 use crate::config::{NetworkFile, NodeConfig};
 use crate::daemon::validator_key;
 use crate::validators::{ChangeError, SetChange, Wish, wished};
@@ -85,7 +85,20 @@ async fn propose(session: &Session, arguments: ProposeArguments) -> Result<Exit,
     let document: SignedChange = client.post("/v1/chain/validators/propose", &body).await?;
     let change = SetChange::read(&document).map_err(refused)?;
     session.output.news(change_text(&change).trim_end());
+    let wallet: Wallet = client.get("/v1/wallet").await?;
+    if let Some(warning) = lacks_fee(&change, &wallet) {
+        session.output.news(&warning);
+    }
     hand_out(session, &change, arguments.out.as_deref())
+}
+
+/// Signatures may take days to gather; that the fee is missing is worth knowing before.
+fn lacks_fee(change: &SetChange, wallet: &Wallet) -> Option<String> {
+    let (account, fee) = (change.account(), change.transaction().body.fee);
+    (wallet.account == account.to_string() && wallet.balance < fee).then(|| {
+        let balance = wallet.balance;
+        format!("account {account} has {balance}; submitting costs {fee}: send coins to it before")
+    })
 }
 
 fn wishes(arguments: &ProposeArguments) -> Result<Vec<Wish>, Failure> {
@@ -165,8 +178,13 @@ fn sign(
         return Err(refused(ChangeError::OtherChain(change.genesis())));
     }
     session.output.news(change_text(&change).trim_end());
-    let person = file != Path::new("-") && std::io::stdin().is_terminal();
-    if person && !yes && !session.output.is_json() && !confirmed() {
+    let person =
+        file != Path::new("-") && std::io::stdin().is_terminal() && !session.output.is_json();
+    if !yes && !person {
+        return Err(Failure::new(Exit::Refused, "not signed: there is nobody to ask")
+            .with_hint("look at the change above, and sign it with --yes"));
+    }
+    if !yes && !confirmed() {
         return Err(Failure::new(Exit::Interrupted, "not signed"));
     }
     let secret =
@@ -293,7 +311,12 @@ mod tests {
         let next = wished(&present, &wishes).unwrap();
         let account = (key(9).public(), 0);
         let mut change = SetChange::propose(BlockHash([7; 32]), account, Amount(1), present, next);
+        let wallet = |balance| Wallet { account: account.0.to_string(), balance, nonce: 0 };
+        assert!(lacks_fee(&change, &wallet(Amount::ZERO)).is_some());
+        assert!(lacks_fee(&change, &wallet(Amount(1))).is_none());
         change.sign(&key(1)).unwrap();
+        let document = serde_json::to_string(&change.document()).unwrap();
+        assert!(document.contains(&key(3).public().to_string()), "{document}");
         let text = change_text(&change);
         assert!(text.contains(&format!("adds         {}, power 2\n", key(3).public())), "{text}");
         assert!(text.contains(&format!("removes      {}, power 1\n", key(1).public())), "{text}");

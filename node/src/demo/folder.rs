@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
+use crate::testnet::Layout;
+
 /// What the demo leaves out of the folder it is started in.
 pub const LEFT_OUT: [&str; 2] = ["target", ".git"];
 
@@ -29,14 +31,16 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Reads a folder. Entries of its top level named in `left_out` are passed over.
+    /// Reads a folder. As in a put, `left_out` has relative paths, or names that are passed over anywhere.
     ///
     /// # Errors
     /// The system's, for a folder or file that cannot be read.
-    pub fn read(folder: &Path, left_out: &[&str]) -> io::Result<Self> {
+    pub fn read(folder: &Path, left_out: &[String]) -> io::Result<Self> {
         let mut inventory = Self::default();
         let walk = WalkDir::new(folder).min_depth(1).into_iter().filter_entry(|entry| {
-            entry.depth() != 1 || !left_out.iter().any(|name| entry.file_name() == *name)
+            let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+            let name = path.file_name().unwrap_or_default();
+            !left_out.iter().any(|left| path == Path::new(left) || name == left.as_str())
         });
         for entry in walk {
             let entry = entry?;
@@ -137,6 +141,44 @@ pub fn peak_memory(pid: u32) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// What the demo does not store, by relative paths: entries of the top level that are named, the demo's own
+/// folder, and folders of other local networks, whose databases and words change or are nobody's to copy.
+#[must_use]
+pub fn left_out(folder: &Path, named: &[&str], own: &Path) -> Vec<String> {
+    let mut left: Vec<String> = named.iter().map(|&name| name.to_owned()).collect();
+    let origin = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    left.extend(relative(&origin, own).filter(|path| !path.is_empty()));
+    let mut walk = WalkDir::new(folder).min_depth(1).into_iter();
+    while let Some(entry) = walk.next() {
+        // What cannot be read is told of when it is stored.
+        let Ok(entry) = entry else { continue };
+        let Some(path) = relative(folder, entry.path()) else { continue };
+        if !entry.file_type().is_dir() {
+            continue;
+        }
+        if left.contains(&path) {
+            walk.skip_current_dir();
+        } else if Layout::find(entry.path()).is_ok_and(|network| !network.nodes.is_empty()) {
+            left.push(path);
+            walk.skip_current_dir();
+        }
+    }
+    left
+}
+
+/// A path as a pattern that matches it alone.
+#[must_use]
+pub fn pattern(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        match c {
+            '*' | '?' | '[' | ']' | '{' | '}' => pattern.extend(['[', c, ']']),
+            _ => pattern.push(c),
+        }
+    }
+    pattern
+}
+
 /// A folder of this demo in the system's temporary folder.
 ///
 /// # Errors
@@ -181,18 +223,36 @@ mod tests {
     }
 
     #[test]
-    fn only_the_top_level_is_left_out() {
+    fn what_a_put_excludes_is_left_out() {
         let root = tempfile::tempdir().unwrap();
-        for path in ["target/a", "sub/target/b", ".git/c", "d"] {
+        for path in ["target/a", "sub/target/b", ".git/c", "d", "sub/e"] {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "x").unwrap();
         }
         std::os::unix::fs::symlink("d", root.path().join("link")).unwrap();
-        let inventory = Inventory::read(root.path(), &LEFT_OUT).unwrap();
+        let left = left_out(root.path(), &LEFT_OUT, Path::new("/elsewhere"));
+        let inventory = Inventory::read(root.path(), &left).unwrap();
         let files: Vec<&str> = inventory.files.keys().map(String::as_str).collect();
-        assert_eq!(files, ["d", "sub/target/b"]);
+        assert_eq!(files, ["d", "sub/e"]);
         assert_eq!((inventory.other, inventory.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn local_networks_and_the_demo_itself_are_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        let files = ["net[1]/network.toml", "net[1]/host-3/words", "tmp/own/a", "b/network.toml"];
+        for path in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let own = root.path().canonicalize().unwrap().join("tmp/own");
+        let left = left_out(root.path(), &[], &own);
+        assert_eq!(left, ["tmp/own", "net[1]"]);
+        assert_eq!(pattern(&left[1]), "net[[]1[]]");
+        let inventory = Inventory::read(root.path(), &left).unwrap();
+        assert_eq!(inventory.files.keys().collect::<Vec<_>>(), ["b/network.toml"]);
     }
 
     #[test]

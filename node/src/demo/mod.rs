@@ -33,7 +33,7 @@ const MIN_HOSTS: usize = 3;
 #[derive(Clone, Debug)]
 struct Script {
     source: PathBuf,
-    left_out: &'static [&'static str],
+    left_out: Vec<String>,
     validators: usize,
     hosts: usize,
     redundancy: Redundancy,
@@ -43,12 +43,14 @@ struct Script {
 
 /// Runs the demo and cleans up after it.
 pub async fn run(session: &Session, arguments: DemoArguments) -> Result<Exit, Failure> {
-    let script = script(&arguments)?;
+    let mut script = script(&arguments)?;
     let teller = Teller::new(session.output);
     let failed = |error: std::io::Error| {
         Failure::new(Exit::Failure, format!("cannot make a folder for the demo: {error}"))
     };
     let (temporary, path) = folder::temporary().map_err(failed)?;
+    let named: &[&str] = if arguments.dir.is_none() { &LEFT_OUT } else { &[] };
+    script.left_out = folder::left_out(&script.source, named, &path);
     let layout =
         Layout::create(&Plan::local(path.join("network"), script.validators, script.hosts, 1))?;
     let program = std::env::current_exe().map_err(failed)?;
@@ -102,16 +104,13 @@ fn script(arguments: &DemoArguments) -> Result<Script, Failure> {
             redundancy.total, arguments.hosts
         )));
     }
-    let (source, left_out): (_, &[&str]) = match &arguments.dir {
-        Some(folder) => (absolute(folder)?, &[]),
-        None => (absolute(std::path::Path::new("."))?, &LEFT_OUT),
-    };
+    let source = absolute(arguments.dir.as_deref().unwrap_or(std::path::Path::new(".")))?;
     if !source.is_dir() {
         return Err(Failure::new(Exit::NotFound, format!("{} is no folder", source.display())));
     }
     Ok(Script {
         source,
-        left_out,
+        left_out: Vec::new(),
         validators: arguments.validators,
         hosts: arguments.hosts,
         redundancy,

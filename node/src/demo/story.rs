@@ -86,8 +86,8 @@ impl<'a> Story<'a> {
 
     async fn look(&self) -> Result<Inventory, Failure> {
         let step = self.teller.begin("folder", "hashing every file");
-        let (source, left_out) = (self.script.source.clone(), self.script.left_out);
-        let inventory = blocking(move || Inventory::read(&source, left_out)).await?;
+        let (source, left_out) = (self.script.source.clone(), self.script.left_out.clone());
+        let inventory = blocking(move || Inventory::read(&source, &left_out)).await?;
         if inventory.files.is_empty() {
             let message = format!("{} holds no files to store", self.script.source.display());
             return Err(Failure::new(Exit::Usage, message));
@@ -142,7 +142,7 @@ impl<'a> Story<'a> {
             vault: VAULT.to_owned(),
             create_vault: true,
             target: String::new(),
-            exclude: self.script.left_out.iter().map(|&name| name.to_owned()).collect(),
+            exclude: self.script.left_out.iter().map(|path| folder::pattern(path)).collect(),
             checksum: false,
         };
         let client = self.network.client(LOST)?;

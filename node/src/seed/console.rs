@@ -55,6 +55,12 @@ impl Console for ProcessConsole {
     }
 
     fn prompt_secret(&mut self, prompt: &str) -> io::Result<Zeroizing<String>> {
+        if is_in_background() {
+            return Err(io::Error::other(
+                "this process is in the background: run it in the foreground, in a terminal of its \
+                 own, or name a file with the passphrase",
+            ));
+        }
         rpassword::prompt_password(prompt).map(Zeroizing::new)
     }
 
@@ -75,6 +81,17 @@ impl Console for ProcessConsole {
     fn notice(&mut self, text: &str) -> io::Result<()> {
         writeln!(io::stderr().lock(), "{text}")
     }
+}
+
+/// Whether there is a terminal that belongs to other processes now. Who asks there all the same is stopped
+/// by the system, and what is typed goes to the shell, where it is shown.
+#[expect(unsafe_code, reason = "the standard library knows no process groups")]
+fn is_in_background() -> bool {
+    use std::os::fd::AsRawFd as _;
+    let Ok(terminal) = std::fs::File::open("/dev/tty") else { return false };
+    // SAFETY: both read numbers of this process and touch no memory of it; the file is open.
+    let (front, own) = unsafe { (libc::tcgetpgrp(terminal.as_raw_fd()), libc::getpgrp()) };
+    front >= 0 && front != own
 }
 
 /// Reads to the end, but no more than `limit + 1` bytes, so that a caller can tell too much from

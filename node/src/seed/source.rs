@@ -200,6 +200,27 @@ impl WordsArguments {
         Phrase::parse(&text).map_err(|source| SourceError::Phrase { origin, source })
     }
 
+    /// Reads the words, and asks a person again for as long as what is typed is no phrase. The next line
+    /// would otherwise be typed into the shell.
+    ///
+    /// # Errors
+    /// As [`WordsArguments::read`].
+    pub fn read_patiently(&self, console: &mut dyn Console) -> Result<Phrase, SourceError> {
+        loop {
+            match self.read(console) {
+                Err(SourceError::Phrase {
+                    origin: SeedSource::Prompt | SeedSource::Stdin,
+                    source,
+                }) if console.stdin_is_terminal() => {
+                    console
+                        .notice(&format!("{source}; type them again"))
+                        .map_err(SourceError::Prompt)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     fn sealing_passphrase(
         &self,
         console: &mut dyn Console,

@@ -1,5 +1,6 @@
 //! What a local network consists of, and its folders and files before the first start.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -144,11 +145,9 @@ impl Layout {
         }
         let mut nodes = Vec::new();
         for role in [Role::Validator, Role::Host, Role::Renter] {
-            for number in 0.. {
+            // Folders may have been deleted: a network is there to lose nodes.
+            for number in numbers(folder, role)? {
                 let place = folder.join(format!("{}-{number}", role.name()));
-                if !place.is_dir() {
-                    break;
-                }
                 nodes.push(NodePlace { role, number, folder: place });
             }
         }
@@ -310,6 +309,23 @@ impl Layout {
         }
         config
     }
+}
+
+/// Numbers of the nodes of one kind that have a folder, in order.
+fn numbers(folder: &Path, role: Role) -> Result<BTreeSet<usize>, TestnetError> {
+    let fail = |source| TestnetError::File { path: folder.to_owned(), source };
+    let mut numbers = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name();
+        let suffix =
+            name.to_str().and_then(|name| name.strip_prefix(role.name())?.strip_prefix('-'));
+        let number: Option<usize> = suffix.and_then(|suffix| suffix.parse().ok());
+        if entry.path().is_dir() && number.map(|number| number.to_string()).as_deref() == suffix {
+            numbers.extend(number);
+        }
+    }
+    Ok(numbers)
 }
 
 fn places(folder: &Path, plan: &Plan) -> Vec<NodePlace> {

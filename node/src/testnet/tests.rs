@@ -41,6 +41,18 @@ async fn the_validator_set_is_changed_by_its_validators() {
     network.stop().await.unwrap();
 }
 
+#[test]
+fn a_deleted_folder_hides_no_other_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::create(&Plan::local(folder.path().join("network"), 1, 11, 1)).unwrap();
+    std::fs::remove_dir_all(layout.folder.join("host-0")).unwrap();
+    std::fs::create_dir(layout.folder.join("host-01")).unwrap();
+    let found = Layout::find(&layout.folder).unwrap();
+    let numbers: Vec<usize> = found.of(super::Role::Host).map(|place| place.number).collect();
+    assert_eq!(numbers, (1..11).collect::<Vec<_>>());
+    assert_eq!(found.nodes.len(), 12);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_loses_a_node_goes_on_without_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -74,7 +74,13 @@ impl Files for DiskFiles {
             let walk = WalkDir::new(root).follow_links(false).sort_by_file_name();
             let unreadable = |failed: walkdir::Error| {
                 let path = failed.path().unwrap_or(root).to_owned();
-                error("list", &path, io::Error::from(failed))
+                // Its own text repeats the path.
+                let source = failed.into_io_error();
+                error(
+                    "list",
+                    &path,
+                    source.unwrap_or_else(|| io::Error::other("it leads to itself")),
+                )
             };
             let entries = walk.into_iter().map(|item| {
                 let item = item.map_err(unreadable)?;
@@ -128,7 +134,12 @@ impl Files for DiskFiles {
     }
 
     async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
-        blocking("create the folder", path, |path| fs::create_dir_all(path)).await
+        blocking("write to the folder", path, |path| {
+            fs::create_dir_all(path)?;
+            // Such a file has no name. Where a folder takes none, no other file will do better.
+            tempfile::tempfile_in(path).map(drop)
+        })
+        .await
     }
 
     async fn remove_unfinished(&self, folder: &Path) -> Result<u64, FileError> {

@@ -562,6 +562,7 @@ mod tests {
             vault(0, VaultEvent::Deleted { path: path("a") }),
             vault(1, VaultEvent::Deleted { path: path("a") }),
             vault(1, VaultEvent::Renamed { name: "home".into() }),
+            vault(1, VaultEvent::Renamed { name: "..".into() }),
             entry(Change::HostAdded { index: HostIndex(1), host: PublicKey([0; 32]) }),
             entry(Change::BackupDeleted(BackupId([0; 16]))),
             entry(Change::SlabsReleased(vec![SlabId([0; 16])])),

@@ -1,5 +1,6 @@
 //! A backup's files back: to a folder, into their vaults, or both.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use samara_protocol::journal::{Backup, JournalState, StoredFile, StoredPath, VaultEvent};
@@ -36,21 +37,21 @@ impl Backups {
             }
         }
         let Some(destination) = &request.destination else { return Ok(report) };
-        let existing = self.vaults.world.files.stat(destination).await.map_err(GetError::File)?;
         let slash = destination.to_str().is_some_and(|text| text.ends_with('/'));
+        let stat = || self.vaults.world.files.stat(destination);
         let is_folder = slash
             || request.vault.is_none()
-            || existing.is_some_and(|entry| entry.kind == FileKind::Folder);
+            || stat().await.map_err(GetError::File)?.is_some_and(|at| at.kind == FileKind::Folder);
+        let folders = folder_names(&names);
         let source = Source::Then(Box::new(state));
         let wanted = self.vaults.wanted(&source, |state| {
             let mut all = Chosen::default();
-            for name in &names {
+            for (name, folder) in names.iter().zip(&folders) {
                 let below;
                 let path: &Path = if request.vault.is_some() {
                     destination
                 } else {
-                    // The fold takes no name that leads elsewhere, or to another vault's folder.
-                    below = destination.join(name);
+                    below = destination.join(folder);
                     &below
                 };
                 let destination = Destination { path, is_folder };
@@ -59,6 +60,9 @@ impl Backups {
             Ok(all)
         })?;
         let (conflict, dry_run) = (request.conflict, request.dry_run);
+        if is_folder && !dry_run {
+            self.vaults.check_target(destination).await.map_err(GetError::File)?;
+        }
         report.files = self.vaults.fetch(wanted, conflict, dry_run, progress).await?;
         Ok(report)
     }
@@ -167,6 +171,17 @@ fn chosen(
     select(vault, name, path, None, destination)
 }
 
+/// A folder's name for each vault, no two alike: also not where a file system ignores case.
+fn folder_names(vaults: &[String]) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let mut free = |name: &String| taken.insert(name.to_lowercase());
+    let unlike = |vault: &String| {
+        let others = (2_u64..).map(|number| format!("{vault} ({number})"));
+        std::iter::once(vault.clone()).chain(others).find(&mut free).unwrap_or(vault.clone())
+    };
+    vaults.iter().map(unlike).collect()
+}
+
 /// `folder/name (restored).ext`.
 fn renamed(path: &StoredPath, number: u32) -> Option<StoredPath> {
     let text = path.as_str();
@@ -185,6 +200,12 @@ fn renamed(path: &StoredPath, number: u32) -> Option<StoredPath> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vaults_never_share_a_folder() {
+        let vaults = ["a_b", "A_B", "a_b (2)", "vault"].map(str::to_owned);
+        assert_eq!(folder_names(&vaults), ["a_b", "A_B (2)", "a_b (2) (2)", "vault"]);
+    }
 
     #[test]
     fn names_beside_others_keep_their_extension() {

@@ -201,6 +201,8 @@ impl Recovery {
                 status.progress = report.outcome.clone();
                 status.report = Some(report.clone());
             }
+            // There was nothing to do, so nothing went wrong.
+            Err(RecoveryError::Active) => {}
             Err(error) => status.problem = Some(error.to_string()),
         }
         result
@@ -313,7 +315,7 @@ fn next_step(options: &RecoveryOptions, claim: &mut Claim) -> String {
     let silent: Vec<bool> = claim.silent.iter().map(|_| true).collect();
     let lost = claim.newest().is_some_and(|newest| claim.is_lost(newest));
     if options.read_only {
-        format!("{READ}; start the recovery again without the wish to only read, to write here")
+        format!("{READ}; to write here, take over: `samara recover start`")
     } else if lost {
         format!(
             "{READ}; the contracts of so many hosts have ended that nobody can be certain of the newest \
@@ -324,10 +326,15 @@ fn next_step(options: &RecoveryOptions, claim: &mut Claim) -> String {
             claim.silent.iter().map(|silent| silent.live.found.record.host.short()).collect();
         format!(
             "{READ}; start the recovery again when more hosts answer. If the silent hosts ({}) are gone \
-             for good, start it with leave to give them up: it then goes on without them",
+             for good, give them up: `samara recover start --give-up HOST`, or --give-up-silent for all \
+             of them, goes on without them",
             names.join(", ")
         )
     } else {
-        format!("{READ}; start the recovery again when more hosts answer")
+        format!(
+            "{READ}; start the recovery again when more hosts answer. Giving the silent ones up does not \
+             help: too few others hold the newest names. If they are gone for good these words can no \
+             longer write: read what is there, and keep it under new words"
+        )
     }
 }

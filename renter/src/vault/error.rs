@@ -32,6 +32,14 @@ pub enum VaultError {
         /// The version.
         version: u64,
     },
+    /// A version of something that has none.
+    #[error("'{path}' in vault '{vault}' is no file: a version is only of a file")]
+    VersionOfFolder {
+        /// The vault.
+        vault: String,
+        /// The folder; empty for the vault itself.
+        path: String,
+    },
     /// No such backup.
     #[error("there is no backup '{0}'")]
     NoBackup(String),
@@ -76,6 +84,7 @@ error_codes!(VaultError {
     Self::NoVault(_) => "no_vault",
     Self::NoFile { .. } => "not_found",
     Self::NoVersion { .. } => "no_version",
+    Self::VersionOfFolder { .. } => "bad_path",
     Self::NoBackup(_) => "no_backup",
     Self::Name(_) => "bad_name",
     Self::Exists(_) => "exists",

@@ -68,16 +68,24 @@ impl Vaults {
             Some(backup) => Source::Then(Box::new(self.at_backup(backup).await?)),
         };
         let path = request.destination.as_path();
-        let existing = self.world.files.stat(path).await?;
         let slash = path.to_str().is_some_and(|text| text.ends_with('/'));
-        let is_folder = slash || existing.is_some_and(|entry| entry.kind == FileKind::Folder);
+        let is_folder = slash
+            || self.world.files.stat(path).await?.is_some_and(|at| at.kind == FileKind::Folder);
         let destination = Destination { path, is_folder };
         let choose = |state: &JournalState| {
             let (_, vault) = find(state, &request.vault)?;
             select(vault, &request.vault, &request.path, request.version, &destination)
         };
         let wanted = self.wanted(&source, choose)?;
+        if is_folder && !request.dry_run {
+            self.check_target(path).await?;
+        }
         self.fetch(wanted, request.conflict, request.dry_run, progress).await
+    }
+
+    /// Makes a folder to write to, so that what is wrong with it is said once and not for each file.
+    pub(crate) async fn check_target(&self, folder: &Path) -> Result<(), FileError> {
+        self.world.files.create_folder(folder.components().as_path()).await
     }
 
     /// Chooses files from a time, and finds their slabs.

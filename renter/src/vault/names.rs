@@ -23,7 +23,10 @@ pub(crate) fn event(vault: VaultId, event: VaultEvent) -> Change {
 /// Checks a vault's name.
 pub(crate) fn check_name(name: &str) -> Result<(), VaultError> {
     if !is_vault_name(name) {
-        return Err(VaultError::Name(name.chars().take(80).collect()));
+        // The message goes to a terminal.
+        let shown =
+            |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.into() };
+        return Err(VaultError::Name(name.chars().take(80).map(shown).collect()));
     }
     Ok(())
 }

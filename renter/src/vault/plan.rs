@@ -133,6 +133,10 @@ pub(crate) fn select(
             Err(error) => return Err(error.into()),
         }
     }
+    if number.is_some() {
+        let (vault, path) = (name.to_owned(), path.to_owned());
+        return Err(VaultError::VersionOfFolder { vault, path }.into());
+    }
     let target = |stored: &StoredPath| {
         let rest = stored.as_str()[path.len()..].trim_start_matches('/');
         let parts = rest.split('/').filter(|part| !part.is_empty());

@@ -55,6 +55,17 @@ pub struct AllowanceAnswer {
 }
 
 impl AllowanceRequest {
+    /// Whether it names nothing to set, and would set it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.dry_run
+            && self.hosts.is_none()
+            && self.funds.is_none()
+            && self.period.is_none()
+            && self.periods.is_none()
+            && self.redundancy.is_none()
+    }
+
     /// The allowance that is meant, where so many hosts form contracts.
     fn over(&self, mut allowance: Allowance, accepting: u16) -> Allowance {
         allowance.funds = self.funds.unwrap_or(allowance.funds);

@@ -108,6 +108,11 @@ async fn faucet(
         return Err(ApiError::new("refused", "this network has no faucet: it is no test network"));
     };
     let to = account(&api).await?;
+    let left = api.node().light.account(&faucet.public()).await.map_err(failed)?.balance;
+    if left < request.amount {
+        let message = format!("the faucet has {left} left, and not {}", request.amount);
+        return Err(ApiError::new("refused", message));
+    }
     let _turn = api.node().wallet.lock().await;
     let sent = transfer_money(&api.node().light, faucet, to, request.amount).await;
     sent.map(Json::from).map_err(failed)
