@@ -400,6 +400,8 @@ mod tests {
         let outcome = RecoveryPhase::ReadOnly;
         let report = RecoveryReport { outcome, ..RecoveryReport::default() };
         assert!(report_text(&report, true).contains("read-only, as asked"));
+        assert!(report_text(&report, false).contains("nothing was claimed"));
+        let report = RecoveryReport { may_be_missing: Some("changes".into()), ..report };
         assert!(report_text(&report, false).contains("too few hosts"));
     }
 
