@@ -187,8 +187,7 @@ impl Run {
     }
 
     async fn put_stream(&mut self, renter: &Renter, vault: String) {
-        // A stream makes the vault that it names: after a rename that was cut, one too many.
-        if !renter.vaults().iter().any(|row| row.name == vault) {
+        if !is_listed(renter, &vault) {
             return;
         }
         let (path, bytes) = (self.path(), self.bytes());
@@ -225,6 +224,9 @@ impl Run {
 
     /// Two puts at once.
     async fn put_two(&mut self, renter: &Renter, vault: String) {
+        if !is_listed(renter, &vault) {
+            return;
+        }
         let (first, second) = (self.path(), self.path());
         if first == second {
             return;
@@ -383,6 +385,12 @@ impl Run {
             self.model.doubt(Effect::CreateVault(name.to_owned()));
         }
     }
+}
+
+/// Whether the renter has the vault. A stream makes the one that it names: after a rename that was cut,
+/// one too many for the model.
+fn is_listed(renter: &Renter, vault: &str) -> bool {
+    renter.vaults().iter().any(|row| row.name == vault)
 }
 
 fn stream_request(vault: &str, path: &str, number: u64) -> PutStreamRequest {
