@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     Dead,
     /// It reads, but cannot be written to.
     Deaf,
+    /// It takes no heads.
+    Headless,
     /// It flips a bit in each range that it sends.
     Flips,
     /// It carries commits out and never says so, so many times.
@@ -310,6 +312,9 @@ impl HostClient for TestHosts {
         match fault {
             Fault::Dead => return Err(lost("it is dead")),
             Fault::Deaf if matches!(kind, "store" | "commit") => return Err(lost("it is deaf")),
+            Fault::Headless if matches!(kind, "append head" | "put head") => {
+                return Err(lost("it takes no heads"));
+            }
             Fault::DropsCommits(left) if kind == "commit" && left > 0 => {
                 target.set(Fault::DropsCommits(left - 1));
                 return Err(HostCallError::TimedOut { host: *host });

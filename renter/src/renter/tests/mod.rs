@@ -1,5 +1,6 @@
 //! The whole renter over real hosts.
 
+mod copies;
 mod lineage;
 mod recovery;
 mod resume;
