@@ -1,11 +1,11 @@
 //! Money from one account to another.
 
-use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::hash::TransactionId;
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, Height};
 
 use super::error::RenterError;
+use crate::account;
 use crate::world::ChainView;
 
 /// Sends money, and returns when a block holds the transfer. The caller sees to it that nothing else of
@@ -19,21 +19,11 @@ pub async fn transfer(
     to: PublicKey,
     amount: Amount,
 ) -> Result<(TransactionId, Height), RenterError> {
-    let account = chain.account(&from.public()).await?;
+    let known = chain.account(&from.public()).await?;
     let fee = chain.genesis().parameters.minimum_fee;
     let needed = amount.saturating_add(fee);
-    if account.balance < needed {
-        return Err(RenterError::Money { balance: account.balance, needed });
+    if known.balance < needed {
+        return Err(RenterError::Money { balance: known.balance, needed });
     }
-    let body = TransactionBody {
-        genesis: chain.genesis().hash(),
-        account: from.public(),
-        nonce: account.nonce,
-        fee,
-        valid_until: TransactionBody::ALWAYS,
-        action: Action::Transfer { to, amount },
-    };
-    let id = chain.submit(Transaction::signed(body, &[from])).await?;
-    let height = chain.included(&id).await?;
-    Ok((id, height))
+    Ok(account::transfer(chain, from, known.nonce, to, amount).await?)
 }
