@@ -32,11 +32,9 @@ pub use types::{
 use crate::journal::{JournalStatus, SettleReport};
 use crate::progress::{Meter, Phase, Progress, Unit};
 use crate::vault::{VaultError, Vaults, find, totals};
-use crate::world::{StoreError, Write, random_bytes};
+use crate::world::{Pages, StoreError, Write, random_bytes};
 
 const PREFIX: &[u8] = b"backup/";
-/// Rows read from the store at once.
-const PAGE: usize = 256;
 
 /// How far a backup is, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +65,8 @@ impl Backups {
     /// Reads how far each backup is.
     pub(crate) async fn open(vaults: Vaults) -> Result<Self, StoreError> {
         let mut records = BTreeMap::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = vaults.world.store.scan(PREFIX, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
+        let mut pages = Pages::below(vaults.world.store.as_ref(), PREFIX);
+        while let Some(page) = pages.next().await? {
             for (key, value) in page {
                 // A row that does not decode is one that is missing: the backup is settled again.
                 if let (Ok(id), Ok(record)) =

@@ -28,11 +28,9 @@ use super::Vaults;
 use super::batch::Candidate;
 use crate::contract::{ContractBook, ContractHandle};
 use crate::transfer::{Redundancy, Settled, StoredSlab};
-use crate::world::{FileEntry, Store, StoreError, Write};
+use crate::world::{FileEntry, Pages, Store, StoreError, Write};
 
 const PREFIX: &[u8] = b"put/";
-/// Rows read or removed at once.
-const PAGE: usize = 512;
 /// How long a checkpoint is kept after its last slab.
 pub(super) const KEPT: Millis = Millis::hours(14 * 24);
 
@@ -309,12 +307,9 @@ fn slab_key(place: &Digest, number: u64) -> Vec<u8> {
 /// Rows of slabs in order, as far as each goes on where the one before ends.
 async fn slab_rows(store: &dyn Store, place: &Digest) -> Result<Vec<SlabRow>, StoreError> {
     let prefix = head_key(place);
-    let mut after = prefix.clone();
+    let mut pages = Pages::below(store, &prefix).after(prefix.clone());
     let mut rows: Vec<SlabRow> = Vec::new();
-    loop {
-        let page = store.scan(&prefix, Some(&after), PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(rows) };
-        after.clone_from(last);
+    while let Some(page) = pages.next().await? {
         for (key, value) in page {
             let start = rows.last().map_or(0, |row| row.end);
             let row = encoding::decode(&value).ok().filter(|row: &SlabRow| {
@@ -326,19 +321,14 @@ async fn slab_rows(store: &dyn Store, place: &Digest) -> Result<Vec<SlabRow>, St
             rows.push(row);
         }
     }
+    Ok(rows)
 }
 
 /// Removes slabs from a number on; all of them, and then the head, from 0 on.
 async fn remove(store: &dyn Store, place: &Digest, from: u64) -> Result<(), StoreError> {
     let prefix = head_key(place);
     let after = from.checked_sub(1).map_or_else(|| prefix.clone(), |last| slab_key(place, last));
-    loop {
-        let page = store.scan(&prefix, Some(&after), PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        store.commit(page.into_iter().map(|(key, _)| Write::Delete(key)).collect()).await?;
-    }
+    Pages::below(store, &prefix).after(after).delete().await?;
     if from == 0 && store.read(&prefix).await?.is_some() {
         store.commit(vec![Write::Delete(prefix)]).await?;
     }

@@ -21,14 +21,12 @@ use crate::account;
 use crate::contract::commit::frozen;
 use crate::contract::error::ContractError;
 use crate::contract::handle::{ContractHandle, ask_prices};
-use crate::world::{ChainError, HostCallError, Lane, StoreError, Write, random_bytes};
+use crate::world::{ChainError, HostCallError, Lane, Pages, StoreError, Write, random_bytes};
 
 /// Formations and renewals that were handed to the chain.
 pub(super) const FORMING: &[u8] = b"contract/forming/";
 /// Every contract that this node ever asked for.
 const DRAWN: &[u8] = b"contract/drawn/";
-/// Rows read from the store at once.
-const PAGE: usize = 256;
 /// Chain time for which an agreement is valid, besides a heartbeat. Hosts sign for five minutes.
 const AGREEMENT: Millis = Millis::seconds(120);
 /// Settlements pay for so much more time than has passed, because blocks come in between.
@@ -93,19 +91,8 @@ impl Outbox {
 impl Contractor {
     /// What was handed to the chain and is not in use yet.
     pub(super) async fn forming(&self) -> Result<Vec<Forming>, ContractorError> {
-        let mut all = Vec::new();
-        let mut last: Option<Vec<u8>> = None;
-        loop {
-            let page = self.world().store.scan(FORMING, last.as_deref(), PAGE).await?;
-            let full = page.len() == PAGE;
-            for (key, value) in page {
-                all.push(encoding::decode::<Forming>(&value)?);
-                last = Some(key);
-            }
-            if !full {
-                return Ok(all);
-            }
-        }
+        let rows = Pages::below(self.world().store.as_ref(), FORMING).collect().await?;
+        rows.iter().map(|(_, value)| Ok(encoding::decode(value)?)).collect()
     }
 
     /// Whether this node (this store) has ever asked for the contract, whatever became of it.
