@@ -34,7 +34,6 @@ pub mod host;
 pub mod light;
 pub mod redundancy;
 pub mod seed;
-mod sync;
 pub mod testnet;
 pub mod transport;
 pub mod validators;

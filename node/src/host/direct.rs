@@ -4,11 +4,12 @@
 //! and push out what is of use. Large files are written and read directly where the file system can,
 //! through aligned scratch memory that is used again; elsewhere and for small ones the cache is used.
 
-use crate::sync::lock;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Mutex;
+
+use samara_protocol::sync::lock;
 
 /// Alignment that every common device takes, bytes.
 const ALIGNMENT: usize = 4 << 10;

@@ -23,6 +23,7 @@ use samara_protocol::host::store::{
 };
 use samara_protocol::sector::SectorEntry;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use serde::de::DeserializeOwned;
 
 use super::config::VolumeConfig;
@@ -33,7 +34,6 @@ use super::rows::{
 };
 use super::volumes::{OpenVolumeError, Owner, StoreId, Volumes};
 use crate::database::{Reopening, is_full};
-use crate::sync::lock;
 
 /// Why a host's store cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -23,13 +23,13 @@ use samara_protocol::host::HostStoreError;
 use samara_protocol::host::store::Space;
 use samara_protocol::sector::{SectorEntry, SectorSize};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 
 use super::config::VolumeConfig;
 use super::direct::Scratch;
 use super::group::Group;
 use crate::data::write_private;
 use crate::database::is_full;
-use crate::sync::lock;
 
 const MARKER: &str = "samara-volume";
 const TEMPORARY: &str = "tmp";

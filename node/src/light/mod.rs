@@ -36,6 +36,7 @@ use samara_protocol::chain::query::Finalized;
 use samara_protocol::chain::{Genesis, LightChain, Transaction};
 use samara_protocol::encoding;
 use samara_protocol::hash::TransactionId;
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Height, Millis};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -50,7 +51,6 @@ use peers::PeerSet;
 use read_ahead::ReadAhead;
 
 use crate::clock::Clock;
-use crate::sync::lock;
 
 /// Answers verified at a time.
 const VERIFIED: usize = 4;

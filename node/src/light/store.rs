@@ -5,8 +5,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sync::lock;
 use async_trait::async_trait;
+use samara_protocol::sync::lock;
 
 /// A place for the few kilobytes of a light client's state.
 #[async_trait]

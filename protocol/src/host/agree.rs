@@ -24,7 +24,6 @@ use std::convert::Infallible;
 
 use super::Prices;
 use super::core::{ChainFacts, Host, Live, bad};
-use super::lock::lock;
 use super::message::Refusal;
 use super::store::{Agreement, HostStore, HostWrite};
 use crate::chain::{Action, Transaction, TransactionBody};
@@ -33,6 +32,7 @@ use crate::encoding;
 use crate::ledger::state::Contract;
 use crate::ledger::{check_signatures, required_signers};
 use crate::signature::{PublicKey, Signature};
+use crate::sync::lock;
 use crate::units::{Amount, ChainTime, Millis};
 
 /// How many transactions of the account may wait for a block before the one that is agreed on: as many

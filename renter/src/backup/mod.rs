@@ -17,13 +17,14 @@ mod restore;
 mod types;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::BackupError;
 use samara_protocol::encoding;
 use samara_protocol::journal::entry::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{Backup, BackupId, Change, JournalState, VaultId, VaultState};
+use samara_protocol::sync::lock;
 use serde::{Deserialize, Serialize};
 pub use types::{
     BackupDetail, BackupRequest, BackupRow, BackupState, BackupVault, RestoreReport, RestoreRequest,
@@ -80,7 +81,7 @@ impl Backups {
     }
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<BackupId, Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.records)
     }
 
     /// Makes a backup, and returns when it is settled or has failed to. The event itself is

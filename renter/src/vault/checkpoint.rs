@@ -15,12 +15,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::hash::{Digest, digest};
 use samara_protocol::journal::{HostIndex, SlabRecord, StoredPath, VaultId};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Epoch, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -123,11 +124,6 @@ impl Drop for Claim {
     fn drop(&mut self) {
         lock(&self.claims).remove(&self.place);
     }
-}
-
-fn lock(claims: &Claims) -> MutexGuard<'_, BTreeSet<Digest>> {
-    // A set survives any panic between two of its operations.
-    claims.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The checkpoint of one file that is being put.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use samara_protocol::hash::Digest;
 use samara_protocol::journal::{Content, JournalState, StoredFile, StoredPath};
+use samara_protocol::sync::lock;
 
 use super::batch::update;
 use super::error::{GetError, VaultError};
@@ -501,7 +502,7 @@ impl Run<'_> {
     }
 
     fn count(&self, bytes: u64, path: &StoredPath) {
-        let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut meter = lock(&self.meter);
         meter.done = meter.done.saturating_add(bytes);
         meter.report(Some(path.as_str()), self.vaults.world.clock.now());
     }

@@ -6,7 +6,7 @@
 mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::BookError;
 use samara_protocol::contract::{ContractId, Revision, SignedRevision};
@@ -17,6 +17,7 @@ use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::units::Amount;
 
 use super::handle::{ContractHandle, Live};
@@ -115,7 +116,7 @@ impl ContractBook {
 
     /// Sets the highest prices that transfers may cost from now on.
     pub fn limit_prices(&self, limits: PriceLimits) {
-        *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        *lock(&self.0.limits) = limits;
     }
 
     /// All hosts, ordered by number.
@@ -479,7 +480,7 @@ impl ContractBook {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostIndex, Row>> {
         // Rows are put in whole; a panicking holder leaves none half made.
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.table)
     }
 }
 
