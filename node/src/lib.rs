@@ -30,6 +30,7 @@ pub mod daemon;
 pub mod data;
 pub mod database;
 pub mod demo;
+mod disk;
 pub mod host;
 pub mod light;
 pub mod redundancy;
