@@ -188,14 +188,14 @@ impl<S: HostStore> Host<S> {
 
     /// Whether an agreement that ends the contract may still reach the chain.
     pub(super) fn is_ending(&self, id: &ContractId, now: ChainTime) -> bool {
-        lock(&self.agreements).values().any(|a| a.renews.as_ref() == Some(id) && a.until > now)
+        lock(&self.agreements).values().any(|agreement| agreement.ends(id, now))
     }
 
     /// Refuses new data under a contract that both sides agreed to close: it would go with it.
     pub(super) fn check_stays(&self, id: &ContractId, now: ChainTime) -> Result<(), Refusal> {
-        let agreements = lock(&self.agreements);
-        let closes = |a: &Agreement| a.renews.as_ref() == Some(id) && a.until > now;
-        if agreements.get(id).is_some_and(closes) {
+        // What closes a contract renews it by nothing, under its own name.
+        let closes = |agreement: &Agreement| agreement.ends(id, now);
+        if lock(&self.agreements).get(id).is_some_and(closes) {
             return Err(Refusal::Busy("the contract is being closed".into()));
         }
         Ok(())

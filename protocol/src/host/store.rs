@@ -108,6 +108,14 @@ pub struct Agreement {
     pub until: ChainTime,
 }
 
+impl Agreement {
+    /// Whether it ends a contract and may still reach the chain.
+    #[must_use]
+    pub fn ends(&self, contract: &ContractId, now: ChainTime) -> bool {
+        self.renews.as_ref() == Some(contract) && self.until > now
+    }
+}
+
 /// Prices for which the host has signed a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedPrices {
