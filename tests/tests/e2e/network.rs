@@ -297,6 +297,14 @@ impl Stored {
         Self { source, files, vault: vault.to_owned() }
     }
 
+    /// A small folder that is safe in a vault of its own before something happens.
+    pub async fn safe(renter: &Renter, scratch: &Path) -> Self {
+        let safe = Self::prepare(scratch, "safe", 100_000);
+        renter.run(&["vault", "create", "safe"]).await.ok();
+        renter.run(&safe.put()).await.ok();
+        safe
+    }
+
     /// The command that puts it.
     pub fn put(&self) -> [&str; 3] {
         ["put", text(&self.source), &self.vault]
