@@ -20,7 +20,7 @@ use crate::units::{Amount, ChainTime};
 /// visible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostStoreError {
-    /// No room for a sector.
+    /// No room for a sector, or for the rows that go with it.
     #[error("no room for {needed} bytes: {free} are free")]
     Full {
         /// Bytes needed.
