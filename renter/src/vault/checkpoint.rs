@@ -26,7 +26,7 @@ use samara_protocol::units::{Epoch, Millis};
 use serde::{Deserialize, Serialize};
 
 use super::Vaults;
-use super::batch::Candidate;
+use super::reading::Candidate;
 use crate::contract::{ContractBook, ContractHandle};
 use crate::transfer::{Redundancy, Settled, StoredSlab};
 use crate::world::{FileEntry, Pages, Store, StoreError, Write};

@@ -11,10 +11,10 @@ use samara_protocol::hash::Digest;
 use samara_protocol::journal::{Content, JournalState, StoredFile, StoredPath};
 use samara_protocol::sync::lock;
 
-use super::batch::update;
 use super::error::{GetError, VaultError};
 use super::names::{find, version};
 use super::plan::{Chosen, Destination, Ranges, SlabTable, Wanted, Work, group, select};
+use super::reading::update;
 use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};

@@ -6,6 +6,7 @@
 //! | `batch` | reads files, packs them into slabs, and has slabs and names acknowledged together |
 //! | `large` | a file with slabs of its own, which goes on where an earlier put was cut |
 //! | `checkpoint` | which slabs of such a file are stored, durably |
+//! | `reading` | what all of them do with a file's bytes |
 //! | `plan` | which files a get is about, where they go, and which of them share a read |
 //! | `get` | fetches and verifies files, and gives them their names |
 //! | `names` | lists, moves and removes |
@@ -22,6 +23,7 @@ mod large;
 mod names;
 mod plan;
 mod put;
+mod reading;
 mod types;
 
 use std::sync::Arc;
