@@ -19,6 +19,7 @@ use super::reading::update;
 use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
+use crate::transfer::ExtentReader;
 use crate::world::{FileError, FileKind, Naming, WriteFile};
 
 /// A time from which files are taken.
@@ -253,7 +254,7 @@ impl Run<'_> {
             Ranges::Slabs(ranges) => ranges.clone(),
         };
         let mut writer = self.vaults.world.files.create(&file.target).await?;
-        let mut reader = self.vaults.slabs.downloader().stream(ranges);
+        let mut reader = ExtentReader::new(self.vaults.slabs.downloader(), ranges);
         let mut hasher = blake3::Hasher::new();
         let mut size = 0u64;
         loop {

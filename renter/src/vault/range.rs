@@ -53,7 +53,7 @@ impl Vaults {
         Ok(match self.locate(name, &path, number, range, u64::MAX)? {
             Located::Inline(bytes) => FileStream { path, inline: Some(bytes), reader: None },
             Located::Slabs(ranges) => {
-                let reader = self.slabs.downloader().stream(ranges);
+                let reader = ExtentReader::new(self.slabs.downloader(), ranges);
                 FileStream { path, inline: None, reader: Some(reader) }
             }
         })
