@@ -9,6 +9,7 @@ use samara_node::demo::folder::Inventory;
 use samara_node::seed::command::{WordCount, draw};
 use samara_node::testnet::{Layout, Network, NodePlace, Plan, Role, Runner};
 use samara_protocol::keys::Phrase;
+use samara_protocol::sync::lock;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -39,7 +40,7 @@ impl Drop for Shared {
 /// Plays a scenario on the shared network.
 pub fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Arc<Shared>) -> F) {
     let shared = {
-        let mut slot = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut slot = lock(&SHARED);
         slot.upgrade().unwrap_or_else(|| {
             let shared = Arc::new(RUNTIME.block_on(start(|_| {})));
             *slot = Arc::downgrade(&shared);
