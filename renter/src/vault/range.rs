@@ -13,6 +13,7 @@ use crate::transfer::{ExtentReader, SlabRange};
 
 /// Most bytes of one [`Vaults::read_range`].
 const MAX_RANGE: u64 = 16 << 20;
+
 impl Vaults {
     /// Bytes of one file, at most 16 MiB at once.
     pub(crate) async fn read_range(

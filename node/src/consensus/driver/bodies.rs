@@ -31,6 +31,7 @@ const BLOCKS_PER_ROUND: usize = 2;
 /// From this round on the engine has every validator repeat the proposal it is locked on; before, only
 /// a round's proposer sends one.
 const HIDDEN_LOCK_ROUND: u32 = 10;
+
 impl<A: Application> Driver<A> {
     pub(super) fn proposal_of(&self, undecided: &Undecided) -> ProposalId {
         ProposalId {
