@@ -22,6 +22,7 @@
 //! | [`journal`] | events, sealed heads, quorums |
 //! | [`recovery`] | the scan of the chain |
 //! | [`wire`] | the messages between nodes |
+//! | [`sync`] | how all crates take locks |
 
 pub mod chain;
 pub mod contract;
@@ -35,5 +36,6 @@ pub mod recovery;
 pub mod sector;
 pub mod signature;
 pub mod slab;
+pub mod sync;
 pub mod units;
 pub mod wire;

@@ -2,13 +2,14 @@
 //! writes to slots, callers that can be answered, the published status.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::journal::head::HeadBase;
 use samara_protocol::journal::quorum::Quorum;
 use samara_protocol::journal::{HostIndex, JournalState};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::write;
 use samara_protocol::units::Epoch;
 
 use super::error::JournalError;
@@ -117,7 +118,7 @@ impl Owner {
             let skip = self.meta.acknowledged.saturating_sub(self.base.point.position);
             let count = written - self.meta.acknowledged;
             let span = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-            let mut state = self.shared.published.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = write(&self.shared.published);
             for entry in self.tail.iter().skip(span(skip)).take(span(count)) {
                 if let Err(error) = state.apply(entry) {
                     tracing::error!(%error, "an accepted entry does not follow any more");
@@ -387,7 +388,7 @@ impl Owner {
     }
 
     pub(super) fn publish_state(&self, state: JournalState) {
-        *self.shared.published.write().unwrap_or_else(PoisonError::into_inner) = state;
+        *write(&self.shared.published) = state;
     }
 
     pub(super) fn publish(&self) {

@@ -6,7 +6,7 @@
 //! quorum decides, and the host is brought up by a later append or full put.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -20,6 +20,7 @@ use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::read;
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
@@ -384,8 +385,7 @@ impl Owner {
     fn roll_back(&mut self, mark: usize) {
         self.tail.truncate(mark);
         self.lengths.truncate(mark);
-        let mut state =
-            self.shared.published.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut state = read(&self.shared.published).clone();
         let skip = state.point.position.saturating_sub(self.base.point.position);
         for entry in self.tail.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
             if let Err(error) = state.apply(entry) {

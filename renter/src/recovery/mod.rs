@@ -35,10 +35,11 @@ mod separate;
 mod types;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 pub use error::RecoveryError;
 use samara_protocol::keys::KeyTree;
+use samara_protocol::sync::lock;
 use tokio::sync::watch;
 pub use types::{
     HeadSetRow, RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
@@ -59,6 +60,7 @@ struct Context<'a> {
 }
 
 struct Shared {
+    /// Replaced field by field, each of which is true by itself.
     status: Mutex<RecoveryStatus>,
     stop: watch::Sender<bool>,
     /// Accounts below this one were found empty, or emptied, since this process started.
@@ -85,11 +87,6 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         lock(&self.0.status).running = false;
     }
-}
-
-fn lock(status: &Mutex<RecoveryStatus>) -> MutexGuard<'_, RecoveryStatus> {
-    // The status is replaced field by field; a panicking holder leaves no harm.
-    status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Recovery {
@@ -139,7 +136,7 @@ impl Recovery {
     /// Journal positions of the heads that the last claim read, one for each live contract; nothing for
     /// a host that showed none.
     pub(crate) fn heads(&self) -> Vec<Option<u64>> {
-        self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.heads).clone()
     }
 
     async fn keep_heads(&self, claim: &Claim) -> Result<(), StoreError> {
@@ -149,7 +146,7 @@ impl Recovery {
             .map(|answered| answered.head.as_ref().map(|shown| shown.head.point.position));
         let heads: Vec<_> = shown.chain(claim.silent.iter().map(|_| None)).collect();
         progress::save_heads(self.world.store.as_ref(), &heads).await?;
-        *self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner) = heads;
+        *lock(&self.shared.heads) = heads;
         Ok(())
     }
 

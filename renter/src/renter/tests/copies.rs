@@ -1,14 +1,11 @@
 //! Copies of a node's folder that write beside it, or that take its place.
 
+use super::recover;
 use crate::progress::Silent;
-use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
+use crate::recovery::{RecoveryOptions, RecoveryPhase};
 use crate::rows::RenterState;
 use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFiles, Node, config, noise};
-
-async fn recover(node: &Node) -> RecoveryReport {
-    node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap()
-}
 
 /// A node of five hosts with a vault, and a machine with a copy of its folder.
 async fn node_and_copy(network: &TestNetwork) -> (Node, Node) {
