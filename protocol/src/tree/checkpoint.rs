@@ -321,7 +321,7 @@ fn enter(state: &mut JournalState, entry: PathEntry) -> Result<(), CheckpointErr
     for version in file.iter().flat_map(|file| &file.versions) {
         let Content::Extents(extents) = &version.file.content else { continue };
         for extent in extents {
-            // As in the fold, a slab that was released while in use is not counted.
+            // The writer releases no slab in use. Were one missing, all other files are still there.
             if let Some(slab) = state.slabs.get_mut(&extent.slab) {
                 slab.live = slab.live.saturating_add(u64::from(extent.length));
             }

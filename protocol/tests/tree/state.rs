@@ -32,12 +32,17 @@ fn slab_id() -> impl Strategy<Value = SlabId> {
 }
 
 fn content() -> impl Strategy<Value = Content> {
-    let extent = (slab_id(), any::<u32>(), 0u32..1_000_000)
-        .prop_map(|(slab, offset, length)| Extent { slab, offset, length });
+    let extent = || {
+        (slab_id(), any::<u32>(), 0u32..1_000_000).prop_map(|(slab, offset, length)| Extent {
+            slab,
+            offset,
+            length,
+        })
+    };
     prop_oneof![
-        4 => vec(extent.clone(), 0..3).prop_map(Content::Extents),
+        4 => vec(extent(), 0..3).prop_map(Content::Extents),
         // More than one piece of a value.
-        1 => (extent, 400usize..1_500).prop_map(|(extent, n)| Content::Extents(vec![extent; n])),
+        1 => (extent(), 400usize..1_500).prop_map(|(extent, n)| Content::Extents(vec![extent; n])),
         2 => vec(any::<u8>(), 0..50).prop_map(Content::Inline),
         1 => (any::<u8>(), 4_000usize..9_000).prop_map(|(b, n)| Content::Inline(vec![b; n])),
     ]
@@ -166,6 +171,11 @@ proptest! {
         let mut taken: Vec<Entry> = Vec::new();
         for (change, time, lot) in changes {
             let entry = Entry { time, salt: [lot; 16], change: fit(change, &state) };
+            // The writer releases no slab that is in use; of one, the fold would forget the live bytes.
+            let in_use = |id: &SlabId| state.slabs.get(id).is_some_and(|slab| slab.live > 0);
+            if matches!(&entry.change, Change::SlabsReleased(ids) if ids.iter().any(in_use)) {
+                continue;
+            }
             if state.apply(&entry).is_ok() {
                 pending.take(&entry);
                 taken.push(entry);
@@ -187,7 +197,8 @@ proptest! {
 
             let root = CheckpointRoot::new(&state, trees, vec![]);
             let root = CheckpointRoot::read(&encode(&root)).unwrap();
-            prop_assert_eq!(forest.state(&root).as_ref(), Ok(&state));
+            let back = forest.state(&root);
+            prop_assert_eq!(back.as_ref(), Ok(&state));
             // The events' digests give each vault's chain.
             let mut chains: BTreeMap<VaultId, (u64, Digest)> = BTreeMap::new();
             for event in forest.events(trees.events) {
