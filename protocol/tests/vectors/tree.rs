@@ -45,7 +45,7 @@ fn nodes(area: &mut Area) {
     let (nodes, root) = numbered(TreeKind::Files, Limits::new(256, 500).unwrap(), 40);
     area.value("root of 40 items in small nodes", &root);
     // Slabs so small that a parent has children in its own slab and in others.
-    let mut packer = Packer::new(700, 1_400);
+    let mut packer = Packer::new(700, 700);
     let mut images = Vec::new();
     for node in &nodes {
         if !packer.place(node).unwrap() {
