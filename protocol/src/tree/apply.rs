@@ -11,7 +11,7 @@ use super::TreeError;
 use super::boundary::{Chunker, Rules};
 use super::build::Levels;
 use super::node::{Held, NewNode, Node, NodeRef, Slot};
-use super::walk::{AHEAD, Loaded, Missing};
+use super::walk::{AHEAD, Loaded, Missing, Step, Walk};
 
 /// Changes of a tree, by key. What is said later of a key counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,17 +88,6 @@ pub struct Apply {
     stage: Stage,
 }
 
-/// What an [`Apply`] has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApplyStep {
-    /// Feed these nodes; the first is needed to go on.
-    Need(Vec<NodeRef>),
-    /// A new node. Leaves come first, in order of their keys; each node comes after its children.
-    Node(NewNode),
-    /// The new root; none for an empty tree. It has no address if it is new.
-    Done(Option<NodeRef>),
-}
-
 #[derive(Debug)]
 enum Stage {
     Pass,
@@ -160,31 +149,6 @@ impl Apply {
             held: Vec::new(),
             stage: Stage::Pass,
         })
-    }
-
-    /// Takes a node in that was asked for.
-    ///
-    /// # Errors
-    /// [`TreeError::Node`] and [`TreeError::Digest`] for bytes that are not this node.
-    pub fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
-        self.loaded.feed(node, stored)
-    }
-
-    /// Goes on as far as it can.
-    pub fn step(&mut self) -> ApplyStep {
-        loop {
-            if let Some(node) = self.ready.pop_front() {
-                return ApplyStep::Node(node);
-            }
-            let advanced = match &self.stage {
-                Stage::Done(root) => return ApplyStep::Done(*root),
-                Stage::Pass => self.advance(),
-                Stage::Collapse(root) => self.collapse(*root),
-            };
-            if let Err(Missing(node)) = advanced {
-                return ApplyStep::Need(self.ahead(node));
-            }
-        }
     }
 
     /// One region's next step, or the end of a pass.
@@ -477,6 +441,33 @@ impl Apply {
     fn is_taken_in(&self, node: &NodeRef) -> bool {
         let taken = |region: &Region| region.old.iter().any(|(_, old)| old.digest == node.digest);
         self.pass.region.as_ref().is_some_and(taken)
+    }
+}
+
+/// Gives the new nodes: leaves first, in order of their keys, and each node after its children. Ends with the
+/// new root: none for an empty tree, and without an address if it is new.
+impl Walk for Apply {
+    type Part = NewNode;
+    type End = Option<NodeRef>;
+
+    fn step(&mut self) -> Step<NewNode, Option<NodeRef>> {
+        loop {
+            if let Some(node) = self.ready.pop_front() {
+                return Step::Part(node);
+            }
+            let advanced = match &self.stage {
+                Stage::Done(root) => return Step::Done(*root),
+                Stage::Pass => self.advance(),
+                Stage::Collapse(root) => self.collapse(*root),
+            };
+            if let Err(Missing(node)) = advanced {
+                return Step::Need(self.ahead(node));
+            }
+        }
+    }
+
+    fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
+        self.loaded.feed(node, stored)
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::node::{Held, NodeRef};
-use super::walk::{AHEAD, Loaded};
+use super::walk::{AHEAD, Loaded, Step, Walk};
 use super::{TreeError, TreeKind};
+use crate::hash::Digest;
 
 /// Differences that are given at once.
 const BATCH: usize = 1_024;
@@ -27,17 +28,6 @@ pub struct Diff {
     before: Side,
     after: Side,
     found: Vec<Difference>,
-}
-
-/// What a [`Diff`] has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DiffStep {
-    /// Feed these nodes; each of them differs.
-    Need(Vec<NodeRef>),
-    /// The next differences, in order of their keys.
-    Found(Vec<Difference>),
-    /// All differences were given.
-    Done,
 }
 
 /// What is left of one tree, in order.
@@ -63,17 +53,23 @@ impl Side {
         }
     }
 
-    /// The first nodes of one level, and whether nothing but them and items is left.
-    fn nodes(&self, level: u8) -> (Vec<(&Option<Vec<u8>>, &NodeRef)>, bool) {
-        let mut nodes = Vec::new();
+    /// The first nodes of one level.
+    fn shown(&self, level: u8) -> Shown<'_> {
+        let mut shown = Shown { nodes: Vec::new(), digests: BTreeSet::new(), all: true };
         for part in &self.0 {
             match part {
                 Part::Item(..) => {}
-                Part::Node(last, node) if node.level == level => nodes.push((last, node)),
-                Part::Node(..) => return (nodes, false),
+                Part::Node(last, node) if node.level == level => {
+                    shown.nodes.push((last.as_deref(), node));
+                    shown.digests.insert(node.digest);
+                }
+                Part::Node(..) => {
+                    shown.all = false;
+                    break;
+                }
             }
         }
-        (nodes, true)
+        shown
     }
 
     /// Puts the contents of the first node in its place, if it was fed.
@@ -102,6 +98,22 @@ impl Side {
     }
 }
 
+/// What one side has of a level before anything higher.
+struct Shown<'a> {
+    nodes: Vec<(Option<&'a [u8]>, &'a NodeRef)>,
+    digests: BTreeSet<Digest>,
+    /// Whether nothing but these and items is left.
+    all: bool,
+}
+
+impl Shown<'_> {
+    /// Whether no node with this last key can come later, from below a higher one.
+    fn reaches(&self, last: Option<&[u8]>) -> bool {
+        let end = self.nodes.last().and_then(|(last, _)| *last);
+        self.all || matches!((last, end), (Some(last), Some(end)) if last <= end)
+    }
+}
+
 impl Diff {
     /// Compares the trees with these roots.
     #[must_use]
@@ -114,54 +126,12 @@ impl Diff {
         }
     }
 
-    /// Takes a node in that was asked for.
-    ///
-    /// # Errors
-    /// [`TreeError::Node`] and [`TreeError::Digest`] for bytes that are not this node.
-    pub fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
-        self.loaded.feed(node, stored)
-    }
-
-    /// Goes on as far as it can.
-    pub fn step(&mut self) -> DiffStep {
-        while self.found.len() < BATCH {
-            match (self.before.0.front(), self.after.0.front()) {
-                (None, None) if self.found.is_empty() => return DiffStep::Done,
-                (None, None) => break,
-                (Some(Part::Node(_, a)), Some(Part::Node(_, b))) if a.digest == b.digest => {
-                    self.before.0.pop_front();
-                    self.after.0.pop_front();
-                }
-                (Some(Part::Node(_, a)), Some(Part::Node(_, b))) => {
-                    let (a, b) = (*a, *b);
-                    if let Some(needed) = self.descend(a, b) {
-                        return self.flush_or(needed);
-                    }
-                }
-                (Some(Part::Node(_, node)), _) => {
-                    let level = node.level;
-                    if !self.before.open(&mut self.loaded) {
-                        return self.flush_or(self.needed(level));
-                    }
-                }
-                (_, Some(Part::Node(_, node))) => {
-                    let level = node.level;
-                    if !self.after.open(&mut self.loaded) {
-                        return self.flush_or(self.needed(level));
-                    }
-                }
-                _ => self.compare(),
-            }
-        }
-        DiffStep::Found(std::mem::take(&mut self.found))
-    }
-
     /// Gives what was found before it asks for more.
-    fn flush_or(&mut self, needed: Vec<NodeRef>) -> DiffStep {
+    fn flush_or(&mut self, needed: Vec<NodeRef>) -> Step<Vec<Difference>> {
         if self.found.is_empty() {
-            return DiffStep::Need(needed);
+            return Step::Need(needed);
         }
-        DiffStep::Found(std::mem::take(&mut self.found))
+        Step::Part(std::mem::take(&mut self.found))
     }
 
     /// Opens the higher of two nodes that differ, or both. Gives what has to be fed first.
@@ -180,39 +150,25 @@ impl Diff {
         None
     }
 
-    /// Nodes of a level that are sure to be read: up to the last key that both sides show, those that
-    /// the other side does not have.
+    /// Nodes of a level that are sure to be read: the first, and as far as both sides show theirs, those
+    /// that the other does not have.
     fn needed(&self, level: u8) -> Vec<NodeRef> {
-        let (before, all_before) = self.before.nodes(level);
-        let (after, all_after) = self.after.nodes(level);
-        // Behind its last node of this level, a side could have the other's next nodes further down.
-        let bound = |nodes: &[(&Option<Vec<u8>>, &NodeRef)], all: bool| {
-            if all {
-                None
-            } else {
-                Some(nodes.last().and_then(|(last, _)| (*last).clone()).unwrap_or_default())
-            }
-        };
-        let bounds = [bound(&before, all_before), bound(&after, all_after)];
-        let within = |last: &Option<Vec<u8>>| {
-            bounds.iter().flatten().all(|bound| last.as_ref().is_some_and(|last| last <= bound))
-        };
-        let digests = |nodes: &[(&Option<Vec<u8>>, &NodeRef)]| -> BTreeSet<_> {
-            nodes.iter().map(|(_, node)| node.digest).collect()
-        };
-        let (in_before, in_after) = (digests(&before), digests(&after));
-        let mut needed: Vec<NodeRef> = [&self.before, &self.after]
-            .iter()
-            .filter_map(|side| side.front_node())
-            .filter(|node| node.level == level && !self.loaded.has(node))
-            .copied()
-            .collect();
-        let rest_before = before.iter().filter(|(_, node)| !in_after.contains(&node.digest));
-        let rest_after = after.iter().filter(|(_, node)| !in_before.contains(&node.digest));
-        for (last, node) in rest_before.chain(rest_after) {
-            let fresh = !self.loaded.has(node) && needed.iter().all(|n| n.digest != node.digest);
-            if needed.len() < AHEAD && fresh && within(last) {
-                needed.push(**node);
+        let sides = [&self.before, &self.after];
+        let [before, after] = sides.map(|side| side.shown(level));
+        let first = sides.into_iter().filter_map(Side::front_node);
+        let first = first.filter(|node| node.level == level);
+        let differs =
+            [(&before, &after), (&after, &before)].into_iter().flat_map(|(own, other)| {
+                let differs = |(last, node): &&(Option<&[u8]>, &NodeRef)| {
+                    let reached = own.reaches(*last) && other.reaches(*last);
+                    reached && !other.digests.contains(&node.digest)
+                };
+                own.nodes.iter().filter(differs).map(|(_, node)| *node)
+            });
+        let mut needed: Vec<NodeRef> = Vec::new();
+        for node in first.chain(differs).filter(|node| !self.loaded.has(node)) {
+            if needed.len() < AHEAD && needed.iter().all(|known| known.digest != node.digest) {
+                needed.push(*node);
             }
         }
         needed
@@ -243,5 +199,47 @@ impl Diff {
             }
             (None, None) => {}
         }
+    }
+}
+
+impl Walk for Diff {
+    type Part = Vec<Difference>;
+    type End = ();
+
+    fn step(&mut self) -> Step<Vec<Difference>> {
+        while self.found.len() < BATCH {
+            match (self.before.0.front(), self.after.0.front()) {
+                (None, None) if self.found.is_empty() => return Step::Done(()),
+                (None, None) => break,
+                (Some(Part::Node(_, a)), Some(Part::Node(_, b))) if a.digest == b.digest => {
+                    self.before.0.pop_front();
+                    self.after.0.pop_front();
+                }
+                (Some(Part::Node(_, a)), Some(Part::Node(_, b))) => {
+                    let (a, b) = (*a, *b);
+                    if let Some(needed) = self.descend(a, b) {
+                        return self.flush_or(needed);
+                    }
+                }
+                (Some(Part::Node(_, node)), _) => {
+                    let level = node.level;
+                    if !self.before.open(&mut self.loaded) {
+                        return self.flush_or(self.needed(level));
+                    }
+                }
+                (_, Some(Part::Node(_, node))) => {
+                    let level = node.level;
+                    if !self.after.open(&mut self.loaded) {
+                        return self.flush_or(self.needed(level));
+                    }
+                }
+                _ => self.compare(),
+            }
+        }
+        Step::Part(std::mem::take(&mut self.found))
+    }
+
+    fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
+        self.loaded.feed(node, stored)
     }
 }

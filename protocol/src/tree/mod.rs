@@ -11,7 +11,7 @@
 //!   need nodes -> fed -/
 //! ```
 //!
-//! Nothing here fetches. What reads a tree is a walk: [`Lookup`], [`Scan`], [`Diff`], [`Reach`] and
+//! Nothing here fetches. What reads a tree is a [`Walk`]: [`Lookup`], [`Scan`], [`Diff`], [`Reach`] and
 //! [`Apply`] are advanced with `step` until they say which nodes they need, are fed those bytes with
 //! `feed`, in any order, and advanced again. So their owner can fetch many nodes at once.
 //!
@@ -39,13 +39,13 @@ mod pieces;
 pub mod slabs;
 pub mod walk;
 
-pub use apply::{Apply, ApplyStep, Edits};
+pub use apply::{Apply, Edits};
 pub use boundary::{BoundaryKey, Limits, Rules};
 pub use build::Builder;
-pub use diff::{Diff, DiffStep, Difference};
+pub use diff::{Diff, Difference};
 pub use node::{Address, NewNode, NodeError, NodeRef};
 pub use pack::{PackError, Packer};
-pub use walk::{Lookup, LookupStep, Reach, ReachStep, Scan, ScanStep};
+pub use walk::{Lookup, Reach, Scan, Step, Walk};
 
 /// A key and its value.
 pub type Item = (Vec<u8>, Vec<u8>);

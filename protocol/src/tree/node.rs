@@ -372,7 +372,7 @@ mod tests {
             };
             let (last, new) = NewNode::new(TreeKind::Slabs, 3, keys.iter().map(slot).collect());
             prop_assert_eq!(Some(&last), keys.keys().last());
-            let id = |slab: u8| (slab % 4 > 0).then(|| SlabId([slab % 4; 16]));
+            let id = |slab: u8| Some(slab % 4).filter(|slab| *slab > 0).map(|slab| SlabId([slab; 16]));
             let addresses: Vec<_> = keys.values().map(|(_, s, o, l)| (id(*s), *o, *l)).collect();
             let stored = new.stored(&addresses);
             let (node, reference) = Node::read(&stored, Some(own)).unwrap();

@@ -1,6 +1,8 @@
-//! Walks that read one tree: a point, a range, the nodes that are reachable.
+//! Walks: what reads a tree says which nodes it needs, and is fed them. Here are those that read one
+//! tree: a point, a range, the nodes that are reachable.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
 
 use super::node::{Held, Node, NodeError, NodeRef};
 use super::{Item, TreeError, TreeKind};
@@ -8,6 +10,35 @@ use crate::hash::Digest;
 
 /// Most nodes that a walk asks for at once.
 pub const AHEAD: usize = 64;
+
+/// Something that reads trees and fetches nothing itself.
+pub trait Walk {
+    /// What it gives on its way.
+    type Part;
+    /// What it gives at its end.
+    type End;
+
+    /// Goes on as far as it can. After its end it gives the same end again.
+    fn step(&mut self) -> Step<Self::Part, Self::End>;
+
+    /// Takes the stored bytes of a node in that was asked for.
+    ///
+    /// # Errors
+    /// [`TreeError::Node`] and [`TreeError::Digest`] for bytes that are not this node.
+    fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError>;
+}
+
+/// What a walk has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<Part, End = ()> {
+    /// Feed these nodes, at most [`AHEAD`], in any order. The first is needed to go on; to be asked
+    /// again for some of the others is no error.
+    Need(Vec<NodeRef>),
+    /// The next part.
+    Part(Part),
+    /// There is no more.
+    Done(End),
+}
 
 /// A node that has to be fed first.
 #[derive(Clone, Copy, Debug)]
@@ -64,47 +95,38 @@ pub struct Lookup {
     key: Vec<u8>,
 }
 
-/// What a [`Lookup`] has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LookupStep {
-    /// Feed this node.
-    Need(NodeRef),
-    /// The value, if there is one.
-    Found(Option<Vec<u8>>),
-}
-
 impl Lookup {
     /// Looks for `key` in the tree with this root.
     #[must_use]
     pub fn new(kind: TreeKind, root: Option<NodeRef>, key: Vec<u8>) -> Self {
         Self { loaded: Loaded::new(kind), at: root, key }
     }
+}
 
-    /// Takes a node in that was asked for.
-    ///
-    /// # Errors
-    /// [`TreeError::Node`] and [`TreeError::Digest`] for bytes that are not this node.
-    pub fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
-        self.loaded.feed(node, stored)
-    }
+impl Walk for Lookup {
+    type Part = Infallible;
+    type End = Option<Vec<u8>>;
 
-    /// Goes on as far as it can.
-    pub fn step(&mut self) -> LookupStep {
+    fn step(&mut self) -> Step<Infallible, Option<Vec<u8>>> {
         while let Some(at) = self.at {
-            let Ok(node) = self.loaded.take(&at) else { return LookupStep::Need(at) };
+            let Ok(node) = self.loaded.take(&at) else { return Step::Need(vec![at]) };
             let index = node.slots.partition_point(|slot| slot.key < self.key);
             self.at = None;
             if let Some(slot) = node.slots.into_iter().nth(index) {
                 match slot.held {
                     Held::Node(child) => self.at = Some(child),
                     Held::Value(value) if slot.key == self.key => {
-                        return LookupStep::Found(Some(value));
+                        return Step::Done(Some(value));
                     }
                     Held::Value(_) => {}
                 }
             }
         }
-        LookupStep::Found(None)
+        Step::Done(None)
+    }
+
+    fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
+        self.loaded.feed(node, stored)
     }
 }
 
@@ -118,48 +140,12 @@ pub struct Scan {
     prefix: Vec<u8>,
 }
 
-/// What a [`Scan`] has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ScanStep {
-    /// Feed these nodes; the first is needed to go on.
-    Need(Vec<NodeRef>),
-    /// The next items, in order.
-    Items(Vec<Item>),
-    /// All items were given.
-    Done,
-}
-
 impl Scan {
     /// Lists the items whose keys start with `prefix`, from the key `from` on.
     #[must_use]
     pub fn new(kind: TreeKind, root: Option<NodeRef>, prefix: Vec<u8>, from: &[u8]) -> Self {
         let from = from.max(&prefix).to_vec();
         Self { loaded: Loaded::new(kind), frontier: root.into_iter().collect(), from, prefix }
-    }
-
-    /// Takes a node in that was asked for.
-    ///
-    /// # Errors
-    /// [`TreeError::Node`] and [`TreeError::Digest`] for bytes that are not this node.
-    pub fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
-        self.loaded.feed(node, stored)
-    }
-
-    /// Goes on as far as it can.
-    pub fn step(&mut self) -> ScanStep {
-        while let Some(front) = self.frontier.front().copied() {
-            let Ok(node) = self.loaded.take(&front) else {
-                let missing = |node: &&NodeRef| !self.loaded.has(node);
-                let ahead = self.frontier.iter().take(AHEAD).filter(missing);
-                return ScanStep::Need(ahead.copied().collect());
-            };
-            self.frontier.pop_front();
-            let items = self.enter(node);
-            if !items.is_empty() {
-                return ScanStep::Items(items);
-            }
-        }
-        ScanStep::Done
     }
 
     /// Puts the children that can have items in the place of their parent, or gives a leaf's items.
@@ -189,6 +175,31 @@ impl Scan {
     }
 }
 
+impl Walk for Scan {
+    type Part = Vec<Item>;
+    type End = ();
+
+    fn step(&mut self) -> Step<Vec<Item>> {
+        while let Some(front) = self.frontier.front().copied() {
+            let Ok(node) = self.loaded.take(&front) else {
+                let missing = |node: &&NodeRef| !self.loaded.has(node);
+                let ahead = self.frontier.iter().take(AHEAD).filter(missing);
+                return Step::Need(ahead.copied().collect());
+            };
+            self.frontier.pop_front();
+            let items = self.enter(node);
+            if !items.is_empty() {
+                return Step::Part(items);
+            }
+        }
+        Step::Done(())
+    }
+
+    fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
+        self.loaded.feed(node, stored)
+    }
+}
+
 /// Lists the nodes that are reachable from roots, each once. Leaves are listed and not read.
 #[derive(Debug)]
 pub struct Reach {
@@ -196,17 +207,6 @@ pub struct Reach {
     frontier: VecDeque<NodeRef>,
     found: Vec<NodeRef>,
     seen: BTreeSet<Digest>,
-}
-
-/// What a [`Reach`] has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReachStep {
-    /// Feed these nodes.
-    Need(Vec<NodeRef>),
-    /// Nodes that were not listed yet.
-    Nodes(Vec<NodeRef>),
-    /// All nodes were given.
-    Done,
 }
 
 impl Reach {
@@ -230,31 +230,6 @@ impl Reach {
         self.seen
     }
 
-    /// Takes a node in that was asked for.
-    ///
-    /// # Errors
-    /// [`TreeError::Node`] and [`TreeError::Digest`] for bytes that are not this node.
-    pub fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
-        self.loaded.feed(node, stored)
-    }
-
-    /// Goes on as far as it can.
-    pub fn step(&mut self) -> ReachStep {
-        loop {
-            if !self.found.is_empty() {
-                return ReachStep::Nodes(std::mem::take(&mut self.found));
-            }
-            let Some(front) = self.frontier.front().copied() else { return ReachStep::Done };
-            let Ok(node) = self.loaded.take(&front) else {
-                let missing = |node: &&NodeRef| !self.loaded.has(node);
-                let ahead = self.frontier.iter().take(AHEAD).filter(missing);
-                return ReachStep::Need(ahead.copied().collect());
-            };
-            self.frontier.pop_front();
-            node.children().for_each(|(_, child)| self.list(*child));
-        }
-    }
-
     fn list(&mut self, node: NodeRef) {
         if self.seen.insert(node.digest) {
             self.found.push(node);
@@ -262,5 +237,30 @@ impl Reach {
                 self.frontier.push_back(node);
             }
         }
+    }
+}
+
+impl Walk for Reach {
+    type Part = Vec<NodeRef>;
+    type End = ();
+
+    fn step(&mut self) -> Step<Vec<NodeRef>> {
+        loop {
+            if !self.found.is_empty() {
+                return Step::Part(std::mem::take(&mut self.found));
+            }
+            let Some(front) = self.frontier.front().copied() else { return Step::Done(()) };
+            let Ok(node) = self.loaded.take(&front) else {
+                let missing = |node: &&NodeRef| !self.loaded.has(node);
+                let ahead = self.frontier.iter().take(AHEAD).filter(missing);
+                return Step::Need(ahead.copied().collect());
+            };
+            self.frontier.pop_front();
+            node.children().for_each(|(_, child)| self.list(*child));
+        }
+    }
+
+    fn feed(&mut self, node: &NodeRef, stored: &[u8]) -> Result<(), TreeError> {
+        self.loaded.feed(node, stored)
     }
 }

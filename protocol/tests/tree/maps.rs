@@ -7,8 +7,8 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_a
 use proptest::{prop_oneof, proptest};
 use samara_protocol::hash::SlabId;
 use samara_protocol::tree::{
-    Address, Builder, Difference, Edits, Limits, Lookup, NodeRef, Packer, Scan, ScanStep,
-    TreeError, TreeKind,
+    Address, Builder, Difference, Edits, Limits, Lookup, NodeRef, Packer, Scan, Step, TreeError,
+    TreeKind, Walk,
 };
 
 use crate::store::{Store, digest, rules};
@@ -219,9 +219,9 @@ fn a_wrong_address_leads_to_an_error_and_not_to_other_items() {
     let mut store = Store::default();
     let root = store.build(&rules, numbered(500)).unwrap();
     let mut scan = Scan::new(KIND, Some(root), vec![], &[]);
-    let ScanStep::Need(nodes) = scan.step() else { panic!("nothing is loaded") };
+    let Step::Need(nodes) = scan.step() else { panic!("nothing is loaded") };
     scan.feed(&nodes[0], &store.fetch(&nodes[0])).unwrap();
-    let ScanStep::Need(nodes) = scan.step() else { panic!("no child is loaded") };
+    let Step::Need(nodes) = scan.step() else { panic!("no child is loaded") };
     let wrong = NodeRef { address: nodes[1].address, ..nodes[0] };
     assert!(matches!(scan.feed(&nodes[0], &store.fetch(&wrong)), Err(TreeError::Digest { .. })));
 }

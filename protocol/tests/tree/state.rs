@@ -91,7 +91,7 @@ fn change() -> impl Strategy<Value = Change> {
             id: BackupId([id; 16]),
             name,
             description: "of the test".into(),
-            scope: (id % 2 == 0).then(|| VaultId([id % 3; 16])),
+            scope: (id % 2 == 0).then_some(VaultId([id % 3; 16])),
         }),
         1 => any::<u8>().prop_map(|id| Change::BackupDeleted(BackupId([id; 16]))),
         1 => ("[a-z]{1,2}", vec(any::<u8>(), 0..9))

@@ -1,13 +1,12 @@
 //! Slabs in memory, and walks over them that count what they read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::{
-    Apply, ApplyStep, BoundaryKey, Builder, Diff, DiffStep, Difference, Edits, Item, Limits,
-    Lookup, LookupStep, NewNode, NodeRef, Packer, Reach, ReachStep, Rules, Scan, ScanStep,
-    TreeKind,
+    Apply, BoundaryKey, Builder, Diff, Difference, Edits, Item, Limits, Lookup, NewNode, NodeRef,
+    Packer, Reach, Rules, Scan, Step, TreeKind, Walk,
 };
 use zeroize::Zeroizing;
 
@@ -82,6 +81,21 @@ impl Store {
         self.settle(packer, root)
     }
 
+    /// Drives a walk to its end.
+    fn walk<W: Walk>(&mut self, mut walk: W, mut take: impl FnMut(&mut Self, W::Part)) -> W::End {
+        loop {
+            match walk.step() {
+                Step::Need(nodes) => {
+                    for (node, bytes) in self.fetch_all(nodes) {
+                        walk.feed(&node, &bytes).unwrap();
+                    }
+                }
+                Step::Part(part) => take(self, part),
+                Step::Done(end) => return end,
+            }
+        }
+    }
+
     /// Gives the new root and the new nodes.
     pub fn apply(
         &mut self,
@@ -89,22 +103,12 @@ impl Store {
         root: Option<NodeRef>,
         edits: Edits,
     ) -> (Option<NodeRef>, Vec<NewNode>) {
-        let (mut apply, mut packer) = (Apply::new(rules, root, edits).unwrap(), packer());
-        let mut new = Vec::new();
-        loop {
-            match apply.step() {
-                ApplyStep::Need(nodes) => {
-                    for (node, bytes) in self.fetch_all(nodes) {
-                        apply.feed(&node, &bytes).unwrap();
-                    }
-                }
-                ApplyStep::Node(node) => {
-                    self.place(&mut packer, &node);
-                    new.push(node);
-                }
-                ApplyStep::Done(root) => return (self.settle(packer, root), new),
-            }
-        }
+        let (mut new, mut packer) = (Vec::new(), packer());
+        let root = self.walk(Apply::new(rules, root, edits).unwrap(), |store, node| {
+            store.place(&mut packer, &node);
+            new.push(node);
+        });
+        (self.settle(packer, root), new)
     }
 
     pub fn scan(
@@ -114,29 +118,13 @@ impl Store {
         prefix: &[u8],
         from: &[u8],
     ) -> Vec<Item> {
-        let mut scan = Scan::new(kind, root, prefix.to_vec(), from);
         let mut items = Vec::new();
-        loop {
-            match scan.step() {
-                ScanStep::Need(nodes) => {
-                    for (node, bytes) in self.fetch_all(nodes) {
-                        scan.feed(&node, &bytes).unwrap();
-                    }
-                }
-                ScanStep::Items(more) => items.extend(more),
-                ScanStep::Done => return items,
-            }
-        }
+        self.walk(Scan::new(kind, root, prefix.to_vec(), from), |_, more| items.extend(more));
+        items
     }
 
     pub fn lookup(&mut self, kind: TreeKind, root: Option<NodeRef>, key: &[u8]) -> Option<Vec<u8>> {
-        let mut lookup = Lookup::new(kind, root, key.to_vec());
-        loop {
-            match lookup.step() {
-                LookupStep::Need(node) => lookup.feed(&node, &self.fetch(&node)).unwrap(),
-                LookupStep::Found(value) => return value,
-            }
-        }
+        self.walk(Lookup::new(kind, root, key.to_vec()), |_, part| match part {})
     }
 
     pub fn diff(
@@ -145,35 +133,16 @@ impl Store {
         before: Option<NodeRef>,
         after: Option<NodeRef>,
     ) -> Vec<Difference> {
-        let mut diff = Diff::new(kind, before, after);
         let mut found = Vec::new();
-        loop {
-            match diff.step() {
-                DiffStep::Need(nodes) => {
-                    for (node, bytes) in self.fetch_all(nodes) {
-                        diff.feed(&node, &bytes).unwrap();
-                    }
-                }
-                DiffStep::Found(more) => found.extend(more),
-                DiffStep::Done => return found,
-            }
-        }
+        self.walk(Diff::new(kind, before, after), |_, more| found.extend(more));
+        found
     }
 
     pub fn reach(&mut self, kind: TreeKind, roots: &[NodeRef]) -> Vec<NodeRef> {
-        let mut reach = Reach::new(kind, roots.iter().copied(), Default::default());
+        let reach = Reach::new(kind, roots.iter().copied(), BTreeSet::new());
         let mut nodes = Vec::new();
-        loop {
-            match reach.step() {
-                ReachStep::Need(needed) => {
-                    for (node, bytes) in self.fetch_all(needed) {
-                        reach.feed(&node, &bytes).unwrap();
-                    }
-                }
-                ReachStep::Nodes(more) => nodes.extend(more),
-                ReachStep::Done => return nodes,
-            }
-        }
+        self.walk(reach, |_, more| nodes.extend(more));
+        nodes
     }
 }
 
