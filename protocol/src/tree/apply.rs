@@ -253,9 +253,8 @@ impl Apply {
         let region = self.pass.region.as_mut().expect("invariant: nodes are cut in regions");
         for slots in cut {
             let (key, new) = NewNode::new(self.rules.kind, self.pass.level, slots);
-            let same = |old: &&(Vec<u8>, NodeRef)| old.1.digest == new.reference.digest;
-            if let Some((_, known)) = region.old.iter().rev().find(same) {
-                region.fresh.push((key, *known));
+            if let Some(known) = region.known(&key, &new.reference) {
+                region.fresh.push((key, known));
                 continue;
             }
             region.fresh.push((key, new.reference));
@@ -350,11 +349,10 @@ impl Apply {
     fn at_or_after(&self, root: &NodeRef, level: u8, key: &[u8]) -> Result<Option<Found>, Missing> {
         let mut found = Found { last: None, node: *root };
         while found.node.level > level {
-            let mut children = self.loaded.node(&found.node)?.children();
-            let Some((last, node)) = children.find(|(last, _)| *last >= key) else {
-                return Ok(None);
-            };
-            found = Found { last: Some(last.to_vec()), node: *node };
+            let parent = self.loaded.node(&found.node)?;
+            let index = parent.slots.partition_point(|slot| slot.key.as_slice() < key);
+            let Some(child) = Found::child(parent, index) else { return Ok(None) };
+            found = child;
         }
         Ok(Some(found))
     }
@@ -370,18 +368,13 @@ impl Apply {
     fn before(&self, root: &NodeRef, level: u8, key: &[u8]) -> Result<Option<Found>, Missing> {
         let (mut at, mut beside) = (*root, None);
         while at.level > level {
-            let (mut before, mut own) = (None, None);
-            for (last, node) in self.loaded.node(&at)?.children() {
-                if last >= key {
-                    own = Some(*node);
-                    break;
-                }
-                before = Some(Found { last: Some(last.to_vec()), node: *node });
-            }
+            let parent = self.loaded.node(&at)?;
+            let index = parent.slots.partition_point(|slot| slot.key.as_slice() < key);
             // What lies before the children of a node lies in the node before it.
+            let before = index.checked_sub(1).and_then(|before| Found::child(parent, before));
             beside = before.or(beside);
-            match own {
-                Some(own) => at = own,
+            match Found::child(parent, index) {
+                Some(own) => at = own.node,
                 None => break,
             }
         }
@@ -395,9 +388,9 @@ impl Apply {
     fn last(&self, root: &NodeRef, last: Option<Vec<u8>>, level: u8) -> Result<Found, Missing> {
         let mut found = Found { last, node: *root };
         while found.node.level > level {
-            let node = self.loaded.node(&found.node)?;
-            let Some((last, child)) = node.children().next_back() else { break };
-            found = Found { last: Some(last.to_vec()), node: *child };
+            let parent = self.loaded.node(&found.node)?;
+            let Some(child) = Found::child(parent, parent.slots.len() - 1) else { break };
+            found = child;
         }
         Ok(found)
     }
@@ -438,9 +431,21 @@ impl Apply {
         needed
     }
 
+    /// Whether the region has this node already, which some next edit could need: only its latest.
     fn is_taken_in(&self, node: &NodeRef) -> bool {
-        let taken = |region: &Region| region.old.iter().any(|(_, old)| old.digest == node.digest);
-        self.pass.region.as_ref().is_some_and(taken)
+        let latest = self.pass.region.as_ref().and_then(|region| region.old.last());
+        latest.is_some_and(|(_, old)| old.digest == node.digest)
+    }
+}
+
+impl Found {
+    fn child(parent: &Node, index: usize) -> Option<Self> {
+        match parent.slots.get(index) {
+            Some(Slot { key, held: Held::Node(node) }) => {
+                Some(Self { last: Some(key.clone()), node: *node })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -535,6 +540,12 @@ impl Region {
                 Vec::new()
             }
         }
+    }
+
+    /// The old node with this last key, if the new one is no other.
+    fn known(&self, key: &[u8], new: &NodeRef) -> Option<NodeRef> {
+        let index = self.old.binary_search_by(|(last, _)| last.as_slice().cmp(key)).ok()?;
+        Some(self.old[index].1).filter(|old| old.digest == new.digest)
     }
 
     /// The old node with which the last new one ends, if nothing behind it was changed.

@@ -241,7 +241,7 @@ impl Node {
     }
 
     /// References to its children; none for a leaf.
-    pub(super) fn children(&self) -> impl DoubleEndedIterator<Item = (&[u8], &NodeRef)> {
+    pub(super) fn children(&self) -> impl Iterator<Item = (&[u8], &NodeRef)> {
         self.slots.iter().filter_map(|slot| match &slot.held {
             Held::Node(node) => Some((&slot.key[..], node)),
             Held::Value(_) => None,
