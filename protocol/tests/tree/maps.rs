@@ -103,9 +103,11 @@ proptest! {
         batches in vec(vec(action(), 0..30), 1..8),
         prefix in prop_oneof![Just(b"".to_vec()), Just(b"dir2/".to_vec()), Just(vec![1])],
         from in key(),
+        lazy in any::<bool>(),
     ) {
         let rules = rules(KIND, small());
-        let (mut store, mut map, mut root) = (Store::default(), Map::new(), None);
+        let store = Store { lazy, ..Store::default() };
+        let (mut store, mut map, mut root) = (store, Map::new(), None);
         for batch in batches {
             let (before, old) = (map.clone(), root);
             let edits = carry_out(&batch, &mut map);

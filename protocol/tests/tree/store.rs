@@ -26,6 +26,8 @@ pub struct Store {
     pub reads: usize,
     /// Most nodes that were asked for at once.
     pub together: usize,
+    /// Feeds only the first of the nodes that are asked for, else all, the last first.
+    pub lazy: bool,
 }
 
 impl Store {
@@ -39,7 +41,8 @@ impl Store {
     fn fetch_all(&mut self, nodes: Vec<NodeRef>) -> Vec<(NodeRef, Vec<u8>)> {
         self.together = self.together.max(nodes.len());
         assert!(!nodes.is_empty());
-        nodes.into_iter().map(|node| (node, self.fetch(&node))).collect()
+        let some = if self.lazy { 1 } else { nodes.len() };
+        nodes.into_iter().take(some).rev().map(|node| (node, self.fetch(&node))).collect()
     }
 
     fn seal(&mut self, packer: &mut Packer) {
