@@ -81,6 +81,10 @@ pub(super) struct Owner {
     /// The fold of all entries, acknowledged or not.
     pub(super) working: JournalState,
     pub(super) slots: BTreeMap<ContractId, Slot>,
+    /// Whether a read quorum's heads were compared with this journal since the process began. Nothing is
+    /// written before: a folder that was set back would write its own changes to hosts that are behind,
+    /// before it hears of those that others acknowledged.
+    pub(super) compared: bool,
     pub(super) inflight: FuturesUnordered<BoxFuture<'static, Outcome>>,
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) parked: VecDeque<Group>,
@@ -118,6 +122,7 @@ impl Owner {
             tail,
             working,
             slots: BTreeMap::new(),
+            compared: false,
             inflight: FuturesUnordered::new(),
             waiters: VecDeque::new(),
             parked: VecDeque::new(),
@@ -159,7 +164,7 @@ impl Owner {
     /// The next moment at which a host that was left behind is tried again.
     fn timer(&self) -> BoxFuture<'static, ()> {
         let now = self.world.clock.now();
-        let waits = self.slots.values().filter(|slot| !slot.busy && self.is_behind(slot));
+        let waits = self.slots.values().filter(|slot| !slot.busy && self.is_due(slot));
         let spill = (!self.parked.is_empty() && !self.spilling)
             .then(|| Millis(self.spill_at.saturating_sub(now)));
         match waits.map(|slot| slot.wait(now)).chain(spill).min() {
@@ -229,6 +234,7 @@ impl Owner {
         self.book.writer().claim(epoch);
         self.meta = meta;
         self.base = base;
+        self.compared = true;
         Ok(())
     }
 
@@ -248,6 +254,8 @@ impl Owner {
         self.base = base;
         self.working = state.clone();
         self.slots.clear();
+        // The recovery has heard the quorum.
+        self.compared = true;
         self.settle_to = None;
         self.publish_state(state);
         Ok(())

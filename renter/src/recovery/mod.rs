@@ -12,6 +12,7 @@
 //! | `scan` | drives the scan of the chain for this seed's contracts |
 //! | `ask` | heads from every host; a new epoch, promised by hosts that suffice to take over |
 //! | `claim` | what the hosts said, and what it suffices for |
+//! | `fork` | tells apart what two copies of one node have written |
 //! | `give_up` | hosts that the operator gives up, on the chain |
 //! | `separate` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
@@ -26,6 +27,7 @@ mod adopt;
 mod ask;
 mod claim;
 mod error;
+mod fork;
 mod give_up;
 mod progress;
 mod scan;
@@ -320,6 +322,11 @@ fn next_step(options: &RecoveryOptions, claim: &mut Claim) -> String {
         format!(
             "{READ}; the contracts of so many hosts have ended that nobody can be certain of the newest \
              state any more: read what is there, and keep it under new words"
+        )
+    } else if claim.undecided {
+        format!(
+            "{READ}; two copies of the node wrote with these words, and the silent hosts tell which of \
+             the two was acknowledged: start the recovery again when more hosts answer"
         )
     } else if claim.would_be_complete(&silent) {
         let names: Vec<String> =
