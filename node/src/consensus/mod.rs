@@ -32,6 +32,8 @@ mod context;
 mod driver;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod hostile;
 mod log;
 mod proposals;
 #[cfg(test)]

@@ -27,6 +27,8 @@ mod body;
 mod buffer;
 mod error;
 mod gossip;
+#[doc(hidden)]
+pub mod hostile;
 mod identity;
 mod inbound;
 mod outbound;
