@@ -163,7 +163,7 @@ hunts! { announcement, api_bodies, block, certificate, chain_request, chain_resp
 fn every_target_is_everywhere() {
     let names: BTreeSet<&str> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(names, HUNTS.iter().copied().collect(), "tests in this file");
-    let package = corpus::folder().join("..");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let manifest = fs::read_to_string(package.join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
     let bins = manifest["bin"].as_array().unwrap().iter().map(|bin| bin["name"].as_str().unwrap());

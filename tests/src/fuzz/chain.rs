@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use samara_protocol::chain::block::transactions_root;
-use samara_protocol::chain::light::{LightChain, LightState, Rules};
+use samara_protocol::chain::light::{LightChain, LightState, Need, Rules};
 use samara_protocol::chain::query::{ChainRequest, ChainResponse};
 use samara_protocol::chain::{
     Block, Certificate, Genesis, Header, RecoveryRecord, Transaction, ValidatorSet, Vote,
@@ -12,9 +12,9 @@ use samara_protocol::encoding::{decode, encode};
 use samara_protocol::ledger::state::{Account, Contract, StateKey, StateProof, Totals};
 use samara_protocol::ledger::{StateReader as _, genesis_state, verify_proof};
 use samara_protocol::recovery::{Scan, ScanState};
-use samara_protocol::units::{ChainTime, Height};
+use samara_protocol::units::Height;
 
-use super::fixtures::{blocks, secret, state};
+use super::fixtures::{NOW, blocks, scan, secret, state};
 use super::{Fields, value};
 
 /// Transactions, as peers, renters and hosts hand them in.
@@ -90,23 +90,15 @@ pub fn chain_request(data: &[u8]) {
     value::<ChainRequest>(data);
 }
 
-/// A scan of the synthetic chain that knows the tip, and has all blocks if `linked`.
-fn scan(linked: bool) -> Scan {
-    static SCANS: OnceLock<[Scan; 2]> = OnceLock::new();
-    let scans = SCANS.get_or_init(|| {
-        let chain = blocks();
-        let mut asked = Scan::new(&chain.genesis, Rules::walk(&chain.genesis));
-        asked.supply_tip(chain.tip(), NOW).expect("invariant: the tip is true");
-        let mut linked = asked.clone();
-        let all = chain.batch(Height(1), u32::MAX);
-        linked.supply_batch(all, |_| true).expect("invariant: the blocks are true");
-        [asked, linked]
-    });
-    scans[usize::from(linked)].clone()
+/// A scan that waits for an answer of the kind.
+fn waiting(kind: fn(&Need) -> bool) -> Scan {
+    /// More than the answers of a whole scan.
+    const ALL: usize = 32;
+    static SCANS: OnceLock<Vec<Scan>> = OnceLock::new();
+    let scans = SCANS.get_or_init(|| (0..ALL).map(scan).collect());
+    let found = scans.iter().find(|scan| kind(&scan.next()));
+    found.expect("invariant: a whole scan asks every kind of question").clone()
 }
-
-/// When the light nodes here live: at the time of the synthetic chain's tip.
-const NOW: ChainTime = ChainTime(2_000_000_000_000);
 
 /// Answers of chain peers, also taken in by a light node that has asked for them.
 pub fn chain_response(data: &[u8]) {
@@ -114,17 +106,17 @@ pub fn chain_response(data: &[u8]) {
     let chain = blocks();
     let (scan, taken) = match response {
         ChainResponse::Tip(tip) => {
-            let mut scan = Scan::new(&chain.genesis, Rules::walk(&chain.genesis));
+            let mut scan = waiting(|need| matches!(need, Need::Tip));
             let taken = scan.supply_tip(tip.map(|tip| *tip), NOW);
             (scan, taken)
         }
         ChainResponse::Batch(blocks) => {
-            let mut scan = scan(false);
+            let mut scan = waiting(|need| matches!(need, Need::Batch { .. }));
             let taken = scan.supply_batch(&blocks, |_| true);
             (scan, taken)
         }
         ChainResponse::Decision { validators, certificate } => {
-            let mut scan = scan(true);
+            let mut scan = waiting(|need| matches!(need, Need::Decision(_)));
             let taken = scan.supply_decision(&validators, &certificate);
             (scan, taken)
         }

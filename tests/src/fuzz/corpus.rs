@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use samara_protocol::chain::light::{LightChain, Rules};
 use samara_protocol::chain::query::{ChainRequest, ChainResponse, Finalized, TransactionStatus};
 use samara_protocol::chain::{Action, Transaction, TransactionBody, ValidatorSet};
 use samara_protocol::encoding::{decode, encode};
@@ -17,7 +16,6 @@ use samara_protocol::keys::Phrase;
 use samara_protocol::keys::sealed::{Argon2Parameters, SealHeader, SealedPhrase, SealingKey};
 use samara_protocol::ledger::state::StateKey;
 use samara_protocol::ledger::{StateReader as _, prove};
-use samara_protocol::recovery::Scan;
 use samara_protocol::sector::{prove_position, prove_range};
 use samara_protocol::tree::{Builder, Limits, NewNode, Packer, Rules as TreeRules, TreeKind};
 use samara_protocol::units::{Amount, Height};
@@ -26,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::chain::proven_key;
 use super::fields;
-use super::fixtures::{GENESIS, blocks, entries, secret, sectors, state};
+use super::fixtures::{GENESIS, blocks, entries, scan, secret, sectors, state};
 use super::sector::{chunk_of, storage_proof_of};
 use super::tree::boundary_key;
 
@@ -226,7 +224,8 @@ fn questions(samples: &mut Samples) {
     let requests = [
         ("tip", ChainRequest::Tip { above: Some(Height(7)) }),
         ("batch", ChainRequest::Batch { from: Height(3), limit: 4 }),
-        ("decision", ChainRequest::Decision(Height(30))),
+        ("decision", ChainRequest::Decision(Height(10))),
+        ("next decision", ChainRequest::Decision(Height(11))),
         ("state", ChainRequest::State(keys)),
         ("hosts", ChainRequest::Hosts { after: Some(secret(2).public()), limit: 9 }),
         ("submit", ChainRequest::Submit(Box::new(transaction))),
@@ -252,7 +251,7 @@ fn questions(samples: &mut Samples) {
         samples.add("wire_response", &format!("chain {name}"), [&[1, 0][..], &bytes].concat());
         samples.add("chain_response", name, bytes);
     }
-    let (set, certificate) = chain.decision(Height(30)).expect("invariant: the chain is as long");
+    let (set, certificate) = chain.decision(Height(5)).expect("invariant: the chain is as long");
     samples.add("certificate", "synthetic", encode(&certificate));
     samples.add("validators", "synthetic", encode::<ValidatorSet>(&set));
     samples.add("genesis", "synthetic", encode(&chain.genesis));
@@ -268,21 +267,11 @@ fn state_answer() -> ChainResponse {
 }
 
 fn stored_scans(samples: &mut Samples) {
-    let chain = blocks();
-    let rules = || Rules::walk(&chain.genesis);
-    let mut scan = Scan::new(&chain.genesis, rules());
-    samples.add("scan_state", "new", encode(&scan.state()));
-    samples.add("light_state", "new", encode(LightChain::new(&chain.genesis, rules()).state()));
-    let now = samara_protocol::units::ChainTime(2_000_000_000_000);
-    scan.supply_tip(chain.tip(), now).expect("invariant: the tip is true");
-    scan.supply_batch(chain.batch(Height(1), 20), |_| true).expect("invariant: they are true");
-    samples.add("scan_state", "linked", encode(&scan.state()));
-    samples.add("light_state", "linked", encode(scan.chain().state()));
-    scan.supply_batch(chain.batch(Height(21), 10), |_| true).expect("invariant: they are true");
-    let (set, certificate) = chain.decision(Height(30)).expect("invariant: the chain is as long");
-    scan.supply_decision(&set, &certificate).expect("invariant: the certificate is true");
-    samples.add("scan_state", "done", encode(&scan.state()));
-    samples.add("light_state", "done", encode(scan.chain().state()));
+    for answers in [0, 1, 2, 3, 4, 32] {
+        let (scan, name) = (scan(answers), format!("after {answers} answers"));
+        samples.add("scan_state", &name, encode(&scan.state()));
+        samples.add("light_state", &name, encode(scan.chain().state()));
+    }
 }
 
 fn state_proofs(samples: &mut Samples) {
@@ -365,7 +354,7 @@ fn engine(samples: &mut Samples) {
     let vote = (1u8, 5u64, Some(1u32), Some(block), key, signature);
     let polka = (5u64, Some(1u32), block, vec![(key, signature)]);
     let round = (5u64, Some(1u32), true, vec![(0u8, Some(block), key, signature)]);
-    let (_, certificate) = blocks().decision(Height(30)).expect("invariant: the chain is as long");
+    let (_, certificate) = blocks().decision(Height(5)).expect("invariant: the chain is as long");
     let value = ("b".repeat(40), certificate);
     let messages = [
         ("vote", encode(&(0u8, &vote))),

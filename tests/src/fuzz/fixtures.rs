@@ -4,11 +4,13 @@
 use std::sync::OnceLock;
 
 use samara_protocol::chain::Genesis;
+use samara_protocol::chain::light::{Need, Rules};
 use samara_protocol::hash::BlockHash;
 use samara_protocol::ledger::{MemoryState, genesis_state};
+use samara_protocol::recovery::Scan;
 use samara_protocol::sector::{Outboard, SectorEntry, SectorSize};
 use samara_protocol::signature::SecretKey;
-use samara_protocol::units::{Amount, Epoch};
+use samara_protocol::units::{Amount, ChainTime, Epoch, Height};
 use zeroize::Zeroizing;
 
 use crate::synthetic::{SyntheticChain, SyntheticPlan};
@@ -59,10 +61,39 @@ fn sector(log2: u8) -> Sector {
     Sector { entry: SectorEntry { root, size }, outboard, bytes }
 }
 
-/// A chain of 30 blocks with records.
+/// A chain of 30 blocks with records, and with a new validator set twice.
 pub(super) fn blocks() -> &'static SyntheticChain {
     static CHAIN: OnceLock<SyntheticChain> = OnceLock::new();
-    CHAIN.get_or_init(|| SyntheticChain::generate(&SyntheticPlan::new(30, 12)))
+    CHAIN.get_or_init(|| {
+        let mut plan = SyntheticPlan::new(30, 12);
+        plan.changes = vec![Height(10), Height(20)];
+        SyntheticChain::generate(&plan)
+    })
+}
+
+/// When the light nodes here live: at the time of that chain's tip.
+pub(super) const NOW: ChainTime = ChainTime(2_000_000_000_000);
+
+/// A scan of that chain after so many true answers.
+pub(super) fn scan(answers: usize) -> Scan {
+    let chain = blocks();
+    let mut scan = Scan::new(&chain.genesis, Rules::walk(&chain.genesis));
+    for _ in 0..answers {
+        let taken = match scan.next() {
+            Need::Tip => scan.supply_tip(chain.tip(), NOW),
+            Need::Batch { from, limit } => {
+                scan.supply_batch(chain.batch(from, limit.min(8)), |_| true)
+            }
+            Need::Decision(height) => {
+                let decision = chain.decision(height);
+                let (set, certificate) = decision.expect("invariant: it asks for what there is");
+                scan.supply_decision(&set, &certificate)
+            }
+            Need::Done => break,
+        };
+        taken.expect("invariant: the answers are true");
+    }
+    scan
 }
 
 /// The state that a genesis document with twenty accounts makes.
