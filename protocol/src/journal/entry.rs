@@ -119,6 +119,9 @@ pub enum Change {
         #[serde(with = "serde_bytes")]
         value: Vec<u8>,
     },
+    /// Slabs that are known, with the hosts and the descriptor that they have now: repair has put shards
+    /// on other hosts. Shape and bytes of a slab never change.
+    SlabsMoved(Vec<SlabRecord>),
 }
 
 /// A change of one vault.
