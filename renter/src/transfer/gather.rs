@@ -19,7 +19,7 @@ use samara_protocol::units::Millis;
 
 use super::choice::penalty;
 use super::download::DownloadError;
-use crate::contract::{ContractBook, ContractHandle};
+use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::world::{World, compute};
 
 /// Bytes that a host is given a further millisecond of patience for.
@@ -207,9 +207,12 @@ impl<'a> Gather<'a> {
             return;
         }
         shard.asked.push(range.clone());
-        let (root, size) = (shard.root, self.geometry.column());
+        let (root, size, slab) = (shard.root, self.geometry.column(), self.slab);
         self.work.push(Box::pin(async move {
             let bytes = contract.read(root, size, range.clone()).await;
+            if bytes.as_ref().is_err_and(ContractError::is_loss) {
+                contract.link().reports().suspect(slab, &contract.host());
+            }
             (index, range, bytes.map_err(|error| error.to_string()))
         }));
     }

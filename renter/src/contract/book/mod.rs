@@ -32,7 +32,8 @@ use super::writer::Writer;
 use crate::world::{StoreError, World, Write};
 
 const HOSTS: &[u8] = b"contract/host/";
-const HEALTH: &[u8] = b"contract/health/";
+/// The name changes with the shape of the rows: they are a cache.
+const HEALTH: &[u8] = b"contract/seen/";
 /// Rows read from the store at once.
 const PAGE: usize = 256;
 
