@@ -26,6 +26,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use choice::order;
 pub use download::{DownloadError, Downloader};
 pub use options::{Redundancy, SlabClass, TransferOptions};
 pub use pipeline::{Packed, Piece, SlabPipeline};
