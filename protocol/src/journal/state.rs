@@ -293,10 +293,10 @@ impl JournalState {
         let position = self.point.position;
         for record in records {
             let slab = record.id;
-            let known = self.slabs.get(&slab).ok_or_else(|| FoldError::Missing {
-                position,
-                what: format!("slab {slab}"),
-            })?;
+            let known = self
+                .slabs
+                .get(&slab)
+                .ok_or_else(|| FoldError::Missing { position, what: format!("slab {slab}") })?;
             if !record.replaces(&known.record) {
                 return Err(FoldError::Shape { position, slab });
             }
