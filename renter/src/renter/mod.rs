@@ -3,7 +3,7 @@
 //! [`Renter::open`] resumes whatever the store says. Three states follow: a fresh node knows nothing of
 //! what its words own, so it writes only after [`Renter::start_fresh`] (words that were just created
 //! here) or [`Renter::recover`]; an active one writes; a read-only or fenced one reads. Shutdown:
-//! [`Renter::shutdown`] stops upkeep, then the journal's owner; everything acknowledged is at the hosts,
+//! [`Renter::shutdown`] stops upkeep and repair, then the journal's owner; everything acknowledged is at the hosts,
 //! everything else is on disk and is completed at the next start.
 
 mod error;
@@ -41,6 +41,7 @@ use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
 };
+use crate::repair::{HealthReport, Repair, RepairOptions};
 use crate::rows::{
     AllowanceReport, ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus, WalletRow,
 };
@@ -63,6 +64,8 @@ pub struct RenterConfig {
     pub vault: VaultOptions,
     /// Time between two rounds of upkeep.
     pub upkeep: Millis,
+    /// Health and repair of slabs.
+    pub repair: RepairOptions,
 }
 
 impl Default for RenterConfig {
@@ -72,6 +75,7 @@ impl Default for RenterConfig {
             journal: JournalOptions::default(),
             vault: VaultOptions::default(),
             upkeep: Millis::seconds(10),
+            repair: RepairOptions::default(),
         }
     }
 }
@@ -89,7 +93,8 @@ struct Inner {
     backups: Backups,
     recovery: Recovery,
     upkeep: Upkeep,
-    task: std::sync::Mutex<Option<Box<dyn TaskHandle>>>,
+    repair: Repair,
+    tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
 
 impl Renter {
@@ -147,9 +152,15 @@ impl Renter {
             // Recovered, and not given an allowance yet: slabs are cut as the owner had wanted.
             upkeep.slabs.set_redundancy(allowance.redundancy);
         }
-        let task = world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep)));
-        let task = std::sync::Mutex::new(Some(task));
-        let inner = Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, task };
+        let options = config.repair;
+        let repair =
+            Repair::open(journal.clone(), upkeep.slabs.clone(), recovery.clone(), options).await?;
+        let tasks = std::sync::Mutex::new(vec![
+            world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep))),
+            world.spawner.spawn("repair", Box::pin(repair.clone().run())),
+        ]);
+        let inner =
+            Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, repair, tasks };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -222,6 +233,7 @@ impl Renter {
             unreachable,
             bare,
             unreadable,
+            health: self.0.repair.summary(),
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
         }
@@ -340,9 +352,31 @@ impl Renter {
         &self.0.book
     }
 
+    /// All slabs that the journal names.
+    #[cfg(test)]
+    pub(crate) fn slab_records(&self) -> Vec<samara_protocol::journal::SlabRecord> {
+        let names = self.0.journal.segment_slabs();
+        self.0.journal.read(|state| {
+            let data = state.slabs.values().map(|slab| slab.record.clone());
+            names.iter().cloned().chain(data).collect()
+        })
+    }
+
     /// Runs one round of upkeep now, instead of waiting for its time.
     pub async fn upkeep(&self) {
         self.0.upkeep.once().await;
+    }
+
+    /// The health of all slabs, and what is done about it.
+    #[must_use]
+    pub fn health(&self) -> HealthReport {
+        self.0.repair.report()
+    }
+
+    /// Looks after the health of slabs now, instead of waiting for its time: audits as far as their
+    /// budget goes, and all repairs that can be made.
+    pub async fn look_after_slabs(&self) {
+        while self.0.repair.look().await {}
     }
 
     /// All live contracts.
@@ -385,6 +419,7 @@ impl Renter {
                 failed: health.failed,
                 unreachable: health.is_unreachable(),
                 false_answers: health.false_answers,
+                lost_sectors: health.lost_sectors,
                 latency: health.latency,
                 last_failure: health.last_failure,
                 in_head_set: journal.head_set.iter().any(|host| host.index == row.index),
@@ -669,10 +704,10 @@ impl Renter {
         self.0.journal.confirm().await.map(drop)
     }
 
-    /// Stops upkeep and the journal's owner. Later calls on clones fail with `stopped`.
+    /// Stops upkeep, repair and the journal's owner. Later calls on clones fail with `stopped`.
     pub async fn shutdown(self) {
-        let task = self.0.task.lock().ok().and_then(|mut task| task.take());
-        drop(task);
+        let tasks = self.0.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
+        drop(tasks);
         self.0.recovery.stop();
         self.0.journal.stop().await;
     }
