@@ -9,7 +9,7 @@
 //! | [`machine`] | a renter's machine: store, clock, tasks, and its death at any await |
 //! | [`files`] | the user's files |
 //! | [`model`] | what must be true, from what was acknowledged |
-//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go |
+//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go, `losses` hosts that are lost |
 //! | [`operations`] | what the renter is asked to do |
 //! | [`trace`] | what happened, hashed |
 //!
@@ -23,6 +23,7 @@ pub mod chance;
 pub mod disk;
 pub mod files;
 pub mod hosts;
+mod losses;
 pub mod machine;
 pub mod model;
 pub mod operations;
