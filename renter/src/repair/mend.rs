@@ -102,10 +102,10 @@ impl Mending<'_> {
         column * (u64::from(self.record.data) + self.missing.len() as u64)
     }
 
-    /// Bytes held at most: the sources, the same again while they are decoded, and what is rebuilt.
+    /// Bytes that are held until hosts have them; rebuilding has a budget of its own.
     fn room(&self) -> u64 {
         let column = 1u64 << u32::from(self.record.column.min(32));
-        column * (2 * u64::from(self.record.data) + self.missing.len() as u64)
+        column * self.missing.len() as u64
     }
 
     /// Whether any host could take a shard.

@@ -311,7 +311,7 @@ impl Vaults {
         Ok(match self.locate(name, &path, number, range, u64::MAX)? {
             Located::Inline(bytes) => FileStream { path, inline: Some(bytes), reader: None },
             Located::Slabs(ranges) => {
-                let reader = self.slabs.downloader().stream(ranges);
+                let reader = ExtentReader::new(self.slabs.downloader(), ranges);
                 FileStream { path, inline: None, reader: Some(reader) }
             }
         })
@@ -481,7 +481,7 @@ impl Run<'_> {
             Ranges::Slabs(ranges) => ranges.clone(),
         };
         let mut writer = self.vaults.world.files.create(&file.target).await?;
-        let mut reader = self.vaults.slabs.downloader().stream(ranges);
+        let mut reader = ExtentReader::new(self.vaults.slabs.downloader(), ranges);
         let mut hasher = blake3::Hasher::new();
         let mut size = 0u64;
         loop {
