@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use samara_node::config::NodeConfig;
+use samara_node::redundancy::Redundancy;
 use samara_node::seed::command::{WordCount, draw};
-use samara_renter::transfer::Redundancy;
 use serde_json::Value;
 
 use crate::network::{Renter, Stored, play_among};
@@ -12,7 +12,7 @@ use crate::network::{Renter, Stored, play_among};
 /// Enough for the names' quorum without two.
 const HOSTS: usize = 7;
 /// Four hosts have no shard of a slab.
-const REDUNDANCY: Redundancy = Redundancy { data: 1, total: 3, margin: 1 };
+const REDUNDANCY: Redundancy = Redundancy { data: 1, total: 3 };
 
 /// Has a renter look often, and take a host for missing soon.
 fn impatient(folder: &Path) {

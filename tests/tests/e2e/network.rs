@@ -7,10 +7,11 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use samara_node::api::client::Client;
 use samara_node::demo::folder::Inventory;
+use samara_node::redundancy::Redundancy;
 use samara_node::seed::command::{WordCount, draw};
 use samara_node::testnet::{Layout, Network, NodePlace, Plan, Role, Runner};
 use samara_protocol::keys::Phrase;
-use samara_renter::transfer::Redundancy;
+
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
