@@ -17,6 +17,7 @@ use samara_protocol::units::Millis;
 
 use super::bucket::Bucket;
 use super::damage::Damage;
+use super::health::is_used;
 use super::options::RepairOptions;
 use super::report::{AuditRow, AuditTotals};
 use super::standing::Standings;
@@ -111,7 +112,10 @@ impl Auditor {
         let segments = self.journal.segment_slabs();
         let own = segments.iter().find(|record| record.id == *slab).cloned();
         own.or_else(|| {
-            self.journal.read(|state| state.slabs.get(slab).map(|slab| slab.record.clone()))
+            self.journal.read(|state| {
+                let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
+                slab.map(|slab| slab.record.clone())
+            })
         })
     }
 
@@ -119,7 +123,7 @@ impl Auditor {
     pub(super) async fn run(&mut self, standings: &Standings, damage: &mut Damage) {
         self.take_reports();
         self.confirm(standings, damage).await;
-        while self.may_read() {
+        while self.may_read() && self.book.writer().fenced().is_none() {
             let Some(record) = self.next() else { break };
             self.visit(&record, standings, damage).await;
         }
@@ -157,7 +161,8 @@ impl Auditor {
                 Cursor::Slabs(after, since) => {
                     let next = self.journal.read(|state| {
                         let mut slabs = state.slabs.range((after, Bound::Unbounded));
-                        slabs.next().map(|(_, slab)| slab.record.clone())
+                        let used = slabs.find(|(_, slab)| is_used(state, slab));
+                        used.map(|(_, slab)| slab.record.clone())
                     });
                     match next {
                         Some(record) => {
@@ -192,7 +197,13 @@ impl Auditor {
             let lot = u32::from_le_bytes(random_bytes(self.book.world().random.as_ref()));
             let from = lot % column.groups().max(1) * group;
             let (root, range) = (shard.root, from..from + group);
-            reads.push(async move { (contract.clone(), contract.read(root, column, range).await) });
+            reads.push(async move {
+                let read = match contract.check_epoch().await {
+                    Ok(()) => contract.read(root, column, range).await,
+                    Err(error) => Err(error),
+                };
+                (contract, read)
+            });
         }
         self.pay(reads.len() as u64, reads.len() as u64 * u64::from(group));
         for (contract, read) in join_all(reads).await {
@@ -236,6 +247,9 @@ impl Auditor {
             let Ok(descriptor) = downloader.slab_descriptor(&record).await else { continue };
             let Some(root) = descriptor.shards.get(shard).map(|shard| shard.root) else { continue };
             let column = descriptor.geometry.column();
+            if let Err(ContractError::Fenced { .. }) = contract.check_epoch().await {
+                return;
+            }
             self.pay(1, column.bytes().into());
             match is_lost(&contract, root, column).await {
                 Some(reason) => {

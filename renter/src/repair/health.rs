@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use samara_protocol::hash::SlabId;
-use samara_protocol::journal::SlabRecord;
+use samara_protocol::journal::state::SlabUse;
+use samara_protocol::journal::{JournalState, SlabRecord};
 use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,11 @@ impl Examined {
             HealthClass::Lost | HealthClass::Full => false,
         }
     }
+}
+
+/// Whether anything may read a slab: without a backup nothing can name one that no version uses.
+pub(super) fn is_used(state: &JournalState, slab: &SlabUse) -> bool {
+    slab.live > 0 || !state.backups.is_empty()
 }
 
 /// The class of a slab of which `sound` of `total` shards are left and `silent` may come back.
@@ -209,8 +215,7 @@ impl Census {
             let last = journal.read(|state| {
                 let mut last = None;
                 for (id, slab) in state.slabs.range((after, Bound::Unbounded)).take(PAGE) {
-                    // Without a backup nothing can name a slab that no version uses.
-                    if slab.live > 0 || !state.backups.is_empty() {
+                    if is_used(state, slab) {
                         census.count(&slab.record, false, standings, damage, held);
                     }
                     last = Some(*id);

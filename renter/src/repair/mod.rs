@@ -160,7 +160,10 @@ impl Repair {
 
     /// Why nothing is done now, if it is not.
     fn may(&self) -> Result<(), String> {
-        let Inner { journal, recovery, .. } = &*self.0;
+        let Inner { book, journal, recovery, .. } = &*self.0;
+        if let Some(by) = book.writer().fenced() {
+            return Err(format!("this node does not write: epoch {by} has taken over"));
+        }
         if recovery.status().running || recovery.is_unfinished() {
             return Err("a recovery is under way".into());
         }

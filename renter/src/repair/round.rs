@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Change, HostIndex, SlabRecord};
 
-use super::health::{Census, Examined};
+use super::health::{Census, Examined, is_used};
 use super::mend::{MendError, Mended, Mending};
 use super::report::{HeldRow, Repairing, StoryRow, UnsoundHostRow};
 use super::standing::Standings;
@@ -114,14 +114,16 @@ impl Repair {
         work.counted = Some(Counted { standings, damage, position, segments });
     }
 
-    /// The record that the journal has of a slab now, and whether names lie in it.
+    /// The record that the journal has of a slab in use now, and whether names lie in it.
     fn record(&self, slab: &SlabId) -> Option<(bool, SlabRecord)> {
         let segments = self.0.journal.segment_slabs();
         if let Some(record) = segments.iter().find(|record| record.id == *slab) {
             return Some((true, record.clone()));
         }
-        let record =
-            self.0.journal.read(|state| state.slabs.get(slab).map(|slab| slab.record.clone()));
+        let record = self.0.journal.read(|state| {
+            let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
+            slab.map(|slab| slab.record.clone())
+        });
         record.map(|record| (false, record))
     }
 
@@ -200,6 +202,12 @@ impl Repair {
             return Err(MendError::NoHost);
         }
         self.pace(mending.bytes()).await;
+        let asked = record.hosts.iter().filter(|host| standings.of_host(**host).is_sound());
+        let asked = asked.filter_map(|host| book.contract(*host)).map(|contract| async move {
+            // What it comes to is in the writer's state.
+            let _ = contract.check_epoch().await;
+        });
+        futures::future::join_all(asked.collect::<Vec<_>>()).await;
         if self.may().is_err() {
             return Err(MendError::Stopped);
         }
