@@ -16,6 +16,7 @@
 //! | [`repair`] | the health of slabs, and missing shards put on other hosts |
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
+mod account;
 pub mod backup;
 pub mod contract;
 pub mod error;

@@ -7,13 +7,11 @@ use samara_protocol::encoding;
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{HostIndex, SlabRecord};
 
-use crate::world::{StoreError, World, Write};
+use crate::world::{Pages, StoreError, World, Write};
 
 const LOST: &[u8] = b"repair/lost/";
 /// Most shards that are kept; what is lost beyond is found again once these are repaired.
 const MOST: usize = 16_384;
-/// Rows read at once.
-const PAGE: usize = 512;
 
 /// The shards that are lost, with the reasons.
 pub(super) struct Damage {
@@ -31,11 +29,8 @@ impl Damage {
     /// What is known from before; a row that cannot be read is passed over.
     pub(super) async fn open(world: World) -> Result<Self, StoreError> {
         let mut lost = BTreeMap::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = world.store.scan(LOST, after.as_deref(), PAGE).await?;
-            after = page.last().map(|(key, _)| key.clone());
-            let full = page.len() == PAGE;
+        let mut pages = Pages::below(world.store.as_ref(), LOST);
+        while let Some(page) = pages.next().await? {
             for (key, value) in page {
                 let place = <[u8; 18]>::try_from(&key[LOST.len()..]);
                 let (Ok(place), Ok(reason)) = (place, encoding::decode::<String>(&value)) else {
@@ -46,10 +41,8 @@ impl Damage {
                     lost.insert((SlabId(*slab), host), reason);
                 }
             }
-            if !full {
-                return Ok(Self { world, lost, version: 0 });
-            }
         }
+        Ok(Self { world, lost, version: 0 })
     }
 
     pub(super) fn version(&self) -> u64 {

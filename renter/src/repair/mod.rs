@@ -31,10 +31,11 @@ mod standing;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Content, SlabRecord, StoredFile};
+use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 
 pub use health::{HealthClass, SlabCounts};
@@ -249,9 +250,4 @@ impl Repair {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         lock(&self.0.seen)
     }
-}
-
-fn lock<T>(leaf: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Values are replaced whole, or counted.
-    leaf.lock().unwrap_or_else(PoisonError::into_inner)
 }

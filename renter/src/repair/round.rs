@@ -3,12 +3,13 @@
 use futures::StreamExt as _;
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Change, HostIndex, SlabRecord};
+use samara_protocol::sync::lock;
 
 use super::health::{Census, Examined, is_used};
 use super::mend::{MendError, Mended, Mending};
 use super::report::{HeldRow, Repairing, StoryRow, UnsoundHostRow};
 use super::standing::Standings;
-use super::{Counted, HELD, Inner, Repair, STORY, Work, lock};
+use super::{Counted, HELD, Inner, Repair, STORY, Work};
 use crate::contract::ContractHandle;
 use crate::journal::JournalError;
 
