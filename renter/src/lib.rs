@@ -13,6 +13,7 @@
 //! | [`vault`] | files in and out |
 //! | [`backup`] | named points of the journal |
 //! | [`recovery`] | everything back from the words |
+//! | [`repair`] | the health of slabs, and missing shards put on other hosts |
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
 mod account;
@@ -23,6 +24,7 @@ pub mod journal;
 pub mod progress;
 pub mod recovery;
 pub mod renter;
+pub mod repair;
 pub mod rows;
 mod slabs;
 pub mod transfer;

@@ -276,6 +276,7 @@ pub(crate) fn config() -> RenterConfig {
         ..config.transfer
     };
     config.upkeep = Millis::hours(1_000);
+    config.repair.interval = Millis::hours(1_000);
     config
 }
 

@@ -62,6 +62,8 @@ pub enum Command {
     Recover(RecoverCommand),
     /// Hosts that the chain announces and how they do
     Hosts,
+    /// How what is stored does: missing shards, repairs, files in danger
+    Health,
     /// Contracts with hosts
     Contracts,
     /// What may be spent, on how many hosts

@@ -13,6 +13,7 @@ pub mod display;
 pub mod exit;
 pub mod failure;
 pub mod files;
+mod health;
 mod help;
 mod hosts;
 mod init;
@@ -108,6 +109,7 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Backup(command) => backups::run(session, command).await,
         Command::Recover(command) => recover::run(session, command).await,
         Command::Hosts => hosts::hosts(session).await,
+        Command::Health => health::health(session).await,
         Command::Contracts => contracts::contracts(session).await,
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,

@@ -125,6 +125,13 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
             display::count(renter.backups, "backup"),
         ),
     );
+    if renter.health.counted.is_some() {
+        lines.item(format!("slabs: {}", super::health::classes(&renter.health.slabs)));
+    }
+    if renter.health.repairing > 0 {
+        let slabs = display::count(renter.health.repairing, "slab");
+        lines.item(format!("{slabs} being repaired: `samara health`"));
+    }
     let contracts = &page.contracts;
     let mut text = display::count(contracts.len() as u64, "contract");
     if let Some(allowance) = &page.allowance {
@@ -243,6 +250,14 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     if renter.bare > 0 {
         let slabs = display::count(renter.bare, "slab");
         warnings.push(format!("one more lost host loses files: {slabs} on no spare host"));
+    }
+    if renter.health.slabs.lost > 0 {
+        let slabs = display::count(renter.health.slabs.lost, "slab");
+        warnings.push(format!("{slabs} lost for good: `samara health` names the files"));
+    }
+    if renter.health.waiting > 0 {
+        let slabs = display::count(renter.health.waiting, "slab");
+        warnings.push(format!("{slabs} to be repaired: `samara health`"));
     }
     if let Some(lapse) = renter.lapses.first() {
         if let RenterState::Fenced { .. } = renter.state {

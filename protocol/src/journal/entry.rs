@@ -119,6 +119,10 @@ pub enum Change {
         #[serde(with = "serde_bytes")]
         value: Vec<u8>,
     },
+    /// Slabs that are known, with the hosts and the descriptor that they have now: repair has put shards
+    /// on other hosts. Shape and bytes of a slab never change. An empty list says that slabs of segments
+    /// have moved, which heads name in their base: so the heads with the new places are the newest.
+    SlabsMoved(Vec<SlabRecord>),
 }
 
 /// A change of one vault.

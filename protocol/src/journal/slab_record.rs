@@ -27,3 +27,13 @@ pub struct SlabRecord {
     /// Digest of the plain descriptor.
     pub descriptor: Digest,
 }
+
+impl SlabRecord {
+    /// Whether this may take the place of another record: the same slab in the same shape. Its hosts and
+    /// its descriptor may differ.
+    #[must_use]
+    pub fn replaces(&self, other: &Self) -> bool {
+        let shape = |record: &Self| (record.id, record.data, record.column, record.frame);
+        shape(self) == shape(other) && self.hosts.len() == other.hosts.len()
+    }
+}

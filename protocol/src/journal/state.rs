@@ -208,6 +208,14 @@ pub enum FoldError {
         /// The name.
         name: String,
     },
+    /// A slab that was moved has another shape than before.
+    #[error("journal position {position}: slab {slab} was moved into another shape")]
+    Shape {
+        /// Where.
+        position: u64,
+        /// The slab.
+        slab: SlabId,
+    },
     /// A vault's events are numbered with a gap.
     #[error("journal position {position}: event {given} of vault {vault} where {expected} follows")]
     EventNumber {
@@ -277,8 +285,29 @@ impl JournalState {
             Change::Setting { name, value } => {
                 self.settings.insert(name.clone(), value.clone());
             }
+            Change::SlabsMoved(records) => self.move_slabs(records)?,
         }
         self.point = self.point.after(entry);
+        Ok(())
+    }
+
+    fn move_slabs(&mut self, records: &[SlabRecord]) -> Result<(), FoldError> {
+        let position = self.point.position;
+        for record in records {
+            let slab = record.id;
+            let known = self
+                .slabs
+                .get(&slab)
+                .ok_or_else(|| FoldError::Missing { position, what: format!("slab {slab}") })?;
+            if !record.replaces(&known.record) {
+                return Err(FoldError::Shape { position, slab });
+            }
+        }
+        for record in records {
+            if let Some(known) = self.slabs.get_mut(&record.id) {
+                known.record = record.clone();
+            }
+        }
         Ok(())
     }
 
@@ -552,6 +581,40 @@ mod tests {
                 _ => VaultEvent::Renamed { name },
             };
             state.apply(&vault(number as u64, event)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_moved_slab_keeps_its_uses_and_its_shape() {
+        let record = |id: u8, hosts: &[u16]| SlabRecord {
+            id: SlabId([id; 16]),
+            data: 1,
+            column: 14,
+            frame: 14,
+            hosts: hosts.iter().copied().map(HostIndex).collect(),
+            descriptor: Digest([id; 32]),
+        };
+        let mut state = JournalState::default();
+        state.apply(&entry(Change::SlabsStored(vec![record(1, &[0, 1])]))).unwrap();
+        state.apply(&vault(0, VaultEvent::Created { name: "home".into() })).unwrap();
+        let extent = super::super::entry::Extent { slab: SlabId([1; 16]), offset: 0, length: 9 };
+        let file = StoredFile { content: Content::Extents(vec![extent]), ..file(b"") };
+        state.apply(&vault(1, VaultEvent::Put { path: path("a"), file })).unwrap();
+        let moved = SlabRecord { descriptor: Digest([7; 32]), ..record(1, &[0, 5]) };
+        state.apply(&entry(Change::SlabsMoved(vec![moved.clone()]))).unwrap();
+        let known = state.slabs[&SlabId([1; 16])].clone();
+        assert_eq!((known.record, known.live), (moved, 9));
+        let before = state.clone();
+        for (refused, shape) in [
+            (record(1, &[0, 1, 2]), true),
+            (SlabRecord { data: 2, ..record(1, &[0, 1]) }, true),
+            (SlabRecord { column: 15, ..record(1, &[0, 1]) }, true),
+            (record(2, &[0, 1]), false),
+        ] {
+            let refused = entry(Change::SlabsMoved(vec![record(1, &[0, 6]), refused]));
+            let error = state.apply(&refused).unwrap_err();
+            assert_eq!(matches!(error, FoldError::Shape { .. }), shape, "{error}");
+            assert_eq!(state, before);
         }
     }
 

@@ -193,7 +193,9 @@ impl Changes {
     /// Takes in what an entry touches, which follows the entries before.
     pub fn take(&mut self, entry: &Entry) {
         match &entry.change {
-            Change::SlabsStored(records) => self.slabs.extend(records.iter().map(|r| r.id)),
+            Change::SlabsStored(records) | Change::SlabsMoved(records) => {
+                self.slabs.extend(records.iter().map(|r| r.id));
+            }
             Change::SlabsReleased(ids) => self.slabs.extend(ids),
             Change::Vault { vault, event: VaultEvent::Removed, .. } => {
                 self.removed.insert(*vault);

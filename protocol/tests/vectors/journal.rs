@@ -104,6 +104,9 @@ fn journal() {
         point = point.after(&entry);
     }
     area.value("point after all entries", &point);
+    let moved = entry(Change::SlabsMoved(vec![slab()]));
+    area.value("entry: slabs moved", &moved);
+    area.bytes("entry digest: slabs moved", moved.digest().as_bytes());
 
     let head_set = HeadSet {
         generation: 4,

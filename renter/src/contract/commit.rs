@@ -70,6 +70,20 @@ impl ContractHandle {
     }
 }
 
+impl ContractHandle {
+    /// Whether the list of sectors behind the latest doubly signed revision has one: its host owes it.
+    ///
+    /// # Errors
+    /// [`ContractError`] if the host has to be asked for the list and does not give it.
+    pub async fn owes(&self, root: &SectorRoot) -> Result<bool, ContractError> {
+        let mut data = self.0.commits.data.lock().await;
+        if !data.agreed {
+            agree(self, &mut data).await?;
+        }
+        Ok(listed(self, &mut data).await?.present.contains(root))
+    }
+}
+
 fn enqueue(handle: &ContractHandle, job: Job) {
     let mut waiting = handle.0.commits.lock();
     waiting.jobs.push_back(job);
@@ -209,6 +223,17 @@ async fn agree(handle: &ContractHandle, data: &mut Data) -> Result<(), ContractE
     Ok(())
 }
 
+/// The sectors behind the latest revision, asked of the host where they are not known.
+async fn listed<'a>(
+    handle: &ContractHandle,
+    data: &'a mut Data,
+) -> Result<&'a Sectors, ContractError> {
+    if data.known.is_none() {
+        data.known = Some(Sectors::of(handle.0.link.sectors(&handle.revision()).await?));
+    }
+    Ok(data.known.as_ref().expect("invariant: filled just above"))
+}
+
 /// Computes the next revision: what the batch wants and the list does not show yet.
 async fn prepare(
     handle: &ContractHandle,
@@ -216,10 +241,7 @@ async fn prepare(
     batch: &[Job],
 ) -> Result<Prepared, ContractError> {
     let latest = handle.revision();
-    if data.known.is_none() {
-        data.known = Some(Sectors::of(handle.0.link.sectors(&latest).await?));
-    }
-    let sectors = data.known.as_ref().expect("invariant: filled just above");
+    let sectors = listed(handle, data).await?;
     let unwanted: BTreeSet<SectorRoot> =
         batch.iter().flat_map(|job| job.remove.iter().copied()).collect();
     let mut added = BTreeSet::new();

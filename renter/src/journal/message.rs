@@ -1,12 +1,12 @@
 //! What the owner of the journal is asked for, and what it tells.
 
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
+use samara_protocol::journal::{Change, Entry, HostIndex, JournalState, SlabRecord};
 use samara_protocol::units::Epoch;
 use tokio::sync::{oneshot, watch};
 
@@ -107,6 +107,11 @@ pub(super) enum Message {
         needed: usize,
         reply: oneshot::Sender<SettleReport>,
     },
+    /// Slabs of older parts of the journal lie on other hosts now.
+    MoveSegments {
+        records: Vec<SlabRecord>,
+        reply: oneshot::Sender<Result<JournalPoint, JournalError>>,
+    },
     /// Contracts have changed.
     Refresh,
     Start {
@@ -126,6 +131,8 @@ pub(super) enum Message {
 pub(super) struct Shared {
     /// The fold of everything acknowledged. The lock is never held across an await.
     pub(super) published: RwLock<JournalState>,
+    /// The slabs of the older parts of the journal, in order.
+    pub(super) segments: RwLock<Arc<Vec<SlabRecord>>>,
     pub(super) status: watch::Sender<JournalStatus>,
 }
 

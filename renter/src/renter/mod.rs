@@ -3,7 +3,7 @@
 //! [`Renter::open`] resumes whatever the store says. Three states follow: a fresh node knows nothing of
 //! what its words own, so it writes only after [`Renter::start_fresh`] (words that were just created
 //! here) or [`Renter::recover`]; an active one writes; a read-only or fenced one reads. Shutdown:
-//! [`Renter::shutdown`] stops upkeep, then the journal's owner; everything acknowledged is at the hosts,
+//! [`Renter::shutdown`] stops upkeep and repair, then the journal's owner; everything acknowledged is at the hosts,
 //! everything else is on disk and is completed at the next start.
 
 mod error;
@@ -36,6 +36,7 @@ use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
 };
+use crate::repair::{HealthReport, Repair, RepairOptions};
 use crate::slabs::Slabs;
 use crate::transfer::{Redundancy, TransferOptions};
 use crate::vault::{
@@ -55,6 +56,8 @@ pub struct RenterConfig {
     pub vault: VaultOptions,
     /// Time between two rounds of upkeep.
     pub upkeep: Millis,
+    /// Health and repair of slabs.
+    pub repair: RepairOptions,
 }
 
 impl Default for RenterConfig {
@@ -64,6 +67,7 @@ impl Default for RenterConfig {
             journal: JournalOptions::default(),
             vault: VaultOptions::default(),
             upkeep: Millis::seconds(10),
+            repair: RepairOptions::default(),
         }
     }
 }
@@ -81,7 +85,8 @@ struct Inner {
     backups: Backups,
     recovery: Recovery,
     upkeep: Upkeep,
-    task: std::sync::Mutex<Option<Box<dyn TaskHandle>>>,
+    repair: Repair,
+    tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
 
 impl Renter {
@@ -139,9 +144,15 @@ impl Renter {
             // Recovered, and not given an allowance yet: slabs are cut as the owner had wanted.
             upkeep.slabs.set_redundancy(allowance.redundancy);
         }
-        let task = world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep)));
-        let task = std::sync::Mutex::new(Some(task));
-        let inner = Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, task };
+        let options = config.repair;
+        let repair =
+            Repair::open(journal.clone(), upkeep.slabs.clone(), recovery.clone(), options).await?;
+        let tasks = std::sync::Mutex::new(vec![
+            world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep))),
+            world.spawner.spawn("repair", Box::pin(repair.clone().run())),
+        ]);
+        let inner =
+            Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, repair, tasks };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -170,6 +181,28 @@ impl Renter {
     #[cfg(test)]
     pub(crate) fn book(&self) -> &ContractBook {
         &self.0.book
+    }
+
+    /// The health of all slabs, and what is done about it.
+    #[must_use]
+    pub fn health(&self) -> HealthReport {
+        self.0.repair.report()
+    }
+
+    /// Looks after the health of slabs now, instead of waiting for its time: audits as far as their
+    /// budget goes, and all repairs that can be made.
+    pub async fn look_after_slabs(&self) {
+        while self.0.repair.look().await {}
+    }
+
+    /// All slabs that the journal names.
+    #[cfg(test)]
+    pub(crate) fn slab_records(&self) -> Vec<samara_protocol::journal::SlabRecord> {
+        let names = self.0.journal.segment_slabs();
+        self.0.journal.read(|state| {
+            let data = state.slabs.values().map(|slab| slab.record.clone());
+            names.iter().cloned().chain(data).collect()
+        })
     }
 
     /// Runs one round of upkeep now, instead of waiting for its time.
@@ -421,10 +454,10 @@ impl Renter {
         self.0.journal.confirm().await.map(drop)
     }
 
-    /// Stops upkeep and the journal's owner. Later calls on clones fail with `stopped`.
+    /// Stops upkeep, repair and the journal's owner. Later calls on clones fail with `stopped`.
     pub async fn shutdown(self) {
-        let task = self.0.task.lock().ok().and_then(|mut task| task.take());
-        drop(task);
+        let tasks = self.0.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
+        drop(tasks);
         self.0.recovery.stop();
         self.0.journal.stop().await;
     }

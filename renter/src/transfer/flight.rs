@@ -158,6 +158,7 @@ impl Flight {
     }
 
     fn fail(&mut self, shard: usize, error: ContractError) {
+        self.book.reports().suspect(self.slab, error.host());
         tracing::info!(slab = %self.slab.short(), shard, %error, "shard failed");
         self.progress[shard] = Progress::Failed;
         self.failures.push(error);

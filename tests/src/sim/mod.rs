@@ -9,7 +9,7 @@
 //! | [`machine`] | a renter's machine: store, clock, tasks, and its death at any await |
 //! | [`files`] | the user's files |
 //! | [`model`] | what must be true, from what was acknowledged |
-//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go, `copies` a disk put back |
+//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go, `copies` a disk that is put back, `losses` hosts that are lost |
 //! | [`operations`] | what the renter is asked to do |
 //! | [`trace`] | what happened, hashed |
 //!
@@ -24,6 +24,7 @@ mod copies;
 pub mod disk;
 pub mod files;
 pub mod hosts;
+mod losses;
 pub mod machine;
 pub mod model;
 pub mod operations;

@@ -17,6 +17,7 @@ use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
+use samara_renter::repair::RepairOptions;
 use samara_renter::rows::RenterState;
 use samara_renter::transfer::TransferOptions;
 use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow, VaultOptions};
@@ -50,11 +51,13 @@ pub struct Options {
     pub trace: bool,
     /// A rule that hosts break.
     pub sabotage: Sabotage,
+    /// Twelve hosts, of which three are lost at the end: then what is stored must become whole again.
+    pub losses: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { operations: 25, trace: false, sabotage: Sabotage::None }
+        Self { operations: 25, trace: false, sabotage: Sabotage::None, losses: false }
     }
 }
 
@@ -90,7 +93,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         let trace = Arc::new(Trace::new(options.trace));
         let inside = trace.clone();
         let work = async move {
-            let mut run = Run::new(seed, options.sabotage, inside).await;
+            let mut run = Run::new(seed, options, inside).await;
             Box::pin(run.all(options.operations)).await;
             run.model.acknowledged
         };
@@ -135,6 +138,8 @@ pub(super) struct Run {
     /// The host that shows old heads now and then, where one may lie.
     pub(super) liar: Option<usize>,
     pub(super) sabotage: Sabotage,
+    /// See [`Options::losses`].
+    losses: bool,
     /// Whether the renter was opened again and has acknowledged nothing since.
     pub(super) restarted: bool,
     /// A disk as it once was.
@@ -144,9 +149,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    async fn new(seed: u64, sabotage: Sabotage, trace: Arc<Trace>) -> Self {
+    async fn new(seed: u64, options: Options, trace: Arc<Trace>) -> Self {
+        let Options { sabotage, losses, .. } = options;
         let mut chance = Chance::new(seed, "operations");
         let count = [3, 3, 3, 5, 5, 9][chance.index(6)];
+        let count = if losses { super::losses::HOSTS } else { count };
         let chain = SimChain::new(seed, trace.clone());
         let hosts = SimHosts::new(seed, count, sabotage, chain.clone(), trace.clone());
         let mut entropy = Zeroizing::new([0; 16]);
@@ -154,13 +161,16 @@ impl Run {
         let phrase = Phrase::from_entropy(&entropy).expect("16 bytes make words");
         let keys = Arc::new(KeyTree::new(&phrase.seed(""), &chain.genesis().hash()));
         chain.fund(keys.account(0).public(), Amount::coins(10_000));
-        let redundancy = Redundancy::for_hosts(count);
+        let redundancy =
+            if losses { super::losses::REDUNDANCY } else { Redundancy::for_hosts(count) };
         let machine = Machine::new(seed, 0, trace.clone());
         let mut trouble = Chance::new(seed, "trouble");
-        let liar = (Quorum::of(count).liars > 0).then(|| trouble.index(count));
+        // A host that lies is replaced for good; what three losses do is to be seen alone.
+        let liar = (!losses && Quorum::of(count).liars > 0).then(|| trouble.index(count));
         let run = Self {
             liar,
             sabotage,
+            losses,
             seed,
             chain,
             hosts,
@@ -244,7 +254,11 @@ impl Run {
                 return;
             }
         }
-        self.last_check().await;
+        if self.losses {
+            self.lose_hosts().await;
+        } else {
+            self.last_check().await;
+        }
     }
 
     /// Changes what goes wrong.
@@ -269,7 +283,9 @@ impl Run {
         match trouble.below(10) {
             0 if down < most => self.hosts.crash(host),
             1 if down < most => self.hosts.stop(host),
-            7 if down < most && self.hosts.runs(host) => self.hosts.forge_claims(host),
+            7 if !self.losses && down < most && self.hosts.runs(host) => {
+                self.hosts.forge_claims(host)
+            }
             8 => {
                 if let Some(liar) = self.liar.filter(|_| trouble.per_mille(500)) {
                     self.hosts.show_old_heads(liar);
@@ -507,6 +523,7 @@ fn config(redundancy: Redundancy) -> RenterConfig {
             ..VaultOptions::default()
         },
         upkeep: Millis::seconds(10),
+        repair: RepairOptions::default(),
     }
 }
 

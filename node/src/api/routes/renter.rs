@@ -6,6 +6,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use samara_protocol::units::{Amount, Millis};
 use samara_renter::contract::Allowance;
+use samara_renter::repair::HealthReport;
 use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterStatus};
 use samara_renter::transfer::Redundancy;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/renter", get(status))
         .route("/v1/renter/start", post(start))
+        .route("/v1/health", get(health))
         .route("/v1/hosts", get(hosts))
         .route("/v1/contracts", get(contracts))
         .route("/v1/allowance", get(allowance).post(set_allowance))
@@ -101,6 +103,10 @@ async fn start(State(api): State<Api>) -> Result<Json<RenterStatus>, ApiError> {
 
 async fn hosts(State(api): State<Api>) -> Result<Json<Vec<HostRow>>, ApiError> {
     Ok(Json(api.renter()?.hosts()))
+}
+
+async fn health(State(api): State<Api>) -> Result<Json<HealthReport>, ApiError> {
+    Ok(Json(api.renter()?.health()))
 }
 
 async fn contracts(State(api): State<Api>) -> Result<Json<Vec<ContractRow>>, ApiError> {
