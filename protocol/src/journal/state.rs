@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{
-    BackupId, Change, Content, Entry, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
+    BackupId, Change, Content, Entry, Extent, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
     MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain, is_vault_name,
 };
 use super::path::StoredPath;
@@ -26,6 +26,12 @@ pub struct JournalState {
     pub backups: BTreeMap<BackupId, Backup>,
     /// Settings.
     pub settings: BTreeMap<String, Vec<u8>>,
+    /// Extents that only backups name, in the order in which the vaults gave them up.
+    pub held: Vec<HeldExtents>,
+    /// Slabs that nothing names.
+    pub dead: BTreeSet<SlabId>,
+    /// Slabs of which something, and less than half, is named.
+    pub thin: BTreeSet<SlabId>,
 }
 
 /// A slab and how much of it is used.
@@ -33,8 +39,24 @@ pub struct JournalState {
 pub struct SlabUse {
     /// The slab.
     pub record: SlabRecord,
-    /// Bytes that versions of files refer to.
+    /// Bytes that versions of files refer to, those that only backups hold included. Bytes that two
+    /// versions share count twice.
     pub live: u64,
+    /// Of these, bytes that only backups hold.
+    pub held: u64,
+}
+
+/// Where bytes lie that a vault has given up, and that a backup was made in time to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldExtents {
+    /// The vault.
+    pub vault: VaultId,
+    /// Position of the entry from which on a version named them.
+    pub since: u64,
+    /// Position of the entry that gave them up.
+    pub until: u64,
+    /// Where they are.
+    pub extents: Vec<Extent>,
 }
 
 /// A vault.
@@ -70,6 +92,8 @@ pub struct Version {
     pub number: u64,
     /// When it was put, milliseconds since the Unix epoch.
     pub time: u64,
+    /// Position of the entry that put it, or gave its bytes their present place.
+    pub since: u64,
     /// What it is.
     pub file: StoredFile,
 }
@@ -87,6 +111,15 @@ pub struct Backup {
     pub point: JournalPoint,
     /// When it was made, milliseconds since the Unix epoch.
     pub created: u64,
+}
+
+impl Backup {
+    /// Whether it shows what a vault held from the entry at `since` on, and until that at `until`.
+    #[must_use]
+    pub fn shows(&self, vault: VaultId, since: u64, until: u64) -> bool {
+        let in_scope = self.scope.is_none_or(|scope| scope == vault);
+        in_scope && since < self.point.position && self.point.position <= until
+    }
 }
 
 impl FileState {
@@ -156,6 +189,33 @@ impl VaultState {
         }
         Ok(removed)
     }
+
+    /// Gives a version's bytes another place; returns since when they had the old one, and which.
+    fn relocate(
+        &mut self,
+        position: u64,
+        path: &StoredPath,
+        version: u64,
+        extents: &[Extent],
+    ) -> Result<(u64, Vec<Extent>), FoldError> {
+        let file = self.files.get_mut(path);
+        let found = file.and_then(|file| file.versions.iter_mut().find(|v| v.number == version));
+        let fits = |version: &&mut Version| {
+            let bytes = extents.iter().map(|extent| u64::from(extent.length));
+            let bytes = bytes.fold(0u64, u64::saturating_add);
+            matches!(version.file.content, Content::Extents(_)) && bytes == version.file.size
+        };
+        let Some(found) = found.filter(fits) else {
+            let what = format!("version {version} of file '{path}' with as many bytes in slabs");
+            return Err(FoldError::Missing { position, what });
+        };
+        let since = std::mem::replace(&mut found.since, position);
+        let moved = Content::Extents(extents.to_vec());
+        match std::mem::replace(&mut found.file.content, moved) {
+            Content::Extents(old) => Ok((since, old)),
+            Content::Inline(_) => Ok((since, Vec::new())),
+        }
+    }
 }
 
 /// Why an entry does not follow from the state before it. In a journal that opened under the seed's
@@ -185,6 +245,14 @@ pub enum FoldError {
         position: u64,
         /// What.
         what: String,
+    },
+    /// A slab that is released while something names it.
+    #[error("journal position {position}: slab {slab} is in use")]
+    InUse {
+        /// Where.
+        position: u64,
+        /// The slab.
+        slab: SlabId,
     },
     /// A name or description that is empty or longer than its bound.
     #[error("journal position {position}: {what} of {length} bytes, where 1 to {most} are allowed")]
@@ -242,15 +310,21 @@ impl JournalState {
                     return Err(exists(format!("slab {}", record.id)));
                 }
                 for record in records {
-                    self.slabs.insert(record.id, SlabUse { record: record.clone(), live: 0 });
+                    let slab = SlabUse { record: record.clone(), live: 0, held: 0 };
+                    self.slabs.insert(record.id, slab);
+                    self.dead.insert(record.id);
                 }
             }
             Change::SlabsReleased(ids) => {
                 if let Some(id) = ids.iter().find(|id| !self.slabs.contains_key(*id)) {
                     return Err(missing(format!("slab {id}")));
                 }
+                if let Some(slab) = ids.iter().find(|id| !self.dead.contains(*id)) {
+                    return Err(FoldError::InUse { position, slab: *slab });
+                }
                 for id in ids {
                     self.slabs.remove(id);
+                    self.dead.remove(id);
                 }
             }
             Change::Vault { vault, number, event } => {
@@ -271,6 +345,7 @@ impl JournalState {
             }
             Change::BackupDeleted(id) => {
                 self.backups.remove(id).ok_or_else(|| missing(format!("backup {id}")))?;
+                self.let_go();
             }
             Change::Setting { name, value } => {
                 self.settings.insert(name.clone(), value.clone());
@@ -309,14 +384,25 @@ impl JournalState {
                 {
                     return Err(missing(format!("slab {}", extent.slab)));
                 }
-                vault.put(path, Version { number, time: entry.time, file: file.clone() });
-                count(&mut self.slabs, file, true);
+                let (time, since) = (entry.time, position);
+                vault.put(path, Version { number, time, since, file: file.clone() });
+                self.count(extents(file), Use::Named, true);
             }
             VaultEvent::Moved { from, to } => vault.move_file(position, from, to)?,
             VaultEvent::Deleted { path } => vault.delete(position, path)?,
             VaultEvent::VersionRemoved { path, version } => {
                 let removed = vault.remove_version(position, path, *version)?;
-                count(&mut self.slabs, &removed.file, false);
+                self.give_up(id, removed.since, extents(&removed.file).to_vec());
+            }
+            VaultEvent::Relocated { path, version, extents } => {
+                if let Some(extent) =
+                    extents.iter().find(|extent| !self.slabs.contains_key(&extent.slab))
+                {
+                    return Err(missing(format!("slab {}", extent.slab)));
+                }
+                let (since, old) = vault.relocate(position, path, *version, extents)?;
+                self.count(extents, Use::Named, true);
+                self.give_up(id, since, old);
             }
             VaultEvent::FolderMade { path } => {
                 vault.folders.insert(path.clone());
@@ -325,9 +411,64 @@ impl JournalState {
                 vault.folders.remove(path);
             }
         }
-        vault.next = number.saturating_add(1);
-        vault.chain = chain(&vault.chain, entry.digest());
+        if let Some(vault) = self.vaults.get_mut(&id) {
+            vault.next = number.saturating_add(1);
+            vault.chain = chain(&vault.chain, entry.digest());
+        }
         Ok(())
+    }
+
+    /// A vault names these extents no longer. They stay counted as long as a backup shows them.
+    fn give_up(&mut self, vault: VaultId, since: u64, extents: Vec<Extent>) {
+        if extents.is_empty() {
+            return;
+        }
+        let until = self.point.position;
+        if self.backups.values().any(|backup| backup.shows(vault, since, until)) {
+            self.count(&extents, Use::Held, true);
+            self.held.push(HeldExtents { vault, since, until, extents });
+        } else {
+            self.count(&extents, Use::Named, false);
+        }
+    }
+
+    /// A backup is gone: what it alone has held is not counted any more.
+    fn let_go(&mut self) {
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| {
+                let shows = |backup: &Backup| backup.shows(held.vault, held.since, held.until);
+                self.backups.values().any(shows)
+            });
+        self.held = kept;
+        for held in gone {
+            self.count(&held.extents, Use::Held, false);
+            self.count(&held.extents, Use::Named, false);
+        }
+    }
+
+    /// Adds extents to, or takes them from, what is counted of their slabs.
+    fn count(&mut self, extents: &[Extent], what: Use, add: bool) {
+        for extent in extents {
+            let Some(slab) = self.slabs.get_mut(&extent.slab) else { continue };
+            let length = u64::from(extent.length);
+            let counted = match what {
+                Use::Named => &mut slab.live,
+                Use::Held => &mut slab.held,
+            };
+            *counted =
+                if add { counted.saturating_add(length) } else { counted.saturating_sub(length) };
+            let sets = [
+                (&mut self.dead, slab.live == 0),
+                (&mut self.thin, slab.live > 0 && slab.live < slab.record.capacity() / 2),
+            ];
+            for (set, belongs) in sets {
+                if belongs {
+                    set.insert(extent.slab);
+                } else {
+                    set.remove(&extent.slab);
+                }
+            }
+        }
     }
 
     fn check_name_free(&self, name: &str) -> Result<(), FoldError> {
@@ -355,7 +496,7 @@ impl JournalState {
             return Err(FoldError::Missing { position: self.point.position, what });
         };
         for version in vault.files.values().flat_map(|file| &file.versions) {
-            count(&mut self.slabs, &version.file, false);
+            self.give_up(id, version.since, extents(&version.file).to_vec());
         }
         Ok(())
     }
@@ -404,25 +545,20 @@ fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
     Ok(())
 }
 
-fn extents(file: &StoredFile) -> &[super::entry::Extent] {
+fn extents(file: &StoredFile) -> &[Extent] {
     match &file.content {
         Content::Extents(extents) => extents,
         Content::Inline(_) => &[],
     }
 }
 
-/// Adds a version's bytes to, or takes them from, the live bytes of its slabs.
-fn count(slabs: &mut BTreeMap<SlabId, SlabUse>, file: &StoredFile, add: bool) {
-    for extent in extents(file) {
-        if let Some(slab) = slabs.get_mut(&extent.slab) {
-            let length = u64::from(extent.length);
-            slab.live = if add {
-                slab.live.saturating_add(length)
-            } else {
-                slab.live.saturating_sub(length)
-            };
-        }
-    }
+/// What is counted of a slab.
+#[derive(Clone, Copy)]
+enum Use {
+    /// Bytes that something names.
+    Named,
+    /// Bytes that only backups name.
+    Held,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use samara_protocol::contract::ContractId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
+use samara_protocol::journal::{Change, Entry, HostIndex, JournalState, SlabRecord};
 use samara_protocol::units::Epoch;
 use tokio::sync::{oneshot, watch};
 
@@ -77,6 +77,16 @@ pub struct SettleReport {
     pub failures: Vec<String>,
 }
 
+/// What the owner knows and no state shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Named {
+    /// The slabs that hold the journal's older entries.
+    pub(crate) segments: Vec<SlabRecord>,
+    /// Whether everything that was handed in before is made, if not acknowledged, or refused, and no
+    /// entries are on their way into a slab.
+    pub(crate) quiet: bool,
+}
+
 /// A journal that recovery has brought back.
 #[derive(Clone, Debug)]
 pub(crate) struct Adopted {
@@ -106,6 +116,10 @@ pub(super) enum Message {
         position: u64,
         needed: usize,
         reply: oneshot::Sender<SettleReport>,
+    },
+    /// What is named by the head alone.
+    Named {
+        reply: oneshot::Sender<Named>,
     },
     /// Contracts have changed.
     Refresh,

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::JournalError;
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
-use super::message::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
+use super::message::{Adopted, JournalOptions, Message, Named, SettleReport, Shared, may_write};
 use super::slot::{Slot, Written, base_bytes};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
@@ -211,6 +211,12 @@ impl Owner {
                     slot.retry_at = 0;
                 }
                 self.settlers.push(Settler { position, needed, reply });
+            }
+            Message::Named { reply } => {
+                let slabs = self.base.segments.iter().flat_map(|segment| &segment.slabs);
+                let segments = slabs.cloned().collect();
+                let quiet = self.parked.is_empty() && !self.spilling;
+                answer(reply, Named { segments, quiet });
             }
             Message::Refresh => {}
             Message::Start { epoch, reply } => answer(reply, self.start(epoch).await),

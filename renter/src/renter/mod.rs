@@ -36,6 +36,7 @@ use crate::backup::{
     RestoreRequest,
 };
 use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer};
+use crate::garbage::{Garbage, GarbageOptions, GarbageReport};
 use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
@@ -63,6 +64,8 @@ pub struct RenterConfig {
     pub vault: VaultOptions,
     /// Time between two rounds of upkeep.
     pub upkeep: Millis,
+    /// When and how much garbage is collected.
+    pub garbage: GarbageOptions,
 }
 
 impl Default for RenterConfig {
@@ -72,6 +75,7 @@ impl Default for RenterConfig {
             journal: JournalOptions::default(),
             vault: VaultOptions::default(),
             upkeep: Millis::seconds(10),
+            garbage: GarbageOptions::default(),
         }
     }
 }
@@ -89,7 +93,9 @@ struct Inner {
     backups: Backups,
     recovery: Recovery,
     upkeep: Upkeep,
-    task: std::sync::Mutex<Option<Box<dyn TaskHandle>>>,
+    garbage: Garbage,
+    /// Upkeep and the collector.
+    tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
 
 impl Renter {
@@ -147,10 +153,24 @@ impl Renter {
             // Recovered, and not given an allowance yet: slabs are cut as the owner had wanted.
             upkeep.slabs.set_redundancy(allowance.redundancy);
         }
-        let task = world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep)));
-        let task = std::sync::Mutex::new(Some(task));
-        let inner = Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, task };
-        Ok(Self(Arc::new(inner)))
+        let garbage = Garbage::new(vaults.clone(), recovery.clone(), config.garbage);
+        let tasks = vec![
+            world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep))),
+            world.spawner.spawn("garbage", Box::pin(garbage.clone().run())),
+        ];
+        let tasks = std::sync::Mutex::new(tasks);
+        Ok(Self(Arc::new(Inner {
+            world,
+            keys,
+            book,
+            journal,
+            vaults,
+            backups,
+            recovery,
+            upkeep,
+            garbage,
+            tasks,
+        })))
     }
 
     /// Starts to write for words that were just created on this node: they own nothing, so nothing is
@@ -343,6 +363,17 @@ impl Renter {
     /// Runs one round of upkeep now, instead of waiting for its time.
     pub async fn upkeep(&self) {
         self.0.upkeep.once().await;
+    }
+
+    /// Runs one round of garbage collection now, instead of waiting for its time.
+    pub async fn collect(&self) {
+        self.0.garbage.round().await;
+    }
+
+    /// What was freed since the start, what waits to be, and why.
+    #[must_use]
+    pub fn garbage(&self) -> GarbageReport {
+        self.0.garbage.report()
     }
 
     /// All live contracts.
@@ -671,8 +702,8 @@ impl Renter {
 
     /// Stops upkeep and the journal's owner. Later calls on clones fail with `stopped`.
     pub async fn shutdown(self) {
-        let task = self.0.task.lock().ok().and_then(|mut task| task.take());
-        drop(task);
+        let tasks = self.0.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
+        drop(tasks);
         self.0.recovery.stop();
         self.0.journal.stop().await;
     }

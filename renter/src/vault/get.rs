@@ -16,6 +16,7 @@ use super::names::{find, version};
 use super::plan::{Chosen, Destination, Ranges, SlabTable, Wanted, Work, group, select};
 use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
+use crate::garbage::ReadLease;
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
 use crate::transfer::{ExtentReader, SlabRange};
 use crate::world::{FileError, FileKind, Naming, WriteFile};
@@ -42,10 +43,11 @@ enum Place {
 }
 
 /// All that one restore is about.
-#[derive(Default)]
 pub(crate) struct Restore {
     pub(crate) files: Vec<Wanted>,
     pub(crate) folders: Vec<PathBuf>,
+    /// Keeps the files' slabs meanwhile.
+    lease: ReadLease,
 }
 
 /// What became of a file whose bytes are here.
@@ -105,7 +107,8 @@ impl Vaults {
                 let ranges = table.ranges(&file);
                 Wanted { path, target, file, ranges }
             });
-            Ok(Restore { files: files.collect(), folders: chosen.folders })
+            let lease = self.slabs.leases().read(table.slabs(), self.world.clock.now());
+            Ok(Restore { files: files.collect(), folders: chosen.folders, lease })
         })
     }
 
@@ -119,6 +122,7 @@ impl Vaults {
     ) -> Result<GetReport, GetError> {
         let started = self.world.clock.now();
         let mut report = GetReport { dry_run, ..GetReport::default() };
+        let _lease = wanted.lease;
         self.make_folders(&wanted.folders, &mut report).await?;
         let mut files = Vec::with_capacity(wanted.files.len());
         let mut taken = BTreeSet::new();
@@ -281,9 +285,9 @@ impl Vaults {
         range: Range<u64>,
     ) -> Result<Bytes, GetError> {
         let length = range.end.saturating_sub(range.start);
-        let ranges = match self.locate(name, path, number, range, MAX_RANGE)? {
+        let (ranges, _lease) = match self.locate(name, path, number, range, MAX_RANGE)? {
             Located::Inline(bytes) => return Ok(bytes),
-            Located::Slabs(ranges) => ranges,
+            Located::Slabs(ranges, lease) => (ranges, lease),
         };
         let downloader = self.slabs.downloader();
         let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
@@ -309,10 +313,12 @@ impl Vaults {
     ) -> Result<FileStream, GetError> {
         let path = path.to_owned();
         Ok(match self.locate(name, &path, number, range, u64::MAX)? {
-            Located::Inline(bytes) => FileStream { path, inline: Some(bytes), reader: None },
-            Located::Slabs(ranges) => {
+            Located::Inline(bytes) => {
+                FileStream { path, inline: Some(bytes), reader: None, _lease: None }
+            }
+            Located::Slabs(ranges, lease) => {
                 let reader = self.slabs.downloader().stream(ranges);
-                FileStream { path, inline: None, reader: Some(reader) }
+                FileStream { path, inline: None, reader: Some(reader), _lease: Some(lease) }
             }
         })
     }
@@ -327,11 +333,13 @@ impl Vaults {
         longest: u64,
     ) -> Result<Located, GetError> {
         let stored = StoredPath::new(path).map_err(VaultError::Path)?;
-        let (file, ranges) = self.journal.read(|state| {
+        let (file, ranges, lease) = self.journal.read(|state| {
             let (_, vault) = find(state, name)?;
             let file = version(vault, name, &stored, number)?.file.clone();
-            let ranges = SlabTable::of(std::iter::once(&file), state, None).ranges(&file);
-            Ok::<_, VaultError>((file, ranges))
+            let table = SlabTable::of(std::iter::once(&file), state, None);
+            let lease = self.slabs.leases().read(table.slabs(), self.world.clock.now());
+            let ranges = table.ranges(&file);
+            Ok::<_, VaultError>((file, ranges, lease))
         })?;
         let Range { start, end } = range;
         if start > end || end > file.size || end - start > longest {
@@ -356,14 +364,14 @@ impl Vaults {
             }
             at = next;
         }
-        Ok(Located::Slabs(wanted))
+        Ok(Located::Slabs(wanted, lease))
     }
 }
 
 /// Where bytes of a file are.
 enum Located {
     Inline(Bytes),
-    Slabs(Vec<SlabRange>),
+    Slabs(Vec<SlabRange>, ReadLease),
 }
 
 /// A range of a file, piece by piece, read ahead within the byte budget of all downloads. Dropped, it
@@ -372,6 +380,8 @@ pub struct FileStream {
     path: String,
     inline: Option<Bytes>,
     reader: Option<ExtentReader>,
+    /// Keeps the slabs meanwhile.
+    _lease: Option<ReadLease>,
 }
 
 impl FileStream {

@@ -1,5 +1,6 @@
 //! The whole renter over real hosts.
 
+mod garbage;
 mod lineage;
 mod recovery;
 mod resume;
