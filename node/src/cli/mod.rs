@@ -13,6 +13,7 @@ pub mod display;
 pub mod exit;
 pub mod failure;
 pub mod files;
+mod garbage;
 mod help;
 mod hosts;
 mod init;
@@ -109,6 +110,7 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Recover(command) => recover::run(session, command).await,
         Command::Hosts => hosts::hosts(session).await,
         Command::Contracts => contracts::contracts(session).await,
+        Command::Garbage { now } => garbage::run(session, now).await,
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,
         Command::Validator(command) => validator::run(session, command).await,

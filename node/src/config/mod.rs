@@ -79,6 +79,8 @@ pub struct RenterConfig {
     pub minimum_sector: Option<u32>,
     /// Largest sector in bytes; a power of two up to 4 MiB.
     pub maximum_sector: Option<u32>,
+    /// Bytes of files in a second, on average, that garbage collection may rewrite; 0 for none.
+    pub rewrite_rate: Option<u64>,
 }
 
 impl Default for NodeConfig {
@@ -215,6 +217,7 @@ impl RenterConfig {
             size("renter.minimum_sector", self.minimum_sector, transfer.minimum_column)?;
         transfer.maximum_column =
             size("renter.maximum_sector", self.maximum_sector, transfer.maximum_column)?;
+        config.garbage.rewrite_rate = self.rewrite_rate.unwrap_or(config.garbage.rewrite_rate);
         Ok(config)
     }
 }

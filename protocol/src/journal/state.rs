@@ -627,6 +627,107 @@ mod tests {
         assert_eq!(home.files[&path("b")].versions.len(), 2);
     }
 
+    fn stored(id: u8, length: u32) -> StoredFile {
+        let extent = Extent { slab: SlabId([id; 16]), offset: 0, length };
+        let content = Content::Extents(vec![extent]);
+        StoredFile { size: u64::from(length), content, ..file(b"") }
+    }
+
+    fn slab(id: u8) -> Entry {
+        entry(Change::SlabsStored(vec![SlabRecord {
+            id: SlabId([id; 16]),
+            data: 1,
+            column: 10,
+            frame: 10,
+            hosts: vec![],
+            descriptor: Digest([id; 32]),
+        }]))
+    }
+
+    fn release(id: u8) -> Entry {
+        entry(Change::SlabsReleased(vec![SlabId([id; 16])]))
+    }
+
+    fn backup(id: u8, scope: Option<VaultId>) -> Entry {
+        let name = format!("backup {id}");
+        let id = BackupId([id; 16]);
+        entry(Change::BackupCreated { id, name, description: String::new(), scope })
+    }
+
+    fn live(state: &JournalState, id: u8) -> (u64, u64) {
+        let slab = &state.slabs[&SlabId([id; 16])];
+        (slab.live, slab.held)
+    }
+
+    #[test]
+    fn backups_hold_what_they_were_made_in_time_to_see() {
+        let mut state = JournalState::default();
+        let put = |id, length| VaultEvent::Put { path: path("a"), file: stored(id, length) };
+        let gone = |version| VaultEvent::VersionRemoved { path: path("a"), version };
+        for entry in [
+            slab(1),
+            slab(2),
+            vault(0, VaultEvent::Created { name: "home".into() }),
+            backup(1, None),
+            vault(1, put(1, 100)),
+            backup(2, Some(VaultId([1; 16]))),
+            backup(3, Some(VaultId([9; 16]))),
+            vault(2, put(2, 600)),
+        ] {
+            state.apply(&entry).unwrap();
+        }
+        assert_eq!((live(&state, 1), live(&state, 2)), ((100, 0), (600, 0)));
+        assert!(state.thin.contains(&SlabId([1; 16])) && state.thin.len() == 1);
+        state.apply(&vault(3, gone(1))).unwrap();
+        state.apply(&vault(4, gone(2))).unwrap();
+        // The first version is in the second backup alone, the second version in none.
+        assert_eq!((live(&state, 1), live(&state, 2)), ((100, 100), (0, 0)));
+        let refused = state.apply(&release(1)).unwrap_err();
+        assert!(matches!(refused, FoldError::InUse { .. }), "{refused}");
+        state.apply(&release(2)).unwrap();
+        state.apply(&entry(Change::BackupDeleted(BackupId([1; 16])))).unwrap();
+        state.apply(&entry(Change::BackupDeleted(BackupId([3; 16])))).unwrap();
+        assert_eq!((live(&state, 1), state.held.len()), ((100, 100), 1));
+        state.apply(&entry(Change::BackupDeleted(BackupId([2; 16])))).unwrap();
+        assert_eq!((live(&state, 1), state.held.len()), ((0, 0), 0));
+        state.apply(&release(1)).unwrap();
+        assert!(state.slabs.is_empty() && state.dead.is_empty() && state.thin.is_empty());
+    }
+
+    #[test]
+    fn bytes_that_moved_stay_where_a_backup_looks_for_them() {
+        let mut state = JournalState::default();
+        let place = |id: u8, length| vec![Extent { slab: SlabId([id; 16]), offset: 7, length }];
+        let moved = |id, length, version| {
+            let (path, extents) = (path("a"), place(id, length));
+            VaultEvent::Relocated { path, version, extents }
+        };
+        for entry in [
+            slab(1),
+            slab(2),
+            slab(3),
+            vault(0, VaultEvent::Created { name: "home".into() }),
+            vault(1, VaultEvent::Put { path: path("a"), file: stored(1, 100) }),
+        ] {
+            state.apply(&entry).unwrap();
+        }
+        let before = state.clone();
+        for wrong in [moved(2, 99, 1), moved(2, 100, 0), moved(4, 100, 1)] {
+            state.apply(&vault(2, wrong)).unwrap_err();
+            assert_eq!(state, before);
+        }
+        state.apply(&vault(2, moved(2, 100, 1))).unwrap();
+        assert_eq!((live(&state, 1), live(&state, 2)), ((0, 0), (100, 0)));
+        state.apply(&backup(1, None)).unwrap();
+        state.apply(&vault(3, moved(3, 100, 1))).unwrap();
+        // The backup shows the second place, and nobody the first.
+        assert_eq!((live(&state, 2), live(&state, 3)), ((100, 100), (100, 0)));
+        state.apply(&release(1)).unwrap();
+        state.apply(&entry(Change::BackupDeleted(BackupId([1; 16])))).unwrap();
+        state.apply(&vault(4, VaultEvent::Removed)).unwrap();
+        assert_eq!((live(&state, 2), live(&state, 3)), ((0, 0), (0, 0)));
+    }
+
     #[test]
     fn folders_are_kept_and_given_up_however_often_they_are_named() {
         let mut state = JournalState::default();

@@ -59,6 +59,10 @@ fn events() -> Vec<(&'static str, VaultEvent)> {
         ("deleted", VaultEvent::Deleted { path: there.clone() }),
         ("version removed", VaultEvent::VersionRemoved { path: there, version: 300 }),
         ("removed", VaultEvent::Removed),
+        (
+            "relocated",
+            VaultEvent::Relocated { path: path("wald.jpg"), version: 300, extents: vec![extent] },
+        ),
     ]
 }
 

@@ -17,6 +17,7 @@ use samara_protocol::slab::SlabDescriptor;
 use super::free::explain;
 use super::{Garbage, GarbageError};
 use crate::contract::{ContractError, ContractHandle};
+use crate::journal::JournalError;
 use crate::vault::checkpointed_slabs;
 
 /// Slabs looked at under one lock of the journal's state, and descriptors asked for at once.
@@ -50,6 +51,14 @@ enum Found {
 }
 
 impl Garbage {
+    /// Bytes that each host should hold, by its key in hex.
+    pub(crate) async fn needed(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+        let expected = self.expected().await?;
+        let book = self.vaults.slabs.book();
+        let key = |index| book.host(index).unwrap_or_default().to_string();
+        Ok(expected.into_iter().map(|(index, bytes)| (key(index), bytes)).collect())
+    }
+
     /// Audits the contracts that are due.
     pub(super) async fn audit(&self) -> Result<(), GarbageError> {
         let now = self.now();
@@ -60,11 +69,7 @@ impl Garbage {
             }
             memory.compare_at = now.saturating_add(self.options.compare.0);
         }
-        let named = self.vaults.journal.named().await?;
-        let mut expected = self.expected();
-        for record in &named.segments {
-            add(&mut expected, record);
-        }
+        let expected = self.expected().await?;
         for contract in self.vaults.slabs.book().live() {
             let index = contract.index();
             let sizes = (
@@ -95,9 +100,11 @@ impl Garbage {
         old || !audit.suspects.is_empty() || (size != expected && sizes != audit.sizes)
     }
 
-    /// Bytes that each host should hold for the slabs of the journal's state.
-    fn expected(&self) -> BTreeMap<HostIndex, u64> {
+    /// Bytes that each host should hold.
+    async fn expected(&self) -> Result<BTreeMap<HostIndex, u64>, JournalError> {
+        let named = self.vaults.journal.named().await?;
         let mut expected = BTreeMap::new();
+        named.segments.iter().for_each(|record| add(&mut expected, record));
         let mut after = Bound::Unbounded;
         loop {
             let last = self.vaults.journal.read(|state| {
@@ -107,7 +114,7 @@ impl Garbage {
                     Some(*id)
                 })
             });
-            let Some(last) = last else { return expected };
+            let Some(last) = last else { return Ok(expected) };
             after = Bound::Excluded(last);
         }
     }

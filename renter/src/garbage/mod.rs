@@ -143,6 +143,8 @@ impl Garbage {
     }
 
     async fn work(&self) -> Result<(), GarbageError> {
+        // What a crash left half acknowledged comes first.
+        self.vaults.journal.confirm().await?;
         self.judge_ended().await?;
         self.release().await?;
         self.free().await?;

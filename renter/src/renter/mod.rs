@@ -16,7 +16,7 @@ mod upkeep;
 mod tests;
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -244,6 +244,7 @@ impl Renter {
             unreadable,
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
+            garbage: self.0.garbage.report(),
         }
     }
 
@@ -368,6 +369,15 @@ impl Renter {
     /// Runs one round of garbage collection now, instead of waiting for its time.
     pub async fn collect(&self) {
         self.0.garbage.round().await;
+    }
+
+    /// Bytes that the slabs in use and the journal's own need at each host, by its key in hex. Looks at
+    /// every slab.
+    ///
+    /// # Errors
+    /// [`JournalError`], unless everything made so far is acknowledged.
+    pub async fn needed_bytes(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+        self.0.garbage.needed().await
     }
 
     /// What was freed since the start, what waits to be, and why.
