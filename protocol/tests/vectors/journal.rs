@@ -59,10 +59,6 @@ fn events() -> Vec<(&'static str, VaultEvent)> {
         ("deleted", VaultEvent::Deleted { path: there.clone() }),
         ("version removed", VaultEvent::VersionRemoved { path: there, version: 300 }),
         ("removed", VaultEvent::Removed),
-        (
-            "relocated",
-            VaultEvent::Relocated { path: path("wald.jpg"), version: 300, extents: vec![extent] },
-        ),
     ]
 }
 
@@ -108,6 +104,10 @@ fn journal() {
         point = point.after(&entry);
     }
     area.value("point after all entries", &point);
+    let extents = vec![Extent { slab: slab().id, offset: 300, length: 70_000 }];
+    let event = VaultEvent::Relocated { path: path("wald.jpg"), version: 300, extents };
+    let relocated = Change::Vault { vault: VaultId([35; 16]), number: 8, event };
+    area.value("entry: vault relocated", &entry(relocated));
 
     let head_set = HeadSet {
         generation: 4,
