@@ -7,6 +7,7 @@
 //! apart that no upload or repair takes as long, is freed. An audit that does not find every descriptor
 //! frees nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -26,10 +27,10 @@ const PAGE: usize = 256;
 /// What is remembered of a host's audits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostAudit {
-    /// Local time of the last one that came to its end.
-    done: Option<u64>,
-    /// Size of the contract, and what it should be, at that time.
-    sizes: (u64, u64),
+    /// Local time of the last one.
+    at: u64,
+    /// By how much the contract's size was not what it should be; nothing if the audit was not clear.
+    excess: Option<i128>,
     /// Sectors without a name, and since when they are known to be.
     suspects: BTreeMap<SectorRoot, u64>,
     /// Why they wait.
@@ -72,12 +73,10 @@ impl Garbage {
         let expected = self.expected().await?;
         for contract in self.vaults.slabs.book().live() {
             let index = contract.index();
-            let sizes = (
-                contract.revision().revision.size,
-                expected.get(&index).copied().unwrap_or_default(),
-            );
-            if self.is_due(index, sizes, now)
-                && let Err(error) = self.audit_host(&contract, sizes).await
+            let expected = expected.get(&index).copied().unwrap_or_default();
+            let excess = i128::from(contract.revision().revision.size) - i128::from(expected);
+            if self.is_due(index, excess, now)
+                && let Err(error) = self.audit_host(&contract, excess).await
             {
                 match error {
                     GarbageError::Host(ContractError::Fenced { .. }) | GarbageError::Journal(_) => {
@@ -91,13 +90,18 @@ impl Garbage {
         Ok(())
     }
 
-    fn is_due(&self, index: HostIndex, sizes: (u64, u64), now: u64) -> bool {
-        let memory = self.memory();
-        let Some(audit) = memory.audits.get(&index) else { return true };
-        let Some(done) = audit.done else { return true };
-        let (size, expected) = sizes;
-        let old = now.saturating_sub(done) >= self.options.audit.0;
-        old || !audit.suspects.is_empty() || (size != expected && sizes != audit.sizes)
+    /// Whether a contract is to be audited, whose size is by so much not what it should be.
+    fn is_due(&self, index: HostIndex, excess: i128, now: u64) -> bool {
+        let mut memory = self.memory();
+        let first = || HostAudit { at: now, excess: Some(0), ..HostAudit::default() };
+        let audit = match memory.audits.entry(index) {
+            Entry::Vacant(_) if excess != 0 => return true,
+            Entry::Vacant(vacant) => vacant.insert(first()),
+            Entry::Occupied(occupied) => occupied.into_mut(),
+        };
+        let age = now.saturating_sub(audit.at);
+        let open = !audit.suspects.is_empty() || audit.excess != Some(excess);
+        age >= self.options.audit.0 || (open && age >= self.options.orphan.0)
     }
 
     /// Bytes that each host should hold.
@@ -122,7 +126,7 @@ impl Garbage {
     async fn audit_host(
         &self,
         contract: &ContractHandle,
-        sizes: (u64, u64),
+        excess: i128,
     ) -> Result<(), GarbageError> {
         let index = contract.index();
         // The list first: whatever is stored later is not on it.
@@ -132,6 +136,7 @@ impl Garbage {
             Found::Unclear(missing) => {
                 let mut memory = self.memory();
                 let audit = memory.audits.entry(index).or_default();
+                (audit.at, audit.excess) = (self.now(), None);
                 audit.reason = format!("the descriptors of {missing} slabs cannot be learnt now");
                 return Ok(());
             }
@@ -148,7 +153,7 @@ impl Garbage {
             .map(|(root, _)| *root)
             .collect();
         let reason = "nothing names them; they are freed if it stays so".into();
-        let audit = HostAudit { done: Some(now), sizes, suspects, reason };
+        let audit = HostAudit { at: now, excess: Some(excess), suspects, reason };
         self.memory().audits.insert(index, audit);
         if !ripe.is_empty() {
             // A folder that was set back knows less than it should: this tells, before anything is lost.
