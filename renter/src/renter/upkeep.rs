@@ -25,6 +25,10 @@ use crate::world::World;
 
 /// Time between two looks of the journal at contracts that are being formed or renewed.
 const REFRESH: Millis = Millis(200);
+/// Looks within a term, at least: the renewal falls due at half of a short one.
+const LOOKS: u64 = 8;
+/// Least time between two looks.
+const SHORTEST: Millis = Millis(1_000);
 /// Name of the journal's setting that keeps the allowance.
 const SETTING: &str = "allowance";
 
@@ -113,10 +117,14 @@ impl Upkeep {
         }
     }
 
-    /// Looks after everything, again and again.
+    /// Looks after everything, again and again: each `interval`, and several times within the shortest
+    /// term, so that a short one is renewed in time as well.
     pub(super) async fn run(self, interval: Millis) {
         loop {
-            self.world.clock.sleep(interval).await;
+            let live = self.book.live();
+            let shortest = live.iter().map(|contract| contract.terms().duration().0).min();
+            let often = shortest.map_or(interval.0, |term| (term / LOOKS).max(SHORTEST.0));
+            self.world.clock.sleep(Millis(often.min(interval.0))).await;
             self.once().await;
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use samara_protocol::hash::{Digest, SlabId};
+use samara_protocol::hash::Digest;
 use samara_protocol::journal::SlabRecord;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::PublicKey;
@@ -17,73 +17,14 @@ use samara_protocol::units::Millis;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::choice::penalty;
-use super::gather::Gather;
+use super::error::DownloadError;
+use super::gather::{Gather, Shared};
 use super::options::{TransferOptions, UNIT, units};
-use super::stream::{ExtentReader, SlabRange};
 use crate::contract::{ContractBook, ContractHandle};
 use crate::world::{World, compute};
 
 /// Ranges above this are opened off the runtime's threads.
 const INLINE_OPEN: usize = 128 << 10;
-
-/// Why bytes of a slab could not be read.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum DownloadError {
-    /// Fewer than k hosts gave their part.
-    #[error("slab {slab}: {answered} of the {needed} hosts needed gave their part; missing: {}",
-        list_missing(.missing))]
-    TooFewHosts {
-        /// The slab.
-        slab: SlabId,
-        /// Hosts that answered.
-        answered: usize,
-        /// Hosts needed, k.
-        needed: usize,
-        /// Hosts that did not, and why.
-        missing: Vec<(Option<PublicKey>, String)>,
-    },
-    /// No host has a descriptor that the record accepts.
-    #[error("slab {slab}: no host has its descriptor; missing: {}", list_missing(.missing))]
-    NoDescriptor {
-        /// The slab.
-        slab: SlabId,
-        /// Hosts asked, and what they said.
-        missing: Vec<(Option<PublicKey>, String)>,
-    },
-    /// The record does not describe a slab.
-    #[error("slab {slab}: {reason}")]
-    Malformed {
-        /// The slab.
-        slab: SlabId,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The node is shutting down.
-    #[error("reading slab {slab} was abandoned: the node is stopping")]
-    Stopped {
-        /// The slab.
-        slab: SlabId,
-    },
-    /// A range outside of the slab.
-    #[error("slab {slab} has no bytes {start}..{end}")]
-    Range {
-        /// The slab.
-        slab: SlabId,
-        /// First byte.
-        start: u32,
-        /// First byte after it.
-        end: u32,
-    },
-}
-
-fn list_missing(hosts: &[(Option<PublicKey>, String)]) -> String {
-    let name = |host: &Option<PublicKey>| host.map_or("unknown host".into(), |host| host.short());
-    hosts
-        .iter()
-        .map(|(host, reason)| format!("{}: {reason}", name(host)))
-        .collect::<Vec<_>>()
-        .join("; ")
-}
 
 /// Reads slabs. A cheap clone; all clones share one cache of descriptors, and all streams one byte
 /// budget.
@@ -95,6 +36,8 @@ struct Inner {
     options: TransferOptions,
     descriptors: Mutex<Descriptors>,
     budget: Arc<Semaphore>,
+    /// What reads share with each other.
+    shared: Shared,
 }
 
 /// Opened descriptors by digest; the oldest goes first.
@@ -128,9 +71,8 @@ struct SlabReading {
 
 impl SlabReading {
     fn gather<'a>(&'a self, downloader: &'a Downloader, record: &SlabRecord) -> Gather<'a> {
-        let inner = &downloader.0;
-        let patience = inner.options.read_patience;
-        Gather::new(&inner.book, record, self.geometry, &self.descriptor, &self.spans, patience)
+        let (inner, shared) = (&downloader.0, downloader.0.shared.clone());
+        Gather::new(&inner.book, record, self.geometry, &self.descriptor, &self.spans, shared)
     }
 }
 
@@ -138,18 +80,25 @@ impl Downloader {
     /// A downloader over the live contracts of a book.
     #[must_use]
     pub fn new(book: ContractBook, options: TransferOptions) -> Self {
-        let budget = Arc::new(Semaphore::new(units(options.download_budget) as usize));
-        Self(Arc::new(Inner { book, options, descriptors: Mutex::default(), budget }))
+        let budget = |bytes| Arc::new(Semaphore::new(units(bytes) as usize));
+        let shared = Shared {
+            room: budget(options.rebuild_budget),
+            rebuild_budget: options.rebuild_budget,
+            patience: options.read_patience,
+        };
+        let budget = budget(options.download_budget);
+        Self(Arc::new(Inner { book, options, descriptors: Mutex::default(), budget, shared }))
     }
 
     pub(super) fn world(&self) -> &World {
         self.0.book.world()
     }
 
-    /// Bytes of the streams' budget that are free now.
+    /// Bytes of the budgets, that of streams and that of rebuilding, which are free now.
     #[must_use]
     pub fn budget_left(&self) -> u64 {
-        self.0.budget.available_permits() as u64 * UNIT
+        let permits = self.0.budget.available_permits() + self.0.shared.room.available_permits();
+        permits as u64 * UNIT
     }
 
     /// The longest range that a stream reads at once.
@@ -281,8 +230,8 @@ impl Downloader {
                 frames: 0..0,
             })
             .collect();
-        let patience = self.0.options.read_patience;
-        let mut gather = Gather::new(&self.0.book, record, geometry, &descriptor, &spans, patience);
+        let shared = self.0.shared.clone();
+        let mut gather = Gather::new(&self.0.book, record, geometry, &descriptor, &spans, shared);
         let mut sectors = Vec::with_capacity(spans.len());
         while let Some(sector) = gather.next().await? {
             sectors.push(sector);
@@ -300,12 +249,6 @@ impl Downloader {
     ) -> Result<Arc<SlabDescriptor>, DownloadError> {
         let geometry = geometry_of(record)?;
         self.descriptor(record, &geometry, 0).await
-    }
-
-    /// A list of ranges as one stream of bytes, at most two read ahead.
-    #[must_use]
-    pub fn stream(&self, ranges: Vec<SlabRange>) -> ExtentReader {
-        ExtentReader::new(self.clone(), ranges)
     }
 
     /// Asks hosts one after the other, the `first` shard's host first and the next when one is slow.

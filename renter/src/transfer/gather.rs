@@ -1,25 +1,29 @@
 //! One read: parts of shards from their own hosts, or rebuilt from any k others.
 //!
 //! Each wanted span is asked of the one host that holds it. A span whose host fails, lies or is slow
-//! is also asked, as the same range, of as many other shards as are needed to rebuild it; parts that
+//! is rebuilt, cell by cell, from the same range of as many other shards as are needed; parts that
 //! have come already count. Whichever way is complete first wins. Spans are handed out in order, each
 //! as soon as it is there.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
+use futures::future::{Abortable, Aborted, BoxFuture};
 use futures::stream::FuturesUnordered;
-use samara_protocol::hash::{SectorRoot, SlabId};
+use samara_protocol::hash::SlabId;
 use samara_protocol::journal::SlabRecord;
-use samara_protocol::signature::PublicKey;
-use samara_protocol::slab::{Geometry, ShardSpan, SlabDescriptor, reconstruct};
+use samara_protocol::slab::{Geometry, ShardSpan, SlabDescriptor};
 use samara_protocol::units::Millis;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::choice::penalty;
-use super::download::DownloadError;
-use crate::contract::{ContractBook, ContractHandle};
+use super::error::DownloadError;
+use super::options::units;
+use super::rescue::{self, Rescue};
+use super::shard::Shard;
+use crate::contract::ContractBook;
 use crate::world::{World, compute};
 
 /// Bytes that a host is given a further millisecond of patience for.
@@ -27,48 +31,25 @@ const BYTES_PER_MILLI: u32 = 16 << 10;
 /// Least further wait for stragglers once half of a read has come.
 const STRAGGLER: Millis = Millis(10);
 
-/// What is known of one shard during one read.
-struct Shard {
-    root: SectorRoot,
-    host: Option<PublicKey>,
-    contract: Option<ContractHandle>,
-    /// Higher is asked later.
-    penalty: u32,
-    /// Ranges that came, with their bytes.
-    parts: Vec<(Range<u32>, Bytes)>,
-    /// Ranges under way.
-    asked: Vec<Range<u32>>,
-    /// Why it is not asked any more.
-    dead: Option<String>,
-    /// Whether it lets others wait.
-    slow: bool,
+/// What other reads share with this one.
+#[derive(Clone)]
+pub(super) struct Shared {
+    /// Room for cells that are rebuilt, in permits.
+    pub(super) room: Arc<Semaphore>,
+    /// The same in bytes, when nothing is rebuilt.
+    pub(super) rebuild_budget: u64,
+    /// Wait for a host before others are asked.
+    pub(super) patience: Millis,
 }
 
-impl Shard {
-    fn has(&self, range: &Range<u32>) -> bool {
-        self.parts.iter().any(|(have, _)| covers(have, range))
-    }
-
-    fn part(&self, range: &Range<u32>) -> Option<Bytes> {
-        self.parts.iter().find(|(have, _)| covers(have, range)).map(|(have, bytes)| {
-            bytes.slice((range.start - have.start) as usize..(range.end - have.start) as usize)
-        })
-    }
-
-    fn is_asked(&self, range: &Range<u32>) -> bool {
-        self.asked.iter().any(|asked| covers(asked, range))
-    }
-
-    fn is_alive(&self) -> bool {
-        self.dead.is_none()
-    }
+enum Outcome {
+    /// A shard's own part.
+    Part(usize, Range<u32>, Result<Bytes, String>),
+    /// A part for a cell, unless the cell is gone.
+    Help(usize, Range<u32>, Result<Result<Bytes, String>, Aborted>),
+    /// The shards of a cell that were missing.
+    Rebuilt(Range<u32>, Result<Vec<(usize, Bytes)>, String>),
 }
-
-fn covers(outer: &Range<u32>, inner: &Range<u32>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
-}
-
-type Part = (usize, Range<u32>, Result<Bytes, String>);
 
 /// One read under way. Dropped, it asks nobody any more.
 pub(super) struct Gather<'a> {
@@ -79,11 +60,16 @@ pub(super) struct Gather<'a> {
     /// Spans handed out.
     given: usize,
     shards: Vec<Shard>,
-    work: FuturesUnordered<BoxFuture<'static, Part>>,
-    patience: Millis,
+    rescues: Vec<Rescue>,
+    /// Comes when there is room for one more cell.
+    entry: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+    work: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    shared: Shared,
+    cell: u32,
     started: u64,
     timer: BoxFuture<'static, ()>,
     hurried: bool,
+    broken: Option<String>,
 }
 
 impl<'a> Gather<'a> {
@@ -94,24 +80,14 @@ impl<'a> Gather<'a> {
         geometry: Geometry,
         descriptor: &SlabDescriptor,
         spans: &'a [ShardSpan],
-        patience: Millis,
+        mut shared: Shared,
     ) -> Self {
         let shards = record.hosts.iter().zip(&descriptor.shards).map(|(index, shard)| {
-            let contract = book.contract(*index);
-            let dead = contract.is_none().then(|| "no live contract".to_owned());
-            Shard {
-                root: shard.root,
-                host: book.host(*index),
-                penalty: penalty(&book.reports().health(&shard.host)),
-                contract,
-                parts: Vec::new(),
-                asked: Vec::new(),
-                dead,
-                slow: false,
-            }
+            let health = book.reports().health(&shard.host);
+            Shard::new(shard.root, book.host(*index), book.contract(*index), penalty(&health))
         });
         let longest = spans.iter().map(|s| s.range.end - s.range.start).max().unwrap_or_default();
-        let patience = Millis(patience.0.saturating_add(u64::from(longest / BYTES_PER_MILLI)));
+        shared.patience.0 = shared.patience.0.saturating_add(u64::from(longest / BYTES_PER_MILLI));
         let clock = &book.world().clock;
         let mut gather = Self {
             world: book.world(),
@@ -120,14 +96,18 @@ impl<'a> Gather<'a> {
             spans,
             given: 0,
             shards: shards.collect(),
+            rescues: Vec::new(),
+            entry: None,
             work: FuturesUnordered::new(),
-            patience,
+            cell: rescue::cell(&geometry, shared.rebuild_budget),
             started: clock.now(),
-            timer: clock.sleep(patience),
+            timer: clock.sleep(shared.patience),
+            shared,
             hurried: false,
+            broken: None,
         };
         for span in spans {
-            gather.ask(usize::from(span.shard), span.range.clone());
+            gather.ask_own(usize::from(span.shard), &span.range);
         }
         gather
     }
@@ -135,20 +115,18 @@ impl<'a> Gather<'a> {
     /// The bytes of the next span, in order; nothing after the last. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, DownloadError> {
         let Some(span) = self.spans.get(self.given) else { return Ok(None) };
-        loop {
-            self.ask_helpers();
-            if self.is_served(span) {
-                break;
+        let bytes = loop {
+            if let Some(bytes) = self.shards[usize::from(span.shard)].part(&span.range) {
+                break bytes;
             }
+            if let Some(reason) = self.broken.clone() {
+                return Err(DownloadError::Malformed { slab: self.slab, reason });
+            }
+            self.call_for_help();
             self.hurry();
             if !self.step().await {
                 return Err(self.failed());
             }
-        }
-        let own = usize::from(span.shard);
-        let bytes = match self.shards[own].part(&span.range) {
-            Some(bytes) => bytes,
-            None => self.rebuild(own, &span.range).await?,
         };
         self.given += 1;
         Ok(Some(bytes))
@@ -157,27 +135,73 @@ impl<'a> Gather<'a> {
     /// Takes in what comes while the caller is busy with something else. Never ends.
     pub(super) async fn carry_on(&mut self) {
         loop {
-            self.ask_helpers();
+            self.call_for_help();
             if !self.step().await {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Waits for one part, or until those that have not come are late. `false` if nobody is asked.
+    /// Waits for one outcome, or until those that have not answered are late. `false` if nothing is
+    /// under way.
     async fn step(&mut self) -> bool {
+        if self.work.is_empty() && self.entry.is_none() {
+            return false;
+        }
+        let entry = async {
+            match &mut self.entry {
+                Some(entry) => entry.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            part = self.work.next() => match part {
-                Some(part) => self.take(part),
-                None => return false,
-            },
+            Some(outcome) = self.work.next() => self.take(outcome),
+            room = entry => {
+                self.entry = None;
+                if let Some(room) = room {
+                    self.start_rescue(room);
+                }
+            }
             () = &mut self.timer => {
                 self.mark_slow();
-                self.timer = self.world.clock.sleep(self.patience);
+                self.timer = self.world.clock.sleep(self.shared.patience);
             }
         }
         true
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Part(index, range, outcome) => {
+                let shard = &mut self.shards[index];
+                shard.asked_no_more(&range);
+                match outcome {
+                    Ok(bytes) => shard.put(range, bytes),
+                    Err(reason) => shard.dead = Some(reason),
+                }
+            }
+            Outcome::Help(_, _, Err(Aborted)) => {}
+            Outcome::Help(index, range, Ok(outcome)) => {
+                if let Some(rescue) = self.rescues.iter_mut().find(|r| r.range == range) {
+                    rescue.take(index, outcome.as_ref().ok().cloned());
+                }
+                if let Err(reason) = outcome {
+                    self.shards[index].dead = Some(reason);
+                }
+            }
+            Outcome::Rebuilt(range, outcome) => {
+                self.rescues.retain(|rescue| rescue.range != range);
+                match outcome {
+                    Ok(made) => {
+                        for (index, bytes) in made {
+                            self.shards[index].put(range.clone(), bytes);
+                        }
+                    }
+                    Err(reason) => self.broken = Some(reason),
+                }
+            }
+        }
     }
 
     /// Once half of the spans are there, the rest should not take much longer than they did.
@@ -189,108 +213,200 @@ impl<'a> Gather<'a> {
         }
     }
 
-    fn take(&mut self, (index, range, outcome): Part) {
-        let shard = &mut self.shards[index];
-        shard.asked.retain(|asked| *asked != range);
-        match outcome {
-            Ok(bytes) => shard.parts.push((range, bytes)),
-            Err(reason) => shard.dead = Some(reason),
-        }
-    }
-
-    fn ask(&mut self, index: usize, range: Range<u32>) {
-        let shard = &mut self.shards[index];
-        let Some(contract) = shard.contract.clone().filter(|_| shard.dead.is_none()) else {
-            return;
-        };
-        if shard.is_asked(&range) || shard.has(&range) {
-            return;
-        }
-        shard.asked.push(range.clone());
-        let (root, size) = (shard.root, self.geometry.column());
-        self.work.push(Box::pin(async move {
-            let bytes = contract.read(root, size, range.clone()).await;
-            (index, range, bytes.map_err(|error| error.to_string()))
-        }));
-    }
-
-    /// Spans that came from their own shard.
+    /// Spans that are there.
     fn arrived(&self) -> usize {
         let came = |span: &&ShardSpan| self.shards[usize::from(span.shard)].has(&span.range);
         self.spans.iter().filter(came).count()
     }
 
-    fn sources(&self, range: &Range<u32>) -> usize {
-        self.shards.iter().filter(|shard| shard.has(range)).count()
-    }
-
-    fn is_served(&self, span: &ShardSpan) -> bool {
-        self.shards[usize::from(span.shard)].has(&span.range)
-            || self.sources(&span.range) >= usize::from(self.geometry.data())
-    }
-
     /// Everybody who has not answered by now lets others wait.
     fn mark_slow(&mut self) {
         for shard in &mut self.shards {
-            shard.slow |= !shard.asked.is_empty();
+            shard.slow |= shard.owes();
+        }
+        for index in self.rescues.iter().flat_map(Rescue::waits_for) {
+            self.shards[index].slow = true;
         }
     }
 
-    /// For each span whose own host fails or is slow, makes sure that enough others are asked.
-    fn ask_helpers(&mut self) {
-        let needed = usize::from(self.geometry.data());
-        for span in self.spans {
-            let own = &self.shards[usize::from(span.shard)];
-            if self.is_served(span) || (own.is_alive() && !own.slow) {
-                continue;
-            }
-            let range = &span.range;
-            let promising = self
-                .shards
-                .iter()
-                .filter(|shard| {
-                    shard.has(range) || (shard.is_alive() && !shard.slow && shard.is_asked(range))
-                })
-                .count();
-            let mut others: Vec<(u32, usize)> = (0..self.shards.len())
-                .map(|index| (index, &self.shards[index]))
-                .filter(|(_, shard)| {
-                    shard.is_alive() && !shard.has(range) && !shard.is_asked(range)
-                })
-                .map(|(index, shard)| (shard.penalty + u32::from(shard.slow), index))
-                .collect();
-            others.sort_unstable();
-            let missing = needed.saturating_sub(promising);
-            for (_, index) in others.into_iter().take(missing) {
-                self.ask(index, range.clone());
-            }
+    fn ask_own(&mut self, index: usize, range: &Range<u32>) {
+        let shard = &self.shards[index];
+        if range.is_empty() || shard.is_asked(range) {
+            return;
+        }
+        if let Some(request) = self.request(index, range.clone()) {
+            self.shards[index].ask(range.clone());
+            let range = range.clone();
+            self.work.push(Box::pin(async move { Outcome::Part(index, range, request.await) }));
         }
     }
 
-    /// A span from the same range of any k others.
-    async fn rebuild(&mut self, own: usize, range: &Range<u32>) -> Result<Bytes, DownloadError> {
-        let geometry = self.geometry;
-        let mut sources: Vec<Option<Bytes>> = vec![None; self.shards.len()];
-        let holders = (0..self.shards.len()).filter(|index| self.shards[*index].has(range));
-        for index in holders.take(usize::from(geometry.data())) {
-            sources[index] = self.shards[index].part(range);
+    /// A request to a shard's host; `None` if it is not asked any more.
+    fn request(
+        &self,
+        index: usize,
+        range: Range<u32>,
+    ) -> Option<BoxFuture<'static, Result<Bytes, String>>> {
+        let shard = &self.shards[index];
+        let contract = shard.contract.clone().filter(|_| shard.is_alive())?;
+        let (root, size) = (shard.root, self.geometry.column());
+        Some(Box::pin(async move {
+            contract.read(root, size, range).await.map_err(|error| error.to_string())
+        }))
+    }
+
+    /// Brings the cells forward that are being rebuilt, and asks for room for the next one.
+    fn call_for_help(&mut self) {
+        if self.broken.is_some() {
+            return;
         }
-        let rebuilt = compute(self.world.compute.as_ref(), move || {
-            // The code works in place.
-            let mut sources: Vec<Option<Vec<u8>>> =
-                sources.into_iter().map(|source| source.map(Vec::from)).collect();
-            reconstruct(&geometry, &mut sources, &[own]).map_err(|error| error.to_string())?;
-            sources[own].take().map(Bytes::from).ok_or_else(|| "nothing was rebuilt".to_owned())
+        let mut rescues = std::mem::take(&mut self.rescues);
+        rescues.retain(|rescue| {
+            let enough = || self.can_rebuild(&rescue.range, Some(rescue));
+            rescue.rebuilding || (!self.lacking(&rescue.range).is_empty() && enough())
         });
-        let slab = self.slab;
-        rebuilt.await.map_err(|reason| DownloadError::Malformed { slab, reason })
+        for rescue in &mut rescues {
+            self.ask_helpers(rescue);
+            self.rebuild_if_complete(rescue);
+        }
+        self.rescues = rescues;
+        match self.next_cell() {
+            None => self.entry = None,
+            Some(range) if self.entry.is_none() => {
+                let all = units(self.shared.rebuild_budget);
+                let permits = units(rescue::room(&self.geometry, &range)).min(all);
+                let room = self.shared.room.clone();
+                self.entry =
+                    Some(Box::pin(async move { room.acquire_many_owned(permits).await.ok() }));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The next cell that its own host does not give and that nobody rebuilds yet.
+    fn next_cell(&self) -> Option<Range<u32>> {
+        self.spans.iter().find_map(|span| {
+            let own = &self.shards[usize::from(span.shard)];
+            if own.is_alive() && !own.slow {
+                return None;
+            }
+            rescue::cells(&span.range, self.cell).find(|piece| {
+                let taken = self.rescues.iter().any(|r| r.range.contains(&piece.start));
+                !taken && !own.has(piece) && self.can_rebuild(piece, None)
+            })
+        })
+    }
+
+    fn start_rescue(&mut self, room: OwnedSemaphorePermit) {
+        // Meanwhile it may have come, or another be more urgent.
+        let Some(piece) = self.next_cell() else { return };
+        // Others that lack a part of this cell are served in one go.
+        let cell = piece.start / self.cell;
+        let parts = self.spans.iter().filter_map(|span| {
+            let own = &self.shards[usize::from(span.shard)];
+            let of_cell =
+                rescue::cells(&span.range, self.cell).find(|p| p.start / self.cell == cell)?;
+            ((!own.is_alive() || own.slow) && !own.has(&of_cell)).then_some(of_cell)
+        });
+        let range = parts.fold(piece, |all, part| all.start.min(part.start)..all.end.max(part.end));
+        self.rescues.push(Rescue::new(range, room));
+    }
+
+    /// Shards of which something wanted in a range is not there.
+    fn lacking(&self, range: &Range<u32>) -> Vec<usize> {
+        let lacks = |span: &&ShardSpan| {
+            let wanted = span.range.start.max(range.start)..span.range.end.min(range.end);
+            !wanted.is_empty() && !self.shards[usize::from(span.shard)].has(&wanted)
+        };
+        let mut lacking: Vec<usize> =
+            self.spans.iter().filter(lacks).map(|span| usize::from(span.shard)).collect();
+        lacking.sort_unstable();
+        lacking.dedup();
+        lacking
+    }
+
+    /// Whether enough shards have given a range, also for a cell, or still may.
+    fn can_rebuild(&self, range: &Range<u32>, rescue: Option<&Rescue>) -> bool {
+        let helped = |index: usize| rescue.is_some_and(|rescue| rescue.part(index).is_some());
+        let may = |(index, shard): &(usize, &Shard)| {
+            shard.is_alive() || shard.has(range) || helped(*index)
+        };
+        let able = self.shards.iter().enumerate().filter(may).count();
+        able >= usize::from(self.geometry.data())
+    }
+
+    /// Makes sure that enough shards are asked for a cell.
+    fn ask_helpers(&mut self, rescue: &mut Rescue) {
+        if rescue.rebuilding {
+            return;
+        }
+        let range = rescue.range.clone();
+        let asked = |index: usize, shard: &Shard| rescue.is_asked(index) || shard.is_asked(&range);
+        let given = |index: usize, shard: &Shard| rescue.part(index).is_some() || shard.has(&range);
+        let promising = |(index, shard): &(usize, &Shard)| {
+            given(*index, shard) || (shard.is_alive() && !shard.slow && asked(*index, shard))
+        };
+        let missing = usize::from(self.geometry.data())
+            .saturating_sub(self.shards.iter().enumerate().filter(promising).count());
+        let mut others: Vec<(u32, usize)> = self
+            .shards
+            .iter()
+            .enumerate()
+            .filter(|(index, shard)| {
+                shard.is_alive() && !given(*index, shard) && !asked(*index, shard)
+            })
+            .map(|(index, shard)| (shard.penalty + u32::from(shard.slow), index))
+            .collect();
+        others.sort_unstable();
+        for (_, index) in others.into_iter().take(missing) {
+            let Some(request) = self.request(index, range.clone()) else { continue };
+            let (request, handle) = futures::future::abortable(request);
+            rescue.ask(index, handle);
+            self.work.push(help(index, range.clone(), request));
+        }
+    }
+
+    /// Rebuilds a cell once k parts are there.
+    fn rebuild_if_complete(&mut self, rescue: &mut Rescue) {
+        if rescue.rebuilding {
+            return;
+        }
+        let mut sources: Vec<Option<Bytes>> = self
+            .shards
+            .iter()
+            .enumerate()
+            .map(|(index, shard)| rescue.part(index).cloned().or_else(|| shard.part(&rescue.range)))
+            .collect();
+        let mut spare = sources.iter().flatten().count();
+        let needed = usize::from(self.geometry.data());
+        if spare < needed {
+            return;
+        }
+        for source in sources.iter_mut().rev().filter(|source| source.is_some()) {
+            if spare > needed {
+                *source = None;
+                spare -= 1;
+            }
+        }
+        // A shard that a helper gave in full is not rebuilt but taken.
+        let wanted = self.lacking(&rescue.range);
+        rescue.rebuilding = true;
+        let (world, geometry, range) = (self.world.clone(), self.geometry, rescue.range.clone());
+        self.work.push(Box::pin(async move {
+            let job = move || rescue::rebuild(&geometry, sources, &wanted);
+            Outcome::Rebuilt(range, compute(world.compute.as_ref(), job).await)
+        }));
     }
 
     /// Fewer than k hosts have a span.
     fn failed(&self) -> DownloadError {
         let needed = usize::from(self.geometry.data());
-        let unserved = self.spans.iter().find(|span| !self.is_served(span));
-        let answered = unserved.map_or(0, |span| self.sources(&span.range));
+        let own = |span: &ShardSpan| &self.shards[usize::from(span.shard)];
+        let unserved = self.spans.iter().find(|span| !own(span).has(&span.range));
+        let answered = unserved.map_or(0, |span| {
+            let gave = |shard: &&Shard| shard.is_alive() || shard.has(&span.range);
+            self.shards.iter().filter(gave).count()
+        });
         let missing = self
             .shards
             .iter()
@@ -298,4 +414,12 @@ impl<'a> Gather<'a> {
             .collect();
         DownloadError::TooFewHosts { slab: self.slab, answered, needed, missing }
     }
+}
+
+fn help(
+    index: usize,
+    range: Range<u32>,
+    request: Abortable<BoxFuture<'static, Result<Bytes, String>>>,
+) -> BoxFuture<'static, Outcome> {
+    Box::pin(async move { Outcome::Help(index, range, request.await) })
 }

@@ -9,24 +9,28 @@
 //!
 //! Invariants: a slab id is drawn for each sealing attempt and never used again (I8); a slab is
 //! acknowledged only when at least k plus the margin hosts have committed its sectors and its
-//! descriptor (B1); the memory of
-//! plaintext, columns and requests under way is bounded by byte budgets whatever the shape of slabs; no host's byte is used before
-//! its proof and its seal are checked.
+//! descriptor (B1); the memory of plaintext, columns and requests under way is bounded by byte
+//! budgets whatever the shape of slabs, and however many hosts are gone; no host's byte is used
+//! before its proof and its seal are checked.
 
 mod buffers;
 mod choice;
 mod download;
+mod error;
 mod flight;
 mod gather;
 mod options;
 mod pipeline;
+mod rescue;
+mod shard;
 mod stream;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
-pub use download::{DownloadError, Downloader};
+pub use download::Downloader;
+pub use error::DownloadError;
 pub use options::{Redundancy, SlabClass, TransferOptions};
 pub use pipeline::{Packed, Piece, SlabPipeline};
 pub use stream::{ExtentReader, SlabRange};

@@ -55,6 +55,8 @@ pub struct TransferOptions {
     pub upload_budget: u64,
     /// Bytes that streams of all downloads may have asked of hosts.
     pub download_budget: u64,
+    /// Bytes that all reads may hold to rebuild what hosts do not give.
+    pub rebuild_budget: u64,
     /// Wait for slow hosts once enough have stored their shards.
     pub store_patience: Millis,
     /// Wait for a host's range before others are asked to rebuild it.
@@ -76,6 +78,7 @@ impl TransferOptions {
             // Two slabs of 10 of 30 with the largest columns, and the plaintext of two more.
             upload_budget: 320 << 20,
             download_budget: 80 << 20,
+            rebuild_budget: 48 << 20,
             store_patience: Millis::seconds(3),
             read_patience: Millis(400),
             descriptors: 4_096,

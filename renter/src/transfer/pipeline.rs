@@ -122,12 +122,6 @@ impl SlabPipeline {
         Ok(piece)
     }
 
-    /// Bytes that went in and are not on their way yet.
-    #[must_use]
-    pub fn unsent(&self) -> usize {
-        self.filling.bytes.len()
-    }
-
     /// Stores what is left and waits until every slab is acknowledged.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use samara_protocol::hash::SlabId;
 use samara_protocol::journal::SlabRecord;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::download::{DownloadError, Downloader};
+use super::download::Downloader;
+use super::error::DownloadError;
 use crate::world::TaskHandle;
 
 /// Ranges that are read at once: one is handed out, the next comes meanwhile.
@@ -48,7 +49,9 @@ struct Reading {
 }
 
 impl ExtentReader {
-    pub(super) fn new(downloader: Downloader, ranges: Vec<SlabRange>) -> Self {
+    /// Starts to read when the first bytes are asked for.
+    #[must_use]
+    pub fn new(downloader: Downloader, ranges: Vec<SlabRange>) -> Self {
         Self { downloader, ranges: join(ranges), reading: VecDeque::new() }
     }
 

@@ -10,7 +10,8 @@ use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 
 use super::buffers::largest_column;
 use super::{
-    DownloadError, Downloader, Redundancy, SlabClass, TransferOptions, UploadError, Uploader,
+    DownloadError, Downloader, ExtentReader, Redundancy, SlabClass, TransferOptions, UploadError,
+    Uploader,
 };
 use crate::garbage::Leases;
 use crate::testing::world::{Fault, TestNetwork, epoch};
@@ -329,7 +330,7 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
     assert_eq!(uploader.budget_left(), all);
 
     let ranges = pieces.iter().map(|piece| packed.range(piece)).collect();
-    let mut stream = downloader.stream(ranges);
+    let mut stream = ExtentReader::new(downloader.clone(), ranges);
     let mut read = Vec::new();
     while let Some(bytes) = stream.next().await.unwrap() {
         read.extend_from_slice(&bytes);
@@ -372,8 +373,9 @@ async fn pipelines_that_wait_for_each_others_plaintext_send_what_they_have() {
     let mut pipeline = uploader.pipeline(SlabClass::Data);
     let pieces = pipeline.write(&plain).await.unwrap();
     let packed = pipeline.finish().await.unwrap();
-    let mut stream = Downloader::new(network.book.clone(), options)
-        .stream(pieces.iter().map(|piece| packed.range(piece)).collect());
+    let downloader = Downloader::new(network.book.clone(), options);
+    let ranges = pieces.iter().map(|piece| packed.range(piece)).collect();
+    let mut stream = ExtentReader::new(downloader, ranges);
     let mut read = Vec::new();
     while let Some(bytes) = stream.next().await.unwrap() {
         read.extend_from_slice(&bytes);
@@ -434,11 +436,11 @@ async fn a_dropped_download_stops_its_requests_and_gives_its_memory_back() {
     let ranges = || vec![range.clone(), range.clone(), range.clone()];
     let all = downloader.budget_left();
     // One that nobody reads from goes on holding what it asked for, and others go on reading.
-    let mut paused = downloader.stream(ranges());
+    let mut paused = ExtentReader::new(downloader.clone(), ranges());
     let first = paused.next().await.unwrap().unwrap();
     assert!(first == plain[..first.len()]);
     assert!(downloader.budget_left() < all);
-    let mut other = downloader.stream(ranges());
+    let mut other = ExtentReader::new(downloader.clone(), ranges());
     let mut read = 0;
     while let Some(bytes) = other.next().await.unwrap() {
         read += bytes.len();
@@ -446,7 +448,7 @@ async fn a_dropped_download_stops_its_requests_and_gives_its_memory_back() {
     assert_eq!(read, 3 * plain.len());
     drop(paused);
     network.set(0..6, Fault::Slow(1_000_000));
-    let mut late = downloader.stream(ranges());
+    let mut late = ExtentReader::new(downloader.clone(), ranges());
     tokio::select! {
         biased;
         _ = late.next() => unreachable!(),
@@ -472,12 +474,51 @@ async fn streams_without_room_in_the_budget_go_on_in_small_pieces() {
     let plain = plaintext(length as usize);
     let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
     let range = super::SlabRange { record: Arc::new(stored.record), offset: 0, length };
-    let mut stream = downloader.stream(vec![range]);
+    let mut stream = ExtentReader::new(downloader.clone(), vec![range]);
     let mut read = Vec::new();
     while let Some(bytes) = stream.next().await.unwrap() {
         read.extend_from_slice(&bytes);
     }
     assert!(read == plain);
+}
+
+/// Many small reads whose hosts are dead take k times their bytes: they take turns.
+#[tokio::test(start_paused = true)]
+async fn rebuilding_takes_turns_within_its_budget() {
+    let network = TestNetwork::new(6).await;
+    let (uploader, _) = transfer(&network);
+    // Room for one cell of 16 KiB with k = 3.
+    let options = TransferOptions { rebuild_budget: 9 * (16 << 10), ..options() };
+    let downloader = Downloader::new(network.book.clone(), options);
+    let all = downloader.budget_left();
+    let length = uploader.capacity(SlabClass::Data).unwrap();
+    let plain = plaintext(length as usize);
+    let stored = uploader.upload_slab(plain.clone(), SlabClass::Data).await.unwrap();
+    stored.settled.clone().wait().await;
+    network.set(stored.record.hosts[..2].iter().map(|i| usize::from(i.0)), Fault::Dead);
+    network.set([usize::from(stored.record.hosts[2].0)], Fault::Slow(1_000_000));
+    let record = Arc::new(stored.record);
+    let reads = (0..40u32).map(|part| {
+        let offset = part * (length / 40);
+        let range = super::SlabRange { record: record.clone(), offset, length: 4_000 };
+        let mut stream = ExtentReader::new(downloader.clone(), vec![range]);
+        let plain = &plain;
+        async move {
+            let mut read = Vec::new();
+            while let Some(bytes) = stream.next().await.unwrap() {
+                read.extend_from_slice(&bytes);
+            }
+            assert!(read == plain[offset as usize..offset as usize + 4_000], "part {part}");
+        }
+    });
+    // One that stops reading does not keep the others from being rebuilt.
+    let whole = super::SlabRange { record: record.clone(), offset: 0, length };
+    let mut stopped = ExtentReader::new(downloader.clone(), vec![whole.clone(), whole]);
+    stopped.next().await.unwrap().unwrap();
+    futures::future::join_all(reads).await;
+    drop(stopped);
+    rest(&network).await;
+    assert_eq!(downloader.budget_left(), all);
 }
 
 #[tokio::test(start_paused = true)]
@@ -505,8 +546,10 @@ async fn a_stream_ends_with_the_error_that_stopped_it() {
     stored.settled.clone().wait().await;
     network.set(0..6, Fault::Dead);
     let record = Arc::new(stored.record);
-    let mut stream =
-        downloader.stream(vec![super::SlabRange { record, offset: 0, length: 50_000 }]);
+    let mut stream = ExtentReader::new(
+        downloader.clone(),
+        vec![super::SlabRange { record, offset: 0, length: 50_000 }],
+    );
     assert!(stream.next().await.is_err());
     assert!(stream.next().await.unwrap().is_none());
 }

@@ -317,7 +317,7 @@ impl Vaults {
                 FileStream { path, inline: Some(bytes), reader: None, _lease: None }
             }
             Located::Slabs(ranges, lease) => {
-                let reader = self.slabs.downloader().stream(ranges);
+                let reader = ExtentReader::new(self.slabs.downloader(), ranges);
                 FileStream { path, inline: None, reader: Some(reader), _lease: Some(lease) }
             }
         })
@@ -491,7 +491,7 @@ impl Run<'_> {
             Ranges::Slabs(ranges) => ranges.clone(),
         };
         let mut writer = self.vaults.world.files.create(&file.target).await?;
-        let mut reader = self.vaults.slabs.downloader().stream(ranges);
+        let mut reader = ExtentReader::new(self.vaults.slabs.downloader(), ranges);
         let mut hasher = blake3::Hasher::new();
         let mut size = 0u64;
         loop {

@@ -4,6 +4,8 @@
 //! coding benchmark times memcpy between its rounds, and the others name what the machine did besides.
 
 pub mod coding;
+mod network;
+pub mod puts;
 pub mod report;
 pub mod scan;
 pub mod transfer;
@@ -15,6 +17,8 @@ pub enum Benchmark {
     Coding,
     /// Upload, download and first byte of one object on a local network
     Transfer,
+    /// Acknowledged puts of 1 KiB by many writers on a local network
+    Puts,
     /// Recovery scan of a synthetic chain over loopback
     Scan,
 }

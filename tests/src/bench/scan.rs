@@ -127,5 +127,5 @@ impl RequestHandler for Nothing {
 
 /// Processor seconds of this process so far.
 fn processor_seconds() -> f64 {
-    super::transfer::processor_seconds(std::process::id()).unwrap_or(0.0)
+    super::network::processor_seconds(std::process::id()).unwrap_or(0.0)
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use samara_node::api::client::Client;
-use samara_node::testnet::{Layout, Network, Plan, Redundancy, Role, Runner};
-use samara_protocol::chain::ChainParameters;
+use samara_node::testnet::{Network, Redundancy, Role};
 use serde_json::{Value, json};
 
+use super::network::{on_network, peak_memory, processor_seconds};
 use super::report::Report;
 
 /// What to measure.
@@ -30,20 +30,11 @@ pub struct Setting {
 /// # Errors
 /// When the network cannot start or a transfer fails.
 pub async fn run(program: &Path, setting: Setting) -> anyhow::Result<Report> {
-    let folder = tempfile::tempdir()?;
-    let plan = Plan {
-        folder: folder.path().join("network"),
-        validators: 1,
-        hosts: setting.hosts,
-        renters: 1,
-        host_capacity: setting.bytes.saturating_mul(setting.rounds as u64 + 1).max(1 << 30),
-        parameters: ChainParameters::default(),
-    };
-    let mut network = Network::new(Layout::create(&plan)?, Runner::Processes(program.to_owned()));
-    network.start(|step| eprintln!("{step}")).await?;
-    let outcome = measure(&network, folder.path(), setting).await;
-    network.stop().await?;
-    outcome
+    let capacity = setting.bytes.saturating_mul(setting.rounds as u64 + 1).max(1 << 30);
+    on_network(program, setting.hosts, capacity, async |network, folder| {
+        measure(network, folder, setting).await
+    })
+    .await
 }
 
 async fn measure(network: &Network, folder: &Path, setting: Setting) -> anyhow::Result<Report> {
@@ -159,26 +150,6 @@ fn write_object(path: &Path, bytes: u64, seed: u64) -> std::io::Result<()> {
         left -= count as u64;
     }
     Ok(())
-}
-
-/// Processor seconds of a process so far, from `/proc/PID/stat` (proc(5): fields 14 and 15, in ticks
-/// of 1/100 s).
-#[must_use]
-pub fn processor_seconds(pid: u32) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name is in parentheses and may hold spaces.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) / 100.0)
-}
-
-/// Largest resident size of a process in bytes, from `/proc/PID/status`.
-#[must_use]
-pub fn peak_memory(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 fn folder_bytes(path: &Path) -> u64 {

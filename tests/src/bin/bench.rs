@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
 use samara_node::redundancy::Redundancy;
-use samara_tests::bench::transfer::Setting;
-use samara_tests::bench::{Benchmark, coding, scan, transfer};
+use samara_tests::bench::{Benchmark, coding, puts, scan, transfer};
 
 /// Measures and prints a table, or with --json one object for each benchmark.
 #[derive(Parser)]
@@ -26,19 +25,25 @@ struct Arguments {
     /// Any K of N hosts bring a file back
     #[arg(long, value_name = "K/N", default_value = "10/30")]
     redundancy: Redundancy,
-    /// Hosts of the network, for `transfer`
+    /// Hosts of the network, for `transfer` and `puts`
     #[arg(long, default_value_t = 30)]
     hosts: usize,
     /// Size of the object in MiB, for `transfer`
     #[arg(long, default_value_t = 320)]
     size: u64,
+    /// Writers at once, for `puts`
+    #[arg(long, default_value_t = 64)]
+    writers: usize,
+    /// Puts of each writer in a round, for `puts`
+    #[arg(long, default_value_t = 100)]
+    puts: usize,
     /// Blocks of the chain, for `scan`
     #[arg(long, default_value_t = 1_000_000)]
     blocks: u64,
     /// Contracts of others in the chain, for `scan`
     #[arg(long, default_value_t = 100_000)]
     foreign: u64,
-    /// The samara binary, for `transfer` [default: beside this program]
+    /// The samara binary, for `transfer` and `puts` [default: beside this program]
     #[arg(long)]
     program: Option<PathBuf>,
 }
@@ -60,16 +65,15 @@ async fn main() -> anyhow::Result<()> {
         Benchmark::Coding => coding::run(data, total, arguments.rounds),
         Benchmark::Scan => scan::run(arguments.blocks, arguments.foreign, arguments.rounds).await?,
         Benchmark::Transfer => {
-            let beside = std::env::current_exe()?.with_file_name("samara");
-            let program = arguments.program.unwrap_or(beside);
-            anyhow::ensure!(
-                program.is_file(),
-                "there is no {}: build it with `cargo build --release`, or name it with --program",
-                program.display()
-            );
             let (hosts, rounds) = (arguments.hosts, arguments.rounds);
             let bytes = arguments.size << 20;
-            transfer::run(&program, Setting { hosts, data, total, bytes, rounds }).await?
+            let setting = transfer::Setting { hosts, data, total, bytes, rounds };
+            transfer::run(&program(arguments.program)?, setting).await?
+        }
+        Benchmark::Puts => {
+            let Arguments { hosts, writers, puts, rounds, .. } = arguments;
+            let setting = puts::Setting { hosts, data, total, writers, puts, rounds };
+            puts::run(&program(arguments.program)?, setting).await?
         }
     };
     if arguments.json {
@@ -78,4 +82,18 @@ async fn main() -> anyhow::Result<()> {
         print!("{}", report.table());
     }
     Ok(())
+}
+
+/// The named binary, or the one beside this program.
+fn program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let program = match named {
+        Some(program) => program,
+        None => std::env::current_exe()?.with_file_name("samara"),
+    };
+    anyhow::ensure!(
+        program.is_file(),
+        "there is no {}: build it with `cargo build --release`, or name it with --program",
+        program.display()
+    );
+    Ok(program)
 }

@@ -5,6 +5,7 @@
 //! The demo makes a network itself. Nothing sleeps: a scenario goes on when a command has answered or has told of an event.
 
 mod demo;
+mod faults;
 mod network;
 mod scenarios;
 mod trouble;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
+use samara_node::api::client::Client;
 use samara_node::demo::folder::Inventory;
 use samara_node::seed::command::{WordCount, draw};
 use samara_node::testnet::{Layout, Network, NodePlace, Plan, Role, Runner};
@@ -252,6 +253,11 @@ impl Renter {
         let mut child = self.command(arguments).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
         RunningCommand { child, output, lines: Vec::new() }
+    }
+
+    /// A client of the API of the node as it runs now.
+    pub fn client(&self) -> Client {
+        Client::of_folder(&self.data).unwrap()
     }
 
     /// Kills the machine's node as a crash would.
