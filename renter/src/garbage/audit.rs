@@ -18,7 +18,6 @@ use samara_protocol::slab::SlabDescriptor;
 use super::free::explain;
 use super::{Garbage, GarbageError};
 use crate::contract::{ContractError, ContractHandle};
-use crate::journal::JournalError;
 use crate::vault::checkpointed_slabs;
 
 /// Slabs looked at under one lock of the journal's state, and descriptors asked for at once.
@@ -53,7 +52,7 @@ enum Found {
 
 impl Garbage {
     /// Bytes that each host should hold, by its key in hex.
-    pub(crate) async fn needed(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+    pub(crate) async fn needed(&self) -> Result<BTreeMap<String, u64>, GarbageError> {
         let expected = self.expected().await?;
         let book = self.vaults.slabs.book();
         let key = |index| book.host(index).unwrap_or_default().to_string();
@@ -104,12 +103,18 @@ impl Garbage {
         age >= self.options.audit.0 || (open && age >= self.options.orphan.0)
     }
 
-    /// Bytes that each host should hold.
-    async fn expected(&self) -> Result<BTreeMap<HostIndex, u64>, JournalError> {
+    /// Bytes that each host should hold, but for what is on its way.
+    async fn expected(&self) -> Result<BTreeMap<HostIndex, u64>, GarbageError> {
         let named = self.vaults.journal.named().await?;
+        let kept = checkpointed_slabs(self.vaults.world.store.as_ref()).await?;
         let mut expected = BTreeMap::new();
         named.segments.iter().for_each(|record| add(&mut expected, record));
         let mut after = Bound::Unbounded;
+        // A put that was cut goes on from these; once it is acknowledged, the state has them too.
+        self.vaults.journal.read(|state| {
+            let open = kept.values().filter(|record| !state.slabs.contains_key(&record.id));
+            open.for_each(|record| add(&mut expected, record));
+        });
         loop {
             let last = self.vaults.journal.read(|state| {
                 let page = state.slabs.range((after, Bound::Unbounded)).take(PAGE);

@@ -76,15 +76,20 @@ impl Default for GarbageOptions {
 
 /// Why a round stopped; the next one tries again.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum GarbageError {
+pub enum GarbageError {
+    /// The journal did not acknowledge.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The renter's store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is to be rewritten could not be read.
     #[error(transparent)]
     Download(#[from] DownloadError),
+    /// Or could not be stored anew.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// A host refused or did not answer.
     #[error(transparent)]
     Host(#[from] ContractError),
 }

@@ -36,7 +36,7 @@ use crate::backup::{
     RestoreRequest,
 };
 use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer};
-use crate::garbage::{Garbage, GarbageOptions, GarbageReport};
+use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
@@ -371,12 +371,12 @@ impl Renter {
         self.0.garbage.round().await;
     }
 
-    /// Bytes that the slabs in use and the journal's own need at each host, by its key in hex. Looks at
-    /// every slab.
+    /// Bytes that slabs in use, those of puts that were cut, and the journal's own need at each host, by
+    /// its key in hex. Looks at every slab.
     ///
     /// # Errors
-    /// [`JournalError`], unless everything made so far is acknowledged.
-    pub async fn needed_bytes(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+    /// [`GarbageError`], unless everything made so far is acknowledged.
+    pub async fn needed_bytes(&self) -> Result<BTreeMap<String, u64>, GarbageError> {
         self.0.garbage.needed().await
     }
 

@@ -255,7 +255,13 @@ impl Run {
         for _ in 0..QUIET {
             tokio::time::sleep(Duration::from_secs(120)).await;
             problem = match self.too_much(&renter).await {
-                None => return self.trace.event(format_args!("hosts hold what is needed")),
+                None => {
+                    let report = renter.garbage();
+                    let (freed, moved) = (report.freed_bytes, report.rewritten_bytes);
+                    let text =
+                        format_args!("hosts hold what is needed; {freed} B freed, {moved} B moved");
+                    return self.trace.event(text);
+                }
                 Some(problem) => problem,
             };
         }
