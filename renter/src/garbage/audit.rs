@@ -70,7 +70,10 @@ impl Garbage {
             memory.compare_at = now.saturating_add(self.options.compare.0);
         }
         let expected = self.expected().await?;
-        for contract in self.vaults.slabs.book().live() {
+        let contracts = self.vaults.slabs.book().live();
+        let is_live = |index: &HostIndex| contracts.iter().any(|c| c.index() == *index);
+        self.memory().audits.retain(|index, _| is_live(index));
+        for contract in contracts {
             let index = contract.index();
             let expected = expected.get(&index).copied().unwrap_or_default();
             let excess = i128::from(contract.revision().revision.size) - i128::from(expected);

@@ -57,7 +57,12 @@ impl Garbage {
             self.memory().rewrite_at = self.now().saturating_add(self.options.compare.0);
             return Ok(());
         }
-        self.carry_over(&chosen, &tenants).await
+        let done = self.carry_over(&chosen, &tenants).await;
+        if done.is_err() {
+            // What cannot be read now is not read in vain each round.
+            self.memory().rewrite_at = self.now().saturating_add(self.options.compare.0);
+        }
+        done
     }
 
     fn is_idle(&self) -> bool {
