@@ -14,9 +14,10 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use redb::Database;
+use samara_protocol::sync::{read, write};
 use tokio_util::sync::CancellationToken;
 
 /// Memory for cached pages of a database that says nothing else.
@@ -104,11 +105,10 @@ impl Reopening {
 
     fn usable(&self) -> Result<Arc<Database>, redb::Error> {
         // A poisoned state is whole: it is replaced at once or not at all.
-        if let State::Usable(database) = &*self.state.read().unwrap_or_else(PoisonError::into_inner)
-        {
+        if let State::Usable(database) = &*read(&self.state) {
             return Ok(Arc::clone(database));
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = write(&self.state);
         if let State::Usable(database) = &*state {
             return Ok(Arc::clone(database));
         }
@@ -130,7 +130,7 @@ impl Reopening {
     }
 
     fn give_up(&self, failed: &Arc<Database>, error: &redb::Error) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = write(&self.state);
         let current = matches!(&*state, State::Usable(current) if Arc::ptr_eq(current, failed));
         match error {
             redb::Error::Io(source) if is_full(source) => {

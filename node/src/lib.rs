@@ -17,6 +17,7 @@
 //! | [`validators`] | changes of the validator set, as operators hand them on |
 //! | [`causes`], [`redundancy`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
+//! | `disk` | what several of them do to files and folders |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
 pub mod api;
@@ -30,11 +31,11 @@ pub mod daemon;
 pub mod data;
 pub mod database;
 pub mod demo;
+mod disk;
 pub mod host;
 pub mod light;
 pub mod redundancy;
 pub mod seed;
-mod sync;
 pub mod testnet;
 pub mod transport;
 pub mod validators;

@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::sync::lock;
 use async_trait::async_trait;
 use bytes::Bytes;
+use samara_protocol::sync::lock;
 use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walkdir::WalkDir;
+
+use crate::disk::{folder_of, sync_folder};
 
 /// How the names of unfinished files begin, how they end, and how many letters are drawn between.
 const UNFINISHED: (&str, &str, usize) = (".samara-", ".partial", 12);
@@ -108,7 +110,7 @@ impl Files for DiskFiles {
 
     async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
         let temporary = blocking("create", path, |path| {
-            let folder = parent(path);
+            let folder = folder_of(path);
             fs::create_dir_all(folder)?;
             // The system takes away what the user's umask does not allow.
             let mode = Permissions::from_mode(0o666);
@@ -184,10 +186,6 @@ fn remove_if_left(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 struct DiskRead {
     path: PathBuf,
     file: tokio::fs::File,
@@ -240,7 +238,7 @@ impl WriteFile for DiskWrite {
                     persisted => persisted.map_err(|failed| failed.error)?,
                 },
             };
-            File::open(parent(path))?.sync_all()?;
+            sync_folder(folder_of(path))?;
             Ok(true)
         })
         .await

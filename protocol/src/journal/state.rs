@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::{
     BackupId, Change, Content, Entry, Extent, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
     MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain, is_vault_name,
@@ -47,7 +49,7 @@ pub struct SlabUse {
 }
 
 /// Where bytes lie that a vault has given up, and that a backup was made in time to see.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldExtents {
     /// The vault.
     pub vault: VaultId,
@@ -99,7 +101,7 @@ pub struct Version {
 }
 
 /// A named point of the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
     /// Name.
     pub name: String,
@@ -309,11 +311,7 @@ impl JournalState {
                 if let Some(record) = records.iter().find(|r| self.slabs.contains_key(&r.id)) {
                     return Err(exists(format!("slab {}", record.id)));
                 }
-                for record in records {
-                    let slab = SlabUse { record: record.clone(), live: 0, held: 0 };
-                    self.slabs.insert(record.id, slab);
-                    self.dead.insert(record.id);
-                }
+                records.iter().for_each(|record| self.enter_slab(record.clone()));
             }
             Change::SlabsReleased(ids) => {
                 if let Some(id) = ids.iter().find(|id| !self.slabs.contains_key(*id)) {
@@ -416,6 +414,24 @@ impl JournalState {
             vault.chain = chain(&vault.chain, entry.digest());
         }
         Ok(())
+    }
+
+    /// Takes a slab in that nothing names yet.
+    pub(crate) fn enter_slab(&mut self, record: SlabRecord) {
+        self.dead.insert(record.id);
+        self.slabs.insert(record.id, SlabUse { record, live: 0, held: 0 });
+    }
+
+    /// Counts a version's extents. One in a slab that is not there is left out.
+    pub(crate) fn enter_extents(&mut self, extents: &[Extent]) {
+        self.count(extents, Use::Named, true);
+    }
+
+    /// Takes extents in that only backups name.
+    pub(crate) fn enter_held(&mut self, held: HeldExtents) {
+        self.count(&held.extents, Use::Named, true);
+        self.count(&held.extents, Use::Held, true);
+        self.held.push(held);
     }
 
     /// A vault names these extents no longer. They stay counted as long as a backup shows them.

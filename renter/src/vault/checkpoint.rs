@@ -15,25 +15,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::hash::{Digest, SlabId, digest};
 use samara_protocol::journal::{HostIndex, SlabRecord, StoredPath, VaultId};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Epoch, Millis};
 use serde::{Deserialize, Serialize};
 
 use super::Vaults;
-use super::batch::Candidate;
+use super::reading::Candidate;
 use crate::contract::{ContractBook, ContractHandle};
 use crate::garbage::Leases;
 use crate::transfer::{Redundancy, Settled, StoredSlab};
-use crate::world::{FileEntry, Store, StoreError, Write};
+use crate::world::{FileEntry, Pages, Store, StoreError, Write};
 
 const PREFIX: &[u8] = b"put/";
-/// Rows read or removed at once.
-const PAGE: usize = 512;
 /// How long a checkpoint is kept after its last slab.
 pub(super) const KEPT: Millis = Millis::hours(14 * 24);
 
@@ -126,11 +125,6 @@ impl Drop for Claim {
     fn drop(&mut self) {
         lock(&self.claims).remove(&self.place);
     }
-}
-
-fn lock(claims: &Claims) -> MutexGuard<'_, BTreeSet<Digest>> {
-    // A set survives any panic between two of its operations.
-    claims.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The checkpoint of one file that is being put.
@@ -260,14 +254,12 @@ pub(crate) async fn checkpointed_slabs(
     store: &dyn Store,
 ) -> Result<BTreeMap<SlabId, SlabRecord>, StoreError> {
     let mut slabs = BTreeMap::new();
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = store.scan(PREFIX, after.as_deref(), PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(slabs) };
-        after = Some(last.clone());
+    let mut pages = Pages::below(store, PREFIX);
+    while let Some(page) = pages.next().await? {
         let records = page.iter().filter_map(|(key, value)| Some(slab_row(key, value)?.record));
         slabs.extend(records.map(|record| (record.id, record)));
     }
+    Ok(slabs)
 }
 
 /// A row of a slab; nothing for a head.
@@ -331,12 +323,9 @@ fn slab_key(place: &Digest, number: u64) -> Vec<u8> {
 /// Rows of slabs in order, as far as each goes on where the one before ends.
 async fn slab_rows(store: &dyn Store, place: &Digest) -> Result<Vec<SlabRow>, StoreError> {
     let prefix = head_key(place);
-    let mut after = prefix.clone();
+    let mut pages = Pages::below(store, &prefix).after(prefix.clone());
     let mut rows: Vec<SlabRow> = Vec::new();
-    loop {
-        let page = store.scan(&prefix, Some(&after), PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(rows) };
-        after.clone_from(last);
+    while let Some(page) = pages.next().await? {
         for (key, value) in page {
             let start = rows.last().map_or(0, |row| row.end);
             let row = encoding::decode(&value).ok().filter(|row: &SlabRow| {
@@ -348,6 +337,7 @@ async fn slab_rows(store: &dyn Store, place: &Digest) -> Result<Vec<SlabRow>, St
             rows.push(row);
         }
     }
+    Ok(rows)
 }
 
 async fn remove_all(vaults: &Vaults, place: &Digest) -> Result<(), StoreError> {
@@ -364,11 +354,8 @@ async fn remove(
 ) -> Result<(), StoreError> {
     let prefix = head_key(place);
     let after = from.checked_sub(1).map_or_else(|| prefix.clone(), |last| slab_key(place, last));
-    loop {
-        let page = store.scan(&prefix, Some(&after), PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
+    let mut pages = Pages::below(store, &prefix).after(after);
+    while let Some(page) = pages.next().await? {
         let slabs: Vec<_> =
             page.iter().filter_map(|(key, value)| Some(slab_row(key, value)?.record)).collect();
         store.commit(page.into_iter().map(|(key, _)| Write::Delete(key)).collect()).await?;

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 use samara_renter::world::{
     Clock, Compute, Randomness, Spawner, Store, StoreError, TaskHandle, World, Write,
@@ -75,7 +76,7 @@ impl Machine {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Its number.
@@ -296,7 +297,7 @@ struct SimRandom(Mutex<Chance>);
 
 impl Randomness for SimRandom {
     fn fill(&self, buffer: &mut [u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(buffer);
+        lock(&self.0).fill(buffer);
     }
 }
 

@@ -209,9 +209,7 @@ fn a_crash_in_the_middle_of_a_put_loses_nothing_that_was_acknowledged() {
         |shared| async move {
             let renter = shared.renter().await;
             let scratch = shared.scratch();
-            let safe = Stored::prepare(scratch.path(), "safe", 100_000);
-            renter.run(&["vault", "create", "safe"]).await.ok();
-            renter.run(&safe.put()).await.ok();
+            let safe = Stored::safe(&renter, scratch.path()).await;
 
             let home = Stored::prepare(scratch.path(), "home", 40_000_000);
             // The vault is made while all hosts are there; a put would wait for them with it.
@@ -320,6 +318,6 @@ fn what_is_given_up_leaves_the_hosts_and_is_paid_for_no_longer() {
         assert!(report["freed_bytes"].as_u64().unwrap() >= full - before, "{report}");
         let target = scratch.path().join("target");
         renter.run(&["get", "home/kept", text(&target)]).await.ok();
-        assert_eq!(std::fs::read(&target).unwrap(), noise(1, 300_000));
+        assert_eq!(std::fs::read(target.join("kept")).unwrap(), noise(1, 300_000));
     });
 }
