@@ -3,6 +3,7 @@
 use samara_protocol::units::Amount;
 use serde::{Deserialize, Serialize};
 
+use crate::garbage::GarbageReport;
 use crate::recovery::RecoveryPhase;
 use crate::repair::HealthSummary;
 
@@ -74,6 +75,9 @@ pub struct RenterStatus {
     pub problem: Option<String>,
     /// Contracts that will end without a successor as things stand, the first to end first.
     pub lapses: Vec<LapseRow>,
+    /// What was freed at hosts, and what waits to be.
+    #[serde(default)]
+    pub garbage: GarbageReport,
 }
 
 /// A contract that is not going to be renewed. Its host may drop its data after the end.

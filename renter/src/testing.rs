@@ -268,7 +268,7 @@ pub(crate) struct Node {
     pub(crate) store: MortalStore,
 }
 
-/// Small sectors, no upkeep by itself.
+/// Small sectors, no upkeep and no collection by itself.
 pub(crate) fn config() -> RenterConfig {
     let mut config = RenterConfig::default();
     config.transfer = TransferOptions {
@@ -277,6 +277,8 @@ pub(crate) fn config() -> RenterConfig {
     };
     config.upkeep = Millis::hours(1_000);
     config.repair.interval = Millis::hours(1_000);
+    config.garbage.interval = Millis::hours(1_000);
+    config.garbage.compare = Millis(0);
     config
 }
 

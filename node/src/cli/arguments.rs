@@ -66,6 +66,12 @@ pub enum Command {
     Health,
     /// Contracts with hosts
     Contracts,
+    /// What was freed at hosts, and what waits to be
+    Garbage {
+        /// Free what can be freed now
+        #[arg(long)]
+        now: bool,
+    },
     /// What may be spent, on how many hosts
     #[command(subcommand)]
     Allowance(AllowanceCommand),

@@ -148,6 +148,14 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
             display::size(held)
         ));
     }
+    let waiting = &renter.garbage.waiting;
+    if let Some(row) = waiting.first() {
+        let sectors = waiting.iter().map(|row| row.sectors.saturating_add(row.suspects)).sum();
+        let (sectors, hosts) =
+            (display::count(sectors, "sector"), display::count(waiting.len() as u64, "host"));
+        let reason = display::plain(&row.reason);
+        lines.item(format!("{sectors} wait to be freed at {hosts}: {reason}"));
+    }
     if let Some(first) = contracts.iter().map(|row| row.ends).min() {
         let mut text = format!("first end {}", display::moment(first));
         let planned = contracts.iter().filter_map(|row| match row.renewal {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::Millis;
+use samara_renter::garbage::GarbageOptions;
 use samara_renter::repair::RepairOptions;
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,8 @@ pub struct RenterConfig {
     pub audit_bytes: ByteCount,
     /// Reads an hour that audits make at most; 0 for no audits.
     pub audit_requests: u64,
+    /// Bytes of files in a second, on average, that garbage collection may rewrite; 0 for none.
+    pub rewrite_rate: ByteCount,
 }
 
 impl Default for RenterConfig {
@@ -105,6 +108,7 @@ impl Default for RenterConfig {
             repair_rate: ByteCount(repair.bandwidth),
             audit_bytes: ByteCount(repair.audit_bytes),
             audit_requests: repair.audit_requests,
+            rewrite_rate: ByteCount(GarbageOptions::default().rewrite_rate),
         }
     }
 }
@@ -251,6 +255,7 @@ impl RenterConfig {
             audit_requests: self.audit_requests,
             ..config.repair
         };
+        config.garbage.rewrite_rate = self.rewrite_rate.0;
         Ok(config)
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::error::JournalError;
 use super::local;
 use super::message::{
-    Adopted, JournalOptions, JournalStatus, Message, SettleReport, Shared, may_write,
+    Adopted, JournalOptions, JournalStatus, Message, Named, SettleReport, Shared, may_write,
 };
 use super::owner::Owner;
 use crate::contract::ContractBook;
@@ -101,6 +101,17 @@ impl Journal {
     #[must_use]
     pub fn segment_slabs(&self) -> Arc<Vec<SlabRecord>> {
         read(&self.shared.segments).clone()
+    }
+
+    /// The journal's own slabs, and whether the state that is read next shows everything that was handed
+    /// in before.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub(crate) async fn named(&self) -> Result<Named, JournalError> {
+        let named = self.ask(|reply| Message::Named { reply }).await?;
+        self.confirm().await?;
+        Ok(named)
     }
 
     /// Tells the owner that contracts have come or gone.

@@ -77,6 +77,16 @@ pub struct SettleReport {
     pub failures: Vec<String>,
 }
 
+/// What the owner knows and no state shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Named {
+    /// The slabs that hold the journal's older entries.
+    pub(crate) segments: Vec<SlabRecord>,
+    /// Whether everything that was handed in before is made, if not acknowledged, or refused, and no
+    /// entries are on their way into a slab.
+    pub(crate) quiet: bool,
+}
+
 /// A journal that recovery has brought back.
 #[derive(Clone, Debug)]
 pub(crate) struct Adopted {
@@ -111,6 +121,10 @@ pub(super) enum Message {
     MoveSegments {
         records: Vec<SlabRecord>,
         reply: oneshot::Sender<Result<JournalPoint, JournalError>>,
+    },
+    /// What is named by the head alone.
+    Named {
+        reply: oneshot::Sender<Named>,
     },
     /// Contracts have changed.
     Refresh,

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::JournalError;
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
-use super::message::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
+use super::message::{Adopted, JournalOptions, Message, Named, SettleReport, Shared, may_write};
 use super::slot::{Slot, Written, base_bytes};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
@@ -230,6 +230,12 @@ impl Owner {
                     Ok(false) => answer(reply, Ok(self.working.point)),
                     Err(error) => answer(reply, Err(error)),
                 }
+            }
+            Message::Named { reply } => {
+                let slabs = self.base.segments.iter().flat_map(|segment| &segment.slabs);
+                let segments = slabs.cloned().collect();
+                let quiet = self.parked.is_empty() && !self.spilling;
+                answer(reply, Named { segments, quiet });
             }
             Message::Refresh => {}
             Message::Start { epoch, reply } => answer(reply, self.start(epoch).await),

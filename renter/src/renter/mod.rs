@@ -16,6 +16,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
 use crate::contract::{ContractBook, Contractor, Writer};
+use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
@@ -58,6 +60,8 @@ pub struct RenterConfig {
     pub upkeep: Millis,
     /// Health and repair of slabs.
     pub repair: RepairOptions,
+    /// When and how much garbage is collected.
+    pub garbage: GarbageOptions,
 }
 
 impl Default for RenterConfig {
@@ -68,6 +72,7 @@ impl Default for RenterConfig {
             vault: VaultOptions::default(),
             upkeep: Millis::seconds(10),
             repair: RepairOptions::default(),
+            garbage: GarbageOptions::default(),
         }
     }
 }
@@ -86,6 +91,8 @@ struct Inner {
     recovery: Recovery,
     upkeep: Upkeep,
     repair: Repair,
+    garbage: Garbage,
+    /// Upkeep, repair and the collector.
     tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
 
@@ -147,13 +154,26 @@ impl Renter {
         let options = config.repair;
         let repair =
             Repair::open(journal.clone(), upkeep.slabs.clone(), recovery.clone(), options).await?;
-        let tasks = std::sync::Mutex::new(vec![
+        let garbage = Garbage::new(vaults.clone(), recovery.clone(), config.garbage);
+        let tasks = vec![
             world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep))),
             world.spawner.spawn("repair", Box::pin(repair.clone().run())),
-        ]);
-        let inner =
-            Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, repair, tasks };
-        Ok(Self(Arc::new(inner)))
+            world.spawner.spawn("garbage", Box::pin(garbage.clone().run())),
+        ];
+        let tasks = std::sync::Mutex::new(tasks);
+        Ok(Self(Arc::new(Inner {
+            world,
+            keys,
+            book,
+            journal,
+            vaults,
+            backups,
+            recovery,
+            upkeep,
+            repair,
+            garbage,
+            tasks,
+        })))
     }
 
     /// Starts to write for words that were just created on this node: they own nothing, so nothing is
@@ -208,6 +228,26 @@ impl Renter {
     /// Runs one round of upkeep now, instead of waiting for its time.
     pub async fn upkeep(&self) {
         self.0.upkeep.once().await;
+    }
+
+    /// Runs one round of garbage collection now, instead of waiting for its time.
+    pub async fn collect(&self) {
+        self.0.garbage.round().await;
+    }
+
+    /// Bytes that slabs in use, those of puts that were cut, and the journal's own need at each host, by
+    /// its key in hex. Looks at every slab.
+    ///
+    /// # Errors
+    /// [`GarbageError`], unless everything made so far is acknowledged.
+    pub async fn needed_bytes(&self) -> Result<BTreeMap<String, u64>, GarbageError> {
+        self.0.garbage.needed().await
+    }
+
+    /// What was freed since the start, what waits to be, and why.
+    #[must_use]
+    pub fn garbage(&self) -> GarbageReport {
+        self.0.garbage.report()
     }
 
     /// Puts a file or a folder.

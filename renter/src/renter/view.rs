@@ -64,6 +64,7 @@ impl Renter {
             health: self.0.repair.summary(),
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
+            garbage: self.0.garbage.report(),
         }
     }
 

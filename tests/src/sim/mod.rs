@@ -16,7 +16,7 @@
 //! Time is tokio's paused clock, tasks run on one thread, and every draw comes from the seed: the same
 //! seed gives the same trace. Invariants that are checked: I1 (acknowledged is recoverable from the
 //! words), I6 (what failed or was cut is whole or not there), I8 (a node that was taken over writes no
-//! more), and that nothing panics or hangs.
+//! more), that nothing panics or hangs, and that in the end the hosts hold nothing that nobody needs.
 
 pub mod chain;
 pub mod chance;

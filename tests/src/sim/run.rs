@@ -1,6 +1,6 @@
 //! One run: setting up, a schedule of operations and faults, and the last check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
+use samara_renter::garbage::GarbageOptions;
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
 use samara_renter::repair::RepairOptions;
@@ -39,6 +40,8 @@ use super::trace::{Fault, Trace};
 pub(super) const LIMIT: u64 = 6 * 3_600_000;
 /// Doubtful changes above which the run waits until all is certain.
 const DOUBTS: usize = 6;
+/// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten.
+const QUIET: usize = 60;
 /// Attempts before a healthy network counts as stuck.
 pub(super) const PATIENCE: usize = 30;
 
@@ -257,8 +260,53 @@ impl Run {
         if self.losses {
             self.lose_hosts().await;
         } else {
+            self.check_hosts().await;
             self.last_check().await;
         }
+    }
+
+    /// After some quiet time the hosts hold nothing beyond what the journal names.
+    async fn check_hosts(&mut self) {
+        self.resolve().await;
+        let Some(renter) = self.renter.clone() else { return };
+        if self.sabotage != Sabotage::None || !self.trace.violations().is_empty() {
+            return;
+        }
+        let mut problem = String::new();
+        for _ in 0..QUIET {
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            problem = match self.too_much(&renter).await {
+                None => {
+                    let report = renter.garbage();
+                    let (freed, moved) = (report.freed_bytes, report.rewritten_bytes);
+                    let text =
+                        format_args!("hosts hold what is needed; {freed} B freed, {moved} B moved");
+                    return self.trace.event(text);
+                }
+                Some(problem) => problem,
+            };
+        }
+        let report = renter.garbage();
+        self.trace.violation(format!("garbage stays at hosts: {problem}; {report:?}"));
+    }
+
+    /// What is at hosts and should not be.
+    async fn too_much(&self, renter: &Renter) -> Option<String> {
+        let needed = match renter.needed_bytes().await {
+            Ok(needed) => needed,
+            Err(error) => return Some(error.to_string()),
+        };
+        let used: BTreeSet<String> = renter.contracts().into_iter().map(|row| row.host).collect();
+        for number in 0..self.hosts.count() {
+            let host = self.hosts.key(number).public().to_string();
+            let (held, needed) = (self.hosts.held(number), needed.get(&host).copied());
+            if held > needed.unwrap_or_default() && used.contains(&host) {
+                return Some(format!("host {number} holds {held} bytes of {needed:?} needed"));
+            }
+        }
+        let report = renter.garbage();
+        let waits = report.unused > 0 || !report.waiting.is_empty();
+        waits.then(|| "some of it waits".to_owned())
     }
 
     /// Changes what goes wrong.
@@ -524,6 +572,14 @@ fn config(redundancy: Redundancy) -> RenterConfig {
         },
         upkeep: Millis::seconds(10),
         repair: RepairOptions::default(),
+        garbage: GarbageOptions {
+            interval: Millis::seconds(20),
+            reader: Millis::seconds(600),
+            compare: Millis::seconds(30),
+            audit: Millis::seconds(900),
+            orphan: Millis::seconds(1_200),
+            rewrite_rate: 1 << 20,
+        },
     }
 }
 

@@ -6,6 +6,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use samara_protocol::units::{Amount, Millis};
 use samara_renter::contract::Allowance;
+use samara_renter::garbage::GarbageReport;
 use samara_renter::repair::HealthReport;
 use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterStatus};
 use samara_renter::transfer::Redundancy;
@@ -24,6 +25,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
         .route("/v1/health", get(health))
         .route("/v1/hosts", get(hosts))
         .route("/v1/contracts", get(contracts))
+        .route("/v1/garbage", get(garbage).post(collect))
         .route("/v1/allowance", get(allowance).post(set_allowance))
 }
 
@@ -111,6 +113,17 @@ async fn health(State(api): State<Api>) -> Result<Json<HealthReport>, ApiError> 
 
 async fn contracts(State(api): State<Api>) -> Result<Json<Vec<ContractRow>>, ApiError> {
     Ok(Json(api.renter()?.contracts()))
+}
+
+async fn garbage(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError> {
+    Ok(Json(api.renter()?.garbage()))
+}
+
+/// Runs a round now.
+async fn collect(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError> {
+    let renter = api.renter()?;
+    renter.collect().await;
+    Ok(Json(renter.garbage()))
 }
 
 /// Coins for one term when the owner names none.
