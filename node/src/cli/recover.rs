@@ -165,6 +165,7 @@ pub fn report_text(report: &RecoveryReport, read_only: bool) -> String {
     lines.line("names", counts.join(", "));
     hosts(&mut lines, "silent", &report.hosts_silent);
     hosts(&mut lines, "behind", &report.hosts_behind);
+    hosts(&mut lines, "of a copy", &report.parted);
     if let Some(missing) = &report.may_be_missing {
         lines.line("missing", missing);
     }

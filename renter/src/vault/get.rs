@@ -18,6 +18,7 @@ use super::range::inline_range;
 use super::reading::update;
 use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
+use crate::garbage::ReadLease;
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
 use crate::transfer::ExtentReader;
 use crate::world::{FileError, FileKind, Naming, WriteFile};
@@ -31,10 +32,11 @@ pub(crate) enum Source {
 }
 
 /// All that one restore is about.
-#[derive(Default)]
 pub(crate) struct Restore {
     pub(crate) files: Vec<Wanted>,
     pub(crate) folders: Vec<PathBuf>,
+    /// Keeps the files' slabs meanwhile.
+    lease: ReadLease,
 }
 
 /// What became of a file whose bytes are here.
@@ -94,7 +96,8 @@ impl Vaults {
                 let ranges = table.ranges(&file);
                 Wanted { path, target, file, ranges }
             });
-            Ok(Restore { files: files.collect(), folders: chosen.folders })
+            let lease = self.slabs.leases().read(table.slabs(), self.world.clock.now());
+            Ok(Restore { files: files.collect(), folders: chosen.folders, lease })
         })
     }
 
@@ -108,6 +111,7 @@ impl Vaults {
     ) -> Result<GetReport, GetError> {
         let started = self.world.clock.now();
         let mut report = GetReport { dry_run, ..GetReport::default() };
+        let _lease = wanted.lease;
         self.make_folders(&wanted.folders, &mut report).await?;
         let mut files = Vec::with_capacity(wanted.files.len());
         let mut taken = BTreeSet::new();

@@ -62,12 +62,23 @@ impl Machine {
     /// A machine with an empty disk.
     #[must_use]
     pub fn new(seed: u64, number: u32, trace: Arc<Trace>) -> Arc<Self> {
+        Self::with_disk(seed, number, BTreeMap::new(), trace)
+    }
+
+    /// A machine with what is on another one's disk, see [`Machine::disk`].
+    #[must_use]
+    pub fn with_disk(
+        seed: u64,
+        number: u32,
+        rows: BTreeMap<Vec<u8>, Vec<u8>>,
+        trace: Arc<Trace>,
+    ) -> Arc<Self> {
         let inner = Inner {
             life: 0,
             plan: None,
             tasks: Vec::new(),
             chance: Chance::new(seed, &format!("machine {number}")),
-            rows: BTreeMap::new(),
+            rows,
             commits: BTreeMap::new(),
             next_commit: 0,
         };
@@ -77,6 +88,12 @@ impl Machine {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
+    }
+
+    /// What is on its disk.
+    #[must_use]
+    pub fn disk(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.lock().rows.clone()
     }
 
     /// Its number.

@@ -49,6 +49,8 @@ pub enum Fault {
     TransactionDropped,
     /// Another machine took over.
     TakeOver,
+    /// An older copy of a machine's disk came to life.
+    PutBack,
 }
 
 /// The record of one run.
