@@ -10,6 +10,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use samara_protocol::encoding::decode;
+use samara_protocol::journal::{Entry, JournalState};
 use samara_tests::fuzz::mutate::{Chance, random, systematic};
 use samara_tests::fuzz::{TARGETS, Target, corpus};
 
@@ -191,6 +193,14 @@ fn the_corpora_are_what_the_command_makes_and_small() {
         assert!(!kept.is_empty() && made.get(target.name) == Some(&kept), "{}", target.name);
     }
     assert!(total <= CORPORA, "{total} bytes");
+}
+
+#[test]
+fn the_sample_of_a_journal_is_one() {
+    let sample = &inputs("entries")["journal"];
+    let entries: Vec<Entry> = decode(sample).unwrap();
+    let mut state = JournalState::default();
+    entries.iter().for_each(|entry| state.apply(entry).unwrap());
 }
 
 #[test]

@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use samara_protocol::chain::query::{ChainRequest, ChainResponse, Finalized, TransactionStatus};
 use samara_protocol::chain::{Action, Transaction, TransactionBody, ValidatorSet};
 use samara_protocol::encoding::{decode, encode};
-use samara_protocol::hash::{SlabId, TransactionId};
-use samara_protocol::journal::Entry;
+use samara_protocol::hash::{Digest, SlabId, TransactionId};
+use samara_protocol::journal::{
+    BackupId, Change, Content, Entry, Extent, HostIndex, SlabRecord, StoredFile, StoredPath,
+    VaultEvent, VaultId,
+};
 use samara_protocol::keys::Phrase;
 use samara_protocol::keys::sealed::{Argon2Parameters, SealHeader, SealedPhrase, SealingKey};
 use samara_protocol::ledger::state::StateKey;
@@ -162,10 +165,8 @@ fn journal_vectors(samples: &mut Samples) {
             all.extend(decode::<Entry>(bytes));
         }
     }
-    // The order of the vectors is not that of a journal: a vault begins with its first event.
-    for (name, events) in [("as listed", all.clone()), ("host and vault", pick(&all, &[2, 6]))] {
-        samples.add("entries", name, encode(&events));
-    }
+    samples.add("entries", "as listed", encode(&all));
+    samples.add("entries", "journal", encode(&journal()));
     let sealed = [&area["head base sealed"][..], &area["head tail sealed"]].concat();
     samples.add("head_slot", "base", &area["head base sealed"][..]);
     samples.add("head_slot", "base and tail", sealed);
@@ -177,8 +178,64 @@ fn journal_vectors(samples: &mut Samples) {
     samples.add("slab_record", "slab record", &area["slab record"][..]);
 }
 
-fn pick(entries: &[Entry], indexes: &[usize]) -> Vec<Entry> {
-    indexes.iter().filter_map(|index| entries.get(*index).cloned()).collect()
+/// Entries that follow each other; the vectors' do not.
+fn journal() -> Vec<Entry> {
+    let (vault, backup) = (VaultId([35; 16]), BackupId([37; 16]));
+    let path = |path: &str| StoredPath::new(path).expect("invariant: a path");
+    let extent = Extent { slab: SlabId([31; 16]), offset: 300, length: 70_000 };
+    let put = |name: &str, content| VaultEvent::Put {
+        path: path(name),
+        file: StoredFile {
+            size: 70_000,
+            modified: 5,
+            executable: false,
+            hash: Digest([33; 32]),
+            content,
+        },
+    };
+    let slab = |byte: u8| SlabRecord {
+        id: SlabId([byte; 16]),
+        data: 1,
+        column: 20,
+        frame: 16,
+        hosts: vec![HostIndex(0), HostIndex(1)],
+        descriptor: Digest([32; 32]),
+    };
+    let events = [
+        VaultEvent::Created { name: "home".into() },
+        put("a/b", Content::Extents(vec![extent])),
+        put("a/b", Content::Extents(vec![extent])),
+        put("c", Content::Inline(vec![1; 9])),
+        VaultEvent::Moved { from: path("c"), to: path("d/e") },
+        VaultEvent::FolderMade { path: path("f") },
+        VaultEvent::VersionRemoved { path: path("a/b"), version: 1 },
+        VaultEvent::Relocated {
+            path: path("a/b"),
+            version: 2,
+            extents: vec![Extent { slab: SlabId([30; 16]), ..extent }],
+        },
+        VaultEvent::Deleted { path: path("d/e") },
+        VaultEvent::FolderRemoved { path: path("f") },
+        VaultEvent::Renamed { name: "away".into() },
+        VaultEvent::Removed,
+    ];
+    let added = |index: u16, byte| Change::HostAdded {
+        index: HostIndex(index),
+        host: secret(byte).public(),
+    };
+    let mut changes = vec![added(0, 2), added(1, 4), Change::SlabsStored(vec![slab(30), slab(31)])];
+    for (number, event) in (0..).zip(events) {
+        changes.push(Change::Vault { vault, number, event });
+        if number == 3 {
+            let (name, description) = ("now".to_owned(), String::new());
+            changes.push(Change::BackupCreated { id: backup, name, description, scope: None });
+        }
+    }
+    let moved = SlabRecord { hosts: vec![HostIndex(1), HostIndex(0)], ..slab(30) };
+    changes.extend([Change::SlabsMoved(vec![moved]), Change::BackupDeleted(backup)]);
+    changes.push(Change::SlabsReleased(vec![SlabId([30; 16])]));
+    changes.push(Change::Setting { name: "allowance".into(), value: vec![1] });
+    changes.into_iter().map(|change| Entry { time: 9, salt: [34; 16], change }).collect()
 }
 
 fn tree_vectors(samples: &mut Samples) {

@@ -47,7 +47,10 @@ fn fold(entries: &[Entry]) {
 
 /// Slab records and geometries.
 pub fn slab_record(data: &[u8]) {
-    value::<SlabRecord>(data);
+    if let Some(record) = value::<SlabRecord>(data) {
+        assert!(record.replaces(&record));
+        let _ = (record.capacity(), record.column_bytes());
+    }
     value::<Geometry>(data);
 }
 

@@ -223,8 +223,9 @@ fn thousands_of_puts_come_back_from_a_wipe_behind_the_last_acknowledgement() {
         renter.run(&["vault", "create", "home"]).await.ok();
         let client = renter.client();
         // Small ones ride in the journal; each tenth goes to slabs.
-        let bytes =
-            |number: u64| bytes_of(if number % 10 == 0 { number * 4 } else { number * 4 + 1 });
+        let bytes = |number: u64| {
+            bytes_of(if number.is_multiple_of(10) { number * 4 } else { number * 4 + 1 })
+        };
         let writers = (0..WRITERS).map(|writer| {
             let client = &client;
             async move {
