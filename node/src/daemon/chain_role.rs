@@ -20,7 +20,7 @@ use super::identity::{self, Identity};
 use super::transaction_gossip;
 use super::voting::{self, Admission, Voting};
 use crate::chain::{self, Chain, ChainApplication, Limits};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{ChainConfig, ConfigError, NetworkFile};
 use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Role};
 use crate::data::{DataFolder, NEW_VALIDATOR};
@@ -55,6 +55,9 @@ impl ChainRole {
         let gossip = transaction_gossip::join(&chain, network, transport).await?;
         let config = consensus_config(folder, role, network, identity, transport)?;
         let others = other_chain_nodes(network, transport)?;
+        if let Some(key) = &identity.validator {
+            chain.guard_clock(key.public(), clock::elapsed())?;
+        }
         let voting = match &identity.validator {
             Some(key) => Some(Voting::open(
                 Arc::clone(&chain),

@@ -79,6 +79,9 @@ pub struct LightStatus {
     pub contacted: bool,
     /// Age of the tip if it is too old: the chain has halted, or its end is hidden.
     pub stale: Option<Millis>,
+    /// A newer tip that was refused because its time lies ahead of the clock here: its height, and how
+    /// far. One of the clocks is wrong, this one or the validators'.
+    pub ahead: Option<(Height, Millis)>,
 }
 
 /// A verified view of the chain. Cheap to clone.
@@ -135,7 +138,7 @@ impl LightClient {
             peers,
             store: config.store,
             clock: config.clock,
-            status: watch::Sender::new(LightStatus { tip, contacted: false, stale: None }),
+            status: watch::Sender::new(LightStatus { tip, ..LightStatus::default() }),
             wake: Notify::new(),
             submitted: Mutex::new(BTreeMap::new()),
             stop: stop.clone(),
@@ -217,7 +220,12 @@ impl Inner {
         let mut moved = false;
         self.status.send_if_modified(|status| {
             moved = status.tip != tip;
-            let changed = moved || status.stale.is_some() != stale.is_some();
+            let reached = tip.as_ref().map(|tip| tip.header.height);
+            let overtaken = status.ahead.is_some_and(|(height, _)| reached >= Some(height));
+            if overtaken {
+                status.ahead = None;
+            }
+            let changed = moved || overtaken || status.stale.is_some() != stale.is_some();
             if changed && let Some(age) = stale {
                 warn!(seconds = age.0 / 1_000, "the newest block that peers know is old");
             }

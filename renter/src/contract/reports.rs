@@ -3,7 +3,7 @@
 //! Counted in memory by everybody who calls hosts; the contractor writes it down now and then, because
 //! losing a few counts in a crash changes nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samara_protocol::host::message::Refusal;
@@ -74,6 +74,8 @@ struct Inner {
 #[derive(Default)]
 struct Seen {
     health: BTreeMap<PublicKey, HostHealth>,
+    /// Hosts whose last answer was that the contract has ended.
+    expired: BTreeSet<PublicKey>,
     incidents: VecDeque<Incident>,
 }
 
@@ -81,12 +83,13 @@ impl Reports {
     /// A sink that starts from what was written down before.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, health: BTreeMap<PublicKey, HostHealth>) -> Self {
-        let seen = Seen { health, incidents: VecDeque::new() };
+        let seen = Seen { health, ..Seen::default() };
         Self(Arc::new(Inner { clock, seen: Mutex::new(seen) }))
     }
 
     /// A host answered after `elapsed` milliseconds.
     pub fn answered(&self, host: &PublicKey, lane: Lane, elapsed: u64) {
+        self.lock().expired.remove(host);
         self.with(host, |health, now| {
             health.answered += 1;
             health.failing = 0;
@@ -135,6 +138,17 @@ impl Reports {
         if marks {
             self.incident(host, refusal.to_string());
         }
+        let mut seen = self.lock();
+        match refusal {
+            Refusal::Expired { .. } => seen.expired.insert(*host),
+            _ => seen.expired.remove(host),
+        };
+    }
+
+    /// Whether a host's last answer was that the contract has ended.
+    #[must_use]
+    pub fn says_ended(&self, host: &PublicKey) -> bool {
+        self.lock().expired.contains(host)
     }
 
     /// A host's answer does not verify.
