@@ -8,6 +8,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk::{folder_of, sync_folder};
+
 /// Name of the empty file that says: the words were drawn here and nothing can be found for them, so
 /// the renter may start without a recovery. Removed once it has.
 pub const NEW_WORDS: &str = "new-words";
@@ -133,8 +135,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    sync_folder(folder_of(path))
 }
 
 /// Takes from others what they may do with a file.

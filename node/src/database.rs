@@ -16,12 +16,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use redb::Database;
+use samara_protocol::sync::{read, write};
 use tokio_util::sync::CancellationToken;
 
 use crate::data::make_private;
+use crate::disk::{folder_of, sync_folder};
 
 /// Memory for cached pages of a database that says nothing else.
 const CACHE_BYTES: usize = 64 << 20;
@@ -109,11 +111,10 @@ impl Reopening {
 
     fn usable(&self) -> Result<Arc<Database>, redb::Error> {
         // A poisoned state is whole: it is replaced at once or not at all.
-        if let State::Usable(database) = &*self.state.read().unwrap_or_else(PoisonError::into_inner)
-        {
+        if let State::Usable(database) = &*read(&self.state) {
             return Ok(Arc::clone(database));
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = write(&self.state);
         if let State::Usable(database) = &*state {
             return Ok(Arc::clone(database));
         }
@@ -135,7 +136,7 @@ impl Reopening {
     }
 
     fn give_up(&self, failed: &Arc<Database>, error: &redb::Error) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = write(&self.state);
         let current = matches!(&*state, State::Usable(current) if Arc::ptr_eq(current, failed));
         match error {
             redb::Error::Io(source) if is_full(source) => {
@@ -180,8 +181,7 @@ pub fn open_or_make(path: &Path) -> Result<Database, redb::Error> {
         drop(builder().create_file(file.try_clone()?)?);
         file.sync_all()?;
         fs::rename(&unfinished, path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        sync_folder(folder_of(path))?;
     }
     // Earlier releases made it for everybody to read.
     make_private(path)?;

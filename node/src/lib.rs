@@ -18,6 +18,7 @@
 //! | [`causes`], [`redundancy`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
 //! | `open_files` | the process's limit of open files |
+//! | `disk` | what several of them do to files and folders |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
 pub mod api;
@@ -31,12 +32,12 @@ pub mod daemon;
 pub mod data;
 pub mod database;
 pub mod demo;
+mod disk;
 pub mod host;
 pub mod light;
 mod open_files;
 pub mod redundancy;
 pub mod seed;
-mod sync;
 pub mod testnet;
 pub mod transport;
 pub mod validators;

@@ -7,7 +7,7 @@
 //! `samara-tests` runs the very same code.
 //!
 //! Imports point down: [`units`], [`hash`], [`encoding`], [`signature`] below [`keys`], [`sector`], [`slab`],
-//! then [`contract`], [`chain`], [`ledger`], [`host`], then [`journal`], [`recovery`], [`wire`].
+//! then [`contract`], [`chain`], [`ledger`], [`host`], then [`journal`], [`tree`], [`recovery`], [`wire`].
 //!
 //! | module | what it holds |
 //! | --- | --- |
@@ -20,8 +20,10 @@
 //! | [`sector`], [`slab`] | proofs over stored bytes; sealing and erasure coding of slabs |
 //! | [`host`] | what hosts are asked and answer, and the rules by which they do |
 //! | [`journal`] | events, sealed heads, quorums |
+//! | [`tree`] | checkpoint trees: content-addressed maps of files, events and slabs |
 //! | [`recovery`] | the scan of the chain |
 //! | [`wire`] | the messages between nodes |
+//! | [`sync`] | how all crates take locks |
 
 pub mod chain;
 pub mod contract;
@@ -35,5 +37,7 @@ pub mod recovery;
 pub mod sector;
 pub mod signature;
 pub mod slab;
+pub mod sync;
+pub mod tree;
 pub mod units;
 pub mod wire;

@@ -15,6 +15,7 @@
 //! | [`recovery`] | everything back from the words |
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
+mod account;
 pub mod backup;
 pub mod contract;
 pub mod error;

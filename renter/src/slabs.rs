@@ -1,6 +1,8 @@
 //! The uploader and downloader in use, which change when the allowance changes its redundancy.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
+
+use samara_protocol::sync::{read, write};
 
 use crate::contract::ContractBook;
 use crate::transfer::{Downloader, Redundancy, TransferOptions, Uploader};
@@ -32,7 +34,7 @@ impl Slabs {
 
     /// Cuts slabs to another redundancy from now on.
     pub(crate) fn set_redundancy(&self, redundancy: Redundancy) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = write(&self.inner);
         if inner.options.redundancy != redundancy {
             let options = TransferOptions { redundancy, ..inner.options };
             *inner = Inner::new(&self.book, options);
@@ -41,15 +43,15 @@ impl Slabs {
 
     /// k, n and margin of the slabs that are cut now.
     pub(crate) fn redundancy(&self) -> Redundancy {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).options.redundancy
+        read(&self.inner).options.redundancy
     }
 
     pub(crate) fn uploader(&self) -> Uploader {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).uploader.clone()
+        read(&self.inner).uploader.clone()
     }
 
     pub(crate) fn downloader(&self) -> Downloader {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).downloader.clone()
+        read(&self.inner).downloader.clone()
     }
 }
 

@@ -182,6 +182,63 @@ pub trait Store: Send + Sync {
     async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError>;
 }
 
+/// Rows of a store below a prefix, in order and a page at a time: no table is so long that it must fit
+/// into memory at once. Rows that came may be deleted before the next page is asked for.
+pub(crate) struct Pages<'a> {
+    store: &'a dyn Store,
+    prefix: &'a [u8],
+    after: Option<Vec<u8>>,
+    ended: bool,
+}
+
+/// Key and value.
+pub(crate) type StoredRow = (Vec<u8>, Vec<u8>);
+
+impl<'a> Pages<'a> {
+    /// Most rows of a page.
+    pub(crate) const ROWS: usize = 512;
+
+    /// All rows below a prefix.
+    pub(crate) fn below(store: &'a dyn Store, prefix: &'a [u8]) -> Self {
+        Self { store, prefix, after: None, ended: false }
+    }
+
+    /// Only what comes after a key.
+    pub(crate) fn after(self, key: Vec<u8>) -> Self {
+        Self { after: Some(key), ..self }
+    }
+
+    /// The next rows; nothing after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<StoredRow>>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let page = self.store.scan(self.prefix, self.after.as_deref(), Self::ROWS).await?;
+        self.ended = page.len() < Self::ROWS;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        self.after = Some(last.clone());
+        Ok(Some(page))
+    }
+
+    /// All that is left: for tables with a row for each host or contract.
+    pub(crate) async fn collect(mut self) -> Result<Vec<StoredRow>, StoreError> {
+        let mut rows = Vec::new();
+        while let Some(page) = self.next().await? {
+            rows.extend(page);
+        }
+        Ok(rows)
+    }
+
+    /// Removes all that is left, a page in a commit.
+    pub(crate) async fn delete(mut self) -> Result<(), StoreError> {
+        while let Some(page) = self.next().await? {
+            let deletes = page.into_iter().map(|(key, _)| Write::Delete(key)).collect();
+            self.store.commit(deletes).await?;
+        }
+        Ok(())
+    }
+}
+
 /// A user's file or folder could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {action} {path}: {reason}", path = .path.display())]

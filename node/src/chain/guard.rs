@@ -24,7 +24,7 @@ use samara_protocol::units::{ChainTime, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Elapsed;
-use crate::sync::lock;
+use samara_protocol::sync::lock;
 
 /// A lead that is none: clocks are adjusted by so much while they run.
 pub const TOLERANCE: Millis = Millis(10_000);

@@ -1,9 +1,10 @@
 //! The long polls of peers: one per peer, and a bounded number in all.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use tokio_util::sync::CancellationToken;
 
 /// Long polls of all peers that wait at a time. The transport has as many slots for requests beside
@@ -39,7 +40,7 @@ impl LongPolls {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PublicKey, Arc<CancellationToken>>> {
         // One entry per change: a panic elsewhere cannot leave it half written.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -21,6 +21,7 @@ use samara_protocol::ledger::{
     StateChanges, StateError, StateReader as _, TransactionError, prove,
 };
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::units::{ChainTime, Height, Millis};
 
 use super::error::{ApplicationError, StoreError};
@@ -31,7 +32,6 @@ use super::snapshot::Snapshot;
 use super::store::{Store, VoteLog};
 use crate::causes::with_causes;
 use crate::clock::{Clock, Elapsed};
-use crate::sync::lock;
 
 /// Answers that are read from disk at once; more wait.
 const READERS: usize = 8;

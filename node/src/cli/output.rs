@@ -1,6 +1,6 @@
-//! Where results go: JSON for programs, or texts for people.
+//! Where results go: JSON for programs, or texts for people; and what people are asked.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ impl Output {
     /// Whether a person watches, so that bars and questions make sense.
     #[must_use]
     pub fn is_watched(self) -> bool {
-        !self.json && std::io::stderr().is_terminal()
+        !self.json && io::stderr().is_terminal()
     }
 
     /// The answer of a short command: one JSON value, or a text for people.
@@ -74,7 +74,7 @@ impl Output {
     /// News for people while results go elsewhere; programs get them as messages.
     pub fn news(self, text: &str) {
         if !self.json {
-            let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+            let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
         }
     }
 
@@ -91,7 +91,7 @@ impl Output {
             self.message("error", failure.to_json());
         } else {
             // Nothing better can be done when standard error is closed.
-            let _ = std::io::stderr().write_all(failure.to_text().as_bytes());
+            let _ = io::stderr().write_all(failure.to_text().as_bytes());
         }
     }
 
@@ -110,7 +110,18 @@ fn print(text: &str) {
 }
 
 fn write(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     let _ = out.write_all(bytes);
     let _ = out.flush();
+}
+
+/// A line that a person typed; nothing at the end of the input.
+pub fn ask(prompt: &str) -> Option<String> {
+    io::stderr().write_all(prompt.as_bytes()).ok()?;
+    io::stderr().flush().ok()?;
+    let mut line = String::new();
+    if io::stdin().lock().read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    Some(line.trim().to_owned())
 }

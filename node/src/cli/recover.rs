@@ -1,7 +1,7 @@
 //! `samara recover`: everything back from the words.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use samara_protocol::signature::PublicKey;
@@ -17,6 +17,7 @@ use super::arguments::{AllowanceArguments, RecoverArguments, RecoverCommand};
 use super::display::{self, Lines};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::output::ask;
 use super::session::Session;
 use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done};
 
@@ -164,6 +165,7 @@ pub fn report_text(report: &RecoveryReport, read_only: bool) -> String {
     lines.line("names", counts.join(", "));
     hosts(&mut lines, "silent", &report.hosts_silent);
     hosts(&mut lines, "behind", &report.hosts_behind);
+    hosts(&mut lines, "of a copy", &report.parted);
     if let Some(missing) = &report.may_be_missing {
         lines.line("missing", missing);
     }
@@ -266,17 +268,6 @@ fn question<T>(
             Err(problem) => prompt = format!("  '{answer}': {problem}\n  {text} [{suggestion}]: "),
         }
     }
-}
-
-/// A line that a person typed; nothing at the end of the input.
-fn ask(prompt: &str) -> Option<String> {
-    std::io::stderr().write_all(prompt.as_bytes()).ok()?;
-    std::io::stderr().flush().ok()?;
-    let mut line = String::new();
-    if std::io::stdin().lock().read_line(&mut line).ok()? == 0 {
-        return None;
-    }
-    Some(line.trim().to_owned())
 }
 
 async fn status(session: &Session) -> Result<Exit, Failure> {

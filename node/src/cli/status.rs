@@ -1,6 +1,6 @@
 //! `samara status`: one page about a node.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use samara_protocol::units::Amount;
 use samara_renter::contract::Allowance;
@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::session::Session;
 use crate::api::{ChainStatus, NodeStatus, ValidatorsAnswer, Wallet};
 use crate::chain::ClockLead;
+use crate::clock;
 use crate::host::HostStatus;
 
 /// How long the chain may take to tell the balance; the page is worth more than that line.
@@ -48,13 +49,8 @@ pub async fn run(session: &Session) -> Result<Exit, Failure> {
         validators = asked.ok().and_then(Result::ok);
     }
     let page = Page { node, wallet, allowance, contracts, validators };
-    session.output.answer(&page, || text(&page, now()));
+    session.output.answer(&page, || text(&page, clock::now().0));
     Ok(Exit::Ok)
-}
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn text(page: &Page, now: u64) -> String {

@@ -1,6 +1,6 @@
 //! `samara validator`: this node's key, the set, and changes of it.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
 use samara_protocol::chain::{Validator, ValidatorSet};
@@ -11,6 +11,7 @@ use super::arguments::{ProposeArguments, ValidatorCommand};
 use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::output::ask;
 use super::session::Session;
 use crate::api::{
     AcceptClock, ChainStatus, Done, Included, SignedChange, ValidatorsAnswer, Wallet,
@@ -233,9 +234,7 @@ fn sign(
 
 fn confirmed(question: &str) -> bool {
     // A closed terminal gives no answer, and no answer is a no.
-    let _ = std::io::stderr().write_all(format!("{question} [yes/no]: ").as_bytes());
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == "yes"
+    ask(&format!("{question} [yes/no]: ")).is_some_and(|answer| answer == "yes")
 }
 
 async fn submit(session: &Session, files: &[std::path::PathBuf]) -> Result<Exit, Failure> {

@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 use samara_protocol::units::Height;
 
+use crate::disk::sync_folder;
+
 /// The one version of the format there is.
 const VERSION: u32 = 1;
 /// Version and sequence, in bytes.
@@ -89,7 +91,7 @@ pub fn check_log(folder: &Path, tip: Height) -> io::Result<Option<Result<(), Log
 pub fn put_log_aside(folder: &Path) -> io::Result<PathBuf> {
     let aside = folder.join("consensus.wal.damaged");
     std::fs::rename(log_path(folder), &aside)?;
-    File::open(folder)?.sync_all()?;
+    sync_folder(folder)?;
     Ok(aside)
 }
 

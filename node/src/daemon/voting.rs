@@ -39,6 +39,7 @@ use samara_protocol::units::Height;
 use crate::chain::{Chain, StoreError, VoteLog};
 use crate::consensus::{check_log, log_path, put_log_aside};
 use crate::data::write_private;
+use crate::disk::{folder_of, remove_if_there, sync_folder};
 use crate::light::ChainPeer;
 
 /// Blocks past the told tip after which a validator without its log votes.
@@ -333,14 +334,10 @@ fn set_log_aside(consensus: &Path) -> Result<(), VotingError> {
 
 /// Removes a file, durably, if it is there.
 fn remove(path: &Path) -> Result<(), VotingError> {
-    let removed = match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            std::fs::File::open(folder).and_then(|folder| folder.sync_all())
-        }
-    };
+    let removed = remove_if_there(path).and_then(|was_there| match was_there {
+        true => sync_folder(folder_of(path)),
+        false => Ok(()),
+    });
     removed.map_err(|source| VotingError::File { action: "remove", path: path.to_owned(), source })
 }
 

@@ -4,11 +4,14 @@
 //! and push out what is of use. Large files are written and read directly where the file system can,
 //! through aligned scratch memory that is used again; elsewhere and for small ones the cache is used.
 
-use crate::sync::lock;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Mutex;
+
+use samara_protocol::sync::lock;
+
+use crate::disk::remove_if_there;
 
 /// Alignment that every common device takes, bytes.
 const ALIGNMENT: usize = 4 << 10;
@@ -40,7 +43,9 @@ impl Scratch {
     pub(super) fn write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
         if data.len() >= DIRECT_FROM && data.len().is_multiple_of(ALIGNMENT) {
             match self.write_directly(path, data) {
-                Err(error) if cannot(&error) => remove_if_there(path)?,
+                Err(error) if cannot(&error) => {
+                    remove_if_there(path)?;
+                }
                 done => return done,
             }
         }
@@ -112,13 +117,6 @@ fn direct(_: &mut OpenOptions) -> io::Result<&mut OpenOptions> {
 /// Whether the file system does no direct access, or not with this alignment.
 fn cannot(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! The first caller becomes the leader and carries out what has queued up; callers that arrive
 //! meanwhile queue for the next round. Each caller returns when the round with its item is over.
 
-use crate::sync::lock;
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use samara_protocol::sync::{lock, wait};
 
 /// A queue whose items are carried out in rounds.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl<T, E: Clone> Group<T, E> {
         state.waiting.push(item);
         let round = state.round;
         while state.busy {
-            state = self.over.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.over, state);
             if let Some(result) = Self::look(&mut state, round) {
                 return result;
             }

@@ -50,6 +50,32 @@ pub(super) struct Batch {
     pub(super) durable: bool,
 }
 
+/// Bytes of the values that are to be written: what a disk lacks at the least when it has no room for
+/// them.
+pub(super) fn length(batches: &[Batch], outboards: &Outboards) -> u64 {
+    let rows = batches.iter().flat_map(|batch| &batch.writes).map(row_length);
+    let outboards = outboards.values().flatten().map(Vec::len);
+    rows.chain(outboards).map(|bytes| bytes as u64).fold(0, u64::saturating_add)
+}
+
+fn row_length(write: &HostWrite) -> usize {
+    match write {
+        HostWrite::Record(_, record) => encode(record).len(),
+        HostWrite::Tail { entries, .. } => entries.iter().map(|entry| encode(entry).len()).sum(),
+        HostWrite::Temporary(temporary) => encode(temporary).len(),
+        HostWrite::Descriptor { sealed, .. } => sealed.len(),
+        HostWrite::Head { bytes, .. } => bytes.len(),
+        HostWrite::Agreement(agreement) => encode(agreement).len(),
+        HostWrite::Prices(prices) => encode(prices).len(),
+        HostWrite::TemporaryGone { .. }
+        | HostWrite::Adopt { .. }
+        | HostWrite::Forget(_)
+        | HostWrite::AgreementGone(_)
+        | HostWrite::Damaged(_)
+        | HostWrite::Mended(_) => 0,
+    }
+}
+
 /// One transaction for all batches.
 pub(super) fn write(
     database: &Database,

@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::sync::lock;
 use async_trait::async_trait;
 use samara_protocol::contract::ContractId;
 use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse, Refusal};
 use samara_protocol::host::{ChainFacts, Host, HostStore};
 use samara_protocol::ledger::state::{Account, Contract};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Height};
 use samara_renter::world::ChainView;
 use tokio::sync::{Semaphore, SemaphorePermit};

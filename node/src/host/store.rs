@@ -6,7 +6,7 @@
 //! The store's id is drawn when it is made, and each volume's marker repeats it. A new or another
 //! `host.redb` beside volumes in use means that the contracts' rows were lost: that is refused, because
 //! a host that starts without them fails its proofs and removes the sectors. A full disk is told as
-//! [`HostStoreError::Full`], and the store goes on when there is room.
+//! [`HostStoreError::Full`] to those who write, and the store goes on when there is room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,17 +23,17 @@ use samara_protocol::host::store::{
 };
 use samara_protocol::sector::SectorEntry;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use serde::de::DeserializeOwned;
 
 use super::config::VolumeConfig;
 use super::group::Group;
 use super::rows::{
     AGREEMENTS, Batch, DAMAGED, DESCRIPTORS, HEADS, Id, LISTS, OUTBOARDS, Outboards, RECORDS,
-    TEMPORARIES, VERSION, note_volumes, prepare, read_meta, write,
+    TEMPORARIES, VERSION, length, note_volumes, prepare, read_meta, write,
 };
 use super::volumes::{OpenVolumeError, Owner, StoreId, Volumes};
 use crate::database::{Reopening, is_full};
-use crate::sync::lock;
 
 /// Why a host's store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +105,16 @@ pub struct DiskStore {
 }
 
 fn failed(action: &'static str) -> impl FnOnce(redb::Error) -> HostStoreError {
-    move |error| match error {
-        redb::Error::Io(error) if is_full(&error) => HostStoreError::Full { needed: 0, free: 0 },
-        error => HostStoreError::Failed { action, reason: error.to_string() },
+    move |error| HostStoreError::Failed { action, reason: error.to_string() }
+}
+
+/// Why a round of batches was not written. A full disk has nothing free.
+fn not_written(error: redb::Error, batches: &[Batch], outboards: &Outboards) -> HostStoreError {
+    match error {
+        redb::Error::Io(error) if is_full(&error) => {
+            HostStoreError::Full { needed: length(batches, outboards), free: 0 }
+        }
+        error => failed("write a batch")(error),
     }
 }
 
@@ -233,7 +240,7 @@ impl DiskStore {
         self.commits.join(batch, broken, |batches| {
             let outboards = std::mem::take(&mut *self.pending_outboards());
             let written = self.database.with(|database| write(database, &batches, &outboards));
-            let written = written.map_err(failed("write a batch"));
+            let written = written.map_err(|error| not_written(error, &batches, &outboards));
             if written.is_err() {
                 let mut pending = self.pending_outboards();
                 for (root, outboard) in outboards {

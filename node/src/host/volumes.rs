@@ -12,7 +12,7 @@
 //! sector has is a torn one and is removed, which the host then finds as lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,13 +23,14 @@ use samara_protocol::host::HostStoreError;
 use samara_protocol::host::store::Space;
 use samara_protocol::sector::{SectorEntry, SectorSize};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 
 use super::config::VolumeConfig;
 use super::direct::Scratch;
 use super::group::Group;
 use crate::data::write_private;
 use crate::database::is_full;
-use crate::sync::lock;
+use crate::disk::{remove_if_there, sync_folder};
 
 const MARKER: &str = "samara-volume";
 const TEMPORARY: &str = "tmp";
@@ -316,11 +317,7 @@ impl Volumes {
     /// [`HostStoreError::Failed`] when the disk fails; the sector is still there.
     pub fn remove(&self, root: &SectorRoot) -> Result<(), HostStoreError> {
         let Some(path) = self.path(root) else { return Ok(()) };
-        match fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("remove a sector", &path)(error)),
-        }
+        remove_if_there(&path).map_err(failed("remove a sector", &path))?;
         if let Some(place) = self.index().remove(root) {
             self.volumes[place.volume].release(u64::from(place.size.bytes()));
         }
@@ -384,10 +381,6 @@ impl Volume {
             })
         })
     }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// What a volume's marker says: host and store, as text.

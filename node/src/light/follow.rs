@@ -48,6 +48,7 @@ pub(super) async fn run(inner: Arc<Inner>, chain: LightChain) {
         batch_peers: BTreeSet::new(),
         surveyed: None,
         saved: None,
+        warned: false,
     };
     stop.run_until_cancelled(follower.follow()).await;
     follower.save().await;
@@ -63,6 +64,8 @@ struct Follower {
     batch_peers: BTreeSet<PublicKey>,
     surveyed: Option<Instant>,
     saved: Option<Instant>,
+    /// Whether it was said that the tip is old.
+    warned: bool,
 }
 
 impl Follower {
@@ -125,7 +128,7 @@ impl Follower {
             Ok(ChainResponse::Tip(tip)) => {
                 let newer = tip.as_ref().is_some_and(|tip| tip.header.height > above);
                 let taken = self.take_tip(peer.key(), tip.map(|tip| *tip)).await;
-                self.settle().await;
+                self.settle(taken).await;
                 if self.inner.status.borrow().stale.is_some() {
                     // This peer waits for a block that others may know.
                     self.surveyed = None;
@@ -171,7 +174,7 @@ impl Follower {
         for (key, tip) in answers {
             taken |= self.take_tip(key, tip).await;
         }
-        self.settle().await;
+        self.settle(taken).await;
         if !taken {
             self.surveyed = None;
         }
@@ -219,7 +222,7 @@ impl Follower {
             };
             if let Some(result) = self.take_step(key, answer).await {
                 let done = result.map_err(|error| self.blame(&error, key)).is_ok();
-                self.settle().await;
+                self.settle(done).await;
                 return done;
             }
         }
@@ -280,22 +283,25 @@ impl Follower {
         }
     }
 
-    /// Publishes and stores what is trusted now.
-    async fn settle(&mut self) {
+    /// Publishes and stores what is trusted now, after an answer was taken or none came.
+    async fn settle(&mut self, answered: bool) {
         if let Some(chain) = &self.chain
             && chain.trusted() != self.inner.chain().trusted()
         {
             self.inner.set_chain(chain.clone());
         }
-        let moved = self.inner.publish();
-        if self.need() == Need::Done {
+        let at_tip = self.need() == Need::Done;
+        let moved = self.inner.publish(at_tip);
+        if at_tip {
             self.tip_peer = None;
             self.batch_peers.clear();
-            self.inner.status.send_if_modified(|status| {
-                let first = !status.contacted;
-                status.contacted = true;
-                first
-            });
+        }
+        if at_tip && answered {
+            let stale = self.inner.status.borrow().stale;
+            if let Some(age) = stale.filter(|_| moved || !self.warned) {
+                warn!(seconds = age.0 / 1_000, "the newest block that peers know is old");
+            }
+            self.warned = stale.is_some();
         }
         if moved && self.saved.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
             self.saved = Some(Instant::now());

@@ -36,6 +36,7 @@ use samara_protocol::chain::query::Finalized;
 use samara_protocol::chain::{Genesis, LightChain, Transaction};
 use samara_protocol::encoding;
 use samara_protocol::hash::TransactionId;
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Height, Millis};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -50,7 +51,6 @@ use peers::PeerSet;
 use read_ahead::ReadAhead;
 
 use crate::clock::Clock;
-use crate::sync::lock;
 
 /// Answers verified at a time.
 const VERIFIED: usize = 4;
@@ -77,7 +77,8 @@ pub struct LightStatus {
     pub tip: Option<Finalized>,
     /// Whether a peer has told its tip since the start, and everything up to it is verified.
     pub contacted: bool,
-    /// Age of the tip if it is too old: the chain has halted, or its end is hidden.
+    /// Age of the tip if it is too old: the chain has halted, or its end is hidden. Nothing before the
+    /// first contact: a stored tip is as old as the last run.
     pub stale: Option<Millis>,
     /// A newer tip that was refused because its time lies ahead of the clock here: its height, and how
     /// far. One of the clocks is wrong, this one or the validators'.
@@ -211,26 +212,24 @@ impl Inner {
         self.chain().trusted().height()
     }
 
-    /// Publishes what the chain trusts now, and how old it is. Returns whether the tip has moved.
-    fn publish(&self) -> bool {
+    /// Publishes what the chain trusts now, and how old it is. `at_tip` says that a peer has named that
+    /// as its tip; before one ever has, its age means nothing. Returns whether the tip has moved.
+    fn publish(&self, at_tip: bool) -> bool {
         let tip = self.chain().trusted().tip.clone();
         let time = tip.as_ref().map_or(self.genesis.time, |tip| tip.header.time);
         let age = (self.clock)().since(time);
-        let stale = (age > self.stale_after).then_some(age);
         let mut moved = false;
         self.status.send_if_modified(|status| {
+            let contacted = status.contacted || at_tip;
+            let stale = (contacted && age > self.stale_after).then_some(age);
             moved = status.tip != tip;
             let reached = tip.as_ref().map(|tip| tip.header.height);
-            let overtaken = status.ahead.is_some_and(|(height, _)| reached >= Some(height));
-            if overtaken {
-                status.ahead = None;
-            }
-            let changed = moved || overtaken || status.stale.is_some() != stale.is_some();
-            if changed && let Some(age) = stale {
-                warn!(seconds = age.0 / 1_000, "the newest block that peers know is old");
-            }
-            status.tip = tip;
-            status.stale = stale;
+            let ahead = status.ahead.filter(|(height, _)| reached < Some(*height));
+            let changed = moved
+                || status.contacted != contacted
+                || status.stale.is_some() != stale.is_some()
+                || status.ahead != ahead;
+            *status = LightStatus { tip, contacted, stale, ahead };
             changed
         });
         moved

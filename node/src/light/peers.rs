@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use samara_protocol::chain::query::{ChainRequest, ChainResponse};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_renter::world::ChainError;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::peer::{AskError, ChainPeer};
-use crate::sync::lock;
 
 /// How long a peer with a false answer is not asked.
 pub const DROPPED_FOR: Duration = Duration::from_secs(600);

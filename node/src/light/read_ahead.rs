@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use samara_protocol::chain::query::{ChainRequest, ChainResponse, MAX_BATCH, ScannedBlock};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::units::Height;
 use samara_renter::world::ChainError;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::peers::{PeerSet, Rejection, unexpected};
-use crate::sync::lock;
 
 /// Most batches under way ahead of the caller.
 pub const AHEAD: usize = 3;

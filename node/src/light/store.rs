@@ -5,8 +5,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sync::lock;
 use async_trait::async_trait;
+use samara_protocol::sync::lock;
+
+use crate::disk::folder_of;
 
 /// A place for the few kilobytes of a light client's state.
 #[async_trait]
@@ -53,11 +55,7 @@ impl PointStore for FilePointStore {
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use io::Write as _;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;

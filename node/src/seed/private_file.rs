@@ -1,6 +1,6 @@
 //! Files that hold secrets: read only when nobody else can, written whole or not at all.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::console::read_bounded;
+use crate::disk::{folder_of, sync_folder};
 
 /// Why a private file was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -138,10 +139,7 @@ pub(super) fn check_absent(path: &Path) -> Result<(), PrivateFileError> {
 /// Creates a file of mode 0600, durably: a crash leaves all of it or nothing at that name.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
     let failed = |source| PrivateFileError::Write { path: path.to_owned(), source };
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let mut temporary = tempfile::Builder::new()
         .prefix(".samara-seed-")
         .permissions(Permissions::from_mode(0o600))
@@ -153,7 +151,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> 
         io::ErrorKind::AlreadyExists => PrivateFileError::Exists { path: path.to_owned() },
         _ => failed(refused.error),
     })?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    sync_folder(folder).map_err(failed)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::sync::lock;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
+use samara_protocol::sync::lock;
 
 /// Most addresses kept of one peer; the oldest goes first.
 const ADDRESSES_PER_PEER: usize = 8;

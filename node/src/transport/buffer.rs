@@ -8,9 +8,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use crate::sync::lock;
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt as _};
+use samara_protocol::sync::lock;
 
 /// Bodies up to this size (bytes) are read into a buffer of exactly their size.
 const SMALL: usize = 64 << 10;

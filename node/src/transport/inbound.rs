@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,6 @@ use super::body::Body;
 use super::buffer::BufferPool;
 use super::wire::{Status, read_request_length, write_refusal, write_response};
 use super::{Channel, RequestHandler};
-use crate::sync::lock;
 
 /// Inbound substreams per peer and channel. Peers open 8 at most; the rest is room for those that
 /// were abandoned but have not ended yet.

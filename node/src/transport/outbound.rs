@@ -14,13 +14,13 @@ use std::time::Duration;
 use futures::{AsyncReadExt as _, FutureExt as _};
 use libp2p::swarm::{ConnectionId, Stream};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::Channel;
 use super::inbound::Place;
 use super::substream::Opened;
-use crate::sync::lock;
 
 /// Requests to one peer that run side by side on a channel, each on a substream of its own.
 pub(super) const SUBSTREAMS: usize = 8;

@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::below::Folder;
-use crate::sync::lock;
 use async_trait::async_trait;
 use bytes::Bytes;
+use samara_protocol::sync::lock;
 use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walkdir::WalkDir;
+
+use super::below::Folder;
+use crate::disk::folder_of;
 
 /// How the names of unfinished files begin, how they end, and how many letters are drawn between.
 const UNFINISHED: (&str, &str, usize) = (".samara-", ".partial", 12);
@@ -111,7 +113,7 @@ impl Files for DiskFiles {
     async fn create(&self, root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
         let root = root.to_owned();
         let (file, unfinished) = blocking("create", path, move |path| {
-            Unfinished::make(Folder::make(&root, parent(path))?)
+            Unfinished::make(Folder::make(&root, folder_of(path))?)
         })
         .await?;
         Ok(Box::new(DiskWrite {
@@ -217,10 +219,6 @@ fn draw_name() -> io::Result<String> {
     getrandom::fill(&mut drawn).map_err(io::Error::other)?;
     let drawn = drawn.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)]));
     Ok(format!("{prefix}{}{suffix}", drawn.collect::<String>()))
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 struct DiskRead {

@@ -9,11 +9,11 @@ use libp2p::Multiaddr;
 use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::ledger::state::StateKey;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::wire::{NodeRequest, NodeResponse};
 use samara_renter::world::{HostCallError, HostClient, Lane};
 
 use crate::light::LightClient;
-use crate::sync::lock;
 use crate::transport::{Channel, RequestError, Transport};
 
 /// Longest wait for an answer on the control lane.

@@ -24,7 +24,6 @@ use std::convert::Infallible;
 
 use super::Prices;
 use super::core::{ChainFacts, Host, Live, bad};
-use super::lock::lock;
 use super::message::Refusal;
 use super::store::{Agreement, HostStore, HostWrite};
 use crate::chain::{Action, Transaction, TransactionBody};
@@ -33,6 +32,7 @@ use crate::encoding;
 use crate::ledger::state::Contract;
 use crate::ledger::{check_signatures, required_signers};
 use crate::signature::{PublicKey, Signature};
+use crate::sync::lock;
 use crate::units::{Amount, ChainTime, Millis};
 
 /// How many transactions of the account may wait for a block before the one that is agreed on: as many
@@ -188,14 +188,14 @@ impl<S: HostStore> Host<S> {
 
     /// Whether an agreement that ends the contract may still reach the chain.
     pub(super) fn is_ending(&self, id: &ContractId, now: ChainTime) -> bool {
-        lock(&self.agreements).values().any(|a| a.renews.as_ref() == Some(id) && a.until > now)
+        lock(&self.agreements).values().any(|agreement| agreement.ends(id, now))
     }
 
     /// Refuses new data under a contract that both sides agreed to close: it would go with it.
     pub(super) fn check_stays(&self, id: &ContractId, now: ChainTime) -> Result<(), Refusal> {
-        let agreements = lock(&self.agreements);
-        let closes = |a: &Agreement| a.renews.as_ref() == Some(id) && a.until > now;
-        if agreements.get(id).is_some_and(closes) {
+        // What closes a contract renews it by nothing, under its own name.
+        let closes = |agreement: &Agreement| agreement.ends(id, now);
+        if lock(&self.agreements).get(id).is_some_and(closes) {
             return Err(Refusal::Busy("the contract is being closed".into()));
         }
         Ok(())

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 
 use super::announcement::Prices;
 use super::claim::EpochClaim;
-use super::lock::lock;
 use super::message::{
     ContractCall, ContractRequest, ContractStatus, HeadReceipt, HostRequest, HostResponse,
     MAX_ENTRIES, MAX_TAGS, Refusal, SignedSlot,
@@ -26,6 +25,7 @@ use crate::hash::{BlockHash, Digest, SectorRoot, SlabTag};
 use crate::ledger::state::{Account, Contract};
 use crate::sector::{SectorEntry, SectorSize, SectorTree};
 use crate::signature::{PublicKey, SecretKey, Signature};
+use crate::sync::lock;
 use crate::units::{Amount, ChainTime, Epoch, Height, Millis};
 
 /// What the shell has read from the chain for one request.

@@ -5,7 +5,7 @@
 //! them until the crash, so that every point between two writes can be tried.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::store::{
     Agreement, ContractRecord, HostStore, HostStoreError, HostWrite, IssuedPrices, Space, Temporary,
@@ -13,6 +13,7 @@ use super::store::{
 use crate::contract::ContractId;
 use crate::hash::{SectorRoot, SlabTag};
 use crate::sector::SectorEntry;
+use crate::sync::lock;
 
 /// A host's store in memory. Share it by [`Arc`] to reopen it after a crash.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {

@@ -436,7 +436,7 @@ pub enum Refusal {
         promised: Box<EpochClaim>,
     },
     /// No room.
-    #[error("the host's volumes are full: {free} bytes free, {needed} needed")]
+    #[error("the host has no room: {free} bytes free, {needed} needed")]
     Full {
         /// Bytes free.
         free: u64,

@@ -18,7 +18,6 @@ pub mod claim;
 mod commit;
 pub mod core;
 mod head;
-mod lock;
 pub mod memory;
 pub mod message;
 mod payment;

@@ -7,11 +7,11 @@ use std::sync::Mutex;
 
 use super::announcement::{Prices, SignedPrices};
 use super::core::{Ask, Host, Live, bad, fence};
-use super::lock::lock;
 use super::message::Refusal;
 use super::store::{HostStore, HostStoreError, HostWrite, IssuedPrices, Space};
 use crate::contract::SignedVoucher;
 use crate::signature::Signature;
+use crate::sync::lock;
 use crate::units::{Amount, ChainTime};
 
 impl<S: HostStore> Host<S> {

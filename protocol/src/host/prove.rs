@@ -7,7 +7,6 @@
 //! last period ends, because such a contract ends without a proof.
 
 use super::core::Host;
-use super::lock::lock;
 use super::message::Refusal;
 use super::store::HostStore;
 use crate::chain::Action;
@@ -18,6 +17,7 @@ use crate::sector::{
     SectorEntry, SectorTree, StorageProof, StorageSample, locate_samples, prove_chunk,
 };
 use crate::signature::Signature;
+use crate::sync::lock;
 use crate::units::{ChainTime, Millis};
 
 /// Why a storage proof cannot be made.

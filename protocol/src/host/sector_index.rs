@@ -6,12 +6,12 @@
 //! rebuilt from the contracts' rows at each start, when files without a row are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 
-use super::lock::lock;
 use super::store::{HostStore, HostStoreError, HostWrite};
 use crate::hash::SectorRoot;
 use crate::sector::{Outboard, SectorEntry};
+use crate::sync::{lock, wait};
 
 #[derive(Debug, Default)]
 pub(super) struct SectorIndex {
@@ -62,7 +62,7 @@ impl SectorIndex {
     fn claim(&self, root: SectorRoot) -> Claim<'_> {
         let mut counts = lock(&self.counts);
         while !counts.claimed.insert(root) {
-            counts = self.unclaimed.wait(counts).unwrap_or_else(PoisonError::into_inner);
+            counts = wait(&self.unclaimed, counts);
         }
         Claim { index: self, root }
     }

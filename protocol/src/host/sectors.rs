@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::core::{Ask, Host, Live, bad, fence};
-use super::lock::lock;
 use super::message::{HostResponse, Refusal};
 use super::store::{HostStore, HostStoreError, HostWrite, Temporary};
 use crate::contract::SignedVoucher;
@@ -12,6 +11,7 @@ use crate::hash::SectorRoot;
 use crate::sector::{
     Outboard, ProofError, RangeProof, SectorEntry, SectorSize, align, prove_range, verify_range,
 };
+use crate::sync::lock;
 
 impl<S: HostStore> Host<S> {
     pub(super) fn store_sector(

@@ -20,7 +20,7 @@ use crate::units::{Amount, ChainTime};
 /// visible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostStoreError {
-    /// No room for a sector.
+    /// No room for a sector, or for the rows that go with it.
     #[error("no room for {needed} bytes: {free} are free")]
     Full {
         /// Bytes needed.
@@ -106,6 +106,14 @@ pub struct Agreement {
     /// Chain time until which it may reach the chain: so long its collateral is kept apart, and a
     /// contract that it renews is frozen.
     pub until: ChainTime,
+}
+
+impl Agreement {
+    /// Whether it ends a contract and may still reach the chain.
+    #[must_use]
+    pub fn ends(&self, contract: &ContractId, now: ChainTime) -> bool {
+        self.renews.as_ref() == Some(contract) && self.until > now
+    }
 }
 
 /// Prices for which the host has signed a table.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::core::{ChainFacts, Host, Live};
-use super::lock::lock;
 use super::message::Refusal;
 use super::store::{Agreement, ContractRecord, HostStore, HostStoreError, HostWrite};
 use crate::contract::ContractId;
 use crate::ledger::state::Contract;
+use crate::sync::lock;
 use crate::units::ChainTime;
 
 /// What a sweep removed.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::entry::{
     BackupId, Change, Content, Entry, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
     MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain, is_vault_name,
@@ -75,7 +77,7 @@ pub struct Version {
 }
 
 /// A named point of the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
     /// Name.
     pub name: String,

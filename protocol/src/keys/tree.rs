@@ -78,7 +78,7 @@ symmetric_key!(
     JournalKey
 );
 symmetric_key!(
-    /// Seals the nodes of checkpoint trees.
+    /// Decides where the nodes of checkpoint trees end. They are sealed with the slabs they lie in.
     MetadataKey
 );
 

@@ -58,22 +58,6 @@ pub enum GeometryError {
         /// Length of the column.
         column: SectorSize,
     },
-    /// More plaintext than the largest allowed column takes.
-    #[error("{length} bytes are more than the {capacity} of the largest slab allowed")]
-    TooLong {
-        /// Plaintext bytes.
-        length: u64,
-        /// What fits.
-        capacity: u64,
-    },
-    /// The smallest column is larger than the largest.
-    #[error("columns from {min} to {max} are none")]
-    Columns {
-        /// Smallest allowed.
-        min: SectorSize,
-        /// Largest allowed.
-        max: SectorSize,
-    },
 }
 
 /// Bytes or frames outside of a slab.
@@ -131,36 +115,6 @@ impl Geometry {
     /// [`GeometryError::Shards`] unless `1 <= data <= total`.
     pub fn with_column(data: u8, total: u8, column: SectorSize) -> Result<Self, GeometryError> {
         Self::new(data, total, column, MAX_FRAME.min(column.bytes()))
-    }
-
-    /// The shape with the smallest column from `min_column` to `max_column` that takes `length` bytes.
-    ///
-    /// # Errors
-    /// [`GeometryError::TooLong`] when the largest does not, [`GeometryError::Columns`] when there is
-    /// none, [`GeometryError::Shards`] unless `1 <= data <= total`.
-    pub fn for_length(
-        data: u8,
-        total: u8,
-        length: u64,
-        min_column: SectorSize,
-        max_column: SectorSize,
-    ) -> Result<Self, GeometryError> {
-        if min_column > max_column {
-            return Err(GeometryError::Columns { min: min_column, max: max_column });
-        }
-        let mut column = min_column;
-        loop {
-            let geometry = Self::with_column(data, total, column)?;
-            if geometry.capacity() >= length {
-                return Ok(geometry);
-            }
-            column = match column.doubled() {
-                Some(larger) if larger <= max_column => larger,
-                _ => {
-                    return Err(GeometryError::TooLong { length, capacity: geometry.capacity() });
-                }
-            };
-        }
     }
 
     /// Data shards, k: as many as rebuild the slab.
@@ -338,31 +292,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn the_smallest_column_that_fits_is_chosen(
-            data in 1u8..40, extra in 0u8..40, length in 0u64..200_000_000,
-            min in 10u8..=22, max in 10u8..=22,
-        ) {
-            let total = data + extra;
-            match Geometry::for_length(data, total, length, size(min), size(max)) {
-                Ok(geometry) => {
-                    let column = geometry.column().log2();
-                    prop_assert!(geometry.capacity() >= length && min <= column && column <= max);
-                    if column > min {
-                        let half = Geometry::with_column(data, total, size(column - 1)).unwrap();
-                        prop_assert!(half.capacity() < length);
-                    }
-                }
-                Err(GeometryError::TooLong { capacity, .. }) => {
-                    let largest = Geometry::with_column(data, total, size(max)).unwrap();
-                    prop_assert!(capacity == largest.capacity() && capacity < length);
-                }
-                Err(error) => {
-                    prop_assert_eq!(error, GeometryError::Columns { min: size(min), max: size(max) });
-                }
-            }
-        }
-
         #[test]
         fn spans_hold_each_frame_once_and_in_order(
             data in 1u8..8, log2 in 10u8..=18, frame in 10u8..=16, a: u64, b: u64,

@@ -107,30 +107,6 @@ impl FrameCipher {
             .map_err(|_| FrameError::Forged { slab: self.slab, index })
     }
 
-    /// Opens neighbouring frames from `first` on and moves their plaintexts together at the front.
-    ///
-    /// # Errors
-    /// As [`FrameCipher::open`]; [`FrameError::Length`] also for no frame at all.
-    pub fn open_run<'a>(&self, first: u32, frames: &'a mut [u8]) -> Result<&'a [u8], FrameError> {
-        let (sealed, plain) =
-            (self.geometry.frame() as usize, self.geometry.frame_plain() as usize);
-        if frames.is_empty() || !frames.len().is_multiple_of(sealed) {
-            return Err(FrameError::Length { slab: self.slab, index: first, length: frames.len() });
-        }
-        let count = u32::try_from(frames.len() / sealed).ok();
-        let end = count
-            .and_then(|count| first.checked_add(count))
-            .filter(|end| *end <= self.geometry.frames())
-            .ok_or(FrameError::Index { slab: self.slab, index: first })?;
-        let mut filled = 0;
-        for (index, start) in (first..end).zip((0..frames.len()).step_by(sealed)) {
-            self.open(index, &mut frames[start..start + sealed])?;
-            frames.copy_within(start..start + plain, filled);
-            filled += plain;
-        }
-        Ok(&frames[..filled])
-    }
-
     /// Opens neighbouring frames from `first` on and appends what of their plaintext lies in `wanted`,
     /// a range of the slab's plaintext.
     ///
@@ -226,17 +202,27 @@ mod tests {
         }
 
         #[test]
-        fn runs_open_to_the_plaintexts_in_order(
-            key: [u8; 32], first in 0u32..8, count in 1u32..=4, fill: u8,
+        fn runs_open_to_what_is_wanted_of_their_plaintexts(
+            key: [u8; 32], first in 0u32..8, count in 1u32..=4, fill: u8, a in 0u64..5_000,
+            b in 0u64..5_000,
         ) {
             let cipher = FrameCipher::new(&key, SlabId([1; 16]), geometry());
             let (mut sealed, mut plain) = (Vec::new(), Vec::new());
             for index in first..first + count {
-                let bytes = vec![fill.wrapping_add(index as u8); 1_008];
+                let bytes: Vec<u8> =
+                    (0..1_008u32).map(|at| fill.wrapping_add((at + index) as u8)).collect();
                 plain.extend_from_slice(&bytes);
                 sealed.extend(oracle(key, SlabId([1; 16]), index, &bytes));
             }
-            prop_assert_eq!(cipher.open_run(first, &mut sealed).unwrap(), &plain[..]);
+            let start = u64::from(first) * 1_008;
+            let whole = plain.len() as u64;
+            let (from, to) = (a.min(b).min(whole), a.max(b).min(whole));
+            for (from, to) in [(0, whole), (from, to)] {
+                let mut opened = b"before".to_vec();
+                cipher.open_onto(first, &sealed, &(start + from..start + to), &mut opened).unwrap();
+                let expected = [b"before", &plain[from as usize..to as usize]].concat();
+                prop_assert_eq!(opened, expected);
+            }
         }
     }
 
@@ -270,9 +256,13 @@ mod tests {
         assert_eq!(cipher.seal(12, &mut [0; 1_024]), Err(index));
         let length = FrameError::Length { slab, index: 0, length: 1_023 };
         assert_eq!(cipher.seal(0, &mut [0; 1_023]), Err(length));
-        assert!(cipher.open_run(0, &mut []).is_err());
-        assert!(cipher.open_run(0, &mut [0; 1_500]).is_err());
-        assert!(cipher.open_run(u32::MAX, &mut [0; 2_048]).is_err());
+        let mut opened = Vec::new();
+        let mut open = |first, frames: &[u8]| {
+            cipher.open_onto(first, frames, &(0..u64::MAX), &mut opened).is_err()
+        };
+        assert!(open(0, &[0; 1_500]));
+        assert!(open(u32::MAX, &[0; 2_048]));
+        assert!(opened.is_empty());
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod oracle;
 mod sealed_slab;
 mod sector;
 mod slab;
+mod tree;
 #[path = "../ledger/world.rs"]
 #[allow(dead_code)]
 mod world;

@@ -17,13 +17,14 @@ mod restore;
 mod types;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::BackupError;
 use samara_protocol::encoding;
 use samara_protocol::journal::entry::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{Backup, BackupId, Change, JournalState, VaultId, VaultState};
+use samara_protocol::sync::lock;
 use serde::{Deserialize, Serialize};
 pub use types::{
     BackupDetail, BackupRequest, BackupRow, BackupState, BackupVault, RestoreReport, RestoreRequest,
@@ -32,11 +33,9 @@ pub use types::{
 use crate::journal::{JournalStatus, SettleReport};
 use crate::progress::{Meter, Phase, Progress, Unit};
 use crate::vault::{VaultError, Vaults, find, totals};
-use crate::world::{StoreError, Write, random_bytes};
+use crate::world::{Pages, StoreError, Write, random_bytes};
 
 const PREFIX: &[u8] = b"backup/";
-/// Rows read from the store at once.
-const PAGE: usize = 256;
 
 /// How far a backup is, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +66,8 @@ impl Backups {
     /// Reads how far each backup is.
     pub(crate) async fn open(vaults: Vaults) -> Result<Self, StoreError> {
         let mut records = BTreeMap::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = vaults.world.store.scan(PREFIX, after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
+        let mut pages = Pages::below(vaults.world.store.as_ref(), PREFIX);
+        while let Some(page) = pages.next().await? {
             for (key, value) in page {
                 // A row that does not decode is one that is missing: the backup is settled again.
                 if let (Ok(id), Ok(record)) =
@@ -85,7 +81,7 @@ impl Backups {
     }
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<BackupId, Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.records)
     }
 
     /// Makes a backup, and returns when it is settled or has failed to. The event itself is

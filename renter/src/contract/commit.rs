@@ -6,7 +6,6 @@
 //! again. The renter's signature is on disk before a revision leaves.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 
 use samara_protocol::contract::{Revision, SignedRevision};
 use samara_protocol::hash::SectorRoot;
@@ -15,6 +14,7 @@ use samara_protocol::host::message::{
 };
 use samara_protocol::sector::SectorEntry;
 use samara_protocol::signature::Signature;
+use samara_protocol::sync::lock;
 use tokio::sync::oneshot;
 
 use super::error::ContractError;
@@ -283,7 +283,7 @@ async fn send(
 
 /// Keeps a doubly signed revision, in memory and on disk.
 async fn keep(handle: &ContractHandle, signed: SignedRevision) -> Result<(), ContractError> {
-    *handle.0.revision.lock().unwrap_or_else(PoisonError::into_inner) = signed;
+    *lock(&handle.0.revision) = signed;
     write_down(handle, signed, None).await
 }
 

@@ -1,7 +1,7 @@
 //! A live contract: paid transfers, and the list of sectors behind its revisions.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use samara_protocol::contract::{ContractId, ContractTerms, SignedRevision, SignedVoucher};
@@ -14,6 +14,7 @@ use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sector::{SectorSize, align, verify_range};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Epoch};
 
 use super::error::ContractError;
@@ -149,7 +150,7 @@ impl ContractHandle {
     /// The latest doubly signed revision that this node knows.
     #[must_use]
     pub fn revision(&self) -> SignedRevision {
-        *self.0.revision.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0.revision)
     }
 
     /// Highest voucher total signed.
@@ -383,7 +384,7 @@ impl ContractHandle {
         }
         let host = self.host();
         let signed = ask_prices(world, self.0.link.reports(), host).await?;
-        let limits = *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = *lock(&self.0.limits);
         limits.check_transfer(&host, &signed.prices)?;
         let tip = world.chain.tip().await;
         let tip = tip.map_err(|source| ContractError::Chain { host, source })?;
@@ -403,11 +404,6 @@ impl ContractHandle {
 enum Access {
     Write,
     Read,
-}
-
-/// Locks a leaf that is only ever replaced whole.
-fn lock<T>(leaf: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    leaf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks a host for its signed prices.

@@ -3,7 +3,7 @@
 //! A [`ContractLink`] holds no money and no list of sectors, so recovery can use it for a contract that
 //! was just found on the chain. Every answer is checked here: receipts, slots, revisions, head bytes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use samara_protocol::contract::{ContractId, Revision, SignedRevision};
 use samara_protocol::hash::{BlockHash, ContractNonce, Digest, SlabTag};
@@ -15,6 +15,7 @@ use samara_protocol::host::message::{
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sector::SectorEntry;
 use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::sync::lock;
 use samara_protocol::units::Epoch;
 
 use super::error::ContractError;
@@ -179,7 +180,7 @@ impl ContractLink {
     /// This node's claim of an epoch at this contract.
     fn claim(&self, epoch: Epoch) -> EpochClaim {
         let Inner { genesis, nonce, key, claim, .. } = &*self.0;
-        let mut known = claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(claim);
         if known.epoch != epoch {
             *known = EpochClaim::sign(genesis, *nonce, epoch, key);
         }

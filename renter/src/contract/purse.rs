@@ -1,8 +1,9 @@
 //! The running total of one contract: vouchers that grow, and never above the funds.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use samara_protocol::contract::{SignedVoucher, Voucher};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, Epoch};
 
 use super::error::ContractError;
@@ -85,6 +86,6 @@ impl Purse {
 
     fn lock(&self) -> MutexGuard<'_, Account> {
         // Both fields are set together in infallible code, so a poisoned lock holds a whole state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -1,13 +1,14 @@
 //! What waits to be committed under one contract, and the list of sectors behind its latest revision.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use samara_protocol::contract::{Revision, SignedRevision};
 use samara_protocol::hash::SectorRoot;
 use samara_protocol::host::message::SealedDescriptor;
 use samara_protocol::sector::{SectorEntry, SectorTree};
 use samara_protocol::signature::Signature;
+use samara_protocol::sync::lock;
 use tokio::sync::oneshot;
 
 use super::error::ContractError;
@@ -74,7 +75,7 @@ impl CommitQueue {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Waiting> {
         // The queue is only pushed to and popped from; a poisoned lock holds a whole one.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

@@ -4,10 +4,11 @@
 //! losing a few counts in a crash changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::host::message::Refusal;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Clock, HostCallError, Lane};
@@ -205,6 +206,6 @@ impl Reports {
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Counters stay meaningful whatever a panicking holder left undone.
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.seen)
     }
 }

@@ -2,13 +2,14 @@
 //! writes to slots, callers that can be answered, the published status.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::journal::head::HeadBase;
 use samara_protocol::journal::quorum::Quorum;
 use samara_protocol::journal::{HostIndex, JournalState};
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::write;
 use samara_protocol::units::Epoch;
 
 use super::error::JournalError;
@@ -117,7 +118,7 @@ impl Owner {
             let skip = self.meta.acknowledged.saturating_sub(self.base.point.position);
             let count = written - self.meta.acknowledged;
             let span = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-            let mut state = self.shared.published.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = write(&self.shared.published);
             for entry in self.tail.iter().skip(span(skip)).take(span(count)) {
                 if let Err(error) = state.apply(entry) {
                     tracing::error!(%error, "an accepted entry does not follow any more");
@@ -198,10 +199,33 @@ impl Owner {
         self.settle_to.is_some_and(|to| slot.position().is_none_or(|position| position < to))
     }
 
-    /// Starts every write that is due.
+    /// Whether a call to a slot's host is to be made: to compare its head before all else, then to bring
+    /// it what it lacks.
+    pub(super) fn is_due(&self, slot: &Slot) -> bool {
+        if self.compared {
+            return self.is_behind(slot);
+        }
+        self.is_member(slot.handle.index()) && !slot.compared
+    }
+
+    /// Whether so many members' heads were compared that no acknowledged change can have been missed:
+    /// a read quorum of each set, or of one that has lost its own for good, all that are left.
+    fn has_compared(&self) -> bool {
+        let ended = self.book.ended();
+        let compared: Vec<HostIndex> =
+            self.slots.values().filter(|s| s.compared).map(|s| s.handle.index()).collect();
+        self.base.head_set.all_sets().all(|set| {
+            let open: Vec<_> = set.iter().filter(|index| !ended.contains(index)).collect();
+            let heard = open.iter().filter(|index| compared.contains(index)).count();
+            heard >= Quorum::of(set.len()).read || heard == open.len()
+        })
+    }
+
+    /// Starts every call that is due.
     fn start_writes(&mut self) {
         // A journal without a name could not be told from another one's.
         let Some(origin) = self.base.origin else { return };
+        self.compared |= self.has_compared();
         let now = self.world.clock.now();
         let settling = |slot: &&Slot| slot.busy && !self.is_member(slot.handle.index());
         let mut settling = self.slots.values().filter(settling).count();
@@ -209,7 +233,7 @@ impl Owner {
         let mut order: Vec<(&ContractId, &Slot)> = self.slots.iter().collect();
         order.sort_by_key(|(_, slot)| slot.handle.index());
         for (id, slot) in order {
-            if slot.busy || slot.retry_at > now || !self.is_behind(slot) {
+            if slot.busy || slot.retry_at > now || !self.is_due(slot) {
                 continue;
             }
             if !self.is_member(slot.handle.index()) {
@@ -230,9 +254,11 @@ impl Owner {
     }
 
     fn start_write(&mut self, id: ContractId, base: Arc<HeadBase>) {
+        let compares = !self.compared;
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.busy = true;
         let job = Job {
+            compares,
             handle: slot.handle.clone(),
             key: slot.key.clone(),
             contract: id,
@@ -362,7 +388,7 @@ impl Owner {
     }
 
     pub(super) fn publish_state(&self, state: JournalState) {
-        *self.shared.published.write().unwrap_or_else(PoisonError::into_inner) = state;
+        *write(&self.shared.published) = state;
     }
 
     pub(super) fn publish(&self) {

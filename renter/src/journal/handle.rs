@@ -1,10 +1,11 @@
 //! The journal as everybody else sees it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::{Change, JournalState};
 use samara_protocol::keys::KeyTree;
+use samara_protocol::sync::read;
 use samara_protocol::units::Epoch;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -105,7 +106,7 @@ impl Journal {
 
     /// Looks at what is acknowledged. The closure must be short: the owner waits for it.
     pub fn read<T>(&self, look: impl FnOnce(&JournalState) -> T) -> T {
-        look(&self.shared.published.read().unwrap_or_else(PoisonError::into_inner))
+        look(&read(&self.shared.published))
     }
 
     /// What existed at an earlier position; nothing if the local journal does not reach it.

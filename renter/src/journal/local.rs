@@ -19,13 +19,11 @@ use samara_protocol::units::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::error::JournalError;
-use crate::world::{Store, StoreError, Write};
+use crate::world::{Pages, Store, StoreError, Write};
 
 const META: &[u8] = b"journal/meta";
 const BASE: &[u8] = b"journal/base";
 const ENTRY: &[u8] = b"journal/entry/";
-/// Rows read or written at once.
-const PAGE: usize = 512;
 
 /// What this node may do with the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,11 +117,8 @@ pub(super) async fn load(store: &dyn Store) -> Result<Loaded, JournalError> {
     let mut loaded = Loaded { meta, base, ..Loaded::default() };
     let mut published = None;
     let mut met_base = loaded.base.point.position == 0;
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = store.scan(ENTRY, after.as_deref(), PAGE).await?;
-        let full = page.len() == PAGE;
-        after = page.last().map(|(key, _)| key.clone());
+    let mut pages = Pages::below(store, ENTRY);
+    while let Some(page) = pages.next().await? {
         for (key, value) in page {
             let point = loaded.working.point;
             if point.position == meta.acknowledged && published.is_none() {
@@ -139,9 +134,6 @@ pub(super) async fn load(store: &dyn Store) -> Result<Loaded, JournalError> {
                 loaded.tail.push(entry);
             }
         }
-        if !full {
-            break;
-        }
     }
     if !met_base || loaded.working.point.position < meta.acknowledged {
         return Err(JournalError::Damaged("its entries end too early".into()));
@@ -156,11 +148,9 @@ pub(super) async fn replay(
     to: u64,
 ) -> Result<Option<JournalState>, JournalError> {
     let mut state = JournalState::default();
-    let mut after: Option<Vec<u8>> = None;
+    let mut pages = Pages::below(store, ENTRY);
     while state.point.position < to {
-        let page = store.scan(ENTRY, after.as_deref(), PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(None) };
-        after = Some(last.clone());
+        let Some(page) = pages.next().await? else { return Ok(None) };
         for (_, value) in page {
             if state.point.position == to {
                 break;
@@ -180,15 +170,9 @@ pub(super) async fn replace(
     entries: &[Entry],
 ) -> Result<(), StoreError> {
     store.commit(vec![Write::Delete(META.to_vec()), Write::Delete(BASE.to_vec())]).await?;
-    loop {
-        let page = store.scan(ENTRY, None, PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        store.commit(page.into_iter().map(|(key, _)| Write::Delete(key)).collect()).await?;
-    }
+    Pages::below(store, ENTRY).delete().await?;
     let mut position = 0u64;
-    for part in entries.chunks(PAGE) {
+    for part in entries.chunks(Pages::ROWS) {
         let mut writes = Vec::with_capacity(part.len());
         for entry in part {
             writes.push(put_entry(position, entry));

@@ -6,7 +6,7 @@
 //! quorum decides, and the host is brought up by a later append or full put.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -20,6 +20,7 @@ use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::read;
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
@@ -81,6 +82,10 @@ pub(super) struct Owner {
     /// The fold of all entries, acknowledged or not.
     pub(super) working: JournalState,
     pub(super) slots: BTreeMap<ContractId, Slot>,
+    /// Whether a read quorum's heads were compared with this journal since the process began. Nothing is
+    /// written before: a folder that was set back would write its own changes to hosts that are behind,
+    /// before it hears of those that others acknowledged.
+    pub(super) compared: bool,
     pub(super) inflight: FuturesUnordered<BoxFuture<'static, Outcome>>,
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) parked: VecDeque<Group>,
@@ -118,6 +123,7 @@ impl Owner {
             tail,
             working,
             slots: BTreeMap::new(),
+            compared: false,
             inflight: FuturesUnordered::new(),
             waiters: VecDeque::new(),
             parked: VecDeque::new(),
@@ -159,7 +165,7 @@ impl Owner {
     /// The next moment at which a host that was left behind is tried again.
     fn timer(&self) -> BoxFuture<'static, ()> {
         let now = self.world.clock.now();
-        let waits = self.slots.values().filter(|slot| !slot.busy && self.is_behind(slot));
+        let waits = self.slots.values().filter(|slot| !slot.busy && self.is_due(slot));
         let spill = (!self.parked.is_empty() && !self.spilling)
             .then(|| Millis(self.spill_at.saturating_sub(now)));
         match waits.map(|slot| slot.wait(now)).chain(spill).min() {
@@ -229,6 +235,7 @@ impl Owner {
         self.book.writer().claim(epoch);
         self.meta = meta;
         self.base = base;
+        self.compared = true;
         Ok(())
     }
 
@@ -248,6 +255,8 @@ impl Owner {
         self.base = base;
         self.working = state.clone();
         self.slots.clear();
+        // The recovery has heard the quorum.
+        self.compared = true;
         self.settle_to = None;
         self.publish_state(state);
         Ok(())
@@ -376,8 +385,7 @@ impl Owner {
     fn roll_back(&mut self, mark: usize) {
         self.tail.truncate(mark);
         self.lengths.truncate(mark);
-        let mut state =
-            self.shared.published.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut state = read(&self.shared.published).clone();
         let skip = state.point.position.saturating_sub(self.base.point.position);
         for entry in self.tail.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
             if let Err(error) = state.apply(entry) {

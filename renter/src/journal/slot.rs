@@ -32,8 +32,10 @@ pub(super) struct Slot {
     pub(super) sequence: u64,
     /// Highest sequence that the host confirmed.
     pub(super) confirmed: u64,
-    /// Whether a write is on its way.
+    /// Whether a call is on its way.
     pub(super) busy: bool,
+    /// Whether its head was compared with the journal since this process began.
+    pub(super) compared: bool,
     /// Failures since the last success.
     pub(super) failures: u32,
     /// Local time before which it is left alone.
@@ -50,6 +52,7 @@ impl Slot {
             sequence: 0,
             confirmed: 0,
             busy: false,
+            compared: false,
             failures: 0,
             retry_at: 0,
             problem: None,
@@ -71,9 +74,12 @@ impl Slot {
         self.busy = false;
         self.sequence = self.sequence.max(written.sequence);
         match written.result {
-            Ok(image) => {
-                self.confirmed = self.confirmed.max(image.state.sequence);
-                self.image = Some(image);
+            Ok(done) => {
+                if let Done::Written(image) = done {
+                    self.confirmed = self.confirmed.max(image.state.sequence);
+                    self.image = Some(image);
+                }
+                self.compared = true;
                 self.failures = 0;
                 self.retry_at = 0;
                 self.problem = None;
@@ -100,6 +106,8 @@ impl Slot {
 
 /// A write to do.
 pub(super) struct Job {
+    /// Whether the head is only to be read and compared.
+    pub(super) compares: bool,
     pub(super) handle: ContractHandle,
     pub(super) key: HeadKey,
     pub(super) contract: ContractId,
@@ -122,7 +130,15 @@ pub(super) struct Job {
 pub(super) struct Written {
     /// Highest sequence used or seen.
     pub(super) sequence: u64,
-    pub(super) result: Result<SlotImage, Failure>,
+    pub(super) result: Result<Done, Failure>,
+}
+
+/// What a call was for.
+pub(super) enum Done {
+    /// The head is of this journal, or there is none.
+    Compared,
+    /// The slot holds this now.
+    Written(SlotImage),
 }
 
 /// Why a write failed.
@@ -147,21 +163,31 @@ impl From<ContractError> for Failure {
 }
 
 impl Job {
-    /// Brings the slot to the end of the tail.
+    /// Brings the slot to the end of the tail, or only looks at what it holds.
     pub(super) async fn run(self) -> Written {
         let mut sequence = self.sequence;
-        let result = self.write(&mut sequence).await;
+        let result = if self.compares {
+            self.look().await.map(|_| Done::Compared)
+        } else {
+            self.write(&mut sequence).await.map(Done::Written)
+        };
         Written { sequence, result }
+    }
+
+    /// Reads the head, and compares it with the journal.
+    async fn look(&self) -> Result<SlotState, Failure> {
+        let answer = self.handle.link().head().await?;
+        let shown = answer.status.slot.state;
+        self.check(&shown);
+        self.compare(&answer).await?;
+        Ok(shown)
     }
 
     async fn write(&self, sequence: &mut u64) -> Result<SlotImage, Failure> {
         let prepared = match &self.image {
             Some(image) => self.prepare(image, *sequence),
             None => {
-                let answer = self.handle.link().head().await?;
-                let shown = answer.status.slot.state;
-                self.check(&shown);
-                self.compare(&answer).await?;
+                let shown = self.look().await?;
                 // Only over what was read: a write of another copy, or of the life before, that comes
                 // in between makes a conflict, and is read before anything is written again.
                 self.full(shown, (*sequence).max(shown.sequence).saturating_add(1))

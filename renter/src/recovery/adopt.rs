@@ -13,10 +13,10 @@ use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Epoch};
 
-use super::claim::{Answered, Claim, earlier, host_row};
+use super::claim::{self, Answered, Claim, earlier, host_row};
 use super::error::RecoveryError;
 use super::progress::{Progress, Step, load_silent, save_silent};
-use super::types::{RecoveryPhase, RecoveryReport};
+use super::types::{RecoveryHost, RecoveryPhase, RecoveryReport};
 use super::{Context, Recovery};
 use crate::journal::{Adopted, Candidate, Mode, choose};
 use crate::progress::{Meter, Phase, ProgressEvent, Unit};
@@ -60,6 +60,9 @@ impl Recovery {
             None if quorum => (Vec::new(), None),
             None => return Err(no_head(claim)),
         };
+        if let Some(newest) = newest {
+            report.parted.extend(find_parted(claim, newest, &entries));
+        }
         let may_write = quorum && newest.is_none_or(|newest| claim.can_write(newest));
         let mode = if may_write && claim.promised { Mode::Active } else { Mode::ReadOnly };
         self.journal.adopt(self.adopted(mode, epoch, base, entries)).await?;
@@ -383,11 +386,46 @@ async fn fetch(
     Ok(entries)
 }
 
+/// Hosts whose head ends before the newest one begins, and does not lie on its journal: its entries in
+/// slabs tell.
+fn find_parted(claim: &Claim, newest: &Head, entries: &[Entry]) -> Vec<RecoveryHost> {
+    let begin = newest.base.point.position;
+    let shorter = claim.answered.iter().filter_map(|answered| {
+        let shown = answered.head.as_ref().filter(|shown| !shown.parted)?;
+        let head = &shown.head;
+        let shorter = head.epoch == newest.epoch && head.point.position < begin;
+        shorter.then_some((&answered.live.found, head))
+    });
+    let mut shorter: Vec<_> = shorter.collect();
+    shorter.sort_by_key(|(_, head)| head.point.position);
+    let mut point = JournalPoint::default();
+    let mut rest = entries.iter();
+    let mut parted = Vec::new();
+    for (found, head) in shorter {
+        while point.position < head.point.position {
+            let Some(entry) = rest.next() else { break };
+            point = point.after(entry);
+        }
+        if point != head.point {
+            let changes = head.entries.len() as u64;
+            parted.push(host_row(found, claim::parted(changes, head.base.point.position)));
+        }
+    }
+    parted
+}
+
 /// What cannot be ruled out, in plain words.
 fn may_be_missing(claim: &Claim, newest: Option<&Head>, quorum: bool) -> Option<String> {
     let newest = newest?;
     if quorum {
         return None;
+    }
+    if claim.undecided {
+        return Some(format!(
+            "Two copies of the node wrote with these words, and the hosts that answered do not tell which \
+             of the two was acknowledged. This is the longer one, up to journal position {}.",
+            newest.point.position
+        ));
     }
     let set = &newest.base.head_set;
     let table = newest.hosts();

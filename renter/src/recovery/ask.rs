@@ -105,13 +105,17 @@ impl Recovery {
         Err(RecoveryError::Outrun { by: highest })
     }
 
-    /// The claim of an earlier run if nobody has claimed since, else the next counter.
+    /// The claim of an earlier run if nobody has claimed since, else the next counter. A claim under
+    /// which a journal was adopted is used up: that journal may have changes of its own at hosts, and
+    /// what is adopted next would share its epoch.
     async fn choose_epoch(
         &self,
         progress: &mut Progress,
         highest: Epoch,
     ) -> Result<Epoch, RecoveryError> {
-        if let Some(claimed) = progress.claimed.filter(|claimed| *claimed >= highest) {
+        let used = self.journal.status().epoch;
+        let unused = |claimed: &Epoch| *claimed >= highest && *claimed != used;
+        if let Some(claimed) = progress.claimed.filter(unused) {
             return Ok(claimed);
         }
         let counter = highest.counter.checked_add(1);
@@ -176,7 +180,7 @@ impl Recovery {
         };
         match self.open_head(&live.contract.terms.contract, &status, &head) {
             Ok(head) => {
-                let shown = Shown { head, counts: !live.given_up };
+                let shown = Shown { head, counts: !live.given_up, parted: false };
                 Said::Head(Box::new((status, Some(shown))))
             }
             Err(HeadError::Empty) => match self.earlier_head(found, &status).await {
@@ -228,7 +232,7 @@ impl Recovery {
             );
             let Ok(answer) = link.head().await else { break };
             match self.open_head(&id, &answer.status, &answer.head) {
-                Ok(head) => return Ok(Some(Shown { head, counts })),
+                Ok(head) => return Ok(Some(Shown { head, counts, parted: false })),
                 Err(HeadError::Empty) => renews = answer.status.renews,
                 Err(_) => break,
             }

@@ -14,6 +14,7 @@ use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Epoch;
 
+use super::fork::{Voice, decide};
 use super::separate::{HeadTrace, Lineage, Trace, separate};
 use super::types::{HeadSetRow, RecoveryHost, RecoveryReport};
 use crate::contract::ContractLink;
@@ -32,6 +33,8 @@ pub(super) struct Shown {
     pub(super) head: Head,
     /// Whether it counts toward a quorum.
     pub(super) counts: bool,
+    /// Whether it parts from the history that goes on. It was read all the same.
+    pub(super) parted: bool,
 }
 
 /// A host that answered.
@@ -80,6 +83,10 @@ pub(super) struct Claim {
     pub(super) others: Vec<RecoveryHost>,
     /// Their hosts, which do not count as ended: that takes a contract's end on the chain.
     pub(super) aside: BTreeSet<PublicKey>,
+    /// Hosts whose head holds changes of a copy of the node, which were never acknowledged.
+    pub(super) parted: Vec<RecoveryHost>,
+    /// Whether two histories were shown, each of which may have been acknowledged.
+    pub(super) undecided: bool,
 }
 
 impl Claim {
@@ -97,13 +104,16 @@ impl Claim {
         report.hosts_behind.clone_from(&self.behind);
         report.head_sets = self.head_sets();
         report.others.clone_from(&self.others);
+        report.parted.clone_from(&self.parted);
     }
 
-    /// The newest head: by epoch, position, and generation of its head set.
+    /// The newest head of the history that goes on: by epoch, position, and generation of its head set.
     pub(super) fn newest(&self) -> Option<&Head> {
         self.answered
             .iter()
-            .filter_map(|answered| Some(&answered.head.as_ref()?.head))
+            .filter_map(|answered| answered.head.as_ref())
+            .filter(|shown| !shown.parted)
+            .map(|shown| &shown.head)
             .max_by_key(|head| (head.epoch, head.point.position, head.base.head_set.generation))
     }
 
@@ -113,7 +123,7 @@ impl Claim {
     /// acknowledges nothing before the old set may be left, so an epoch without a head among these hosts
     /// is one of a recovery that was interrupted.
     pub(super) fn is_quorum(&self, newest: &Head) -> bool {
-        newest.base.head_set.is_read(&self.showed(newest), &self.ended(newest))
+        !self.undecided && newest.base.head_set.is_read(&self.showed(newest), &self.ended(newest))
     }
 
     /// Whether they can also take over: leave the old set, so that no later recovery can hear a read
@@ -236,6 +246,34 @@ impl Claim {
         }
     }
 
+    /// Leaves aside the heads of the highest epoch that part from the history that goes on.
+    fn find_forks(&mut self) {
+        let heads = |claim: &Self| -> Vec<usize> {
+            let heads = claim.answered.iter().enumerate();
+            heads.filter(|(_, answered)| answered.head.is_some()).map(|(at, _)| at).collect()
+        };
+        let shown = |at: usize| self.answered[at].head.as_ref();
+        let epochs = heads(self).into_iter().filter_map(|at| Some(shown(at)?.head.epoch));
+        let Some(epoch) = epochs.max() else { return };
+        let mut places = heads(self);
+        places.retain(|at| shown(*at).is_some_and(|shown| shown.head.epoch == epoch));
+        let voice = |at: &usize| {
+            let (host, shown) = (self.answered[*at].live.found.record.host, shown(*at)?);
+            Some(Voice { host, head: &shown.head, counts: shown.counts })
+        };
+        let voices: Vec<Voice<'_>> = places.iter().filter_map(voice).collect();
+        let Some(fork) = decide(&voices) else { return };
+        self.undecided = fork.undecided;
+        for (voice, position) in fork.left {
+            let answered = &mut self.answered[places[voice]];
+            let Some(shown) = &mut answered.head else { continue };
+            shown.parted = true;
+            let changes = shown.head.point.position.saturating_sub(position);
+            let row = host_row(&answered.live.found, parted(changes, position));
+            self.parted.push(row);
+        }
+    }
+
     /// Hosts that show an older revision than a head proves that they signed.
     fn find_behind(&mut self) {
         let mut known = BTreeMap::new();
@@ -254,6 +292,14 @@ impl Claim {
             }
         }
     }
+}
+
+/// What a host shows whose head parts from the journal.
+pub(super) fn parted(changes: u64, position: u64) -> String {
+    format!(
+        "it holds {changes} changes behind position {position} of a copy of the node that ran beside it, \
+         or of its folder put back"
+    )
 }
 
 /// Hosts by a head's numbers.
@@ -313,8 +359,18 @@ pub(super) fn gather(
     let (answered, silent, behind) = (Vec::new(), Vec::new(), Vec::new());
     let hosts = found.iter().map(|found| found.record.host).collect();
     let (others, aside) = (Vec::new(), BTreeSet::new());
-    let mut claim =
-        Claim { epoch, promised: false, answered, silent, behind, hosts, others, aside };
+    let mut claim = Claim {
+        epoch,
+        promised: false,
+        answered,
+        silent,
+        behind,
+        hosts,
+        others,
+        aside,
+        parted: Vec::new(),
+        undecided: false,
+    };
     for (live, said) in live.into_iter().zip(said) {
         let reason = match said {
             Said::Head(answer) => {
@@ -336,6 +392,7 @@ pub(super) fn gather(
         claim.silent.push(Silent { live, row });
     }
     claim.set_others_aside(found);
+    claim.find_forks();
     claim.find_behind();
     claim
 }

@@ -9,7 +9,6 @@
 //! The mark is that the contract's own key has sent a transaction. Its account sends for nothing
 //! else; the first number may be used up by the formation itself.
 
-use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::contract::ContractId;
 use samara_protocol::signature::SecretKey;
 use samara_protocol::units::Amount;
@@ -18,6 +17,7 @@ use super::Recovery;
 use super::claim::Claim;
 use super::error::RecoveryError;
 use super::types::RecoveryOptions;
+use crate::account;
 
 /// Transactions of a contract's own account from which on the contract is given up.
 const GIVEN_UP: u64 = 2;
@@ -86,17 +86,9 @@ impl Recovery {
         to: &SecretKey,
         amount: Amount,
     ) -> Result<(), RecoveryError> {
-        let chain = &self.world.chain;
-        let body = TransactionBody {
-            genesis: chain.genesis().hash(),
-            account: from.public(),
-            nonce: chain.account(&from.public()).await?.nonce,
-            fee: chain.genesis().parameters.minimum_fee,
-            valid_until: TransactionBody::ALWAYS,
-            action: Action::Transfer { to: to.public(), amount },
-        };
-        let id = chain.submit(Transaction::signed(body, &[from])).await?;
-        chain.included(&id).await?;
+        let chain = self.world.chain.as_ref();
+        let nonce = chain.account(&from.public()).await?.nonce;
+        account::transfer(chain, from, nonce, to.public(), amount).await?;
         Ok(())
     }
 }

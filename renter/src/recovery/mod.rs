@@ -12,6 +12,7 @@
 //! | `scan` | drives the scan of the chain for this seed's contracts |
 //! | `ask` | heads from every host; a new epoch, promised by hosts that suffice to take over |
 //! | `claim` | what the hosts said, and what it suffices for |
+//! | `fork` | tells apart what two copies of one node have written |
 //! | `give_up` | hosts that the operator gives up, on the chain |
 //! | `separate` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
@@ -26,6 +27,7 @@ mod adopt;
 mod ask;
 mod claim;
 mod error;
+mod fork;
 mod give_up;
 mod progress;
 mod scan;
@@ -33,10 +35,11 @@ mod separate;
 mod types;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 pub use error::RecoveryError;
 use samara_protocol::keys::KeyTree;
+use samara_protocol::sync::lock;
 use samara_protocol::units::Epoch;
 use tokio::sync::watch;
 pub use types::{
@@ -58,6 +61,7 @@ struct Context<'a> {
 }
 
 struct Shared {
+    /// Replaced field by field, each of which is true by itself.
     status: Mutex<RecoveryStatus>,
     stop: watch::Sender<bool>,
     /// Accounts below this one were found empty, or emptied, since this process started.
@@ -84,11 +88,6 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         lock(&self.0.status).running = false;
     }
-}
-
-fn lock(status: &Mutex<RecoveryStatus>) -> MutexGuard<'_, RecoveryStatus> {
-    // The status is replaced field by field; a panicking holder leaves no harm.
-    status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Recovery {
@@ -138,7 +137,7 @@ impl Recovery {
     /// Journal positions of the heads that the last claim read, one for each live contract; nothing for
     /// a host that showed none.
     pub(crate) fn heads(&self) -> Vec<Option<u64>> {
-        self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.heads).clone()
     }
 
     async fn keep_heads(&self, claim: &Claim) -> Result<(), StoreError> {
@@ -148,7 +147,7 @@ impl Recovery {
             .map(|answered| answered.head.as_ref().map(|shown| shown.head.point.position));
         let heads: Vec<_> = shown.chain(claim.silent.iter().map(|_| None)).collect();
         progress::save_heads(self.world.store.as_ref(), &heads).await?;
-        *self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner) = heads;
+        *lock(&self.shared.heads) = heads;
         Ok(())
     }
 
@@ -347,6 +346,11 @@ fn next_step(options: &RecoveryOptions, claim: &mut Claim) -> String {
         format!(
             "{READ}; the contracts of so many hosts have ended that nobody can be certain of the newest \
              state any more: read what is there, and keep it under new words"
+        )
+    } else if claim.undecided {
+        format!(
+            "{READ}; two copies of the node wrote with these words, and the silent hosts tell which of \
+             the two was acknowledged: start the recovery again when more hosts answer"
         )
     } else if claim.would_be_complete(&silent) {
         let names: Vec<String> =

@@ -137,6 +137,10 @@ pub struct RecoveryReport {
     /// are left alone; their money comes back when they end.
     #[serde(default)]
     pub others: Vec<RecoveryHost>,
+    /// Hosts that hold changes of a copy of the node that ran beside it, or of its folder put back.
+    /// They were never acknowledged, and are left out.
+    #[serde(default)]
+    pub parted: Vec<RecoveryHost>,
     /// Journal position that was brought back.
     pub position: u64,
     /// Vaults brought back.

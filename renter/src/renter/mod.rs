@@ -11,44 +11,36 @@ mod lineage;
 mod money;
 mod outlook;
 mod upkeep;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 pub use error::{OpenError, RenterError};
 pub use money::transfer;
-use samara_protocol::hash::TransactionId;
-use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::KeyTree;
-use samara_protocol::signature::PublicKey;
-use samara_protocol::units::{Amount, Epoch, Height, Millis};
+use samara_protocol::units::{Epoch, Millis};
 
 use self::lineage::Lineage;
 use self::upkeep::Upkeep;
 use crate::backup::{
-    BackupDetail, BackupError, BackupRequest, BackupRow, BackupState, Backups, RestoreReport,
-    RestoreRequest,
+    BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
-use crate::contract::{Allowance, ContractBook, Contractor, ContractorError, Writer};
-use crate::journal::{HeadHost, Journal, JournalError, JournalOptions, Mode};
+use crate::contract::{ContractBook, Contractor, Writer};
+use crate::journal::{Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
-};
-use crate::rows::{
-    AllowanceReport, ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus, WalletRow,
 };
 use crate::slabs::Slabs;
 use crate::transfer::{Redundancy, TransferOptions};
 use crate::vault::{
     FileRow, FileStream, GetError, GetReport, GetRequest, ListOptions, ListRow, PutError,
-    PutReport, PutRequest, PutStreamRequest, VaultError, VaultOptions, VaultRow, Vaults, totals,
+    PutReport, PutRequest, PutStreamRequest, VaultError, VaultOptions, VaultRow, Vaults,
 };
 use crate::world::{ReadFile, TaskHandle, World, random_bytes};
 
@@ -174,174 +166,6 @@ impl Renter {
         Ok(())
     }
 
-    /// Everything at a glance.
-    #[must_use]
-    pub fn status(&self) -> RenterStatus {
-        let journal = self.0.journal.status();
-        let recovery = self.0.recovery.status();
-        let unfinished = recovery.running || self.0.recovery.is_unfinished();
-        let state = match (journal.fenced, journal.mode) {
-            _ if unfinished => RenterState::Recovering { progress: recovery.progress },
-            (Some(by), _) => RenterState::Fenced { by: by.to_string() },
-            (None, Mode::Fresh) => RenterState::Fresh,
-            (None, Mode::Active) => RenterState::Active,
-            (None, Mode::ReadOnly) => RenterState::ReadOnly,
-        };
-        let halted = self.0.upkeep.halted();
-        let refused = self.0.upkeep.lineage().refusal().map(|error| error.to_string());
-        let (vaults, files, bytes, backups) = self.0.journal.read(|state| {
-            let each = state.vaults.values().map(totals);
-            let (files, bytes) =
-                each.fold((0, 0u64), |(f, b), (files, bytes)| (f + files, b.saturating_add(bytes)));
-            (state.vaults.len() as u64, files, bytes, state.backups.len() as u64)
-        });
-        let (unreachable, bare, unreadable) = self.reach();
-        let (mut hosts, mut settled) = (journal.hosts.len() as u64, journal.settled as u64);
-        if journal.mode == Mode::ReadOnly {
-            // This node writes no heads; the recovery saw them.
-            let heads = self.0.recovery.heads();
-            let holds =
-                |position: &Option<u64>| position.is_some_and(|at| at >= journal.acknowledged);
-            hosts = heads.len() as u64;
-            settled = heads.iter().filter(|position| holds(position)).count() as u64;
-        }
-        let outlook = self.0.upkeep.outlook();
-        RenterStatus {
-            state,
-            epoch: journal.epoch.to_string(),
-            position: journal.acknowledged,
-            unacknowledged: journal.position.saturating_sub(journal.acknowledged),
-            vaults,
-            files,
-            bytes,
-            backups,
-            hosts,
-            head_set: journal.head_set.into_iter().map(|host| self.head_host(host)).collect(),
-            settled,
-            forming: outlook.forming,
-            unreachable,
-            ended: self.says_ended(),
-            bare,
-            unreadable,
-            problem: refused.or(journal.problem),
-            lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
-        }
-    }
-
-    /// Hosts with live contracts that say that these have ended.
-    fn says_ended(&self) -> u64 {
-        let reports = self.0.book.reports();
-        let live = self.0.book.live();
-        live.iter().filter(|contract| reports.says_ended(&contract.host())).count() as u64
-    }
-
-    /// Hosts with live contracts that do not answer, slabs in use that bear the loss of no further host,
-    /// and slabs that cannot be read now.
-    fn reach(&self) -> (u64, u64, u64) {
-        let reports = self.0.book.reports();
-        let (gone, reached): (Vec<_>, Vec<_>) = self
-            .0
-            .book
-            .live()
-            .into_iter()
-            .partition(|contract| reports.health(&contract.host()).is_unreachable());
-        let reached: BTreeSet<HostIndex> =
-            reached.iter().map(|contract| contract.index()).collect();
-        let (mut bare, mut unreadable) = (0, 0);
-        self.0.journal.read(|state| {
-            for slab in state.slabs.values().filter(|slab| slab.live > 0) {
-                let shards = slab.record.hosts.iter().filter(|host| reached.contains(host)).count();
-                match shards.cmp(&usize::from(slab.record.data)) {
-                    Ordering::Less => unreadable += 1,
-                    Ordering::Equal => bare += 1,
-                    Ordering::Greater => {}
-                }
-            }
-        });
-        (gone.len() as u64, bare, unreadable)
-    }
-
-    /// A backup as the heads show it that a recovery read, where this node writes none.
-    fn as_seen(&self, mut row: BackupRow) -> BackupRow {
-        let read_only = self.0.journal.status().mode == Mode::ReadOnly;
-        if read_only && row.state != BackupState::Completed {
-            let heads = self.0.recovery.heads();
-            let holds = |position: &&Option<u64>| position.is_some_and(|at| at >= row.position);
-            row.hosts_ok = heads.iter().filter(holds).count() as u64;
-            row.hosts_total = heads.len() as u64;
-            row.hosts_needed = self.0.backups.needed(heads.len()) as u64;
-            if row.hosts_ok >= row.hosts_needed {
-                (row.state, row.problem) = (BackupState::Completed, None);
-            }
-        }
-        row
-    }
-
-    fn head_host(&self, host: HeadHost) -> HeadHostRow {
-        let key = self.0.book.host(host.index).unwrap_or_default();
-        let HeadHost { position, problem, .. } = host;
-        HeadHostRow { host: key.to_string(), position, problem }
-    }
-
-    /// Sets what the contractor may do, and lets it act at once. It goes on by itself.
-    ///
-    /// # Errors
-    /// [`RenterError::Journal`] if this node may not write, [`RenterError::Contractor`].
-    pub async fn set_allowance(
-        &self,
-        allowance: Allowance,
-    ) -> Result<AllowanceReport, RenterError> {
-        self.0.journal.check_writable()?;
-        let upkeep = &self.0.upkeep;
-        let report = upkeep.set_allowance(allowance).await?;
-        upkeep.keep_setting().await;
-        Ok(report)
-    }
-
-    /// What would be done under an allowance, and what it would cost; nothing is set.
-    ///
-    /// # Errors
-    /// [`RenterError::Contractor`] for an allowance that cannot be set, or a chain that does not answer.
-    pub async fn preview_allowance(
-        &self,
-        allowance: Allowance,
-    ) -> Result<AllowanceReport, RenterError> {
-        allowance.check(&self.0.world.chain.genesis().parameters).map_err(ContractorError::from)?;
-        let plan = self.0.upkeep.contractor.plan_for(allowance).await?;
-        let planned = plan.steps.iter().map(ToString::to_string).collect();
-        Ok(AllowanceReport { planned, ..upkeep::seen(&plan) })
-    }
-
-    /// The allowance that is set.
-    #[must_use]
-    pub fn allowance(&self) -> Option<Allowance> {
-        self.0.upkeep.contractor.allowance()
-    }
-
-    /// The allowance that the journal remembers, to be offered after a recovery.
-    #[must_use]
-    pub fn remembered_allowance(&self) -> Option<Allowance> {
-        self.0.upkeep.setting()
-    }
-
-    /// What suits the network of this moment, for an owner who gives so much money.
-    ///
-    /// # Errors
-    /// [`RenterError::Chain`].
-    pub async fn suggest_allowance(&self, funds: Amount) -> Result<Allowance, RenterError> {
-        let accepting = self.accepting_hosts().await?;
-        Ok(Allowance::for_network(accepting, funds, &self.0.world.chain.genesis().parameters))
-    }
-
-    /// Announced hosts that form contracts.
-    ///
-    /// # Errors
-    /// [`RenterError::Chain`].
-    pub async fn accepting_hosts(&self) -> Result<usize, RenterError> {
-        let announced = self.0.world.chain.announced_hosts().await?;
-        Ok(announced.iter().filter(|(_, host)| host.accepting).count())
-    }
-
     /// The table of contracts.
     #[cfg(test)]
     pub(crate) fn book(&self) -> &ContractBook {
@@ -351,55 +175,6 @@ impl Renter {
     /// Runs one round of upkeep now, instead of waiting for its time.
     pub async fn upkeep(&self) {
         self.0.upkeep.once().await;
-    }
-
-    /// All live contracts.
-    #[must_use]
-    pub fn contracts(&self) -> Vec<ContractRow> {
-        let (outlook, halted) = (self.0.upkeep.outlook(), self.0.upkeep.halted());
-        let rows = self.0.book.live().into_iter().map(|contract| {
-            let revision = contract.revision().revision;
-            let terms = contract.terms();
-            ContractRow {
-                contract: contract.id().to_string(),
-                host: contract.host().to_string(),
-                operator: contract.operator().to_owned(),
-                bytes: revision.size,
-                revision: revision.number,
-                funds: terms.funds,
-                spent: contract.voucher_total(),
-                duration: terms.duration().0,
-                period: terms.period.0,
-                periods: terms.periods,
-                ends: contract.ends().0,
-                renewal: outlook.renewal(&contract, halted.as_deref()),
-            }
-        });
-        rows.collect()
-    }
-
-    /// All hosts that this renter has or had contracts with.
-    #[must_use]
-    pub fn hosts(&self) -> Vec<HostRow> {
-        let journal = self.0.journal.status();
-        let rows = self.0.book.hosts().into_iter().map(|row| {
-            let health = self.0.book.reports().health(&row.host);
-            let head = journal.hosts.iter().find(|host| host.index == row.index);
-            HostRow {
-                host: row.host.to_string(),
-                operator: row.operator,
-                contract: row.contract.map(|contract| contract.to_string()),
-                answered: health.answered,
-                failed: health.failed,
-                unreachable: health.is_unreachable(),
-                false_answers: health.false_answers,
-                latency: health.latency,
-                last_failure: health.last_failure,
-                in_head_set: journal.head_set.iter().any(|host| host.index == row.index),
-                head_position: head.and_then(|host| host.position),
-            }
-        });
-        rows.collect()
     }
 
     /// Puts a file or a folder.
@@ -637,37 +412,6 @@ impl Renter {
     /// Ends a recovery that is under way; it goes on when it is started again.
     pub fn stop_recovery(&self) {
         self.0.recovery.stop();
-    }
-
-    /// The account that pays.
-    ///
-    /// # Errors
-    /// [`RenterError::Chain`].
-    pub async fn wallet(&self) -> Result<WalletRow, RenterError> {
-        let index = self.0.upkeep.contractor.account();
-        let key = self.0.keys.account(index).public();
-        let account = self.0.world.chain.account(&key).await?;
-        Ok(WalletRow {
-            account: key.to_string(),
-            index,
-            balance: account.balance,
-            nonce: account.nonce,
-        })
-    }
-
-    /// Sends money; returns when a block holds the transfer.
-    ///
-    /// # Errors
-    /// [`RenterError::Money`], [`RenterError::Chain`].
-    pub async fn transfer(
-        &self,
-        to: PublicKey,
-        amount: Amount,
-    ) -> Result<(TransactionId, Height), RenterError> {
-        // The contractor's transactions use the same account's numbers.
-        let _turn = self.0.upkeep.contractor.turn().await;
-        let key = self.0.keys.account(self.0.upkeep.contractor.account());
-        transfer(self.0.world.chain.as_ref(), &key, to, amount).await
     }
 
     /// Waits until everything made so far is acknowledged.

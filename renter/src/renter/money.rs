@@ -1,11 +1,15 @@
-//! Money from one account to another.
+//! Money: what the contractor may spend, the account that pays, and transfers from it.
 
-use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::hash::TransactionId;
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, Height};
 
+use super::Renter;
 use super::error::RenterError;
+use super::upkeep;
+use crate::account;
+use crate::contract::{Allowance, ContractorError};
+use crate::rows::{AllowanceReport, WalletRow};
 use crate::world::ChainView;
 
 /// Sends money, and returns when a block holds the transfer. The caller sees to it that nothing else of
@@ -19,21 +23,103 @@ pub async fn transfer(
     to: PublicKey,
     amount: Amount,
 ) -> Result<(TransactionId, Height), RenterError> {
-    let account = chain.account(&from.public()).await?;
+    let known = chain.account(&from.public()).await?;
     let fee = chain.genesis().parameters.minimum_fee;
     let needed = amount.saturating_add(fee);
-    if account.balance < needed {
-        return Err(RenterError::Money { balance: account.balance, needed });
+    if known.balance < needed {
+        return Err(RenterError::Money { balance: known.balance, needed });
     }
-    let body = TransactionBody {
-        genesis: chain.genesis().hash(),
-        account: from.public(),
-        nonce: account.nonce,
-        fee,
-        valid_until: TransactionBody::ALWAYS,
-        action: Action::Transfer { to, amount },
-    };
-    let id = chain.submit(Transaction::signed(body, &[from])).await?;
-    let height = chain.included(&id).await?;
-    Ok((id, height))
+    Ok(account::transfer(chain, from, known.nonce, to, amount).await?)
+}
+
+impl Renter {
+    /// Sets what the contractor may do, and lets it act at once. It goes on by itself.
+    ///
+    /// # Errors
+    /// [`RenterError::Journal`] if this node may not write, [`RenterError::Contractor`].
+    pub async fn set_allowance(
+        &self,
+        allowance: Allowance,
+    ) -> Result<AllowanceReport, RenterError> {
+        self.0.journal.check_writable()?;
+        let upkeep = &self.0.upkeep;
+        let report = upkeep.set_allowance(allowance).await?;
+        upkeep.keep_setting().await;
+        Ok(report)
+    }
+
+    /// What would be done under an allowance, and what it would cost; nothing is set.
+    ///
+    /// # Errors
+    /// [`RenterError::Contractor`] for an allowance that cannot be set, or a chain that does not answer.
+    pub async fn preview_allowance(
+        &self,
+        allowance: Allowance,
+    ) -> Result<AllowanceReport, RenterError> {
+        allowance.check(&self.0.world.chain.genesis().parameters).map_err(ContractorError::from)?;
+        let plan = self.0.upkeep.contractor.plan_for(allowance).await?;
+        let planned = plan.steps.iter().map(ToString::to_string).collect();
+        Ok(AllowanceReport { planned, ..upkeep::seen(&plan) })
+    }
+
+    /// The allowance that is set.
+    #[must_use]
+    pub fn allowance(&self) -> Option<Allowance> {
+        self.0.upkeep.contractor.allowance()
+    }
+
+    /// The allowance that the journal remembers, to be offered after a recovery.
+    #[must_use]
+    pub fn remembered_allowance(&self) -> Option<Allowance> {
+        self.0.upkeep.setting()
+    }
+
+    /// What suits the network of this moment, for an owner who gives so much money.
+    ///
+    /// # Errors
+    /// [`RenterError::Chain`].
+    pub async fn suggest_allowance(&self, funds: Amount) -> Result<Allowance, RenterError> {
+        let accepting = self.accepting_hosts().await?;
+        Ok(Allowance::for_network(accepting, funds, &self.0.world.chain.genesis().parameters))
+    }
+
+    /// Announced hosts that form contracts.
+    ///
+    /// # Errors
+    /// [`RenterError::Chain`].
+    pub async fn accepting_hosts(&self) -> Result<usize, RenterError> {
+        let announced = self.0.world.chain.announced_hosts().await?;
+        Ok(announced.iter().filter(|(_, host)| host.accepting).count())
+    }
+
+    /// The account that pays.
+    ///
+    /// # Errors
+    /// [`RenterError::Chain`].
+    pub async fn wallet(&self) -> Result<WalletRow, RenterError> {
+        let index = self.0.upkeep.contractor.account();
+        let key = self.0.keys.account(index).public();
+        let account = self.0.world.chain.account(&key).await?;
+        Ok(WalletRow {
+            account: key.to_string(),
+            index,
+            balance: account.balance,
+            nonce: account.nonce,
+        })
+    }
+
+    /// Sends money; returns when a block holds the transfer.
+    ///
+    /// # Errors
+    /// [`RenterError::Money`], [`RenterError::Chain`].
+    pub async fn transfer(
+        &self,
+        to: PublicKey,
+        amount: Amount,
+    ) -> Result<(TransactionId, Height), RenterError> {
+        // The contractor's transactions use the same account's numbers.
+        let _turn = self.0.upkeep.contractor.turn().await;
+        let key = self.0.keys.account(self.0.upkeep.contractor.account());
+        transfer(self.0.world.chain.as_ref(), &key, to, amount).await
+    }
 }

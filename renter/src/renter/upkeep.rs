@@ -1,12 +1,13 @@
 //! What a renter does by itself: contracts, hosts left behind, backups not completed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use samara_protocol::encoding;
 use samara_protocol::journal::{Change, HostIndex};
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, Millis};
 
 use super::lineage::{self, Lineage};
@@ -274,9 +275,4 @@ impl Upkeep {
         self.journal.refresh().await;
         Ok(())
     }
-}
-
-fn lock<T>(leaf: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Values are replaced whole.
-    leaf.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,11 +5,12 @@
 //! wait for columns, never the other way round. Columns count until the last request that carries one
 //! has ended, whoever holds it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::slab::{Geometry, SlabBuffer};
+use samara_protocol::sync::lock;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::options::{Redundancy, TransferOptions, UNIT, units};
@@ -106,7 +107,7 @@ impl Buffers {
 
     fn free(&self) -> MutexGuard<'_, Vec<SlabBuffer>> {
         // A vector of buffers survives any panic between two of its operations.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.free)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -13,6 +13,7 @@ use samara_protocol::journal::SlabRecord;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::slab::{FrameCipher, FrameError, Geometry, ShardSpan, SlabDescriptor};
+use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -321,7 +322,7 @@ impl Downloader {
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Descriptors> {
         // At worst a poisoned cache has one descriptor too many.
-        self.0.descriptors.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.descriptors)
     }
 }
 

@@ -15,24 +15,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::hash::{Digest, digest};
 use samara_protocol::journal::{HostIndex, SlabRecord, StoredPath, VaultId};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Epoch, Millis};
 use serde::{Deserialize, Serialize};
 
 use super::Vaults;
-use super::batch::Candidate;
+use super::reading::Candidate;
 use crate::contract::{ContractBook, ContractHandle};
 use crate::transfer::{Redundancy, Settled, StoredSlab};
-use crate::world::{FileEntry, Store, StoreError, Write};
+use crate::world::{FileEntry, Pages, Store, StoreError, Write};
 
 const PREFIX: &[u8] = b"put/";
-/// Rows read or removed at once.
-const PAGE: usize = 512;
 /// How long a checkpoint is kept after its last slab.
 pub(super) const KEPT: Millis = Millis::hours(14 * 24);
 
@@ -125,11 +124,6 @@ impl Drop for Claim {
     fn drop(&mut self) {
         lock(&self.claims).remove(&self.place);
     }
-}
-
-fn lock(claims: &Claims) -> MutexGuard<'_, BTreeSet<Digest>> {
-    // A set survives any panic between two of its operations.
-    claims.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The checkpoint of one file that is being put.
@@ -309,12 +303,9 @@ fn slab_key(place: &Digest, number: u64) -> Vec<u8> {
 /// Rows of slabs in order, as far as each goes on where the one before ends.
 async fn slab_rows(store: &dyn Store, place: &Digest) -> Result<Vec<SlabRow>, StoreError> {
     let prefix = head_key(place);
-    let mut after = prefix.clone();
+    let mut pages = Pages::below(store, &prefix).after(prefix.clone());
     let mut rows: Vec<SlabRow> = Vec::new();
-    loop {
-        let page = store.scan(&prefix, Some(&after), PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(rows) };
-        after.clone_from(last);
+    while let Some(page) = pages.next().await? {
         for (key, value) in page {
             let start = rows.last().map_or(0, |row| row.end);
             let row = encoding::decode(&value).ok().filter(|row: &SlabRow| {
@@ -326,19 +317,14 @@ async fn slab_rows(store: &dyn Store, place: &Digest) -> Result<Vec<SlabRow>, St
             rows.push(row);
         }
     }
+    Ok(rows)
 }
 
 /// Removes slabs from a number on; all of them, and then the head, from 0 on.
 async fn remove(store: &dyn Store, place: &Digest, from: u64) -> Result<(), StoreError> {
     let prefix = head_key(place);
     let after = from.checked_sub(1).map_or_else(|| prefix.clone(), |last| slab_key(place, last));
-    loop {
-        let page = store.scan(&prefix, Some(&after), PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        store.commit(page.into_iter().map(|(key, _)| Write::Delete(key)).collect()).await?;
-    }
+    Pages::below(store, &prefix).after(after).delete().await?;
     if from == 0 && store.read(&prefix).await?.is_some() {
         store.commit(vec![Write::Delete(prefix)]).await?;
     }

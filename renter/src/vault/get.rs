@@ -1,29 +1,26 @@
 //! Gets: files back to disk, each verified before it has its name.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use samara_protocol::hash::Digest;
-use samara_protocol::journal::{Content, JournalState, StoredFile, StoredPath};
+use samara_protocol::journal::{JournalState, StoredFile, StoredPath};
+use samara_protocol::sync::lock;
 
-use super::batch::update;
-use super::error::{GetError, VaultError};
-use super::names::{find, version};
+use super::error::GetError;
+use super::names::find;
+use super::place::Place;
 use super::plan::{Chosen, Destination, Ranges, SlabTable, Wanted, Work, group, select};
+use super::range::inline_range;
+use super::reading::update;
 use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
-use crate::transfer::{ExtentReader, SlabRange};
+use crate::transfer::ExtentReader;
 use crate::world::{FileError, FileKind, Naming, WriteFile};
-
-/// Most bytes of one [`Vaults::read_range`].
-const MAX_RANGE: u64 = 16 << 20;
-/// Names tried for a file that is written beside an existing one.
-const RENAMES: u32 = 10_000;
 
 /// A time from which files are taken.
 pub(crate) enum Source {
@@ -31,14 +28,6 @@ pub(crate) enum Source {
     Now,
     /// What was at an earlier point.
     Then(Box<JournalState>),
-}
-
-/// What stands in the way of a file's name.
-enum Place {
-    Free(PathBuf),
-    Replaces(PathBuf),
-    Beside(PathBuf),
-    Kept,
 }
 
 /// All that one restore is about.
@@ -201,218 +190,6 @@ impl Vaults {
         report.elapsed = self.world.clock.now().saturating_sub(started);
         Ok(report)
     }
-
-    /// Makes the folders that exist by themselves.
-    async fn make_folders(&self, wanted: &Restore, report: &mut GetReport) -> Result<(), GetError> {
-        for folder in &wanted.folders {
-            let existing = self.world.files.stat(folder).await?;
-            if existing.is_some_and(|entry| entry.kind == FileKind::Folder) {
-                continue;
-            }
-            if !report.dry_run
-                && let Err(error) = self.world.files.create_folder(&wanted.root, folder).await
-            {
-                report.failed.push(item(folder.display().to_string(), "file_failed", error));
-                continue;
-            }
-            report.restored_folders += 1;
-        }
-        Ok(())
-    }
-
-    /// Clears away what a killed process left where files are about to be written.
-    async fn clear_unfinished(&self, root: &Path, files: &[Wanted]) {
-        let folders: BTreeSet<&Path> =
-            files.iter().filter_map(|file| file.target.parent()).collect();
-        for folder in folders {
-            match self.world.files.remove_unfinished(root, folder).await {
-                Ok(0) => {}
-                Ok(removed) => {
-                    tracing::info!(removed, folder = %folder.display(), "leftovers removed")
-                }
-                // They are in nobody's way.
-                Err(error) => tracing::debug!(%error, "leftovers stay"),
-            }
-        }
-    }
-
-    /// Decides under which name a file is written.
-    async fn place(
-        &self,
-        target: &Path,
-        conflict: Conflict,
-        taken: &mut BTreeSet<PathBuf>,
-    ) -> Result<Place, FileError> {
-        let refuse = |reason: &str| FileError {
-            action: "replace",
-            path: target.to_owned(),
-            reason: reason.to_owned(),
-        };
-        // Two files of one restore may want one name: vaults `a/b` and `a_b` become one folder.
-        let claimed = !taken.insert(target.to_owned());
-        let existing = self.world.files.stat(target).await?;
-        let kind = match existing {
-            None if !claimed => return Ok(Place::Free(target.to_owned())),
-            existing => existing.map(|entry| entry.kind),
-        };
-        match conflict {
-            Conflict::Keep => Ok(Place::Kept),
-            Conflict::Replace if claimed => {
-                Err(refuse("another file of this restore has its name"))
-            }
-            Conflict::Replace if kind == Some(FileKind::File) => {
-                Ok(Place::Replaces(target.to_owned()))
-            }
-            Conflict::Replace => Err(refuse("it is not a regular file")),
-            Conflict::Rename => {
-                for number in 1..=RENAMES {
-                    let other = beside(target, number);
-                    if !taken.contains(&other) && self.world.files.stat(&other).await?.is_none() {
-                        taken.insert(other.clone());
-                        return Ok(Place::Beside(other));
-                    }
-                }
-                Err(refuse("too many restored copies lie beside it"))
-            }
-        }
-    }
-
-    /// Bytes of one file, at most 16 MiB at once.
-    pub(crate) async fn read_range(
-        &self,
-        name: &str,
-        path: &str,
-        number: Option<u64>,
-        range: Range<u64>,
-    ) -> Result<Bytes, GetError> {
-        let length = range.end.saturating_sub(range.start);
-        let ranges = match self.locate(name, path, number, range, MAX_RANGE)? {
-            Located::Inline(bytes) => return Ok(bytes),
-            Located::Slabs(ranges) => ranges,
-        };
-        let downloader = self.slabs.downloader();
-        let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-        for part in ranges {
-            let end = part.offset.saturating_add(part.length);
-            let read = downloader.read(&part.record, part.offset..end).await;
-            let read = read.map_err(|source| GetError::Download { path: path.into(), source })?;
-            if read.len() as u64 == length {
-                return Ok(read.into());
-            }
-            bytes.extend_from_slice(&read);
-        }
-        Ok(bytes.freeze())
-    }
-
-    /// A range of one file as a stream.
-    pub(crate) fn stream_range(
-        &self,
-        name: &str,
-        path: &str,
-        number: Option<u64>,
-        range: Range<u64>,
-    ) -> Result<FileStream, GetError> {
-        let path = path.to_owned();
-        Ok(match self.locate(name, &path, number, range, u64::MAX)? {
-            Located::Inline(bytes) => FileStream { path, inline: Some(bytes), reader: None },
-            Located::Slabs(ranges) => {
-                let reader = ExtentReader::new(self.slabs.downloader(), ranges);
-                FileStream { path, inline: None, reader: Some(reader) }
-            }
-        })
-    }
-
-    /// Where a range of a file lies that has at most `longest` bytes.
-    fn locate(
-        &self,
-        name: &str,
-        path: &str,
-        number: Option<u64>,
-        range: Range<u64>,
-        longest: u64,
-    ) -> Result<Located, GetError> {
-        let stored = StoredPath::new(path).map_err(VaultError::Path)?;
-        let (file, ranges) = self.journal.read(|state| {
-            let (_, vault) = find(state, name)?;
-            let file = version(vault, name, &stored, number)?.file.clone();
-            let ranges = SlabTable::of(std::iter::once(&file), state, None).ranges(&file);
-            Ok::<_, VaultError>((file, ranges))
-        })?;
-        let Range { start, end } = range;
-        if start > end || end > file.size || end - start > longest {
-            return Err(GetError::Range { path: path.to_owned(), size: file.size, start, end });
-        }
-        let ranges = match ranges {
-            Ranges::Inline => return Ok(Located::Inline(inline_range(&file, start, end))),
-            Ranges::Unknown(slab) => {
-                return Err(GetError::UnknownSlab { path: path.into(), slab: slab.to_string() });
-            }
-            Ranges::Slabs(ranges) => ranges,
-        };
-        let mut wanted = Vec::new();
-        let mut at = 0u64;
-        for part in ranges {
-            let next = at.saturating_add(u64::from(part.length));
-            let (from, to) = (start.max(at), end.min(next));
-            if from < to {
-                // Both lie within the part, whose length is 32 bits wide.
-                let offset = part.offset.saturating_add((from - at) as u32);
-                wanted.push(SlabRange { offset, length: (to - from) as u32, ..part });
-            }
-            at = next;
-        }
-        Ok(Located::Slabs(wanted))
-    }
-}
-
-/// Where bytes of a file are.
-enum Located {
-    Inline(Bytes),
-    Slabs(Vec<SlabRange>),
-}
-
-/// A range of a file, piece by piece, read ahead within the byte budget of all downloads. Dropped, it
-/// stops what is under way.
-pub struct FileStream {
-    path: String,
-    inline: Option<Bytes>,
-    reader: Option<ExtentReader>,
-}
-
-impl FileStream {
-    /// The next bytes; nothing at the end.
-    ///
-    /// # Errors
-    /// [`GetError::Download`].
-    pub async fn next(&mut self) -> Result<Option<Bytes>, GetError> {
-        if let Some(bytes) = self.inline.take().filter(|bytes| !bytes.is_empty()) {
-            return Ok(Some(bytes));
-        }
-        let Some(reader) = &mut self.reader else { return Ok(None) };
-        let next = reader.next().await;
-        next.map_err(|source| GetError::Download { path: self.path.clone(), source })
-    }
-}
-
-fn inline_range(file: &StoredFile, start: u64, end: u64) -> Bytes {
-    let Content::Inline(bytes) = &file.content else { return Bytes::new() };
-    let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
-    Bytes::copy_from_slice(&bytes[at(start)..at(end)])
-}
-
-/// `name (restored).ext`, `name (restored 2).ext`, ...
-fn beside(target: &Path, number: u32) -> PathBuf {
-    let text = |part: Option<&std::ffi::OsStr>| {
-        part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default()
-    };
-    let (stem, extension) = (text(target.file_stem()), text(target.extension()));
-    let mark = if number == 1 { "restored".to_owned() } else { format!("restored {number}") };
-    let name = if extension.is_empty() {
-        format!("{stem} ({mark})")
-    } else {
-        format!("{stem} ({mark}).{extension}")
-    };
-    target.with_file_name(name)
 }
 
 /// One fetch under way.
@@ -507,7 +284,7 @@ impl Run<'_> {
     }
 
     fn count(&self, bytes: u64, path: &StoredPath) {
-        let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut meter = lock(&self.meter);
         meter.done = meter.done.saturating_add(bytes);
         meter.report(Some(path.as_str()), self.vaults.world.clock.now());
     }
@@ -519,18 +296,5 @@ fn check(file: &Wanted, size: u64, hasher: &blake3::Hasher) -> Result<(), GetErr
         Ok(())
     } else {
         Err(GetError::Hash(file.path.to_string()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_beside_keep_their_extension() {
-        let name = |path, number| beside(Path::new(path), number).display().to_string();
-        assert_eq!(name("/a/b.txt", 1), "/a/b (restored).txt");
-        assert_eq!(name("/a/b.tar.gz", 2), "/a/b.tar (restored 2).gz");
-        assert_eq!(name("/a/Makefile", 1), "/a/Makefile (restored)");
     }
 }

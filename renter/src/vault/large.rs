@@ -7,9 +7,9 @@ use samara_protocol::hash::Digest;
 use samara_protocol::journal::{Extent, SlabRecord, VaultId};
 
 use super::Vaults;
-use super::batch::{Candidate, fill, join, update};
 use super::checkpoint::{Checkpoint, Prefix, SlabRow};
 use super::error::PutError;
+use super::reading::{Candidate, fill, join, update};
 use crate::progress::Meter;
 use crate::transfer::{Piece, SlabClass, SlabPipeline};
 use crate::world::{FileEntry, ReadFile};

@@ -6,8 +6,10 @@
 //! | `batch` | reads files, packs them into slabs, and has slabs and names acknowledged together |
 //! | `large` | a file with slabs of its own, which goes on where an earlier put was cut |
 //! | `checkpoint` | which slabs of such a file are stored, durably |
+//! | `reading` | what all of them do with a file's bytes |
 //! | `plan` | which files a get is about, where they go, and which of them share a read |
-//! | `get` | fetches and verifies files, and gives them their names |
+//! | `get`, `place` | fetches and verifies files, and gives them their names |
+//! | `range` | ranges of one file |
 //! | `names` | lists, moves and removes |
 //!
 //! Invariants: a file counts as stored only when its slabs and its event are acknowledged (B1); a file
@@ -20,20 +22,23 @@ mod error;
 mod get;
 mod large;
 mod names;
+mod place;
 mod plan;
 mod put;
+mod range;
+mod reading;
 mod types;
 
 use std::sync::Arc;
 
 pub(crate) use batch::append as append_changes;
 pub use error::{GetError, PutError, VaultError};
-pub use get::FileStream;
 pub(crate) use get::Source;
 pub(crate) use names::{
     check_file_place, check_folder_place, event as vault_event, find, folder, totals,
 };
 pub(crate) use plan::{Chosen, Destination, select};
+pub use range::FileStream;
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,
     PutRequest, PutStreamRequest, VaultRow, VersionRow,

@@ -6,10 +6,11 @@ use std::path::Path;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use samara_protocol::journal::{JournalPoint, StoredFile, StoredPath, VaultEvent, VaultId};
 
-use super::batch::{Batch, Candidate, Taken, append, hash_file};
+use super::batch::{Batch, Taken, append};
 use super::checkpoint::sweep;
 use super::error::{PutError, VaultError};
 use super::names::{check_file_place, check_folder_place, check_name, event, find};
+use super::reading::{Candidate, hash_file};
 use super::types::{FileRow, PutReport, PutRequest, PutStreamRequest};
 use super::{Vaults, folder, item};
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};

@@ -4,7 +4,7 @@
 //! and the last block is older than a heartbeat or a deadline is due.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use samara_protocol::ledger::block::{build_block, check_transaction, records, wa
 use samara_protocol::ledger::state::{Account, Contract, StateKey};
 use samara_protocol::ledger::{MemoryState, StateReader, genesis_state};
 use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Height, Millis};
 use samara_renter::world::{ChainError, ChainView};
 use serde::de::DeserializeOwned;
@@ -99,7 +100,7 @@ impl SimChain {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.inner)
     }
 
     /// Sets how often, of 1,000 times, a question finds nobody and a transaction gets lost.

@@ -4,7 +4,7 @@
 //! A request travels on a task of the network: what a renter has sent may arrive after it died.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use samara_protocol::host::message::{
 use samara_protocol::host::{EpochClaim, HostAnnouncement, HostStoreError, Prices};
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::{PublicKey, SecretKey, Signature};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Epoch, Millis};
 use samara_renter::world::{ChainView as _, HostCallError, HostClient, Lane};
 use tokio::sync::oneshot;
@@ -162,7 +163,7 @@ impl SimHosts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.inner)
     }
 
     /// How many there are.

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 use samara_renter::world::{
     Clock, Compute, Randomness, Spawner, Store, StoreError, TaskHandle, World, Write,
@@ -61,12 +62,23 @@ impl Machine {
     /// A machine with an empty disk.
     #[must_use]
     pub fn new(seed: u64, number: u32, trace: Arc<Trace>) -> Arc<Self> {
+        Self::with_disk(seed, number, BTreeMap::new(), trace)
+    }
+
+    /// A machine with what is on another one's disk, see [`Machine::disk`].
+    #[must_use]
+    pub fn with_disk(
+        seed: u64,
+        number: u32,
+        rows: BTreeMap<Vec<u8>, Vec<u8>>,
+        trace: Arc<Trace>,
+    ) -> Arc<Self> {
         let inner = Inner {
             life: 0,
             plan: None,
             tasks: Vec::new(),
             chance: Chance::new(seed, &format!("machine {number}")),
-            rows: BTreeMap::new(),
+            rows,
             commits: BTreeMap::new(),
             next_commit: 0,
         };
@@ -75,7 +87,13 @@ impl Machine {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
+    }
+
+    /// What is on its disk.
+    #[must_use]
+    pub fn disk(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.lock().rows.clone()
     }
 
     /// Its number.
@@ -296,7 +314,7 @@ struct SimRandom(Mutex<Chance>);
 
 impl Randomness for SimRandom {
     fn fill(&self, buffer: &mut [u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(buffer);
+        lock(&self.0).fill(buffer);
     }
 }
 

@@ -9,7 +9,7 @@
 //! | [`machine`] | a renter's machine: store, clock, tasks, and its death at any await |
 //! | [`files`] | the user's files |
 //! | [`model`] | what must be true, from what was acknowledged |
-//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go |
+//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go, `copies` a disk put back |
 //! | [`operations`] | what the renter is asked to do |
 //! | [`trace`] | what happened, hashed |
 //!
@@ -20,6 +20,7 @@
 
 pub mod chain;
 pub mod chance;
+mod copies;
 pub mod disk;
 pub mod files;
 pub mod hosts;

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::chain::SimChain;
 use super::chance::Chance;
+use super::copies::Image;
 use super::disk::Sabotage;
 use super::files::SimFiles;
 use super::hosts::{SimHosts, Weather};
@@ -136,6 +137,10 @@ pub(super) struct Run {
     pub(super) sabotage: Sabotage,
     /// Whether the renter was opened again and has acknowledged nothing since.
     pub(super) restarted: bool,
+    /// A disk as it once was.
+    pub(super) image: Option<Image>,
+    /// Changes that copies have tried; makes names that differ.
+    pub(super) copied: u64,
 }
 
 impl Run {
@@ -172,6 +177,8 @@ impl Run {
             content: Chance::new(seed, "content"),
             number: 0,
             restarted: false,
+            image: None,
+            copied: 0,
             tolerance: usize::from(redundancy.margin),
             trace,
         };
@@ -298,6 +305,12 @@ impl Run {
         }
         if self.trouble.per_mille(60) {
             self.visit().await;
+        }
+        if self.trouble.per_mille(100) {
+            self.take_image();
+        }
+        if self.trouble.per_mille(60) {
+            self.put_back().await;
         }
     }
 

@@ -107,6 +107,16 @@ impl Run {
         }
     }
 
+    /// This run's machine, which is new, takes over; nobody else is left.
+    pub(super) async fn take_over_from_nobody(&mut self) {
+        let faults = self.trouble.per_mille(500);
+        if self.recover(faults, false).await == Recovered::Writing
+            && let Some(seen) = self.look("after a folder was put back").await
+        {
+            self.model.settle(seen);
+        }
+    }
+
     /// The next write of a renter that was taken over must fail.
     async fn check_fenced(&mut self, old: &Renter, machine: &Arc<Machine>) {
         let name = format!("ghost {}", self.number);

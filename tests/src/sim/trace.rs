@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use samara_protocol::sync::lock;
 use tokio::time::Instant;
 
 /// Events of one run above which something goes round in circles.
@@ -48,6 +49,8 @@ pub enum Fault {
     TransactionDropped,
     /// Another machine took over.
     TakeOver,
+    /// An older copy of a machine's disk came to life.
+    PutBack,
 }
 
 /// The record of one run.
@@ -80,7 +83,7 @@ impl Trace {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Milliseconds of simulated time.

@@ -10,6 +10,7 @@ use samara_node::demo::folder::Inventory;
 use samara_node::seed::command::{WordCount, draw};
 use samara_node::testnet::{Layout, Network, NodePlace, Plan, Role, Runner};
 use samara_protocol::keys::Phrase;
+use samara_protocol::sync::lock;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -40,7 +41,7 @@ impl Drop for Shared {
 /// Plays a scenario on the shared network.
 pub fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Arc<Shared>) -> F) {
     let shared = {
-        let mut slot = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut slot = lock(&SHARED);
         slot.upgrade().unwrap_or_else(|| {
             let shared = Arc::new(RUNTIME.block_on(start(|_| {})));
             *slot = Arc::downgrade(&shared);
@@ -301,6 +302,14 @@ impl Stored {
         let source = scratch.join("source").join(vault);
         let files = sample(&source, large);
         Self { source, files, vault: vault.to_owned() }
+    }
+
+    /// A small folder that is safe in a vault of its own before something happens.
+    pub async fn safe(renter: &Renter, scratch: &Path) -> Self {
+        let safe = Self::prepare(scratch, "safe", 100_000);
+        renter.run(&["vault", "create", "safe"]).await.ok();
+        renter.run(&safe.put()).await.ok();
+        safe
     }
 
     /// The command that puts it.

@@ -209,9 +209,7 @@ fn a_crash_in_the_middle_of_a_put_loses_nothing_that_was_acknowledged() {
         |shared| async move {
             let renter = shared.renter().await;
             let scratch = shared.scratch();
-            let safe = Stored::prepare(scratch.path(), "safe", 100_000);
-            renter.run(&["vault", "create", "safe"]).await.ok();
-            renter.run(&safe.put()).await.ok();
+            let safe = Stored::safe(&renter, scratch.path()).await;
 
             let home = Stored::prepare(scratch.path(), "home", 40_000_000);
             // The vault is made while all hosts are there; a put would wait for them with it.

@@ -22,9 +22,7 @@ async fn put_while_dying(shared: &Shared, renter: &Renter, files: &Stored, node:
 async fn survives_the_death_of(shared: Arc<Shared>, node: &str) {
     let renter = shared.renter().await;
     let scratch = shared.scratch();
-    let safe = Stored::prepare(scratch.path(), "safe", 100_000);
-    renter.run(&["vault", "create", "safe"]).await.ok();
-    renter.run(&safe.put()).await.ok();
+    let safe = Stored::safe(&renter, scratch.path()).await;
 
     let home = Stored::prepare(scratch.path(), "home", 40_000_000);
     let done = put_while_dying(&shared, &renter, &home, node).await;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use samara_protocol::chain::{
-    Action, Certificate, ChainParameters, Genesis, Transaction, TransactionBody, Validator,
-    ValidatorSet, Vote, VoteKind,
+    Action, Block, Certificate, ChainParameters, Genesis, Transaction, TransactionBody, Validator,
+    ValidatorSet,
 };
-use samara_protocol::hash::BlockHash;
+use samara_protocol::encoding;
 use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_protocol::units::{Amount, ChainTime, Height};
+use samara_protocol::units::{Amount, ChainTime};
 
 use super::{Chain, ChainApplication, Limits};
 use crate::clock::Clock;
@@ -98,22 +98,9 @@ impl Solo {
         Self { genesis, chain, application, clock }
     }
 
-    fn certificate(&self, height: Height, block: BlockHash) -> Certificate {
-        let vote = Vote {
-            genesis: self.genesis.hash(),
-            kind: VoteKind::Precommit,
-            height,
-            round: 0,
-            block: Some(block),
-            validator: key(0).public(),
-        };
-        let signature = key(0).sign(vote.sign_bytes().as_bytes());
-        Certificate { height, round: 0, block, signatures: vec![(key(0).public(), signature)] }
-    }
-
     fn commit(&mut self, undecided: &Undecided) {
-        let height = self.application.tip().next();
-        let certificate = self.certificate(height, undecided.block);
+        let block: Block = encoding::decode(&undecided.bytes).unwrap();
+        let certificate = Certificate::sign(&block.header, &[key(0)]);
         self.application.commit(certificate).unwrap();
     }
 

@@ -287,6 +287,7 @@ async fn the_trusted_point_survives_a_restart() {
         let second = LightClient::start(LightConfig { peers: Vec::new(), ..config }).await;
         assert_eq!(second.status().tip, chain.tip(), "known before any peer answers");
         assert!(!second.status().contacted);
+        assert_eq!(second.status().stale, None, "nobody has told yet what the tip is");
         second.add_peer(Arc::clone(&peers[0]) as _);
         assert_eq!(second.tip().await.unwrap(), chain.tip());
     })

@@ -11,7 +11,7 @@ use samara_protocol::chain::query::{
 };
 use samara_protocol::chain::{
     Action, Certificate, ChainParameters, Genesis, Header, Transaction, TransactionBody, Validator,
-    ValidatorSet, Vote, VoteKind,
+    ValidatorSet,
 };
 use samara_protocol::hash::TransactionId;
 use samara_protocol::ledger::state::StateKey;
@@ -199,19 +199,8 @@ impl Chain {
 }
 
 pub(super) fn certify(header: &Header, signers: &[u8]) -> Certificate {
-    let sign = |byte: &u8| {
-        let vote = Vote {
-            genesis: header.genesis,
-            kind: VoteKind::Precommit,
-            height: header.height,
-            round: 0,
-            block: Some(header.hash()),
-            validator: secret(*byte).public(),
-        };
-        (vote.validator, secret(*byte).sign(vote.sign_bytes().as_bytes()))
-    };
-    let (height, block) = (header.height, header.hash());
-    Certificate { height, round: 0, block, signatures: signers.iter().map(sign).collect() }
+    let keys: Vec<SecretKey> = signers.iter().map(|byte| secret(*byte)).collect();
+    Certificate::sign(header, &keys)
 }
 
 /// Changes a true answer into what the peer says.

@@ -6,7 +6,7 @@
 mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::BookError;
 use samara_protocol::contract::{ContractId, Revision, SignedRevision};
@@ -17,6 +17,7 @@ use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::PublicKey;
+use samara_protocol::sync::lock;
 use samara_protocol::units::Amount;
 
 use super::handle::{ContractHandle, Live};
@@ -29,12 +30,10 @@ use super::records::{
 };
 use super::reports::{HostHealth, Reports};
 use super::writer::Writer;
-use crate::world::{StoreError, World, Write};
+use crate::world::{Pages, World, Write};
 
 const HOSTS: &[u8] = b"contract/host/";
 const HEALTH: &[u8] = b"contract/health/";
-/// Rows read from the store at once.
-const PAGE: usize = 256;
 
 struct Row {
     record: HostRecord,
@@ -70,7 +69,7 @@ impl ContractBook {
     /// [`BookError::Store`] and [`BookError::Damaged`].
     pub async fn open(world: World, keys: Arc<KeyTree>, writer: Writer) -> Result<Self, BookError> {
         let mut health = BTreeMap::new();
-        for (key, value) in scan(&world, HEALTH).await? {
+        for (key, value) in Pages::below(world.store.as_ref(), HEALTH).collect().await? {
             let Ok(host) = <[u8; 32]>::try_from(&key[HEALTH.len()..]) else { continue };
             health.insert(PublicKey(host), encoding::decode::<HostHealth>(&value)?);
         }
@@ -78,12 +77,12 @@ impl ContractBook {
         let limits = Arc::new(Mutex::new(PriceLimits::NONE));
         let table = Mutex::default();
         let book = Self(Arc::new(Inner { world, keys, writer, reports, limits, table }));
-        for (key, value) in scan(&book.0.world, HOSTS).await? {
+        for (key, value) in Pages::below(book.0.world.store.as_ref(), HOSTS).collect().await? {
             let Some(index) = index_of_key(&key) else { continue };
             let record = encoding::decode::<HostRecord>(&value)?;
             book.lock().insert(index, Row { record, live: None });
         }
-        for (key, value) in scan(&book.0.world, LIVE).await? {
+        for (key, value) in Pages::below(book.0.world.store.as_ref(), LIVE).collect().await? {
             let Some(index) = index_of_key(&key) else { continue };
             let record = encoding::decode::<LiveRecord>(&value)?;
             book.attach(index, record, CommitQueue::new(), false);
@@ -117,7 +116,7 @@ impl ContractBook {
 
     /// Sets the highest prices that transfers may cost from now on.
     pub fn limit_prices(&self, limits: PriceLimits) {
-        *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        *lock(&self.0.limits) = limits;
     }
 
     /// All hosts, ordered by number.
@@ -481,25 +480,11 @@ impl ContractBook {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostIndex, Row>> {
         // Rows are put in whole; a panicking holder leaves none half made.
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.table)
     }
 }
 
 fn index_of_key(key: &[u8]) -> Option<HostIndex> {
     let tail = key.last_chunk::<2>()?;
     Some(HostIndex(u16::from_be_bytes(*tail)))
-}
-
-/// All rows below a prefix.
-async fn scan(world: &World, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-    let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    loop {
-        let after = rows.last().map(|(key, _)| key.clone());
-        let page = world.store.scan(prefix, after.as_deref(), PAGE).await?;
-        let full = page.len() == PAGE;
-        rows.extend(page);
-        if !full {
-            return Ok(rows);
-        }
-    }
 }

@@ -17,17 +17,16 @@ use samara_protocol::units::{Amount, ChainTime, Millis};
 use serde::{Deserialize, Serialize};
 
 use super::{Contractor, ContractorError};
+use crate::account;
 use crate::contract::commit::frozen;
 use crate::contract::error::ContractError;
 use crate::contract::handle::{ContractHandle, ask_prices};
-use crate::world::{ChainError, HostCallError, Lane, StoreError, Write, random_bytes};
+use crate::world::{ChainError, HostCallError, Lane, Pages, StoreError, Write, random_bytes};
 
 /// Formations and renewals that were handed to the chain.
 pub(super) const FORMING: &[u8] = b"contract/forming/";
 /// Every contract that this node ever asked for.
 const DRAWN: &[u8] = b"contract/drawn/";
-/// Rows read from the store at once.
-const PAGE: usize = 256;
 /// Chain time for which an agreement is valid, besides a heartbeat. Hosts sign for five minutes.
 const AGREEMENT: Millis = Millis::seconds(120);
 /// Settlements pay for so much more time than has passed, because blocks come in between.
@@ -81,22 +80,19 @@ pub(super) struct Outbox {
     next: u64,
 }
 
+impl Outbox {
+    /// One more transaction waits for a block.
+    fn note(&mut self, nonce: u64, id: TransactionId) {
+        self.next = nonce.saturating_add(1);
+        self.sent.push(id);
+    }
+}
+
 impl Contractor {
     /// What was handed to the chain and is not in use yet.
     pub(super) async fn forming(&self) -> Result<Vec<Forming>, ContractorError> {
-        let mut all = Vec::new();
-        let mut last: Option<Vec<u8>> = None;
-        loop {
-            let page = self.world().store.scan(FORMING, last.as_deref(), PAGE).await?;
-            let full = page.len() == PAGE;
-            for (key, value) in page {
-                all.push(encoding::decode::<Forming>(&value)?);
-                last = Some(key);
-            }
-            if !full {
-                return Ok(all);
-            }
-        }
+        let rows = Pages::below(self.world().store.as_ref(), FORMING).collect().await?;
+        rows.iter().map(|(_, value)| Ok(encoding::decode(value)?)).collect()
     }
 
     /// Whether this node (this store) has ever asked for the contract, whatever became of it.
@@ -156,11 +152,6 @@ impl Contractor {
             funds,
             collateral,
         })
-    }
-
-    /// How long agreements are valid: the tip, from whose time it counts, may be a heartbeat old.
-    fn validity(&self) -> Millis {
-        Millis(self.world().chain.genesis().parameters.heartbeat.0.saturating_add(AGREEMENT.0))
     }
 
     /// Agrees with a host on a formation and hands it to the chain.
@@ -251,26 +242,27 @@ impl Contractor {
         terms: &ContractTerms,
         outbox: &mut Outbox,
     ) -> Result<TransactionId, ContractorError> {
-        let chain = self.world().chain.clone();
-        let account = self.key();
-        let counted = chain.account(&account.public()).await?.nonce;
-        let nonce = counted.max(outbox.next);
         let contract = terms.contract;
-        let body = TransactionBody {
-            genesis: chain.genesis().hash(),
-            account: account.public(),
-            nonce,
-            fee: self.fee(),
-            valid_until: self.chain_time().await?.plus(self.validity()),
-            action: Action::CloseContract { contract, voucher: None, settlement: Amount::ZERO },
-        };
+        let action = Action::CloseContract { contract, voucher: None, settlement: Amount::ZERO };
+        let body = self.body(action, outbox).await?;
+        let nonce = body.nonce;
         let contract_key = self.0.book.keys().contract(&terms.nonce);
-        let asked = Transaction::signed(body, &[&account, &contract_key]);
+        let asked = Transaction::signed(body, &[&self.key(), &contract_key]);
         let transaction = self.agree(terms.host, asked).await?;
-        let id = chain.submit(transaction).await?;
-        outbox.next = nonce.saturating_add(1);
-        outbox.sent.push(id);
+        let id = self.world().chain.submit(transaction).await?;
+        outbox.note(nonce, id);
         Ok(id)
+    }
+
+    /// The account's next transaction, valid for a short while from now on.
+    async fn body(&self, action: Action, outbox: &Outbox) -> Result<TransactionBody, ChainError> {
+        let (chain, account) = (self.world().chain.as_ref(), self.key().public());
+        // The chain counts what is in blocks; what waits for one comes on top.
+        let nonce = chain.account(&account).await?.nonce.max(outbox.next);
+        // The tip, from whose time it counts, may be a heartbeat old.
+        let validity = chain.genesis().parameters.heartbeat.0.saturating_add(AGREEMENT.0);
+        let valid_until = self.chain_time().await?.plus(Millis(validity));
+        Ok(account::body(chain, account, nonce, valid_until, action))
     }
 
     /// Notes, signs, lets the host sign and submits. What is signed is valid for a short while; a chain
@@ -286,18 +278,9 @@ impl Contractor {
         let account = self.key();
         let mut again = !outbox.sent.is_empty();
         loop {
-            // The chain counts what is in blocks; what waits for one comes on top.
-            let counted = chain.account(&account.public()).await?.nonce;
-            let nonce = counted.max(outbox.next);
-            forming.valid_until = self.chain_time().await?.plus(self.validity());
-            let body = TransactionBody {
-                genesis: chain.genesis().hash(),
-                account: account.public(),
-                nonce,
-                fee: self.fee(),
-                valid_until: forming.valid_until,
-                action: action.clone(),
-            };
+            let body = self.body(action.clone(), outbox).await?;
+            let nonce = body.nonce;
+            forming.valid_until = body.valid_until;
             let host = forming.terms.host;
             let mut all: Vec<&SecretKey> = vec![&account];
             all.extend(keys);
@@ -309,8 +292,7 @@ impl Contractor {
             self.world().store.commit(vec![forming.note()]).await?;
             match chain.submit(transaction).await {
                 Ok(id) => {
-                    outbox.next = nonce.saturating_add(1);
-                    outbox.sent.push(id);
+                    outbox.note(nonce, id);
                     return Ok(id);
                 }
                 Err(ChainError::Refused(_)) if again => {

@@ -10,7 +10,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 pub use error::ContractorError;
@@ -19,6 +19,7 @@ use samara_protocol::hash::TransactionId;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -332,9 +333,4 @@ impl Contractor {
         self.forget(forming).await?;
         Ok(handle)
     }
-}
-
-fn lock<T>(leaf: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Settings are replaced whole.
-    leaf.lock().unwrap_or_else(PoisonError::into_inner)
 }

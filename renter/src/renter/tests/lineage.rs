@@ -2,6 +2,7 @@
 
 use samara_protocol::units::{Amount, Millis};
 
+use super::recover;
 use crate::contract::Allowance;
 use crate::progress::Silent;
 use crate::recovery::{RecoveryOptions, RecoveryPhase};
@@ -10,10 +11,6 @@ use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config};
 use crate::vault::Conflict;
 use crate::world::{Store, Write};
-
-async fn recover(node: &Node) -> crate::recovery::RecoveryReport {
-    node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap()
-}
 
 #[tokio::test(start_paused = true)]
 async fn the_chain_decides_whose_new_words_they_are() {

@@ -1,8 +1,47 @@
 //! The whole renter over real hosts.
 
+mod copies;
 mod lineage;
 mod recovery;
 mod resume;
 mod takeover;
 mod vaults;
 mod wire;
+
+use crate::RenterConfig;
+use crate::progress::Silent;
+use crate::recovery::{RecoveryOptions, RecoveryReport};
+use crate::testing::world::TestNetwork;
+use crate::testing::{MemoryFiles, MortalStore, Node, config, noise};
+
+async fn recover(node: &Node) -> RecoveryReport {
+    node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap()
+}
+
+fn fill(files: &MemoryFiles) {
+    files.put("/home/small.txt", b"hello", 10);
+    files.put("/home/sub/medium.bin", &noise(1, 20_000), 12);
+    files.put("/home/sub/large.bin", &noise(2, 300_000), 13);
+}
+
+/// Settings under which a journal soon lies in slabs of its own.
+fn spilling() -> RenterConfig {
+    let mut small = config();
+    small.journal.spill = 20 << 10;
+    small
+}
+
+/// A machine whose journal is longer than what its head holds.
+async fn spilled(network: &TestNetwork) -> Node {
+    let (store, files) = (MortalStore::immortal(), MemoryFiles::default());
+    let node = Node::with(network, store, files, spilling()).await;
+    node.start(network).await;
+    for round in 0..6u64 {
+        for number in 0..60 {
+            let path = format!("/home/{round}/{number}");
+            node.files.put(&path, &noise(round * 100 + number, 300), 10);
+        }
+        node.put("/home", "home").await;
+    }
+    node
+}

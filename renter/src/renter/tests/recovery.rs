@@ -8,24 +8,14 @@ use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::units::Amount;
 use zeroize::Zeroizing;
 
-use crate::RenterConfig;
+use super::{fill, recover, spilled, spilling};
 use crate::backup::{BackupRequest, BackupState, RestoreRequest};
 use crate::progress::{ProgressEvent, Silent};
-use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
+use crate::recovery::{RecoveryOptions, RecoveryPhase};
 use crate::rows::RenterState;
 use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFile, MemoryFiles, MortalStore, Node, allowance, config, noise, put};
 use crate::vault::Conflict;
-
-async fn recover(node: &Node) -> RecoveryReport {
-    node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap()
-}
-
-fn fill(files: &MemoryFiles) {
-    files.put("/home/small.txt", b"hello", 10);
-    files.put("/home/sub/medium.bin", &noise(1, 20_000), 12);
-    files.put("/home/sub/large.bin", &noise(2, 300_000), 13);
-}
 
 /// What a machine has below a folder.
 type Below = BTreeMap<String, MemoryFile>;
@@ -43,27 +33,6 @@ async fn stored(network: &TestNetwork) -> (Node, Below) {
 async fn assert_back(node: &Node, expected: &Below) {
     node.get("home", "/back", Conflict::Keep).await;
     assert_eq!(node.files.below("/back"), *expected);
-}
-
-fn spilling() -> RenterConfig {
-    let mut small = config();
-    small.journal.spill = 20 << 10;
-    small
-}
-
-/// A machine whose journal is longer than what its head holds.
-async fn spilled(network: &TestNetwork) -> Node {
-    let (store, files) = (MortalStore::immortal(), MemoryFiles::default());
-    let node = Node::with(network, store, files, spilling()).await;
-    node.start(network).await;
-    for round in 0..6u64 {
-        for number in 0..60 {
-            let path = format!("/home/{round}/{number}");
-            node.files.put(&path, &noise(round * 100 + number, 300), 10);
-        }
-        node.put("/home", "home").await;
-    }
-    node
 }
 
 fn backup(name: &str) -> BackupRequest {

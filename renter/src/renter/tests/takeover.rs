@@ -2,17 +2,14 @@
 
 use samara_protocol::units::Millis;
 
+use super::{fill, recover, spilled};
 use crate::contract::Allowance;
 use crate::progress::{ProgressEvent, Silent};
 use crate::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use crate::rows::RenterState;
 use crate::testing::world::{Fault, TestNetwork};
-use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config, noise};
+use crate::testing::{MemoryFiles, Node, allowance, config};
 use crate::vault::Conflict;
-
-async fn recover(node: &Node) -> RecoveryReport {
-    node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap()
-}
 
 /// Only reads, so that nothing changes.
 async fn visit(network: &TestNetwork) -> (Vec<String>, RecoveryReport) {
@@ -27,12 +24,6 @@ async fn visit(network: &TestNetwork) -> (Vec<String>, RecoveryReport) {
 /// The network's number of a host.
 fn at(network: &TestNetwork, host: &str) -> usize {
     network.hosts.iter().position(|known| known.key.public().to_string() == host).unwrap()
-}
-
-fn fill(files: &MemoryFiles) {
-    files.put("/home/small.txt", b"hello", 10);
-    files.put("/home/sub/medium.bin", &noise(1, 20_000), 12);
-    files.put("/home/sub/large.bin", &noise(2, 300_000), 13);
 }
 
 /// Terms that are renewed after some hours.
@@ -50,22 +41,6 @@ async fn renewal_is_due(network: &TestNetwork) {
     network.chain.pass(Millis::hours(1));
     network.chain.pass(Millis::seconds(5_760));
     tokio::time::advance(std::time::Duration::from_secs(3_600 + 5_760)).await;
-}
-
-/// A node whose journal lies in several slabs.
-async fn spilled(network: &TestNetwork) -> Node {
-    let mut small = config();
-    small.journal.spill = 20 << 10;
-    let node = Node::with(network, MortalStore::immortal(), MemoryFiles::default(), small).await;
-    node.start(network).await;
-    for round in 0..6u64 {
-        for number in 0..60 {
-            let path = format!("/home/{round}/{number}");
-            node.files.put(&path, &noise(round * 100 + number, 300), 10);
-        }
-        node.put("/home", "home").await;
-    }
-    node
 }
 
 #[tokio::test(start_paused = true)]

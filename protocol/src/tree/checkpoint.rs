@@ -1,0 +1,337 @@
+//! Checkpoints: the state of the journal at one point, as three trees and a root record.
+//!
+//! What grows with the number of files is in the trees: files and folders in [`super::files`], the vaults'
+//! histories in [`super::events`], slabs in [`super::slabs`]. What is small is in the [`CheckpointRoot`]: hosts, vaults,
+//! backups, settings, the roots of the trees, and the records of the slabs in which nodes lie.
+//!
+//! From one checkpoint to the next, [`Changes`] collects what entries touch, and turns it into edits of
+//! the trees with the state after them; so a checkpoint costs what changed. [`StateReader`] makes the
+//! state again from the root and the items of two trees. The events are not needed for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::apply::Edits;
+use super::events::{Event, EventRecord};
+use super::files::{FileItemError, FileReader, PathEntry, folder_prefix};
+use super::node::NodeRef;
+use super::slabs::{self, SlabItemError};
+use crate::encoding::{self, DecodeError};
+use crate::hash::{Digest, SlabId, digest};
+use crate::journal::state::SlabUse;
+use crate::journal::{
+    Backup, BackupId, Change, Content, Entry, JournalPoint, JournalState, SlabRecord, StoredPath,
+    VaultEvent, VaultId, VaultState,
+};
+use crate::signature::PublicKey;
+
+/// Most bytes of an encoded root.
+pub const MAX_ROOT: usize = 16 << 20;
+/// Domain of a root's digest.
+const DOMAIN: &str = "samara v1 checkpoint root";
+
+/// The roots of the three trees; none for an empty tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trees {
+    /// Files.
+    pub files: Option<NodeRef>,
+    /// Events.
+    pub events: Option<NodeRef>,
+    /// The slab table.
+    pub slabs: Option<NodeRef>,
+}
+
+/// A vault without its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultRow {
+    /// Its name.
+    pub name: String,
+    /// When it was made, milliseconds since the Unix epoch.
+    pub created: u64,
+    /// Number of the next event.
+    pub next: u64,
+    /// Chain of its events' digests.
+    pub chain: Digest,
+}
+
+/// All that a checkpoint is, but the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRoot {
+    /// Version of this format: [`CheckpointRoot::VERSION`].
+    pub version: u8,
+    /// The journal's point that it stands for.
+    pub point: JournalPoint,
+    /// Hosts by number.
+    pub hosts: Vec<PublicKey>,
+    /// Vaults.
+    pub vaults: BTreeMap<VaultId, VaultRow>,
+    /// Backups.
+    pub backups: BTreeMap<BackupId, Backup>,
+    /// Settings.
+    pub settings: BTreeMap<String, ByteBuf>,
+    /// The trees.
+    pub trees: Trees,
+    /// The slabs in which the trees' nodes lie.
+    pub metadata: Vec<SlabRecord>,
+}
+
+/// Why a checkpoint does not give a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// Written by a newer program.
+    #[error("the checkpoint has version {0}, this program reads {known}: use a newer one", known = CheckpointRoot::VERSION)]
+    Version(u8),
+    /// The root does not decode.
+    #[error("the checkpoint's root: {0}")]
+    Root(#[from] DecodeError),
+    /// An item that is no slab.
+    #[error(transparent)]
+    Slab(#[from] SlabItemError),
+    /// An item that is no file.
+    #[error(transparent)]
+    File(#[from] FileItemError),
+    /// A file in a vault that the root does not have.
+    #[error("'{path}' is in vault {vault}, which the checkpoint does not have")]
+    Vault {
+        /// The vault.
+        vault: VaultId,
+        /// The file.
+        path: StoredPath,
+    },
+}
+
+impl CheckpointRoot {
+    /// Version written by this code.
+    pub const VERSION: u8 = 1;
+
+    /// The root of the checkpoint of `state`, whose trees have these roots and lie in these slabs.
+    #[must_use]
+    pub fn new(state: &JournalState, trees: Trees, metadata: Vec<SlabRecord>) -> Self {
+        let row = |vault: &VaultState| VaultRow {
+            name: vault.name.clone(),
+            created: vault.created,
+            next: vault.next,
+            chain: vault.chain,
+        };
+        let setting =
+            |(name, value): (&String, &Vec<u8>)| (name.clone(), ByteBuf::from(value.clone()));
+        Self {
+            version: Self::VERSION,
+            point: state.point,
+            hosts: state.hosts.clone(),
+            vaults: state.vaults.iter().map(|(id, vault)| (*id, row(vault))).collect(),
+            backups: state.backups.clone(),
+            settings: state.settings.iter().map(setting).collect(),
+            trees,
+            metadata,
+        }
+    }
+
+    /// Reads a root.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Version`] and [`CheckpointError::Root`]; the latter also for more than [`MAX_ROOT`]
+    /// bytes and for other forms than the canonical one.
+    pub fn read(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        match bytes.first() {
+            Some(version) if *version != Self::VERSION => {
+                return Err(CheckpointError::Version(*version));
+            }
+            _ => {}
+        }
+        let limit = MAX_ROOT;
+        if bytes.len() > limit {
+            let what = "CheckpointRoot";
+            return Err(DecodeError::TooLong { what, len: bytes.len(), limit }.into());
+        }
+        Ok(encoding::decode_canonical(bytes)?)
+    }
+
+    /// The digest by which a head names it.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        digest(DOMAIN, self)
+    }
+}
+
+/// What changed since a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    paths: BTreeSet<(VaultId, StoredPath)>,
+    removed: BTreeSet<VaultId>,
+    slabs: BTreeSet<SlabId>,
+    events: Edits,
+}
+
+/// Edits of the three trees.
+#[derive(Clone, Debug, Default)]
+pub struct TreeEdits {
+    /// Of the files.
+    pub files: Edits,
+    /// Of the events.
+    pub events: Edits,
+    /// Of the slab table.
+    pub slabs: Edits,
+}
+
+impl Changes {
+    /// All files and slabs of a state, for a first checkpoint. Its events are those of the entries that
+    /// led to it.
+    #[must_use]
+    pub fn all(state: &JournalState) -> Self {
+        let mut changes = Self::default();
+        changes.slabs.extend(state.slabs.keys());
+        for (id, vault) in &state.vaults {
+            let paths = vault.files.keys().chain(&vault.folders);
+            changes.paths.extend(paths.map(|path| (*id, path.clone())));
+        }
+        changes
+    }
+
+    /// Takes in what an entry touches, which follows the entries before.
+    pub fn take(&mut self, entry: &Entry) {
+        match &entry.change {
+            Change::SlabsStored(records) => self.slabs.extend(records.iter().map(|r| r.id)),
+            Change::SlabsReleased(ids) => self.slabs.extend(ids),
+            Change::Vault { vault, event: VaultEvent::Removed, .. } => {
+                self.removed.insert(*vault);
+                self.events.remove_below(vault.0.to_vec());
+            }
+            Change::Vault { vault, number, event } => {
+                let record = EventRecord::Here(entry.clone());
+                Event { vault: *vault, number: *number, record }.edit(&mut self.events);
+                let paths = touched(event).into_iter().flatten();
+                self.paths.extend(paths.map(|path| (*vault, path.clone())));
+            }
+            Change::HostAdded { .. }
+            | Change::BackupCreated { .. }
+            | Change::BackupDeleted(_)
+            | Change::Setting { .. } => {}
+        }
+    }
+
+    /// The edits that bring the trees from where they were to `state`, which all entries have led to.
+    #[must_use]
+    pub fn edits(self, state: &JournalState) -> TreeEdits {
+        let mut edits = TreeEdits { events: self.events, ..TreeEdits::default() };
+        for vault in &self.removed {
+            edits.files.remove_below(folder_prefix(vault, None));
+        }
+        for (id, path) in self.paths {
+            let vault = state.vaults.get(&id);
+            let file = vault.and_then(|vault| vault.files.get(&path)).cloned();
+            let folder = vault.is_some_and(|vault| vault.folders.contains(&path));
+            PathEntry { vault: id, path, file, folder }.edit(&mut edits.files);
+        }
+        for id in self.slabs {
+            match state.slabs.get(&id) {
+                Some(slab) => slabs::put_slab(&mut edits.slabs, &slab.record),
+                None => slabs::remove_slab(&mut edits.slabs, &id),
+            }
+        }
+        edits
+    }
+}
+
+/// The paths whose files or folders an event changes.
+fn touched(event: &VaultEvent) -> [Option<&StoredPath>; 2] {
+    match event {
+        VaultEvent::Moved { from, to } => [Some(from), Some(to)],
+        VaultEvent::Put { path, .. }
+        | VaultEvent::Deleted { path }
+        | VaultEvent::VersionRemoved { path, .. }
+        | VaultEvent::FolderMade { path }
+        | VaultEvent::FolderRemoved { path } => [Some(path), None],
+        VaultEvent::Created { .. } | VaultEvent::Renamed { .. } | VaultEvent::Removed => {
+            [None, None]
+        }
+    }
+}
+
+/// Makes a state again: from the root, then the slabs, then the files.
+#[derive(Debug)]
+pub struct StateReader {
+    state: JournalState,
+    files: FileReader,
+}
+
+impl StateReader {
+    /// Starts with a root.
+    #[must_use]
+    pub fn new(root: &CheckpointRoot) -> Self {
+        let vault = |row: &VaultRow| VaultState {
+            name: row.name.clone(),
+            created: row.created,
+            next: row.next,
+            chain: row.chain,
+            ..VaultState::default()
+        };
+        let setting = |(name, value): (&String, &ByteBuf)| (name.clone(), value.to_vec());
+        let state = JournalState {
+            point: root.point,
+            hosts: root.hosts.clone(),
+            slabs: BTreeMap::new(),
+            vaults: root.vaults.iter().map(|(id, row)| (*id, vault(row))).collect(),
+            backups: root.backups.clone(),
+            settings: root.settings.iter().map(setting).collect(),
+        };
+        Self { state, files: FileReader::default() }
+    }
+
+    /// Takes an item of the slab table; all of them come before the first file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Slab`].
+    pub fn take_slab(&mut self, key: &[u8], value: &[u8]) -> Result<(), CheckpointError> {
+        let record = slabs::read_slab(key, value)?;
+        self.state.slabs.insert(record.id, SlabUse { record, live: 0 });
+        Ok(())
+    }
+
+    /// Takes the next item of the file tree.
+    ///
+    /// # Errors
+    /// [`CheckpointError::File`], [`CheckpointError::Vault`].
+    pub fn take_file(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), CheckpointError> {
+        match self.files.take(key, value)? {
+            Some(entry) => enter(&mut self.state, entry),
+            None => Ok(()),
+        }
+    }
+
+    /// The state.
+    ///
+    /// # Errors
+    /// As [`StateReader::take_file`].
+    pub fn finish(mut self) -> Result<JournalState, CheckpointError> {
+        for entry in self.files.finish()? {
+            enter(&mut self.state, entry)?;
+        }
+        Ok(self.state)
+    }
+}
+
+fn enter(state: &mut JournalState, entry: PathEntry) -> Result<(), CheckpointError> {
+    let PathEntry { vault: id, path, file, folder } = entry;
+    let Some(vault) = state.vaults.get_mut(&id) else {
+        return Err(CheckpointError::Vault { vault: id, path });
+    };
+    for version in file.iter().flat_map(|file| &file.versions) {
+        let Content::Extents(extents) = &version.file.content else { continue };
+        for extent in extents {
+            // The writer releases no slab in use. Were one missing, all other files are still there.
+            if let Some(slab) = state.slabs.get_mut(&extent.slab) {
+                slab.live = slab.live.saturating_add(u64::from(extent.length));
+            }
+        }
+    }
+    if folder {
+        vault.folders.insert(path.clone());
+    }
+    if let Some(file) = file {
+        vault.files.insert(path, file);
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Tells heads of one epoch apart that do not follow one another.
+//!
+//! Two copies of a node's folder write under one epoch. Each host keeps to the copy that wrote first:
+//! over a head of its own epoch that its journal does not lead to, no node writes. So behind the place
+//! where two histories part, at most one of them was acknowledged, and its write quorum still shows
+//! it: all members but those that are silent now, and at most f that lie.
+
+use std::collections::BTreeSet;
+
+use samara_protocol::journal::HostIndex;
+use samara_protocol::journal::entry::JournalPoint;
+use samara_protocol::journal::head::Head;
+use samara_protocol::journal::quorum::Quorum;
+use samara_protocol::signature::PublicKey;
+
+/// A head of the highest epoch, and the host that showed it.
+#[derive(Clone, Copy)]
+pub(super) struct Voice<'a> {
+    pub(super) host: PublicKey,
+    pub(super) head: &'a Head,
+    /// Whether it counts toward a quorum.
+    pub(super) counts: bool,
+}
+
+/// More than one history was shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fork {
+    /// The place of the newest head of the history to go on with.
+    pub(super) newest: usize,
+    /// The places of heads that lie on another history, and the position where it parts.
+    pub(super) left: Vec<(usize, u64)>,
+    /// Whether another one may have been acknowledged just as well.
+    pub(super) undecided: bool,
+}
+
+/// Finds the one history that may have been acknowledged. Nothing if all heads are of one.
+pub(super) fn decide(voices: &[Voice<'_>]) -> Option<Fork> {
+    let mut order: Vec<usize> = (0..voices.len()).collect();
+    order.sort_by_key(|at| {
+        let head = voices[*at].head;
+        (std::cmp::Reverse((head.point.position, head.base.head_set.generation)), *at)
+    });
+    // Each history by its longest head.
+    let mut tips: Vec<usize> = Vec::new();
+    for at in order {
+        if !tips.iter().any(|tip| agree(voices[*tip].head, voices[at].head)) {
+            tips.push(at);
+        }
+    }
+    if tips.len() < 2 {
+        return None;
+    }
+    let may = |liars: bool| -> Vec<usize> {
+        let tip = |tip: &usize| may_be_written(voices, &tips, *tip, liars);
+        tips.iter().copied().filter(tip).collect()
+    };
+    // Lies are reckoned with only where nothing else explains what was shown. If nothing does, nothing
+    // was acknowledged behind the fork, and the longest is as good as any.
+    let mut likely = may(false);
+    if likely.is_empty() {
+        likely = may(true);
+    }
+    let newest = likely.first().copied().unwrap_or(tips[0]);
+    let left = (0..voices.len()).filter(|at| !agree(voices[newest].head, voices[*at].head));
+    let left = left.map(|at| (at, parting(voices[newest].head, voices[at].head))).collect();
+    Some(Fork { newest, left, undecided: likely.len() > 1 })
+}
+
+/// Whether a write quorum may hold a history behind the places where others part from it.
+fn may_be_written(voices: &[Voice<'_>], tips: &[usize], tip: usize, liars: bool) -> bool {
+    let history = voices[tip].head;
+    let alone = |voice: &Voice<'_>| {
+        let others = tips.iter().filter(|other| **other != tip);
+        agree(history, voice.head)
+            && !others.into_iter().any(|o| agree(voices[*o].head, voice.head))
+    };
+    let heard = |for_it: bool| -> BTreeSet<PublicKey> {
+        let voices = voices.iter().filter(|voice| voice.counts && alone(voice) == for_it);
+        voices.map(|voice| voice.host).collect()
+    };
+    let (holding, others, table) = (heard(true), heard(false), history.hosts());
+    let against = |index: &&HostIndex| {
+        let host = table.get(usize::from(index.0));
+        host.is_some_and(|host| others.contains(host) && !holding.contains(host))
+    };
+    history.base.head_set.all_sets().all(|set| {
+        let quorum = Quorum::of(set.len());
+        let lies = if liars { quorum.liars } else { 0 };
+        set.len() - set.iter().filter(against).count() + lies >= quorum.write
+    })
+}
+
+/// Whether one of two heads follows the other. Where one begins behind the other's end, what lies
+/// between was acknowledged before it went into slabs; so the longer one is the journal, whatever the
+/// other holds, and only its entries can tell whether it parted.
+fn agree(a: &Head, b: &Head) -> bool {
+    let end = a.point.position.min(b.point.position);
+    match (point_at(a, end), point_at(b, end)) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    }
+}
+
+/// The last position that two heads have in common.
+fn parting(a: &Head, b: &Head) -> u64 {
+    let begin = a.base.point.position.max(b.base.point.position);
+    let end = a.point.position.min(b.point.position);
+    let common = |at: &u64| point_at(a, *at) == point_at(b, *at);
+    (begin..=end).rev().find(common).unwrap_or(begin)
+}
+
+/// A head's point at a position, as far as the head itself tells.
+fn point_at(head: &Head, position: u64) -> Option<JournalPoint> {
+    let base = head.base.point;
+    let Some(after) = position.checked_sub(base.position) else {
+        let mut segments = head.base.segments.iter();
+        return segments.find(|segment| segment.from.position == position).map(|s| s.from);
+    };
+    let after = usize::try_from(after).ok().filter(|after| *after <= head.entries.len())?;
+    Some(head.entries[..after].iter().fold(base, |point, entry| point.after(entry)))
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::contract::ContractId;
+    use samara_protocol::journal::head::HeadBase;
+    use samara_protocol::journal::quorum::HeadSet;
+    use samara_protocol::journal::{Change, Entry};
+    use samara_protocol::units::Epoch;
+
+    use super::*;
+
+    fn host(number: u16) -> PublicKey {
+        PublicKey([number as u8 + 1; 32])
+    }
+
+    /// A head on a set of `members`: entries named by the letters of a history.
+    fn head(members: u16, history: &str) -> Head {
+        let setting = |name: char| Change::Setting { name: name.into(), value: Vec::new() };
+        let entry = |name| Entry { time: 0, salt: [0; 16], change: setting(name) };
+        let entries: Vec<Entry> = history.chars().map(entry).collect();
+        let set = HeadSet { hosts: (0..members).map(HostIndex).collect(), ..HeadSet::default() };
+        let base = HeadBase {
+            epoch: Epoch::default(),
+            origin: ContractId::default(),
+            account: 0,
+            head_set: set,
+            hosts: (0..members).map(host).collect(),
+            revisions: Vec::new(),
+            segments: Vec::new(),
+            point: JournalPoint::default(),
+        };
+        let point = entries.iter().fold(base.point, |point, entry| point.after(entry));
+        Head { base, entries, point, epoch: Epoch::default(), sequence: 0 }
+    }
+
+    /// Decides among the heads of hosts 0, 1, ...; hosts without a history are silent.
+    fn decided(members: u16, histories: &[&str]) -> Option<(String, Vec<(usize, u64)>, bool)> {
+        let heads: Vec<Head> = histories.iter().map(|history| head(members, history)).collect();
+        let voices = heads.iter().zip(0..).filter(|(head, _)| !head.entries.is_empty());
+        let voices: Vec<Voice<'_>> =
+            voices.map(|(head, number)| Voice { host: host(number), head, counts: true }).collect();
+        let fork = decide(&voices)?;
+        let newest = histories.iter().filter(|h| !h.is_empty()).nth(fork.newest).unwrap();
+        Some(((*newest).to_owned(), fork.left, fork.undecided))
+    }
+
+    #[test]
+    fn heads_that_follow_one_another_are_no_fork() {
+        assert_eq!(decided(5, &["abc", "abc", "ab", "a", ""]), None);
+        assert_eq!(decided(1, &["a"]), None);
+        assert_eq!(decided(5, &["", "", ""]), None);
+    }
+
+    #[test]
+    fn a_longer_history_of_one_host_does_not_win_over_a_write_quorum() {
+        let left = vec![(4, 1)];
+        let expected = Some(("ab".to_owned(), left, false));
+        assert_eq!(decided(5, &["ab", "ab", "ab", "ab", "axyzxyz"]), expected);
+    }
+
+    #[test]
+    fn one_that_is_behind_speaks_for_no_side() {
+        // Four of five have acknowledged; one of them lies and shows what was before.
+        let left = vec![(4, 1)];
+        let expected = Some(("ab".to_owned(), left, false));
+        assert_eq!(decided(5, &["ab", "ab", "ab", "a", "axyz"]), expected);
+    }
+
+    #[test]
+    fn silent_members_may_have_held_either() {
+        let (newest, _, undecided) = decided(3, &["ab", "axy", ""]).unwrap();
+        assert_eq!((newest.as_str(), undecided), ("axy", true));
+        // With an answer more it is clear.
+        let (newest, left, undecided) = decided(3, &["ab", "axy", "ab"]).unwrap();
+        assert_eq!((newest.as_str(), left, undecided), ("ab", vec![(1, 1)], false));
+    }
+
+    #[test]
+    fn where_no_side_can_have_a_quorum_the_longest_goes_on() {
+        let (newest, left, undecided) = decided(2, &["ab", "axy"]).unwrap();
+        assert_eq!((newest.as_str(), left, undecided), ("axy", vec![(0, 1)], false));
+    }
+
+    #[test]
+    fn what_went_into_slabs_was_acknowledged() {
+        let mut spilled = head(5, "abcdef");
+        spilled.base.point = spilled.point;
+        spilled.entries.clear();
+        // Host 4 parted before; nothing in the heads tells where.
+        let short = head(5, "axy");
+        let voices = [
+            Voice { host: host(0), head: &spilled, counts: true },
+            Voice { host: host(4), head: &short, counts: true },
+        ];
+        assert_eq!(decide(&voices), None, "the longer one is adopted");
+    }
+}

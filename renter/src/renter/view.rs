@@ -1,0 +1,173 @@
+//! What a renter shows of itself: its state at a glance, contracts and hosts, and backups as heads tell
+//! of them. Owns nothing, and asks nobody but this machine.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use samara_protocol::journal::HostIndex;
+
+use super::Renter;
+use crate::backup::{BackupRow, BackupState};
+use crate::journal::{HeadHost, Mode};
+use crate::rows::{ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus};
+use crate::vault::totals;
+
+impl Renter {
+    /// Everything at a glance.
+    #[must_use]
+    pub fn status(&self) -> RenterStatus {
+        let journal = self.0.journal.status();
+        let recovery = self.0.recovery.status();
+        let unfinished = recovery.running || self.0.recovery.is_unfinished();
+        let state = match (journal.fenced, journal.mode) {
+            _ if unfinished => RenterState::Recovering { progress: recovery.progress },
+            (Some(by), _) => RenterState::Fenced { by: by.to_string() },
+            (None, Mode::Fresh) => RenterState::Fresh,
+            (None, Mode::Active) => RenterState::Active,
+            (None, Mode::ReadOnly) => RenterState::ReadOnly,
+        };
+        let halted = self.0.upkeep.halted();
+        let refused = self.0.upkeep.lineage().refusal().map(|error| error.to_string());
+        let (vaults, files, bytes, backups) = self.0.journal.read(|state| {
+            let each = state.vaults.values().map(totals);
+            let (files, bytes) =
+                each.fold((0, 0u64), |(f, b), (files, bytes)| (f + files, b.saturating_add(bytes)));
+            (state.vaults.len() as u64, files, bytes, state.backups.len() as u64)
+        });
+        let (unreachable, bare, unreadable) = self.reach();
+        let (mut hosts, mut settled) = (journal.hosts.len() as u64, journal.settled as u64);
+        if journal.mode == Mode::ReadOnly {
+            // This node writes no heads; the recovery saw them.
+            let heads = self.0.recovery.heads();
+            let holds =
+                |position: &Option<u64>| position.is_some_and(|at| at >= journal.acknowledged);
+            hosts = heads.len() as u64;
+            settled = heads.iter().filter(|position| holds(position)).count() as u64;
+        }
+        let outlook = self.0.upkeep.outlook();
+        RenterStatus {
+            state,
+            epoch: journal.epoch.to_string(),
+            position: journal.acknowledged,
+            unacknowledged: journal.position.saturating_sub(journal.acknowledged),
+            vaults,
+            files,
+            bytes,
+            backups,
+            hosts,
+            head_set: journal.head_set.into_iter().map(|host| self.head_host(host)).collect(),
+            settled,
+            forming: outlook.forming,
+            unreachable,
+            ended: self.says_ended(),
+            bare,
+            unreadable,
+            problem: refused.or(journal.problem),
+            lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
+        }
+    }
+
+    /// Hosts with live contracts that say that these have ended.
+    fn says_ended(&self) -> u64 {
+        let reports = self.0.book.reports();
+        let live = self.0.book.live();
+        live.iter().filter(|contract| reports.says_ended(&contract.host())).count() as u64
+    }
+
+    /// Hosts with live contracts that do not answer, slabs in use that bear the loss of no further host,
+    /// and slabs that cannot be read now.
+    fn reach(&self) -> (u64, u64, u64) {
+        let reports = self.0.book.reports();
+        let (gone, reached): (Vec<_>, Vec<_>) = self
+            .0
+            .book
+            .live()
+            .into_iter()
+            .partition(|contract| reports.health(&contract.host()).is_unreachable());
+        let reached: BTreeSet<HostIndex> =
+            reached.iter().map(|contract| contract.index()).collect();
+        let (mut bare, mut unreadable) = (0, 0);
+        self.0.journal.read(|state| {
+            for slab in state.slabs.values().filter(|slab| slab.live > 0) {
+                let shards = slab.record.hosts.iter().filter(|host| reached.contains(host)).count();
+                match shards.cmp(&usize::from(slab.record.data)) {
+                    Ordering::Less => unreadable += 1,
+                    Ordering::Equal => bare += 1,
+                    Ordering::Greater => {}
+                }
+            }
+        });
+        (gone.len() as u64, bare, unreadable)
+    }
+
+    /// A backup as the heads show it that a recovery read, where this node writes none.
+    pub(super) fn as_seen(&self, mut row: BackupRow) -> BackupRow {
+        let read_only = self.0.journal.status().mode == Mode::ReadOnly;
+        if read_only && row.state != BackupState::Completed {
+            let heads = self.0.recovery.heads();
+            let holds = |position: &&Option<u64>| position.is_some_and(|at| at >= row.position);
+            row.hosts_ok = heads.iter().filter(holds).count() as u64;
+            row.hosts_total = heads.len() as u64;
+            row.hosts_needed = self.0.backups.needed(heads.len()) as u64;
+            if row.hosts_ok >= row.hosts_needed {
+                (row.state, row.problem) = (BackupState::Completed, None);
+            }
+        }
+        row
+    }
+
+    fn head_host(&self, host: HeadHost) -> HeadHostRow {
+        let key = self.0.book.host(host.index).unwrap_or_default();
+        let HeadHost { position, problem, .. } = host;
+        HeadHostRow { host: key.to_string(), position, problem }
+    }
+
+    /// All live contracts.
+    #[must_use]
+    pub fn contracts(&self) -> Vec<ContractRow> {
+        let (outlook, halted) = (self.0.upkeep.outlook(), self.0.upkeep.halted());
+        let rows = self.0.book.live().into_iter().map(|contract| {
+            let revision = contract.revision().revision;
+            let terms = contract.terms();
+            ContractRow {
+                contract: contract.id().to_string(),
+                host: contract.host().to_string(),
+                operator: contract.operator().to_owned(),
+                bytes: revision.size,
+                revision: revision.number,
+                funds: terms.funds,
+                spent: contract.voucher_total(),
+                duration: terms.duration().0,
+                period: terms.period.0,
+                periods: terms.periods,
+                ends: contract.ends().0,
+                renewal: outlook.renewal(&contract, halted.as_deref()),
+            }
+        });
+        rows.collect()
+    }
+
+    /// All hosts that this renter has or had contracts with.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostRow> {
+        let journal = self.0.journal.status();
+        let rows = self.0.book.hosts().into_iter().map(|row| {
+            let health = self.0.book.reports().health(&row.host);
+            let head = journal.hosts.iter().find(|host| host.index == row.index);
+            HostRow {
+                host: row.host.to_string(),
+                operator: row.operator,
+                contract: row.contract.map(|contract| contract.to_string()),
+                answered: health.answered,
+                failed: health.failed,
+                unreachable: health.is_unreachable(),
+                false_answers: health.false_answers,
+                latency: health.latency,
+                last_failure: health.last_failure,
+                in_head_set: journal.head_set.iter().any(|host| host.index == row.index),
+                head_position: head.and_then(|host| host.position),
+            }
+        });
+        rows.collect()
+    }
+}
