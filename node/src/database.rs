@@ -170,7 +170,7 @@ impl Reopening {
 pub fn open_or_make(path: &Path) -> Result<Database, redb::Error> {
     let unfinished = unfinished(path);
     remove_if_there(&unfinished)?;
-    if !path.try_exists()? {
+    if is_missing(path)? {
         // Only its owner reads what it holds, whatever folder it lies in.
         let file = File::options()
             .read(true)
@@ -198,6 +198,14 @@ pub fn open_or_make(path: &Path) -> Result<Database, redb::Error> {
             )))
         }
         opened => opened,
+    }
+}
+
+/// An empty file holds as little as none: an earlier release left such a one when it was killed.
+fn is_missing(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        metadata => Ok(metadata?.len() == 0),
     }
 }
 
@@ -419,6 +427,9 @@ pub(crate) mod tests {
         drop(database);
         assert_eq!(count(&Reopening::file(&path).unwrap()).unwrap(), 1);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        // An empty file is as good as none.
+        std::fs::write(&path, b"").unwrap();
+        put(&Reopening::file(&path).unwrap(), 1).unwrap();
     }
 
     #[test]
@@ -435,7 +446,7 @@ pub(crate) mod tests {
     fn a_file_that_is_no_database_is_named_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file.redb");
-        for bytes in [vec![], vec![0; 1 << 20], b"something else".to_vec()] {
+        for bytes in [vec![0; 1 << 20], b"something else".to_vec()] {
             std::fs::write(&path, &bytes).unwrap();
             let error = Reopening::file(&path).unwrap_err().to_string();
             assert!(error.contains("file.redb is no whole database"), "{error}");
