@@ -62,6 +62,9 @@ pub struct RenterStatus {
     /// Hosts with live contracts that do not answer.
     #[serde(default)]
     pub unreachable: u64,
+    /// Hosts that refuse because the contract has ended, though this node's chain shows it live.
+    #[serde(default)]
+    pub ended: u64,
     /// Slabs in use of which so few shards are within reach that one more lost host loses files.
     #[serde(default)]
     pub bare: u64,

@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 use crate::api::{ChainStatus, NodeStatus, ValidatorsAnswer, Wallet};
+use crate::chain::ClockLead;
 use crate::clock;
 use crate::host::HostStatus;
 
@@ -217,6 +218,16 @@ fn money(page: &Page) -> String {
 /// What somebody should look at.
 fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     let mut warnings = Vec::new();
+    if let Some(ahead) = node.chain.ahead {
+        let ahead = display::duration(Duration::from_millis(ahead));
+        warnings.push(format!(
+            "blocks are refused: they are {ahead} ahead of the clock here; this clock or the \
+             validators' is wrong, and contracts may have ended by it"
+        ));
+    }
+    if let Some(lead) = &node.chain.clock_lead {
+        warnings.push(clock_lead(lead));
+    }
     if let Some(age) = node.chain.stale {
         let age = display::duration(Duration::from_millis(age));
         warnings
@@ -251,6 +262,10 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         let hosts = display::count(renter.unreachable, "host");
         warnings.push(format!("{hosts} unreachable: `samara hosts`"));
     }
+    if renter.ended > 0 {
+        let hosts = display::count(renter.ended, "host");
+        warnings.push(format!("{hosts} refuse: they say that the contract has ended"));
+    }
     if renter.unreadable > 0 {
         let slabs = display::count(renter.unreadable, "slab");
         warnings.push(format!("{slabs} cannot be read: too few of their hosts answer"));
@@ -275,6 +290,16 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         warnings.push(format!("{contracts} not renewed: {}", lapse.reason));
     }
     warnings
+}
+
+/// What a validator that decides alone is to do about its clock.
+fn clock_lead(lead: &ClockLead) -> String {
+    let span = |millis| display::duration(Duration::from_millis(millis));
+    let then = match lead.believed_in {
+        Some(left) => format!("they will in {} if it stays so", span(left)),
+        None => "if it is right: `samara validator accept-clock`".to_owned(),
+    };
+    format!("the clock is {} ahead of the blocks, which do not follow it; {then}", span(lead.ahead))
 }
 
 /// What a renter that writes lacks, to store and to keep what is stored.
@@ -342,6 +367,8 @@ mod tests {
             validators: "cd".into(),
             contacted: true,
             stale: None,
+            ahead: None,
+            clock_lead: None,
         };
         let renter = RenterStatus {
             state: RenterState::Active,
@@ -416,6 +443,25 @@ mod tests {
         fn renter(page: &mut Page) -> &mut RenterStatus {
             page.node.renter.as_mut().unwrap()
         }
+        warned(|page| page.node.chain.ahead = Some(3_600_000), "1 h ahead of the clock here");
+        warned(
+            |page| {
+                page.node.chain.clock_lead =
+                    Some(ClockLead { ahead: 86_400_000 * 31, believed_in: None });
+            },
+            "`samara validator accept-clock`",
+        );
+        warned(
+            |page| {
+                page.node.chain.clock_lead =
+                    Some(ClockLead { ahead: 3_600_000 * 8, believed_in: Some(60_000) });
+            },
+            "they will in 1 min",
+        );
+        warned(
+            |page| renter(page).ended = 2,
+            "2 hosts refuse: they say that the contract has ended",
+        );
         warned(|page| page.allowance = None, "no allowance");
         warned(|page| page.contracts.truncate(1), "1 contract where the allowance wants 2");
         warned(|page| page.wallet.as_mut().unwrap().balance = Amount::ZERO, "the account is empty");

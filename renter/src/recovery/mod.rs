@@ -40,6 +40,7 @@ use std::sync::{Arc, Mutex};
 pub use error::RecoveryError;
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::lock;
+use samara_protocol::units::Epoch;
 use tokio::sync::watch;
 pub use types::{
     HeadSetRow, RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
@@ -216,7 +217,9 @@ impl Recovery {
         let mut stored = Stored::load(store).await?;
         let journal = self.journal.status();
         let fenced = journal.fenced.is_some() || self.book.writer().fenced().is_some();
-        if journal.mode == Mode::Active && !fenced && stored.step.is_final() {
+        // One that was started and has neither stored nor formed anything may have been started by mistake.
+        let unused = self.is_unused();
+        if journal.mode == Mode::Active && !fenced && !unused && stored.step.is_final() {
             return Err(RecoveryError::Active);
         }
         if stored.step.is_final() {
@@ -236,6 +239,9 @@ impl Recovery {
         if live.is_empty() {
             return self.nothing_found(&mut stored, report, started).await;
         }
+        if unused {
+            self.set_aside().await?;
+        }
         let mut claim = self.claim(context, &mut stored, live).await?;
         self.keep_heads(&claim).await?;
         claim.tell(&mut report);
@@ -252,6 +258,27 @@ impl Recovery {
             Step::ReadOnly
         };
         self.end(&mut stored, end, report, started).await
+    }
+
+    /// Whether this node was started with its words and has made nothing of it.
+    fn is_unused(&self) -> bool {
+        let journal = self.journal.status();
+        journal.mode == Mode::Active && journal.position == 0 && self.book.live().is_empty()
+    }
+
+    /// Stops a node that was started and not used: contracts of its words live, so its empty journal must
+    /// never be written over theirs.
+    async fn set_aside(&self) -> Result<(), RecoveryError> {
+        if !self.is_unused() {
+            return Err(RecoveryError::Active);
+        }
+        // Above the epoch in which it was started, and below every one that is claimed.
+        let counter = self.journal.status().epoch.counter;
+        self.book.writer().fence(Epoch { counter, writer: [u8::MAX; 16] });
+        // The journal's owner notes it before it answers the second message, with a refusal.
+        self.journal.refresh().await;
+        let _ = self.journal.confirm().await;
+        Ok(())
     }
 
     async fn nothing_found(

@@ -465,7 +465,8 @@ impl Renter {
         let run: futures::future::BoxFuture<'_, _> =
             Box::pin(self.0.recovery.run(options, progress));
         let report = run.await?;
-        let follow = self.0.upkeep.follow_recovery().await;
+        let nothing = matches!(report.outcome, RecoveryPhase::NothingFound { .. });
+        let follow = self.0.upkeep.follow_recovery(!nothing).await;
         if let Err(error) = follow {
             tracing::warn!(%error, "the recovered account is not in use yet");
         }

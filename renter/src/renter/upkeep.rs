@@ -261,11 +261,14 @@ impl Upkeep {
     }
 
     /// After a recovery: pays from the epoch's own account, cuts slabs as the owner had wanted.
-    pub(super) async fn follow_recovery(&self) -> Result<(), ContractorError> {
+    pub(super) async fn follow_recovery(&self, found: bool) -> Result<(), ContractorError> {
         self.contractor.use_account(self.journal.status().account).await?;
-        // The words' contracts were read from the chain: whoever was first does not matter any more.
-        Lineage::Settled.save(self.world.store.as_ref()).await?;
-        *lock(&self.lineage) = Lineage::Settled;
+        // The words' contracts were read from the chain: whoever was first does not matter any more. Where
+        // there are none, another node may still be first.
+        if found || self.lineage() != Lineage::New {
+            Lineage::Settled.save(self.world.store.as_ref()).await?;
+            *lock(&self.lineage) = Lineage::Settled;
+        }
         if let Some(allowance) = self.contractor.allowance().or_else(|| self.setting()) {
             self.slabs.set_redundancy(allowance.redundancy);
         }

@@ -59,6 +59,7 @@ impl Renter {
             settled,
             forming: outlook.forming,
             unreachable,
+            ended: self.says_ended(),
             bare,
             unreadable,
             health: self.0.repair.summary(),
@@ -66,6 +67,13 @@ impl Renter {
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
             garbage: self.0.garbage.report(),
         }
+    }
+
+    /// Hosts with live contracts that say that these have ended.
+    fn says_ended(&self) -> u64 {
+        let reports = self.0.book.reports();
+        let live = self.0.book.live();
+        live.iter().filter(|contract| reports.says_ended(&contract.host())).count() as u64
     }
 
     /// Hosts with live contracts that do not answer, slabs in use that bear the loss of no further host,

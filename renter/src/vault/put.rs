@@ -238,6 +238,10 @@ impl Vaults {
         let Some(current) = current.filter(|current| current.size == entry.size) else {
             return Ok(Judged::Store);
         };
+        // What is here and cannot be read there is stored again.
+        if !self.slabs.can_read(&current) {
+            return Ok(Judged::Store);
+        }
         let same = current.modified == entry.modified && current.executable == entry.executable;
         if same && !checksum {
             return Ok(Judged::Unchanged);

@@ -20,7 +20,7 @@ pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use renter::{AllowanceAnswer, AllowanceRequest};
-pub use validators::{SignedChange, ValidatorRow, ValidatorsAnswer};
+pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
 pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
 

@@ -12,10 +12,10 @@ use samara_renter::world::ChainView as _;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
-use crate::api::Included;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
 use crate::api::state::Api;
+use crate::api::{Done, Included};
 pub use crate::validators::SignedChange;
 use crate::validators::{ChangeError, SetChange};
 
@@ -27,6 +27,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
         .route("/v1/chain/validators", get(show))
         .route("/v1/chain/validators/propose", post(propose))
         .route("/v1/chain/validators/submit", post(submit))
+        .route("/v1/chain/accept-clock", post(accept_clock))
 }
 
 /// A validator of the present set.
@@ -131,6 +132,29 @@ async fn submit(
     Ok(Json(Included { transaction: id.to_string(), height: height.0 }))
 }
 
+/// The lead that the operator was shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptClock {
+    /// Milliseconds.
+    pub ahead: u64,
+}
+
+async fn accept_clock(
+    State(api): State<Api>,
+    Json(shown): Json<AcceptClock>,
+) -> Result<Json<Done>, ApiError> {
+    let chain = api.node().chain.as_ref().ok_or_else(|| ApiError::no_role("chain"))?;
+    if chain.accept_clock(shown.ahead) {
+        return Ok(Json(Done {}));
+    }
+    let message = match chain.clock_lead() {
+        Some(lead) => format!("the clock is {} ms ahead now: look again", lead.ahead),
+        None => "the clock is believed already".to_owned(),
+    };
+    Err(ApiError::new("refused", message))
+}
+
 /// Waits for a transaction's block, but not for ever: the chain may halt, or another change may come
 /// first.
 async fn included<T>(id: TransactionId, wait: impl Future<Output = T>) -> Result<T, ApiError> {
@@ -145,7 +169,7 @@ async fn included<T>(id: TransactionId, wait: impl Future<Output = T>) -> Result
 
 fn with_chain(api: &Api) -> Result<&crate::api::Node, ApiError> {
     let node = api.node();
-    if node.chain { Ok(node) } else { Err(ApiError::no_role("chain")) }
+    if node.chain.is_some() { Ok(node) } else { Err(ApiError::no_role("chain")) }
 }
 
 fn refused(error: ChangeError) -> ApiError {

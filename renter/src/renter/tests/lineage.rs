@@ -4,7 +4,8 @@ use samara_protocol::units::{Amount, Millis};
 
 use super::recover;
 use crate::contract::Allowance;
-use crate::recovery::RecoveryPhase;
+use crate::progress::Silent;
+use crate::recovery::{RecoveryOptions, RecoveryPhase};
 use crate::rows::{RenewalState, RenterState};
 use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config};
@@ -192,4 +193,45 @@ async fn an_owner_sees_what_lapses_and_when() {
     assert_eq!(lapses.len(), 8);
     assert!(lapses[0].reason.contains("no allowance is set"), "{lapses:?}");
     network.chain.pass(Millis(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn used_words_that_were_started_as_new_can_still_be_recovered() {
+    let network = TestNetwork::empty(8).await;
+    let first = Node::fresh(&network).await;
+    first.files.put("/home/a", b"mine", 10);
+    first.put("/home", "home").await;
+    first.lose().await;
+    // The operator starts where a recovery is meant.
+    let second = Node::blank(&network).await;
+    second.renter.start_fresh().await.unwrap();
+    // While no host answers it is stopped, and keeps its empty journal to itself.
+    network.set(0..8, Fault::Dead);
+    second.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap_err();
+    assert_eq!(second.renter.create_vault("x").await.unwrap_err().code(), "fenced");
+    network.set(0..8, Fault::None);
+    let report = recover(&second).await;
+    assert_eq!((report.outcome.clone(), report.files), (RecoveryPhase::Done, 1), "{report:?}");
+    second.renter.upkeep().await;
+    second.renter.create_vault("more").await.unwrap();
+    second.get("home", "/back", Conflict::Keep).await;
+    assert_eq!(second.files.bytes("/back/a"), Some(b"mine".to_vec()));
+    // Now there is something to lose.
+    let refused = second.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap_err();
+    assert!(matches!(refused, crate::recovery::RecoveryError::Active), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_words_that_own_nothing_stay_new_after_a_recovery() {
+    let network = TestNetwork::empty(8).await;
+    let (first, second) = (Node::blank(&network).await, Node::blank(&network).await);
+    first.renter.start_fresh().await.unwrap();
+    let report = recover(&first).await;
+    assert!(matches!(report.outcome, RecoveryPhase::NothingFound { .. }), "{report:?}");
+    assert_eq!(first.renter.status().state, RenterState::Active);
+    // Another node is first, and this one still finds out.
+    second.renter.start_fresh().await.unwrap();
+    second.renter.set_allowance(allowance(&network)).await.unwrap();
+    first.renter.set_allowance(allowance(&network)).await.unwrap();
+    assert!(matches!(first.renter.status().state, RenterState::Fenced { .. }));
 }

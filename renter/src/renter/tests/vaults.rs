@@ -1,10 +1,13 @@
 //! Files in and out.
 
+use samara_protocol::host::message::Refusal;
+
 use crate::progress::Silent;
 use crate::rows::RenterState;
 use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{Node, get, noise, put};
 use crate::vault::{Conflict, ListOptions, ListRow, PutStreamRequest};
+use crate::world::Lane;
 
 fn fill(node: &Node) {
     node.files.put("/home/small.txt", b"hello", 10);
@@ -328,6 +331,15 @@ async fn hosts_out_of_reach_and_slabs_without_a_spare_are_told() {
     assert_eq!(node.renter.hosts().iter().filter(|host| host.unreachable).count(), 2);
     die(2..3);
     assert_eq!(told(&node), (3, false, true, Some(0)));
+
+    // A host that says that the contract has ended, until it answers something else.
+    let host = network.hosts[3].key.public();
+    let reports = node.renter.book().reports();
+    let ended = Refusal::Expired { contract: Default::default(), ended: Default::default() };
+    reports.refused(&host, &ended);
+    assert_eq!(node.renter.status().ended, 1);
+    reports.answered(&host, Lane::Control, 1);
+    assert_eq!(node.renter.status().ended, 0);
 }
 
 #[tokio::test(start_paused = true)]
