@@ -12,17 +12,21 @@
 //! | [`journal`] | the owner of all names: acknowledges changes, keeps the heads at the hosts |
 //! | [`vault`] | files in and out |
 //! | [`backup`] | named points of the journal |
+//! | [`garbage`] | what nothing needs any more goes from the hosts |
 //! | [`recovery`] | everything back from the words |
+//! | [`repair`] | the health of slabs, and missing shards put on other hosts |
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
 mod account;
 pub mod backup;
 pub mod contract;
 pub mod error;
+pub mod garbage;
 pub mod journal;
 pub mod progress;
 pub mod recovery;
 pub mod renter;
+pub mod repair;
 pub mod rows;
 mod slabs;
 pub mod transfer;

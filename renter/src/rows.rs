@@ -3,7 +3,9 @@
 use samara_protocol::units::Amount;
 use serde::{Deserialize, Serialize};
 
+use crate::garbage::GarbageReport;
 use crate::recovery::RecoveryPhase;
+use crate::repair::HealthSummary;
 
 /// What this node may do for its words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +71,16 @@ pub struct RenterStatus {
     /// Slabs in use of which too few shards are within reach to read them.
     #[serde(default)]
     pub unreadable: u64,
+    /// The health of slabs.
+    #[serde(default)]
+    pub health: HealthSummary,
     /// Why the last change was not acknowledged, if it was not; or why this node does not write.
     pub problem: Option<String>,
     /// Contracts that will end without a successor as things stand, the first to end first.
     pub lapses: Vec<LapseRow>,
+    /// What was freed at hosts, and what waits to be.
+    #[serde(default)]
+    pub garbage: GarbageReport,
 }
 
 /// A contract that is not going to be renewed. Its host may drop its data after the end.
@@ -171,6 +179,9 @@ pub struct HostRow {
     pub unreachable: bool,
     /// Answers that did not verify.
     pub false_answers: u64,
+    /// Sectors that it had signed for and has lost.
+    #[serde(default)]
+    pub lost_sectors: u64,
     /// Milliseconds that it takes to answer, smoothed.
     pub latency: u64,
     /// What went wrong last.

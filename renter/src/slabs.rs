@@ -5,12 +5,14 @@ use std::sync::{Arc, RwLock};
 use samara_protocol::sync::{read, write};
 
 use crate::contract::ContractBook;
+use crate::garbage::Leases;
 use crate::transfer::{Downloader, Redundancy, TransferOptions, Uploader};
 
 /// Slabs in and out. A cheap clone.
 #[derive(Clone)]
 pub(crate) struct Slabs {
     book: ContractBook,
+    leases: Leases,
     inner: Arc<RwLock<Inner>>,
 }
 
@@ -23,8 +25,14 @@ struct Inner {
 impl Slabs {
     /// Transfers over the contracts of a book.
     pub(crate) fn new(book: ContractBook, options: TransferOptions) -> Self {
-        let inner = Arc::new(RwLock::new(Inner::new(&book, options)));
-        Self { book, inner }
+        let leases = Leases::default();
+        let inner = Arc::new(RwLock::new(Inner::new(&book, options, &leases)));
+        Self { book, leases, inner }
+    }
+
+    /// Slabs in use by this process.
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// The contracts that slabs lie under.
@@ -37,7 +45,7 @@ impl Slabs {
         let mut inner = write(&self.inner);
         if inner.options.redundancy != redundancy {
             let options = TransferOptions { redundancy, ..inner.options };
-            *inner = Inner::new(&self.book, options);
+            *inner = Inner::new(&self.book, options, &self.leases);
         }
     }
 
@@ -56,10 +64,10 @@ impl Slabs {
 }
 
 impl Inner {
-    fn new(book: &ContractBook, options: TransferOptions) -> Self {
+    fn new(book: &ContractBook, options: TransferOptions, leases: &Leases) -> Self {
         Self {
             options,
-            uploader: Uploader::new(book.clone(), options),
+            uploader: Uploader::new(book.clone(), options, leases.clone()),
             downloader: Downloader::new(book.clone(), options),
         }
     }

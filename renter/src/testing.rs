@@ -268,7 +268,7 @@ pub(crate) struct Node {
     pub(crate) store: MortalStore,
 }
 
-/// Small sectors, no upkeep by itself.
+/// Small sectors, no upkeep and no collection by itself.
 pub(crate) fn config() -> RenterConfig {
     let mut config = RenterConfig::default();
     config.transfer = TransferOptions {
@@ -276,6 +276,9 @@ pub(crate) fn config() -> RenterConfig {
         ..config.transfer
     };
     config.upkeep = Millis::hours(1_000);
+    config.repair.interval = Millis::hours(1_000);
+    config.garbage.interval = Millis::hours(1_000);
+    config.garbage.compare = Millis(0);
     config
 }
 

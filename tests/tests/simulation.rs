@@ -6,6 +6,8 @@ use samara_tests::sim::{Options, Outcome, Sabotage, run};
 
 /// Seeds of the main test.
 const SEEDS: u64 = 200;
+/// Seeds of the runs that lose hosts.
+const LOSSES: u64 = 30;
 /// Seeds that found a defect once, of the renter or of the simulator itself.
 const REGRESSIONS: [u64; 5] = [59, 98, 108, 204, 380];
 
@@ -53,6 +55,15 @@ fn what_is_acknowledged_grows_back_from_the_words() {
     assert!(acknowledged > 10 * SEEDS, "{acknowledged}");
     let faults: u64 = outcomes.iter().flat_map(|outcome| outcome.faults.values()).sum();
     assert!(faults > 10 * SEEDS, "{faults}");
+}
+
+#[test]
+fn what_hosts_lose_is_whole_again_by_itself() {
+    let options = Options { losses: true, ..Options::default() };
+    let outcomes = all(0..LOSSES, options);
+    outcomes.iter().for_each(check);
+    let acknowledged: u64 = outcomes.iter().map(|outcome| outcome.acknowledged).sum();
+    assert!(acknowledged > 10 * LOSSES, "{acknowledged}");
 }
 
 #[test]

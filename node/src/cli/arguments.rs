@@ -62,8 +62,16 @@ pub enum Command {
     Recover(RecoverCommand),
     /// Hosts that the chain announces and how they do
     Hosts,
+    /// How what is stored does: missing shards, repairs, files in danger
+    Health,
     /// Contracts with hosts
     Contracts,
+    /// What was freed at hosts, and what waits to be
+    Garbage {
+        /// Free what can be freed now
+        #[arg(long)]
+        now: bool,
+    },
     /// What may be spent, on how many hosts
     #[command(subcommand)]
     Allowance(AllowanceCommand),

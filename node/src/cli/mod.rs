@@ -13,6 +13,8 @@ pub mod display;
 pub mod exit;
 pub mod failure;
 pub mod files;
+mod garbage;
+mod health;
 mod help;
 mod hosts;
 mod init;
@@ -108,7 +110,9 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Backup(command) => backups::run(session, command).await,
         Command::Recover(command) => recover::run(session, command).await,
         Command::Hosts => hosts::hosts(session).await,
+        Command::Health => health::health(session).await,
         Command::Contracts => contracts::contracts(session).await,
+        Command::Garbage { now } => garbage::run(session, now).await,
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,
         Command::Validator(command) => validator::run(session, command).await,

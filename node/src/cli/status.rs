@@ -126,6 +126,13 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
             display::count(renter.backups, "backup"),
         ),
     );
+    if renter.health.counted.is_some() {
+        lines.item(format!("slabs: {}", super::health::classes(&renter.health.slabs)));
+    }
+    if renter.health.repairing > 0 {
+        let slabs = display::count(renter.health.repairing, "slab");
+        lines.item(format!("{slabs} being repaired: `samara health`"));
+    }
     let contracts = &page.contracts;
     let mut text = display::count(contracts.len() as u64, "contract");
     if let Some(allowance) = &page.allowance {
@@ -141,6 +148,14 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
             "{} on hosts; {settled} hosts hold the newest names",
             display::size(held)
         ));
+    }
+    let waiting = &renter.garbage.waiting;
+    if let Some(row) = waiting.first() {
+        let sectors = waiting.iter().map(|row| row.sectors.saturating_add(row.suspects)).sum();
+        let (sectors, hosts) =
+            (display::count(sectors, "sector"), display::count(waiting.len() as u64, "host"));
+        let reason = display::plain(&row.reason);
+        lines.item(format!("{sectors} wait to be freed at {hosts}: {reason}"));
     }
     if let Some(first) = contracts.iter().map(|row| row.ends).min() {
         let mut text = format!("first end {}", display::moment(first));
@@ -258,6 +273,14 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     if renter.bare > 0 {
         let slabs = display::count(renter.bare, "slab");
         warnings.push(format!("one more lost host loses files: {slabs} on no spare host"));
+    }
+    if renter.health.slabs.lost > 0 {
+        let slabs = display::count(renter.health.slabs.lost, "slab");
+        warnings.push(format!("{slabs} lost for good: `samara health` names the files"));
+    }
+    if renter.health.waiting > 0 {
+        let slabs = display::count(renter.health.waiting, "slab");
+        warnings.push(format!("{slabs} to be repaired: `samara health`"));
     }
     if let Some(lapse) = renter.lapses.first() {
         if let RenterState::Fenced { .. } = renter.state {

@@ -7,9 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use samara_protocol::sector::SectorSize;
+use samara_protocol::units::Millis;
+use samara_renter::garbage::GarbageOptions;
+use samara_renter::repair::RepairOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::host::HostConfig;
+use crate::host::{ByteCount, HostConfig};
+
 use crate::seed::source::{PassphraseSource, SeedSource};
 
 pub mod folders;
@@ -72,13 +76,41 @@ pub struct ChainConfig {
 }
 
 /// The renter role.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RenterConfig {
     /// Smallest sector in bytes; a power of two from 16 KiB.
     pub minimum_sector: Option<u32>,
     /// Largest sector in bytes; a power of two up to 4 MiB.
     pub maximum_sector: Option<u32>,
+    /// Seconds between two looks at the health of slabs.
+    pub health_seconds: u64,
+    /// Seconds for which a host may be silent before its shards count as missing.
+    pub silence_seconds: u64,
+    /// Bytes a second that repair moves at most; 0 for no repair.
+    pub repair_rate: ByteCount,
+    /// Bytes an hour that audits read at most; 0 for no audits.
+    pub audit_bytes: ByteCount,
+    /// Reads an hour that audits make at most; 0 for no audits.
+    pub audit_requests: u64,
+    /// Bytes of files in a second, on average, that garbage collection may rewrite; 0 for none.
+    pub rewrite_rate: ByteCount,
+}
+
+impl Default for RenterConfig {
+    fn default() -> Self {
+        let repair = RepairOptions::default();
+        Self {
+            minimum_sector: None,
+            maximum_sector: None,
+            health_seconds: repair.interval.0 / 1_000,
+            silence_seconds: repair.patience.0 / 1_000,
+            repair_rate: ByteCount(repair.bandwidth),
+            audit_bytes: ByteCount(repair.audit_bytes),
+            audit_requests: repair.audit_requests,
+            rewrite_rate: ByteCount(GarbageOptions::default().rewrite_rate),
+        }
+    }
 }
 
 impl Default for NodeConfig {
@@ -215,6 +247,15 @@ impl RenterConfig {
             size("renter.minimum_sector", self.minimum_sector, transfer.minimum_column)?;
         transfer.maximum_column =
             size("renter.maximum_sector", self.maximum_sector, transfer.maximum_column)?;
+        config.repair = RepairOptions {
+            interval: Millis::seconds(self.health_seconds.max(1)),
+            patience: Millis::seconds(self.silence_seconds),
+            bandwidth: self.repair_rate.0,
+            audit_bytes: self.audit_bytes.0,
+            audit_requests: self.audit_requests,
+            ..config.repair
+        };
+        config.garbage.rewrite_rate = self.rewrite_rate.0;
         Ok(config)
     }
 }

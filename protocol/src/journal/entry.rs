@@ -87,7 +87,8 @@ pub enum Change {
     },
     /// Slabs whose bytes are acknowledged by their hosts.
     SlabsStored(Vec<SlabRecord>),
-    /// Slabs of which nothing is used any more; their sectors may be freed.
+    /// Slabs of which nothing is used any more; their sectors may be freed. An empty list changes
+    /// nothing: once it is acknowledged, its writer knows that no journal of these words is ahead of its own.
     SlabsReleased(Vec<SlabId>),
     /// A change of one vault.
     Vault {
@@ -119,6 +120,10 @@ pub enum Change {
         #[serde(with = "serde_bytes")]
         value: Vec<u8>,
     },
+    /// Slabs that are known, with the hosts and the descriptor that they have now: repair has put shards
+    /// on other hosts. Shape and bytes of a slab never change. An empty list says that slabs of segments
+    /// have moved, which heads name in their base: so the heads with the new places are the newest.
+    SlabsMoved(Vec<SlabRecord>),
 }
 
 /// A change of one vault.
@@ -172,6 +177,16 @@ pub enum VaultEvent {
     FolderRemoved {
         /// Which.
         path: StoredPath,
+    },
+    /// The bytes of one version lie elsewhere from now on. They are the same bytes. Backups of
+    /// earlier positions name the old place, and keep it alive.
+    Relocated {
+        /// The file.
+        path: StoredPath,
+        /// The version: the number of the event that put it.
+        version: u64,
+        /// Where its bytes are; as many as before.
+        extents: Vec<Extent>,
     },
 }
 

@@ -22,4 +22,6 @@ pub use entry::{
 };
 pub use path::{PathError, StoredPath};
 pub use slab_record::{HostIndex, SlabRecord};
-pub use state::{Backup, FileState, FoldError, JournalState, VaultState, Version};
+pub use state::{
+    Backup, FileState, FoldError, HeldExtents, JournalState, SlabUse, VaultState, Version,
+};

@@ -27,3 +27,25 @@ pub struct SlabRecord {
     /// Digest of the plain descriptor.
     pub descriptor: Digest,
 }
+
+impl SlabRecord {
+    /// Whether this may take the place of another record: the same slab in the same shape. Its hosts and
+    /// its descriptor may differ.
+    #[must_use]
+    pub fn replaces(&self, other: &Self) -> bool {
+        let shape = |record: &Self| (record.id, record.data, record.column, record.frame);
+        shape(self) == shape(other) && self.hosts.len() == other.hosts.len()
+    }
+
+    /// Bytes of all data columns: what the slab takes, seals of its frames included.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.column_bytes().saturating_mul(u64::from(self.data))
+    }
+
+    /// Bytes of one column, so of one sector.
+    #[must_use]
+    pub fn column_bytes(&self) -> u64 {
+        1u64.checked_shl(u32::from(self.column)).unwrap_or(u64::MAX)
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{
-    BackupId, Change, Content, Entry, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
+    BackupId, Change, Content, Entry, Extent, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
     MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain, is_vault_name,
 };
 use super::path::StoredPath;
@@ -28,6 +28,12 @@ pub struct JournalState {
     pub backups: BTreeMap<BackupId, Backup>,
     /// Settings.
     pub settings: BTreeMap<String, Vec<u8>>,
+    /// Extents that only backups name, in the order in which the vaults gave them up.
+    pub held: Vec<HeldExtents>,
+    /// Slabs that nothing names.
+    pub dead: BTreeSet<SlabId>,
+    /// Slabs of which something, and less than half, is named.
+    pub thin: BTreeSet<SlabId>,
 }
 
 /// A slab and how much of it is used.
@@ -35,8 +41,24 @@ pub struct JournalState {
 pub struct SlabUse {
     /// The slab.
     pub record: SlabRecord,
-    /// Bytes that versions of files refer to.
+    /// Bytes that versions of files refer to, those that only backups hold included. Bytes that two
+    /// versions share count twice.
     pub live: u64,
+    /// Of these, bytes that only backups hold.
+    pub held: u64,
+}
+
+/// Where bytes lie that a vault has given up, and that a backup was made in time to see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldExtents {
+    /// The vault.
+    pub vault: VaultId,
+    /// Position of the entry from which on a version named them.
+    pub since: u64,
+    /// Position of the entry that gave them up.
+    pub until: u64,
+    /// Where they are.
+    pub extents: Vec<Extent>,
 }
 
 /// A vault.
@@ -72,6 +94,8 @@ pub struct Version {
     pub number: u64,
     /// When it was put, milliseconds since the Unix epoch.
     pub time: u64,
+    /// Position of the entry that put it, or gave its bytes their present place.
+    pub since: u64,
     /// What it is.
     pub file: StoredFile,
 }
@@ -89,6 +113,15 @@ pub struct Backup {
     pub point: JournalPoint,
     /// When it was made, milliseconds since the Unix epoch.
     pub created: u64,
+}
+
+impl Backup {
+    /// Whether it shows what a vault held from the entry at `since` on, and until that at `until`.
+    #[must_use]
+    pub fn shows(&self, vault: VaultId, since: u64, until: u64) -> bool {
+        let in_scope = self.scope.is_none_or(|scope| scope == vault);
+        in_scope && since < self.point.position && self.point.position <= until
+    }
 }
 
 impl FileState {
@@ -158,6 +191,33 @@ impl VaultState {
         }
         Ok(removed)
     }
+
+    /// Gives a version's bytes another place; returns since when they had the old one, and which.
+    fn relocate(
+        &mut self,
+        position: u64,
+        path: &StoredPath,
+        version: u64,
+        extents: &[Extent],
+    ) -> Result<(u64, Vec<Extent>), FoldError> {
+        let file = self.files.get_mut(path);
+        let found = file.and_then(|file| file.versions.iter_mut().find(|v| v.number == version));
+        let fits = |version: &&mut Version| {
+            let bytes = extents.iter().map(|extent| u64::from(extent.length));
+            let bytes = bytes.fold(0u64, u64::saturating_add);
+            matches!(version.file.content, Content::Extents(_)) && bytes == version.file.size
+        };
+        let Some(found) = found.filter(fits) else {
+            let what = format!("version {version} of file '{path}' with as many bytes in slabs");
+            return Err(FoldError::Missing { position, what });
+        };
+        let since = std::mem::replace(&mut found.since, position);
+        let moved = Content::Extents(extents.to_vec());
+        match std::mem::replace(&mut found.file.content, moved) {
+            Content::Extents(old) => Ok((since, old)),
+            Content::Inline(_) => Ok((since, Vec::new())),
+        }
+    }
 }
 
 /// Why an entry does not follow from the state before it. In a journal that opened under the seed's
@@ -188,6 +248,14 @@ pub enum FoldError {
         /// What.
         what: String,
     },
+    /// A slab that is released while something names it.
+    #[error("journal position {position}: slab {slab} is in use")]
+    InUse {
+        /// Where.
+        position: u64,
+        /// The slab.
+        slab: SlabId,
+    },
     /// A name or description that is empty or longer than its bound.
     #[error("journal position {position}: {what} of {length} bytes, where 1 to {most} are allowed")]
     Length {
@@ -207,6 +275,14 @@ pub enum FoldError {
         position: u64,
         /// The name.
         name: String,
+    },
+    /// A slab that was moved has another shape than before.
+    #[error("journal position {position}: slab {slab} was moved into another shape")]
+    Shape {
+        /// Where.
+        position: u64,
+        /// The slab.
+        slab: SlabId,
     },
     /// A vault's events are numbered with a gap.
     #[error("journal position {position}: event {given} of vault {vault} where {expected} follows")]
@@ -243,16 +319,18 @@ impl JournalState {
                 if let Some(record) = records.iter().find(|r| self.slabs.contains_key(&r.id)) {
                     return Err(exists(format!("slab {}", record.id)));
                 }
-                for record in records {
-                    self.slabs.insert(record.id, SlabUse { record: record.clone(), live: 0 });
-                }
+                records.iter().for_each(|record| self.enter_slab(record.clone()));
             }
             Change::SlabsReleased(ids) => {
                 if let Some(id) = ids.iter().find(|id| !self.slabs.contains_key(*id)) {
                     return Err(missing(format!("slab {id}")));
                 }
+                if let Some(slab) = ids.iter().find(|id| !self.dead.contains(*id)) {
+                    return Err(FoldError::InUse { position, slab: *slab });
+                }
                 for id in ids {
                     self.slabs.remove(id);
+                    self.dead.remove(id);
                 }
             }
             Change::Vault { vault, number, event } => {
@@ -273,12 +351,34 @@ impl JournalState {
             }
             Change::BackupDeleted(id) => {
                 self.backups.remove(id).ok_or_else(|| missing(format!("backup {id}")))?;
+                self.let_go();
             }
             Change::Setting { name, value } => {
                 self.settings.insert(name.clone(), value.clone());
             }
+            Change::SlabsMoved(records) => self.move_slabs(records)?,
         }
         self.point = self.point.after(entry);
+        Ok(())
+    }
+
+    fn move_slabs(&mut self, records: &[SlabRecord]) -> Result<(), FoldError> {
+        let position = self.point.position;
+        for record in records {
+            let slab = record.id;
+            let known = self
+                .slabs
+                .get(&slab)
+                .ok_or_else(|| FoldError::Missing { position, what: format!("slab {slab}") })?;
+            if !record.replaces(&known.record) {
+                return Err(FoldError::Shape { position, slab });
+            }
+        }
+        for record in records {
+            if let Some(known) = self.slabs.get_mut(&record.id) {
+                known.record = record.clone();
+            }
+        }
         Ok(())
     }
 
@@ -311,14 +411,25 @@ impl JournalState {
                 {
                     return Err(missing(format!("slab {}", extent.slab)));
                 }
-                vault.put(path, Version { number, time: entry.time, file: file.clone() });
-                count(&mut self.slabs, file, true);
+                let (time, since) = (entry.time, position);
+                vault.put(path, Version { number, time, since, file: file.clone() });
+                self.count(extents(file), Use::Named, true);
             }
             VaultEvent::Moved { from, to } => vault.move_file(position, from, to)?,
             VaultEvent::Deleted { path } => vault.delete(position, path)?,
             VaultEvent::VersionRemoved { path, version } => {
                 let removed = vault.remove_version(position, path, *version)?;
-                count(&mut self.slabs, &removed.file, false);
+                self.give_up(id, removed.since, extents(&removed.file).to_vec());
+            }
+            VaultEvent::Relocated { path, version, extents } => {
+                if let Some(extent) =
+                    extents.iter().find(|extent| !self.slabs.contains_key(&extent.slab))
+                {
+                    return Err(missing(format!("slab {}", extent.slab)));
+                }
+                let (since, old) = vault.relocate(position, path, *version, extents)?;
+                self.count(extents, Use::Named, true);
+                self.give_up(id, since, old);
             }
             VaultEvent::FolderMade { path } => {
                 vault.folders.insert(path.clone());
@@ -327,9 +438,82 @@ impl JournalState {
                 vault.folders.remove(path);
             }
         }
-        vault.next = number.saturating_add(1);
-        vault.chain = chain(&vault.chain, entry.digest());
+        if let Some(vault) = self.vaults.get_mut(&id) {
+            vault.next = number.saturating_add(1);
+            vault.chain = chain(&vault.chain, entry.digest());
+        }
         Ok(())
+    }
+
+    /// Takes a slab in that nothing names yet.
+    pub(crate) fn enter_slab(&mut self, record: SlabRecord) {
+        self.dead.insert(record.id);
+        self.slabs.insert(record.id, SlabUse { record, live: 0, held: 0 });
+    }
+
+    /// Counts a version's extents. One in a slab that is not there is left out.
+    pub(crate) fn enter_extents(&mut self, extents: &[Extent]) {
+        self.count(extents, Use::Named, true);
+    }
+
+    /// Takes extents in that only backups name.
+    pub(crate) fn enter_held(&mut self, held: HeldExtents) {
+        self.count(&held.extents, Use::Named, true);
+        self.count(&held.extents, Use::Held, true);
+        self.held.push(held);
+    }
+
+    /// A vault names these extents no longer. They stay counted as long as a backup shows them.
+    fn give_up(&mut self, vault: VaultId, since: u64, extents: Vec<Extent>) {
+        if extents.is_empty() {
+            return;
+        }
+        let until = self.point.position;
+        if self.backups.values().any(|backup| backup.shows(vault, since, until)) {
+            self.count(&extents, Use::Held, true);
+            self.held.push(HeldExtents { vault, since, until, extents });
+        } else {
+            self.count(&extents, Use::Named, false);
+        }
+    }
+
+    /// A backup is gone: what it alone has held is not counted any more.
+    fn let_go(&mut self) {
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(|held| {
+                let shows = |backup: &Backup| backup.shows(held.vault, held.since, held.until);
+                self.backups.values().any(shows)
+            });
+        self.held = kept;
+        for held in gone {
+            self.count(&held.extents, Use::Held, false);
+            self.count(&held.extents, Use::Named, false);
+        }
+    }
+
+    /// Adds extents to, or takes them from, what is counted of their slabs.
+    fn count(&mut self, extents: &[Extent], what: Use, add: bool) {
+        for extent in extents {
+            let Some(slab) = self.slabs.get_mut(&extent.slab) else { continue };
+            let length = u64::from(extent.length);
+            let counted = match what {
+                Use::Named => &mut slab.live,
+                Use::Held => &mut slab.held,
+            };
+            *counted =
+                if add { counted.saturating_add(length) } else { counted.saturating_sub(length) };
+            let sets = [
+                (&mut self.dead, slab.live == 0),
+                (&mut self.thin, slab.live > 0 && slab.live < slab.record.capacity() / 2),
+            ];
+            for (set, belongs) in sets {
+                if belongs {
+                    set.insert(extent.slab);
+                } else {
+                    set.remove(&extent.slab);
+                }
+            }
+        }
     }
 
     fn check_name_free(&self, name: &str) -> Result<(), FoldError> {
@@ -357,7 +541,7 @@ impl JournalState {
             return Err(FoldError::Missing { position: self.point.position, what });
         };
         for version in vault.files.values().flat_map(|file| &file.versions) {
-            count(&mut self.slabs, &version.file, false);
+            self.give_up(id, version.since, extents(&version.file).to_vec());
         }
         Ok(())
     }
@@ -406,25 +590,20 @@ fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
     Ok(())
 }
 
-fn extents(file: &StoredFile) -> &[super::entry::Extent] {
+fn extents(file: &StoredFile) -> &[Extent] {
     match &file.content {
         Content::Extents(extents) => extents,
         Content::Inline(_) => &[],
     }
 }
 
-/// Adds a version's bytes to, or takes them from, the live bytes of its slabs.
-fn count(slabs: &mut BTreeMap<SlabId, SlabUse>, file: &StoredFile, add: bool) {
-    for extent in extents(file) {
-        if let Some(slab) = slabs.get_mut(&extent.slab) {
-            let length = u64::from(extent.length);
-            slab.live = if add {
-                slab.live.saturating_add(length)
-            } else {
-                slab.live.saturating_sub(length)
-            };
-        }
-    }
+/// What is counted of a slab.
+#[derive(Clone, Copy)]
+enum Use {
+    /// Bytes that something names.
+    Named,
+    /// Bytes that only backups name.
+    Held,
 }
 
 #[cfg(test)]
@@ -493,6 +672,107 @@ mod tests {
         assert_eq!(home.files[&path("b")].versions.len(), 2);
     }
 
+    fn stored(id: u8, length: u32) -> StoredFile {
+        let extent = Extent { slab: SlabId([id; 16]), offset: 0, length };
+        let content = Content::Extents(vec![extent]);
+        StoredFile { size: u64::from(length), content, ..file(b"") }
+    }
+
+    fn slab(id: u8) -> Entry {
+        entry(Change::SlabsStored(vec![SlabRecord {
+            id: SlabId([id; 16]),
+            data: 1,
+            column: 10,
+            frame: 10,
+            hosts: vec![],
+            descriptor: Digest([id; 32]),
+        }]))
+    }
+
+    fn release(id: u8) -> Entry {
+        entry(Change::SlabsReleased(vec![SlabId([id; 16])]))
+    }
+
+    fn backup(id: u8, scope: Option<VaultId>) -> Entry {
+        let name = format!("backup {id}");
+        let id = BackupId([id; 16]);
+        entry(Change::BackupCreated { id, name, description: String::new(), scope })
+    }
+
+    fn live(state: &JournalState, id: u8) -> (u64, u64) {
+        let slab = &state.slabs[&SlabId([id; 16])];
+        (slab.live, slab.held)
+    }
+
+    #[test]
+    fn backups_hold_what_they_were_made_in_time_to_see() {
+        let mut state = JournalState::default();
+        let put = |id, length| VaultEvent::Put { path: path("a"), file: stored(id, length) };
+        let gone = |version| VaultEvent::VersionRemoved { path: path("a"), version };
+        for entry in [
+            slab(1),
+            slab(2),
+            vault(0, VaultEvent::Created { name: "home".into() }),
+            backup(1, None),
+            vault(1, put(1, 100)),
+            backup(2, Some(VaultId([1; 16]))),
+            backup(3, Some(VaultId([9; 16]))),
+            vault(2, put(2, 600)),
+        ] {
+            state.apply(&entry).unwrap();
+        }
+        assert_eq!((live(&state, 1), live(&state, 2)), ((100, 0), (600, 0)));
+        assert!(state.thin.contains(&SlabId([1; 16])) && state.thin.len() == 1);
+        state.apply(&vault(3, gone(1))).unwrap();
+        state.apply(&vault(4, gone(2))).unwrap();
+        // The first version is in the second backup alone, the second version in none.
+        assert_eq!((live(&state, 1), live(&state, 2)), ((100, 100), (0, 0)));
+        let refused = state.apply(&release(1)).unwrap_err();
+        assert!(matches!(refused, FoldError::InUse { .. }), "{refused}");
+        state.apply(&release(2)).unwrap();
+        state.apply(&entry(Change::BackupDeleted(BackupId([1; 16])))).unwrap();
+        state.apply(&entry(Change::BackupDeleted(BackupId([3; 16])))).unwrap();
+        assert_eq!((live(&state, 1), state.held.len()), ((100, 100), 1));
+        state.apply(&entry(Change::BackupDeleted(BackupId([2; 16])))).unwrap();
+        assert_eq!((live(&state, 1), state.held.len()), ((0, 0), 0));
+        state.apply(&release(1)).unwrap();
+        assert!(state.slabs.is_empty() && state.dead.is_empty() && state.thin.is_empty());
+    }
+
+    #[test]
+    fn bytes_that_moved_stay_where_a_backup_looks_for_them() {
+        let mut state = JournalState::default();
+        let place = |id: u8, length| vec![Extent { slab: SlabId([id; 16]), offset: 7, length }];
+        let moved = |id, length, version| {
+            let (path, extents) = (path("a"), place(id, length));
+            VaultEvent::Relocated { path, version, extents }
+        };
+        for entry in [
+            slab(1),
+            slab(2),
+            slab(3),
+            vault(0, VaultEvent::Created { name: "home".into() }),
+            vault(1, VaultEvent::Put { path: path("a"), file: stored(1, 100) }),
+        ] {
+            state.apply(&entry).unwrap();
+        }
+        let before = state.clone();
+        for wrong in [moved(2, 99, 1), moved(2, 100, 0), moved(4, 100, 1)] {
+            state.apply(&vault(2, wrong)).unwrap_err();
+            assert_eq!(state, before);
+        }
+        state.apply(&vault(2, moved(2, 100, 1))).unwrap();
+        assert_eq!((live(&state, 1), live(&state, 2)), ((0, 0), (100, 0)));
+        state.apply(&backup(1, None)).unwrap();
+        state.apply(&vault(3, moved(3, 100, 1))).unwrap();
+        // The backup shows the second place, and nobody the first.
+        assert_eq!((live(&state, 2), live(&state, 3)), ((100, 100), (100, 0)));
+        state.apply(&release(1)).unwrap();
+        state.apply(&entry(Change::BackupDeleted(BackupId([1; 16])))).unwrap();
+        state.apply(&vault(4, VaultEvent::Removed)).unwrap();
+        assert_eq!((live(&state, 2), live(&state, 3)), ((0, 0), (0, 0)));
+    }
+
     #[test]
     fn folders_are_kept_and_given_up_however_often_they_are_named() {
         let mut state = JournalState::default();
@@ -552,6 +832,40 @@ mod tests {
                 _ => VaultEvent::Renamed { name },
             };
             state.apply(&vault(number as u64, event)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_moved_slab_keeps_its_uses_and_its_shape() {
+        let record = |id: u8, hosts: &[u16]| SlabRecord {
+            id: SlabId([id; 16]),
+            data: 1,
+            column: 14,
+            frame: 14,
+            hosts: hosts.iter().copied().map(HostIndex).collect(),
+            descriptor: Digest([id; 32]),
+        };
+        let mut state = JournalState::default();
+        state.apply(&entry(Change::SlabsStored(vec![record(1, &[0, 1])]))).unwrap();
+        state.apply(&vault(0, VaultEvent::Created { name: "home".into() })).unwrap();
+        let extent = super::super::entry::Extent { slab: SlabId([1; 16]), offset: 0, length: 9 };
+        let file = StoredFile { content: Content::Extents(vec![extent]), ..file(b"") };
+        state.apply(&vault(1, VaultEvent::Put { path: path("a"), file })).unwrap();
+        let moved = SlabRecord { descriptor: Digest([7; 32]), ..record(1, &[0, 5]) };
+        state.apply(&entry(Change::SlabsMoved(vec![moved.clone()]))).unwrap();
+        let known = state.slabs[&SlabId([1; 16])].clone();
+        assert_eq!((known.record, known.live), (moved, 9));
+        let before = state.clone();
+        for (refused, shape) in [
+            (record(1, &[0, 1, 2]), true),
+            (SlabRecord { data: 2, ..record(1, &[0, 1]) }, true),
+            (SlabRecord { column: 15, ..record(1, &[0, 1]) }, true),
+            (record(2, &[0, 1]), false),
+        ] {
+            let refused = entry(Change::SlabsMoved(vec![record(1, &[0, 6]), refused]));
+            let error = state.apply(&refused).unwrap_err();
+            assert_eq!(matches!(error, FoldError::Shape { .. }), shape, "{error}");
+            assert_eq!(state, before);
         }
     }
 

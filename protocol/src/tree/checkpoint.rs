@@ -20,10 +20,9 @@ use super::node::NodeRef;
 use super::slabs::{self, SlabItemError};
 use crate::encoding::{self, DecodeError};
 use crate::hash::{Digest, SlabId, digest};
-use crate::journal::state::SlabUse;
 use crate::journal::{
-    Backup, BackupId, Change, Content, Entry, JournalPoint, JournalState, SlabRecord, StoredPath,
-    VaultEvent, VaultId, VaultState,
+    Backup, BackupId, Change, Content, Entry, HeldExtents, JournalPoint, JournalState, SlabRecord,
+    StoredPath, VaultEvent, VaultId, VaultState,
 };
 use crate::signature::PublicKey;
 
@@ -71,6 +70,8 @@ pub struct CheckpointRoot {
     pub backups: BTreeMap<BackupId, Backup>,
     /// Settings.
     pub settings: BTreeMap<String, ByteBuf>,
+    /// Extents that only backups name, in the order in which the vaults gave them up.
+    pub held: Vec<HeldExtents>,
     /// The trees.
     pub trees: Trees,
     /// The slabs in which the trees' nodes lie.
@@ -124,6 +125,7 @@ impl CheckpointRoot {
             vaults: state.vaults.iter().map(|(id, vault)| (*id, row(vault))).collect(),
             backups: state.backups.clone(),
             settings: state.settings.iter().map(setting).collect(),
+            held: state.held.clone(),
             trees,
             metadata,
         }
@@ -193,7 +195,9 @@ impl Changes {
     /// Takes in what an entry touches, which follows the entries before.
     pub fn take(&mut self, entry: &Entry) {
         match &entry.change {
-            Change::SlabsStored(records) => self.slabs.extend(records.iter().map(|r| r.id)),
+            Change::SlabsStored(records) | Change::SlabsMoved(records) => {
+                self.slabs.extend(records.iter().map(|r| r.id));
+            }
             Change::SlabsReleased(ids) => self.slabs.extend(ids),
             Change::Vault { vault, event: VaultEvent::Removed, .. } => {
                 self.removed.insert(*vault);
@@ -242,6 +246,7 @@ fn touched(event: &VaultEvent) -> [Option<&StoredPath>; 2] {
         VaultEvent::Put { path, .. }
         | VaultEvent::Deleted { path }
         | VaultEvent::VersionRemoved { path, .. }
+        | VaultEvent::Relocated { path, .. }
         | VaultEvent::FolderMade { path }
         | VaultEvent::FolderRemoved { path } => [Some(path), None],
         VaultEvent::Created { .. } | VaultEvent::Renamed { .. } | VaultEvent::Removed => {
@@ -254,6 +259,7 @@ fn touched(event: &VaultEvent) -> [Option<&StoredPath>; 2] {
 #[derive(Debug)]
 pub struct StateReader {
     state: JournalState,
+    held: Vec<HeldExtents>,
     files: FileReader,
 }
 
@@ -272,12 +278,12 @@ impl StateReader {
         let state = JournalState {
             point: root.point,
             hosts: root.hosts.clone(),
-            slabs: BTreeMap::new(),
             vaults: root.vaults.iter().map(|(id, row)| (*id, vault(row))).collect(),
             backups: root.backups.clone(),
             settings: root.settings.iter().map(setting).collect(),
+            ..JournalState::default()
         };
-        Self { state, files: FileReader::default() }
+        Self { state, held: root.held.clone(), files: FileReader::default() }
     }
 
     /// Takes an item of the slab table; all of them come before the first file.
@@ -286,7 +292,7 @@ impl StateReader {
     /// [`CheckpointError::Slab`].
     pub fn take_slab(&mut self, key: &[u8], value: &[u8]) -> Result<(), CheckpointError> {
         let record = slabs::read_slab(key, value)?;
-        self.state.slabs.insert(record.id, SlabUse { record, live: 0 });
+        self.state.enter_slab(record);
         Ok(())
     }
 
@@ -309,24 +315,22 @@ impl StateReader {
         for entry in self.files.finish()? {
             enter(&mut self.state, entry)?;
         }
+        self.held.into_iter().for_each(|held| self.state.enter_held(held));
         Ok(self.state)
     }
 }
 
 fn enter(state: &mut JournalState, entry: PathEntry) -> Result<(), CheckpointError> {
     let PathEntry { vault: id, path, file, folder } = entry;
+    for version in file.iter().flat_map(|file| &file.versions) {
+        // The writer releases no slab in use. Were one missing, all other files are still there.
+        if let Content::Extents(extents) = &version.file.content {
+            state.enter_extents(extents);
+        }
+    }
     let Some(vault) = state.vaults.get_mut(&id) else {
         return Err(CheckpointError::Vault { vault: id, path });
     };
-    for version in file.iter().flat_map(|file| &file.versions) {
-        let Content::Extents(extents) = &version.file.content else { continue };
-        for extent in extents {
-            // The writer releases no slab in use. Were one missing, all other files are still there.
-            if let Some(slab) = state.slabs.get_mut(&extent.slab) {
-                slab.live = slab.live.saturating_add(u64::from(extent.length));
-            }
-        }
-    }
     if folder {
         vault.folders.insert(path.clone());
     }

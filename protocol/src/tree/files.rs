@@ -3,7 +3,7 @@
 //! ```text
 //! key   = vault (16) || path || 0 || number of the version, ordered        a version
 //!       = vault (16) || path || 0 || 16                                    a mark
-//! value = version: time (vi) || file as in a put event
+//! value = version: time (vi) || since (vi) || file as in a put event
 //!       = mark: folder (1) || deleted (1) || list of version numbers (vi)
 //! ```
 //!
@@ -44,6 +44,8 @@ pub struct PathMark {
 pub struct FileVersion {
     /// When it was put, milliseconds since the Unix epoch.
     pub time: u64,
+    /// Position of the entry that put it, or gave its bytes their present place.
+    pub since: u64,
     /// What it is.
     pub file: StoredFile,
 }
@@ -135,7 +137,8 @@ impl PathEntry {
             let mut versions: Vec<&Version> = file.versions.iter().collect();
             versions.sort_by_key(|version| version.number);
             for version in &versions {
-                let value = FileVersion { time: version.time, file: version.file.clone() };
+                let Version { time, since, .. } = **version;
+                let value = FileVersion { time, since, file: version.file.clone() };
                 let key = version_key(&self.vault, &self.path, version.number);
                 items.extend(pieces::pieces(&key, &value));
             }
@@ -244,9 +247,9 @@ impl FileReader {
         });
         match key.number {
             Some(number) => {
-                let FileVersion { time, file } = encoding::decode(bytes).map_err(failed)?;
+                let FileVersion { time, since, file } = encoding::decode(bytes).map_err(failed)?;
                 let state = entry.file.get_or_insert_default();
-                state.versions.push(Version { number, time, file });
+                state.versions.push(Version { number, time, since, file });
             }
             None => {
                 let mark: PathMark = encoding::decode(bytes).map_err(failed)?;

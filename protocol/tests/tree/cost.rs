@@ -33,7 +33,7 @@ fn file(number: u64, path: StoredPath) -> PathEntry {
         hash: Digest(hash),
         content: Content::Extents(vec![extent]),
     };
-    let versions = vec![Version { number, time, file }];
+    let versions = vec![Version { number, time, since: number, file }];
     let file = Some(FileState { versions, deleted: false });
     PathEntry { vault: VaultId([3; 16]), path, file, folder: false }
 }

@@ -104,6 +104,13 @@ fn journal() {
         point = point.after(&entry);
     }
     area.value("point after all entries", &point);
+    let moved = entry(Change::SlabsMoved(vec![slab()]));
+    area.value("entry: slabs moved", &moved);
+    area.bytes("entry digest: slabs moved", moved.digest().as_bytes());
+    let extents = vec![Extent { slab: slab().id, offset: 300, length: 70_000 }];
+    let event = VaultEvent::Relocated { path: path("wald.jpg"), version: 300, extents };
+    let relocated = Change::Vault { vault: VaultId([35; 16]), number: 8, event };
+    area.value("entry: vault relocated", &entry(relocated));
 
     let head_set = HeadSet {
         generation: 4,

@@ -3,8 +3,8 @@
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::{
-    Backup, BackupId, Change, Content, Entry, Extent, FileState, HostIndex, JournalPoint,
-    SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
+    Backup, BackupId, Change, Content, Entry, Extent, FileState, HeldExtents, HostIndex,
+    JournalPoint, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
 };
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::checkpoint::{CheckpointRoot, Trees, VaultRow};
@@ -75,8 +75,12 @@ fn file(content: Content) -> StoredFile {
 fn items(area: &mut Area) {
     let path = StoredPath::new("fotos/2026/wald.jpg").unwrap();
     let extent = Extent { slab: SlabId([31; 16]), offset: 300, length: 70_000 };
-    let version =
-        |number, content| Version { number, time: 1_700_000_000_123, file: file(content) };
+    let version = |number, content| Version {
+        number,
+        time: 1_700_000_000_123,
+        since: 390,
+        file: file(content),
+    };
     let versions = vec![
         version(300, Content::Extents(vec![extent])),
         version(0, Content::Inline(b"leaf".to_vec())),
@@ -138,6 +142,12 @@ fn root(area: &mut Area) {
         vaults: [(VAULT, row)].into(),
         backups: [(BackupId([37; 16]), backup)].into(),
         settings: [("allowance".into(), ByteBuf::from(vec![1, 2, 3]))].into(),
+        held: vec![HeldExtents {
+            vault: VAULT,
+            since: 300,
+            until: 500,
+            extents: vec![Extent { slab: SlabId([31; 16]), offset: 300, length: 70_000 }],
+        }],
         trees: Trees { files: node(1), events: node(2), slabs: None },
         metadata: vec![slab()],
     };

@@ -70,6 +70,20 @@ impl ContractHandle {
     }
 }
 
+impl ContractHandle {
+    /// Whether the list of sectors behind the latest doubly signed revision has one: its host owes it.
+    ///
+    /// # Errors
+    /// [`ContractError`] if the host has to be asked for the list and does not give it.
+    pub async fn owes(&self, root: &SectorRoot) -> Result<bool, ContractError> {
+        let mut data = self.0.commits.data.lock().await;
+        if !data.agreed {
+            agree(self, &mut data).await?;
+        }
+        Ok(known(self, &mut data).await?.present.contains(root))
+    }
+}
+
 fn enqueue(handle: &ContractHandle, job: Job) {
     let mut waiting = handle.0.commits.lock();
     waiting.jobs.push_back(job);
@@ -171,6 +185,34 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
     Err(failure.expect("invariant: every attempt that did not return left its failure"))
 }
 
+impl ContractHandle {
+    /// The sectors of the latest revision, as its data root proves, each with its bytes.
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub(crate) async fn listed(&self) -> Result<Vec<(SectorRoot, u64)>, ContractError> {
+        let mut data = self.0.commits.data.lock().await;
+        if !data.agreed {
+            agree(self, &mut data).await?;
+        }
+        let sectors = known(self, &mut data).await?;
+        let entries = sectors.entries.iter();
+        Ok(entries.map(|entry| (entry.root, u64::from(entry.size.bytes()))).collect())
+    }
+}
+
+/// The list behind the latest revision, which the host was asked for.
+async fn known<'a>(
+    handle: &ContractHandle,
+    data: &'a mut Data,
+) -> Result<&'a Sectors, ContractError> {
+    if data.known.is_none() {
+        let latest = handle.revision();
+        data.known = Some(Sectors::of(handle.0.link.sectors(&latest).await?));
+    }
+    Ok(data.known.as_ref().expect("invariant: filled just above"))
+}
+
 /// Does `work` while revisions stand still: none is in flight, and the host has shown which is its
 /// latest.
 pub(super) async fn frozen<T>(
@@ -216,10 +258,7 @@ async fn prepare(
     batch: &[Job],
 ) -> Result<Prepared, ContractError> {
     let latest = handle.revision();
-    if data.known.is_none() {
-        data.known = Some(Sectors::of(handle.0.link.sectors(&latest).await?));
-    }
-    let sectors = data.known.as_ref().expect("invariant: filled just above");
+    let sectors = known(handle, data).await?;
     let unwanted: BTreeSet<SectorRoot> =
         batch.iter().flat_map(|job| job.remove.iter().copied()).collect();
     let mut added = BTreeSet::new();

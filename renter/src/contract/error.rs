@@ -97,6 +97,17 @@ impl ContractError {
         }
     }
 
+    /// Whether a read shows that its host does not have the sector, or not with the bytes of its name.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Call(HostCallError::False { .. })
+                | Self::Refused { refusal: Refusal::UnknownSector(_) | Refusal::Damaged(_), .. }
+                | Self::Refused { refusal: Refusal::UnknownContract(_), .. }
+        )
+    }
+
     /// Whether the call may have taken effect although no answer came.
     #[must_use]
     pub const fn is_in_doubt(&self) -> bool {

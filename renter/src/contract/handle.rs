@@ -259,6 +259,17 @@ impl ContractHandle {
         Ok(status)
     }
 
+    /// Makes sure that the host has promised no other node a higher epoch. Reads are not refused for one,
+    /// and vouchers of two nodes get into each other's way: what is read unasked must stop before.
+    ///
+    /// # Errors
+    /// [`ContractError`]; `Fenced` if another node has taken over.
+    pub async fn check_epoch(&self) -> Result<(), ContractError> {
+        let status = self.latest().await?;
+        self.0.link.writer().fence(status.promised.epoch);
+        self.0.link.check_fence()
+    }
+
     /// See [`ContractLink::head`].
     ///
     /// # Errors

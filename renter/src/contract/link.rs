@@ -109,7 +109,7 @@ impl ContractLink {
         &self.0.world
     }
 
-    pub(super) fn reports(&self) -> &Reports {
+    pub(crate) fn reports(&self) -> &Reports {
         &self.0.reports
     }
 

@@ -45,5 +45,5 @@ pub use plan::{
 pub use prices::PriceLimits;
 pub use records::{BookSnapshot, ContractSnapshot, HostRow, HostSnapshot, RolledBack};
 pub use reports::{HostHealth, Incident, Reports};
-pub use score::{BEST, byte_price, score};
+pub use score::{BEST, byte_price, score, verdict};
 pub use writer::{Writer, WriterState};

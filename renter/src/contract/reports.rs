@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use samara_protocol::hash::SlabId;
 use samara_protocol::host::message::Refusal;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::sync::lock;
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::world::{Clock, HostCallError, Lane};
 
+/// Shards kept that a call found missing or false, until repair looks at them.
+const SUSPECTS: usize = 4_096;
 /// Newest incidents kept for people to read.
 const INCIDENTS: usize = 256;
 /// Counts are halved when calls pass this number, so that an old record fades.
@@ -31,6 +34,8 @@ pub struct HostHealth {
     pub refused: u64,
     /// Answers that broke the protocol; never fades.
     pub false_answers: u64,
+    /// Sectors that it had signed for and does not give; never fades.
+    pub lost_sectors: u64,
     /// Smoothed time of small answers, milliseconds.
     pub latency: u64,
     /// When it was first seen, milliseconds since the Unix epoch on this machine.
@@ -78,6 +83,7 @@ struct Seen {
     /// Hosts whose last answer was that the contract has ended.
     expired: BTreeSet<PublicKey>,
     incidents: VecDeque<Incident>,
+    suspects: BTreeSet<(SlabId, PublicKey)>,
 }
 
 impl Reports {
@@ -160,6 +166,31 @@ impl Reports {
             health.last_failure = Some(reason.to_owned());
         });
         self.incident(host, format!("false answer: {reason}"));
+    }
+
+    /// A host does not give a shard of a slab, or gives other bytes: repair looks closer.
+    pub fn suspect(&self, slab: SlabId, host: &PublicKey) {
+        let suspects = &mut self.lock().suspects;
+        // Beyond the bound audits find it.
+        if suspects.len() < SUSPECTS {
+            suspects.insert((slab, *host));
+        }
+    }
+
+    /// The shards that were [suspected](Reports::suspect) since the last call.
+    #[must_use]
+    pub fn take_suspects(&self) -> BTreeSet<(SlabId, PublicKey)> {
+        std::mem::take(&mut self.lock().suspects)
+    }
+
+    /// A host has lost a sector that it had signed for.
+    pub fn lost_sector(&self, host: &PublicKey, reason: &str) {
+        tracing::warn!(host = %host.short(), reason, "host has lost a sector");
+        self.with(host, |health, _| {
+            health.lost_sectors += 1;
+            health.last_failure = Some(reason.to_owned());
+        });
+        self.incident(host, format!("lost a sector: {reason}"));
     }
 
     /// What was seen of a host.

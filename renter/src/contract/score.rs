@@ -15,6 +15,9 @@ const SILENCE: u64 = 3_600_000;
 /// False answers after which a host is replaced.
 const LIES: u64 = 3;
 
+/// Sectors lost after which a host is replaced.
+const LOSSES: u64 = 3;
+
 /// What a byte costs: stored for a term, sent there once and read once. For comparing hosts.
 #[must_use]
 pub fn byte_price(prices: &Prices, term: Millis) -> Amount {
@@ -38,7 +41,8 @@ pub fn score(price: Amount, cheapest: Amount, health: &HostHealth, now: u64) -> 
     let latency = share(100, 100 + u128::from(health.latency), 100);
     let known = if health.first_seen == 0 { 0 } else { now.saturating_sub(health.first_seen) };
     let age = share(u128::from(known), 30 * 86_400_000, 100);
-    let lies = u32::try_from(health.false_answers.min(4)).unwrap_or(4) * 250;
+    let broken = health.false_answers.saturating_add(health.lost_sectors);
+    let lies = u32::try_from(broken.min(4)).unwrap_or(4) * 250;
     (price + uptime + latency + age).saturating_sub(lies)
 }
 
@@ -47,6 +51,9 @@ pub fn score(price: Amount, cheapest: Amount, health: &HostHealth, now: u64) -> 
 pub fn verdict(health: &HostHealth, now: u64) -> Option<String> {
     if health.false_answers >= LIES {
         return Some(format!("it gave {} false answers", health.false_answers));
+    }
+    if health.lost_sectors >= LOSSES {
+        return Some(format!("it lost {} sectors", health.lost_sectors));
     }
     let silent = now.saturating_sub(health.last_answer.max(health.first_seen));
     if health.failing >= GONE && silent >= SILENCE {

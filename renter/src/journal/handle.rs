@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use samara_protocol::journal::entry::JournalPoint;
-use samara_protocol::journal::{Change, JournalState};
+use samara_protocol::journal::{Change, JournalState, SlabRecord};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::read;
 use samara_protocol::units::Epoch;
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::error::JournalError;
 use super::local;
 use super::message::{
-    Adopted, JournalOptions, JournalStatus, Message, SettleReport, Shared, may_write,
+    Adopted, JournalOptions, JournalStatus, Message, Named, SettleReport, Shared, may_write,
 };
 use super::owner::Owner;
 use crate::contract::ContractBook;
@@ -50,6 +50,7 @@ impl Journal {
         }
         let shared = Arc::new(Shared {
             published: RwLock::default(),
+            segments: RwLock::default(),
             status: watch::Sender::new(JournalStatus::default()),
         });
         let (sender, inbox) = mpsc::channel(QUEUE);
@@ -84,6 +85,35 @@ impl Journal {
         self.ask(|reply| Message::Settle { position, needed, reply }).await
     }
 
+    /// Slabs of older parts of the journal have shards on other hosts now; returns when a write quorum of
+    /// the head set names these. Records that are no longer of the journal are passed over.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub async fn move_segments(
+        &self,
+        records: Vec<SlabRecord>,
+    ) -> Result<JournalPoint, JournalError> {
+        self.ask(|reply| Message::MoveSegments { records, reply }).await?
+    }
+
+    /// The slabs that hold the older parts of the journal, in order.
+    #[must_use]
+    pub fn segment_slabs(&self) -> Arc<Vec<SlabRecord>> {
+        read(&self.shared.segments).clone()
+    }
+
+    /// The journal's own slabs, and whether the state that is read next shows everything that was handed
+    /// in before.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub(crate) async fn named(&self) -> Result<Named, JournalError> {
+        let named = self.ask(|reply| Message::Named { reply }).await?;
+        self.confirm().await?;
+        Ok(named)
+    }
+
     /// Tells the owner that contracts have come or gone.
     pub async fn refresh(&self) {
         // A full queue means that the owner will look at the contracts soon anyway.
@@ -109,12 +139,23 @@ impl Journal {
         look(&read(&self.shared.published))
     }
 
-    /// What existed at an earlier position; nothing if the local journal does not reach it.
+    /// What existed at an earlier position; nothing if the local journal does not reach it. Slabs that are
+    /// still known are where they lie now.
     ///
     /// # Errors
     /// [`JournalError::Store`] and [`JournalError::Damaged`].
     pub async fn replay(&self, to: u64) -> Result<Option<JournalState>, JournalError> {
-        local::replay(self.world.store.as_ref(), to).await
+        let mut replayed = local::replay(self.world.store.as_ref(), to).await?;
+        if let Some(state) = &mut replayed {
+            self.read(|now| {
+                for (id, slab) in &mut state.slabs {
+                    if let Some(known) = now.slabs.get(id) {
+                        slab.record.clone_from(&known.record);
+                    }
+                }
+            });
+        }
+        Ok(replayed)
     }
 
     /// What the owner tells about itself.

@@ -1,12 +1,12 @@
 //! What the owner of the journal is asked for, and what it tells.
 
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
+use samara_protocol::journal::{Change, Entry, HostIndex, JournalState, SlabRecord};
 use samara_protocol::units::Epoch;
 use tokio::sync::{oneshot, watch};
 
@@ -77,6 +77,16 @@ pub struct SettleReport {
     pub failures: Vec<String>,
 }
 
+/// What the owner knows and no state shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Named {
+    /// The slabs that hold the journal's older entries.
+    pub(crate) segments: Vec<SlabRecord>,
+    /// Whether everything that was handed in before is made, if not acknowledged, or refused, and no
+    /// entries are on their way into a slab.
+    pub(crate) quiet: bool,
+}
+
 /// A journal that recovery has brought back.
 #[derive(Clone, Debug)]
 pub(crate) struct Adopted {
@@ -107,6 +117,15 @@ pub(super) enum Message {
         needed: usize,
         reply: oneshot::Sender<SettleReport>,
     },
+    /// Slabs of older parts of the journal lie on other hosts now.
+    MoveSegments {
+        records: Vec<SlabRecord>,
+        reply: oneshot::Sender<Result<JournalPoint, JournalError>>,
+    },
+    /// What is named by the head alone.
+    Named {
+        reply: oneshot::Sender<Named>,
+    },
     /// Contracts have changed.
     Refresh,
     Start {
@@ -126,6 +145,8 @@ pub(super) enum Message {
 pub(super) struct Shared {
     /// The fold of everything acknowledged. The lock is never held across an await.
     pub(super) published: RwLock<JournalState>,
+    /// The slabs of the older parts of the journal, in order.
+    pub(super) segments: RwLock<Arc<Vec<SlabRecord>>>,
     pub(super) status: watch::Sender<JournalStatus>,
 }
 

@@ -17,16 +17,16 @@ use samara_protocol::hash::BlockHash;
 use samara_protocol::host::message::MAX_HEAD;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
-use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
+use samara_protocol::journal::{Change, Entry, HostIndex, JournalState, SlabRecord};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::signature::PublicKey;
-use samara_protocol::sync::read;
+use samara_protocol::sync::{read, write};
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::JournalError;
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
-use super::message::{Adopted, JournalOptions, Message, SettleReport, Shared, may_write};
+use super::message::{Adopted, JournalOptions, Message, Named, SettleReport, Shared, may_write};
 use super::slot::{Slot, Written, base_bytes};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
@@ -134,6 +134,7 @@ impl Owner {
             problem: None,
         };
         owner.publish_state(published);
+        owner.publish_segments();
         owner.refresh_slots();
         owner.publish();
         owner
@@ -218,6 +219,24 @@ impl Owner {
                 }
                 self.settlers.push(Settler { position, needed, reply });
             }
+            Message::MoveSegments { records, reply } => {
+                match self.move_segments(&records).await {
+                    Ok(true) => {
+                        // By position the heads that name the new places are newer than all before.
+                        let changes = vec![Change::SlabsMoved(Vec::new())];
+                        self.parked.push_back(Group { changes, reply });
+                        self.accept().await;
+                    }
+                    Ok(false) => answer(reply, Ok(self.working.point)),
+                    Err(error) => answer(reply, Err(error)),
+                }
+            }
+            Message::Named { reply } => {
+                let slabs = self.base.segments.iter().flat_map(|segment| &segment.slabs);
+                let segments = slabs.cloned().collect();
+                let quiet = self.parked.is_empty() && !self.spilling;
+                answer(reply, Named { segments, quiet });
+            }
             Message::Refresh => {}
             Message::Start { epoch, reply } => answer(reply, self.start(epoch).await),
             Message::Adopt { adopted, reply } => answer(reply, self.adopt(*adopted).await),
@@ -235,6 +254,7 @@ impl Owner {
         self.book.writer().claim(epoch);
         self.meta = meta;
         self.base = base;
+        self.publish_segments();
         self.compared = true;
         Ok(())
     }
@@ -259,6 +279,7 @@ impl Owner {
         self.compared = true;
         self.settle_to = None;
         self.publish_state(state);
+        self.publish_segments();
         Ok(())
     }
 
@@ -445,11 +466,34 @@ impl Owner {
         Ok(())
     }
 
+    /// Names other hosts for slabs of segments; whether anything changed.
+    async fn move_segments(&mut self, records: &[SlabRecord]) -> Result<bool, JournalError> {
+        self.ready()?;
+        let mut base = self.base.clone();
+        for slab in base.segments.iter_mut().flat_map(|segment| &mut segment.slabs) {
+            if let Some(record) = records.iter().find(|record| record.replaces(slab)) {
+                slab.clone_from(record);
+            }
+        }
+        if base == self.base {
+            return Ok(false);
+        }
+        base.number = base.number.saturating_add(1);
+        self.set_base(base).await.map(|()| true)
+    }
+
     pub(super) async fn set_base(&mut self, base: LocalBase) -> Result<(), JournalError> {
         let writes = vec![local::put_base(&base), local::put_meta(&self.meta)];
         self.world.store.commit(writes).await?;
         self.base = base;
+        self.publish_segments();
         Ok(())
+    }
+
+    fn publish_segments(&self) {
+        let slabs = self.base.segments.iter().flat_map(|segment| &segment.slabs).cloned();
+        let slabs = Arc::new(slabs.collect());
+        *write(&self.shared.segments) = slabs;
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`Renter::open`] resumes whatever the store says. Three states follow: a fresh node knows nothing of
 //! what its words own, so it writes only after [`Renter::start_fresh`] (words that were just created
 //! here) or [`Renter::recover`]; an active one writes; a read-only or fenced one reads. Shutdown:
-//! [`Renter::shutdown`] stops upkeep, then the journal's owner; everything acknowledged is at the hosts,
+//! [`Renter::shutdown`] stops upkeep and repair, then the journal's owner; everything acknowledged is at the hosts,
 //! everything else is on disk and is completed at the next start.
 
 mod error;
@@ -16,6 +16,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,11 +32,13 @@ use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
 use crate::contract::{ContractBook, Contractor, Writer};
+use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
 };
+use crate::repair::{HealthReport, Repair, RepairOptions};
 use crate::slabs::Slabs;
 use crate::transfer::{Redundancy, TransferOptions};
 use crate::vault::{
@@ -55,6 +58,10 @@ pub struct RenterConfig {
     pub vault: VaultOptions,
     /// Time between two rounds of upkeep.
     pub upkeep: Millis,
+    /// Health and repair of slabs.
+    pub repair: RepairOptions,
+    /// When and how much garbage is collected.
+    pub garbage: GarbageOptions,
 }
 
 impl Default for RenterConfig {
@@ -64,6 +71,8 @@ impl Default for RenterConfig {
             journal: JournalOptions::default(),
             vault: VaultOptions::default(),
             upkeep: Millis::seconds(10),
+            repair: RepairOptions::default(),
+            garbage: GarbageOptions::default(),
         }
     }
 }
@@ -81,7 +90,10 @@ struct Inner {
     backups: Backups,
     recovery: Recovery,
     upkeep: Upkeep,
-    task: std::sync::Mutex<Option<Box<dyn TaskHandle>>>,
+    repair: Repair,
+    garbage: Garbage,
+    /// Upkeep, repair and the collector.
+    tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
 
 impl Renter {
@@ -139,10 +151,29 @@ impl Renter {
             // Recovered, and not given an allowance yet: slabs are cut as the owner had wanted.
             upkeep.slabs.set_redundancy(allowance.redundancy);
         }
-        let task = world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep)));
-        let task = std::sync::Mutex::new(Some(task));
-        let inner = Inner { world, keys, book, journal, vaults, backups, recovery, upkeep, task };
-        Ok(Self(Arc::new(inner)))
+        let options = config.repair;
+        let repair =
+            Repair::open(journal.clone(), upkeep.slabs.clone(), recovery.clone(), options).await?;
+        let garbage = Garbage::new(vaults.clone(), recovery.clone(), config.garbage);
+        let tasks = vec![
+            world.spawner.spawn("upkeep", Box::pin(upkeep.clone().run(config.upkeep))),
+            world.spawner.spawn("repair", Box::pin(repair.clone().run())),
+            world.spawner.spawn("garbage", Box::pin(garbage.clone().run())),
+        ];
+        let tasks = std::sync::Mutex::new(tasks);
+        Ok(Self(Arc::new(Inner {
+            world,
+            keys,
+            book,
+            journal,
+            vaults,
+            backups,
+            recovery,
+            upkeep,
+            repair,
+            garbage,
+            tasks,
+        })))
     }
 
     /// Starts to write for words that were just created on this node: they own nothing, so nothing is
@@ -172,9 +203,51 @@ impl Renter {
         &self.0.book
     }
 
+    /// The health of all slabs, and what is done about it.
+    #[must_use]
+    pub fn health(&self) -> HealthReport {
+        self.0.repair.report()
+    }
+
+    /// Looks after the health of slabs now, instead of waiting for its time: audits as far as their
+    /// budget goes, and all repairs that can be made.
+    pub async fn look_after_slabs(&self) {
+        while self.0.repair.look().await {}
+    }
+
+    /// All slabs that the journal names.
+    #[cfg(test)]
+    pub(crate) fn slab_records(&self) -> Vec<samara_protocol::journal::SlabRecord> {
+        let names = self.0.journal.segment_slabs();
+        self.0.journal.read(|state| {
+            let data = state.slabs.values().map(|slab| slab.record.clone());
+            names.iter().cloned().chain(data).collect()
+        })
+    }
+
     /// Runs one round of upkeep now, instead of waiting for its time.
     pub async fn upkeep(&self) {
         self.0.upkeep.once().await;
+    }
+
+    /// Runs one round of garbage collection now, instead of waiting for its time.
+    pub async fn collect(&self) {
+        self.0.garbage.round().await;
+    }
+
+    /// Bytes that slabs in use, those of puts that were cut, and the journal's own need at each host, by
+    /// its key in hex. Looks at every slab.
+    ///
+    /// # Errors
+    /// [`GarbageError`], unless everything made so far is acknowledged.
+    pub async fn needed_bytes(&self) -> Result<BTreeMap<String, u64>, GarbageError> {
+        self.0.garbage.needed().await
+    }
+
+    /// What was freed since the start, what waits to be, and why.
+    #[must_use]
+    pub fn garbage(&self) -> GarbageReport {
+        self.0.garbage.report()
     }
 
     /// Puts a file or a folder.
@@ -422,10 +495,10 @@ impl Renter {
         self.0.journal.confirm().await.map(drop)
     }
 
-    /// Stops upkeep and the journal's owner. Later calls on clones fail with `stopped`.
+    /// Stops upkeep, repair and the journal's owner. Later calls on clones fail with `stopped`.
     pub async fn shutdown(self) {
-        let task = self.0.task.lock().ok().and_then(|mut task| task.take());
-        drop(task);
+        let tasks = self.0.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
+        drop(tasks);
         self.0.recovery.stop();
         self.0.journal.stop().await;
     }

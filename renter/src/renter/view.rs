@@ -62,8 +62,10 @@ impl Renter {
             ended: self.says_ended(),
             bare,
             unreadable,
+            health: self.0.repair.summary(),
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
+            garbage: self.0.garbage.report(),
         }
     }
 
@@ -162,6 +164,7 @@ impl Renter {
                 failed: health.failed,
                 unreachable: health.is_unreachable(),
                 false_answers: health.false_answers,
+                lost_sectors: health.lost_sectors,
                 latency: health.latency,
                 last_failure: health.last_failure,
                 in_head_set: journal.head_set.iter().any(|host| host.index == row.index),

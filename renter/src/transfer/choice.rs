@@ -19,7 +19,7 @@ pub(super) fn penalty(health: &HostHealth) -> u32 {
 
 /// All hosts that can take a shard of `slab`, best first: sound ones before failing ones, each
 /// operator once before any operator twice, and equals in an order that differs from slab to slab.
-pub(super) fn order(
+pub(crate) fn order(
     live: Vec<ContractHandle>,
     reports: &Reports,
     slab: &SlabId,

@@ -240,6 +240,13 @@ impl Downloader {
         Ok(sectors)
     }
 
+    /// Waits for room for so many bytes of a repair in the budget of all downloads, or for all of it.
+    /// Nothing if the node is stopping.
+    pub async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let most = units(self.0.options.download_budget);
+        self.0.budget.clone().acquire_many_owned(units(bytes).min(most)).await.ok()
+    }
+
     /// The descriptor of a slab, from the cache or any of its hosts.
     ///
     /// # Errors
@@ -341,17 +348,15 @@ async fn ask(book: ContractBook, contract: ContractHandle, record: SlabRecord) -
     let mut checked = Err("it has no descriptor".to_owned());
     for sealed in sealed {
         match SlabDescriptor::open(key.as_bytes(), &sealed) {
-            Ok(descriptor) if descriptor.hash() == record.descriptor => {
-                return (host, Ok(descriptor));
-            }
-            Ok(_) => {
-                checked = Err("its descriptor is not the one that the record names".to_owned());
-            }
+            // A repair files the new descriptor before the journal names it, and does not reach all hosts.
+            // A slab is sealed once, so all its descriptors name the same sectors, and whose contract has
+            // which says the record.
+            Ok(descriptor) if descriptor.slab == record.id => return (host, Ok(descriptor)),
+            Ok(_) => checked = Err("its descriptor is of another slab".to_owned()),
             Err(error) => checked = Err(error.to_string()),
         }
     }
     if let Err(reason) = &checked {
-        // Old placements are left at hosts that a repair did not reach, so this alone is no lie.
         tracing::info!(host = %host.short(), slab = %record.id.short(), reason, "no descriptor");
     }
     (host, checked)

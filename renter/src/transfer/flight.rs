@@ -22,6 +22,7 @@ use super::buffers::{Columns, column};
 use super::options::{Redundancy, TransferOptions};
 use super::upload::{Settled, Settlement, StoredSlab, UploadError};
 use crate::contract::{ContractBook, ContractError, ContractHandle};
+use crate::garbage::UploadLease;
 use crate::world::{HostCallError, World, random_bytes};
 
 /// Waits for slow hosts after the acknowledgement, in units of the patience before it.
@@ -46,6 +47,7 @@ enum Event {
 /// One slab on its way to its hosts.
 pub(super) struct Flight {
     slab: SlabId,
+    lease: UploadLease,
     geometry: Geometry,
     needed: usize,
     sealed: Vec<SealedShard>,
@@ -65,7 +67,7 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn new(
         book: ContractBook,
-        slab: SlabId,
+        lease: UploadLease,
         redundancy: Redundancy,
         geometry: Geometry,
         sealed: Vec<SealedShard>,
@@ -77,7 +79,8 @@ impl Flight {
         let placement: Vec<ContractHandle> = hosts.by_ref().take(total).collect();
         let needed = usize::from(redundancy.data) + usize::from(redundancy.margin);
         Self {
-            slab,
+            slab: lease.slab(),
+            lease,
             geometry,
             needed: needed.min(total),
             sealed,
@@ -116,6 +119,7 @@ impl Flight {
     fn commit(&mut self, shard: usize) {
         let Some((_, sealed)) = &self.descriptor else { return };
         let contract = self.placement[shard].clone();
+        self.lease.place(contract.index(), self.sealed[shard].root);
         let entry = SectorEntry { root: self.sealed[shard].root, size: self.geometry.column() };
         let tag = contract.slab_tag(self.book.keys(), &self.slab);
         let sealed = sealed.clone();
@@ -158,6 +162,7 @@ impl Flight {
     }
 
     fn fail(&mut self, shard: usize, error: ContractError) {
+        self.book.reports().suspect(self.slab, error.host());
         tracing::info!(slab = %self.slab.short(), shard, %error, "shard failed");
         self.progress[shard] = Progress::Failed;
         self.failures.push(error);
@@ -290,6 +295,7 @@ impl Flight {
             descriptor,
         };
         let done = self.stores.is_empty() && self.commits.is_empty();
+        let lease = self.lease.clone();
         let (sender, state) = watch::channel((self.settlement(), done));
         let (stop, stopped) = watch::channel(false);
         if !done {
@@ -298,7 +304,7 @@ impl Flight {
             let (spawner, late) = (world.spawner.clone(), world.clock.sleep(patience));
             spawner.spawn("slab settlement", Box::pin(self.settle(late, sender, stopped))).detach();
         }
-        StoredSlab { record, length, settled: Settled { state, stop: Arc::new(stop) } }
+        StoredSlab { record, length, settled: Settled { state, stop: Arc::new(stop) }, lease }
     }
 
     /// Finishes what is still under way after the acknowledgement. Hosts that are late even now are

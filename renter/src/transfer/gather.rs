@@ -23,7 +23,7 @@ use super::error::DownloadError;
 use super::options::units;
 use super::rescue::{self, Rescue};
 use super::shard::Shard;
-use crate::contract::ContractBook;
+use crate::contract::{ContractBook, ContractError};
 use crate::world::{World, compute};
 
 /// Bytes that a host is given a further millisecond of patience for.
@@ -249,9 +249,13 @@ impl<'a> Gather<'a> {
     ) -> Option<BoxFuture<'static, Result<Bytes, String>>> {
         let shard = &self.shards[index];
         let contract = shard.contract.clone().filter(|_| shard.is_alive())?;
-        let (root, size) = (shard.root, self.geometry.column());
+        let (root, size, slab) = (shard.root, self.geometry.column(), self.slab);
         Some(Box::pin(async move {
-            contract.read(root, size, range).await.map_err(|error| error.to_string())
+            let read = contract.read(root, size, range).await;
+            if read.as_ref().is_err_and(ContractError::is_loss) {
+                contract.link().reports().suspect(slab, &contract.host());
+            }
+            read.map_err(|error| error.to_string())
         }))
     }
 

@@ -29,6 +29,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use choice::order;
 pub use download::Downloader;
 pub use error::DownloadError;
 pub use options::{Redundancy, SlabClass, TransferOptions};

@@ -13,6 +13,7 @@ use super::{
     DownloadError, Downloader, ExtentReader, Redundancy, SlabClass, TransferOptions, UploadError,
     Uploader,
 };
+use crate::garbage::Leases;
 use crate::testing::world::{Fault, TestNetwork, epoch};
 
 const THREE_OF_SIX: Redundancy = Redundancy { data: 3, total: 6, margin: 1 };
@@ -30,7 +31,7 @@ fn plaintext(length: usize) -> Vec<u8> {
 }
 
 fn transfer(network: &TestNetwork) -> (Uploader, Downloader) {
-    let uploader = Uploader::new(network.book.clone(), options());
+    let uploader = Uploader::new(network.book.clone(), options(), Leases::default());
     (uploader, Downloader::new(network.book.clone(), options()))
 }
 
@@ -296,7 +297,7 @@ async fn a_pipeline_packs_streams_and_stays_within_its_budget() {
     let column = SectorSize::new(64 << 10).unwrap();
     let geometry = Geometry::new(3, 6, column, options.frame).unwrap();
     let slab = (SlabBuffer::memory_for(&geometry) as u64).next_multiple_of(4 << 10);
-    let uploader = Uploader::new(network.book.clone(), options);
+    let uploader = Uploader::new(network.book.clone(), options, Leases::default());
     let downloader = Downloader::new(network.book.clone(), options);
     network.set(0..6, Fault::Slow(50));
     let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize * 5 / 2);
@@ -347,7 +348,7 @@ async fn slabs_of_any_shape_fit_into_the_budget() {
         let (data, total) = (u64::from(data), u64::from(total));
         assert!(2 * (data + total) * column <= options.upload_budget, "{data} of {total}");
         assert!(column == 4 << 20 || 16 * total * column > options.upload_budget);
-        let uploader = Uploader::new(network.book.clone(), options);
+        let uploader = Uploader::new(network.book.clone(), options, Leases::default());
         assert_eq!(uploader.budget_left(), options.upload_budget);
     }
 }
@@ -358,7 +359,7 @@ async fn pipelines_that_wait_for_each_others_plaintext_send_what_they_have() {
     let network = TestNetwork::new(2).await;
     let redundancy = Redundancy { data: 1, total: 2, margin: 0 };
     let options = TransferOptions { upload_budget: 16 << 20, ..TransferOptions::new(redundancy) };
-    let uploader = Uploader::new(network.book.clone(), options);
+    let uploader = Uploader::new(network.book.clone(), options, Leases::default());
     let all = uploader.budget_left();
     assert_eq!(uploader.capacity(SlabClass::Data).unwrap() >> 20, 1);
     let plain = plaintext(5 << 20);
@@ -576,7 +577,7 @@ proptest! {
             let network = TestNetwork::new(total).await;
             let redundancy = Redundancy { data, total, margin: parity };
             let options = TransferOptions { redundancy, ..options() };
-            let uploader = Uploader::new(network.book.clone(), options);
+            let uploader = Uploader::new(network.book.clone(), options, Leases::default());
             let downloader = Downloader::new(network.book.clone(), options);
             let length = length.min(uploader.capacity(SlabClass::Data).unwrap() as usize);
             let plain = plaintext(length);

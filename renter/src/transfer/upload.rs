@@ -16,6 +16,7 @@ use super::flight::Flight;
 use super::options::{Redundancy, SlabClass, TransferOptions};
 use super::pipeline::SlabPipeline;
 use crate::contract::{ContractBook, ContractError};
+use crate::garbage::{Leases, UploadLease};
 use crate::world::{World, compute, random_bytes};
 
 /// How long plaintext waits for room to grow before it is sent as a small slab.
@@ -118,6 +119,8 @@ pub struct StoredSlab {
     pub length: u32,
     /// Hosts that have committed, and the rest on its way.
     pub settled: Settled,
+    /// Keeps its sectors until the journal names it.
+    pub lease: UploadLease,
 }
 
 /// Stores slabs. A cheap clone; all clones share one byte budget.
@@ -128,14 +131,15 @@ struct Inner {
     book: ContractBook,
     options: TransferOptions,
     buffers: Arc<Buffers>,
+    leases: Leases,
 }
 
 impl Uploader {
     /// An uploader over the live contracts of a book.
     #[must_use]
-    pub fn new(book: ContractBook, options: TransferOptions) -> Self {
+    pub fn new(book: ContractBook, options: TransferOptions, leases: Leases) -> Self {
         let buffers = Buffers::new(&options);
-        Self(Arc::new(Inner { book, options, buffers }))
+        Self(Arc::new(Inner { book, options, buffers, leases }))
     }
 
     /// The settings.
@@ -186,6 +190,7 @@ impl Uploader {
         let world = self.0.book.world();
         // Drawn for this attempt alone: its key seals nothing else, whatever becomes of it.
         let slab = SlabId(random_bytes(world.random.as_ref()));
+        let lease = self.0.leases.upload(slab);
         let hosts = order(self.0.book.live(), self.0.book.reports(), &slab);
         let redundancy = self.redundancy(class, hosts.len())?;
         let geometry = geometry(options, redundancy, plaintext.bytes.len() as u64)?;
@@ -193,7 +198,7 @@ impl Uploader {
         let room = self.0.buffers.room(&geometry).await.map_err(|_| UploadError::Stopped)?;
         let (sealed, columns) = self.seal(slab, geometry, plaintext, room).await?;
         let book = self.0.book.clone();
-        let mut flight = Flight::new(book, slab, redundancy, geometry, sealed, columns, hosts);
+        let mut flight = Flight::new(book, lease, redundancy, geometry, sealed, columns, hosts);
         flight.store_all();
         loop {
             flight.settle_stores(world, options).await?;
@@ -203,6 +208,29 @@ impl Uploader {
             }
         }
         Ok(flight.acknowledge(length, options))
+    }
+
+    /// Bytes that so much plaintext takes at all hosts together.
+    ///
+    /// # Errors
+    /// [`UploadError::TooFewContracts`], [`UploadError::Geometry`].
+    pub fn stored_bytes(&self, class: SlabClass, length: u64) -> Result<u64, UploadError> {
+        let options = self.options();
+        let redundancy = self.redundancy(class, self.0.book.live().len())?;
+        let capacity = u64::from(self.capacity(class)?).max(1);
+        let bytes = |length: u64| -> Result<u64, GeometryError> {
+            let geometry = geometry(options, redundancy, length)?;
+            Ok(u64::from(geometry.column().bytes()).saturating_mul(u64::from(geometry.total())))
+        };
+        let (whole, rest) = (length / capacity, length % capacity);
+        let mut stored = 0u64;
+        if whole > 0 {
+            stored = bytes(capacity)?.saturating_mul(whole);
+        }
+        if rest > 0 {
+            stored = stored.saturating_add(bytes(rest)?);
+        }
+        Ok(stored)
     }
 
     /// A stream of bytes into slabs of this class.

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
-use samara_protocol::hash::{Digest, digest};
+use samara_protocol::hash::{Digest, SlabId, digest};
 use samara_protocol::journal::{HostIndex, SlabRecord, StoredPath, VaultId};
 use samara_protocol::sync::lock;
 use samara_protocol::units::{Epoch, Millis};
@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::Vaults;
 use super::reading::Candidate;
 use crate::contract::{ContractBook, ContractHandle};
+use crate::garbage::Leases;
 use crate::transfer::{Redundancy, Settled, StoredSlab};
 use crate::world::{FileEntry, Pages, Store, StoreError, Write};
 
@@ -170,7 +171,7 @@ impl Checkpoint {
             rows.truncate(usable);
         }
         let before = rows.len() as u64;
-        remove(store, &place, before).await?;
+        remove(store, vaults.slabs.leases(), &place, before).await?;
         Ok(Some((Self { claim, head, before, saved: 0, open: Vec::new() }, rows)))
     }
 
@@ -212,12 +213,12 @@ impl Checkpoint {
     /// Forgets the slabs of earlier runs; none of this run is listed yet.
     pub(super) async fn start_over(&mut self, vaults: &Vaults) -> Result<(), StoreError> {
         self.before = 0;
-        remove(vaults.world.store.as_ref(), &self.claim.place, 0).await
+        remove_all(vaults, &self.claim.place).await
     }
 
     /// Removes all rows: the file is acknowledged.
     pub(super) async fn remove(self, vaults: &Vaults) -> Result<(), StoreError> {
-        remove(vaults.world.store.as_ref(), &self.claim.place, 0).await
+        remove_all(vaults, &self.claim.place).await
     }
 }
 
@@ -243,9 +244,28 @@ pub(super) async fn sweep(vaults: &Vaults, root: &Path) -> Result<(), StoreError
             continue;
         }
         if let Some(_claim) = Claim::take(&vaults.claims, place) {
-            remove(store, &place, 0).await?;
+            remove_all(vaults, &place).await?;
         }
     }
+}
+
+/// Slabs that checkpoints list: a put may go on from them.
+pub(crate) async fn checkpointed_slabs(
+    store: &dyn Store,
+) -> Result<BTreeMap<SlabId, SlabRecord>, StoreError> {
+    let mut slabs = BTreeMap::new();
+    let mut pages = Pages::below(store, PREFIX);
+    while let Some(page) = pages.next().await? {
+        let records = page.iter().filter_map(|(key, value)| Some(slab_row(key, value)?.record));
+        slabs.extend(records.map(|record| (record.id, record)));
+    }
+    Ok(slabs)
+}
+
+/// A row of a slab; nothing for a head.
+fn slab_row(key: &[u8], value: &[u8]) -> Option<SlabRow> {
+    let is_slab = key.len() > PREFIX.len() + Digest::ZERO.0.len();
+    encoding::decode(value).ok().filter(|_| is_slab)
 }
 
 async fn is_wanted(vaults: &Vaults, head: &Head, root: &Path) -> bool {
@@ -320,11 +340,27 @@ async fn slab_rows(store: &dyn Store, place: &Digest) -> Result<Vec<SlabRow>, St
     Ok(rows)
 }
 
-/// Removes slabs from a number on; all of them, and then the head, from 0 on.
-async fn remove(store: &dyn Store, place: &Digest, from: u64) -> Result<(), StoreError> {
+async fn remove_all(vaults: &Vaults, place: &Digest) -> Result<(), StoreError> {
+    remove(vaults.world.store.as_ref(), vaults.slabs.leases(), place, 0).await
+}
+
+/// Removes slabs from a number on; all of them, and then the head, from 0 on. What no journal names of
+/// them is garbage.
+async fn remove(
+    store: &dyn Store,
+    leases: &Leases,
+    place: &Digest,
+    from: u64,
+) -> Result<(), StoreError> {
     let prefix = head_key(place);
     let after = from.checked_sub(1).map_or_else(|| prefix.clone(), |last| slab_key(place, last));
-    Pages::below(store, &prefix).after(after).delete().await?;
+    let mut pages = Pages::below(store, &prefix).after(after);
+    while let Some(page) = pages.next().await? {
+        let slabs: Vec<_> =
+            page.iter().filter_map(|(key, value)| Some(slab_row(key, value)?.record)).collect();
+        store.commit(page.into_iter().map(|(key, _)| Write::Delete(key)).collect()).await?;
+        slabs.into_iter().for_each(|record| leases.forget(record));
+    }
     if from == 0 && store.read(&prefix).await?.is_some() {
         store.commit(vec![Write::Delete(prefix)]).await?;
     }

@@ -18,6 +18,7 @@ use super::range::inline_range;
 use super::reading::update;
 use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
+use crate::garbage::ReadLease;
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
 use crate::transfer::ExtentReader;
 use crate::world::{FileError, FileKind, Naming, WriteFile};
@@ -36,6 +37,8 @@ pub(crate) struct Restore {
     pub(crate) root: PathBuf,
     pub(crate) files: Vec<Wanted>,
     pub(crate) folders: Vec<PathBuf>,
+    /// Keeps the files' slabs meanwhile.
+    lease: ReadLease,
 }
 
 /// What became of a file whose bytes are here.
@@ -102,7 +105,8 @@ impl Vaults {
             let named = files.iter().any(|file| file.target == destination);
             let root = destination.parent().filter(|_| named).unwrap_or(destination);
             let root = root.components().as_path().to_owned();
-            Ok(Restore { root, files, folders: chosen.folders })
+            let lease = self.slabs.leases().read(table.slabs(), self.world.clock.now());
+            Ok(Restore { root, files, folders: chosen.folders, lease })
         })
     }
 
@@ -117,6 +121,7 @@ impl Vaults {
         let started = self.world.clock.now();
         let mut report = GetReport { dry_run, ..GetReport::default() };
         self.make_folders(&wanted, &mut report).await?;
+        let _lease = wanted.lease;
         let mut files = Vec::with_capacity(wanted.files.len());
         let mut taken = BTreeSet::new();
         for mut file in wanted.files {

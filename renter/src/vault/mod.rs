@@ -32,12 +32,13 @@ mod types;
 use std::sync::Arc;
 
 pub(crate) use batch::append as append_changes;
+pub(crate) use checkpoint::checkpointed_slabs;
 pub use error::{GetError, PutError, VaultError};
 pub(crate) use get::Source;
 pub(crate) use names::{
     check_file_place, check_folder_place, event as vault_event, find, folder, totals,
 };
-pub(crate) use plan::{Chosen, Destination, select};
+pub(crate) use plan::{Chosen, Destination, extents, select};
 pub use range::FileStream;
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,

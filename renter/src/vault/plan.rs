@@ -1,6 +1,6 @@
 //! What a get is about: which files, where they go, and which of them share a read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,6 +64,11 @@ impl SlabTable {
             }
         }
         Self(table)
+    }
+
+    /// The slabs.
+    pub(crate) fn slabs(&self) -> BTreeSet<SlabId> {
+        self.0.keys().copied().collect()
     }
 
     /// Where a file's bytes are.

@@ -9,6 +9,7 @@ use super::Vaults;
 use super::error::{GetError, VaultError};
 use super::names::{find, version};
 use super::plan::{Ranges, SlabTable};
+use crate::garbage::ReadLease;
 use crate::transfer::{ExtentReader, SlabRange};
 
 /// Most bytes of one [`Vaults::read_range`].
@@ -24,9 +25,9 @@ impl Vaults {
         range: Range<u64>,
     ) -> Result<Bytes, GetError> {
         let length = range.end.saturating_sub(range.start);
-        let ranges = match self.locate(name, path, number, range, MAX_RANGE)? {
+        let (ranges, _lease) = match self.locate(name, path, number, range, MAX_RANGE)? {
             Located::Inline(bytes) => return Ok(bytes),
-            Located::Slabs(ranges) => ranges,
+            Located::Slabs(ranges, lease) => (ranges, lease),
         };
         let downloader = self.slabs.downloader();
         let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
@@ -52,10 +53,12 @@ impl Vaults {
     ) -> Result<FileStream, GetError> {
         let path = path.to_owned();
         Ok(match self.locate(name, &path, number, range, u64::MAX)? {
-            Located::Inline(bytes) => FileStream { path, inline: Some(bytes), reader: None },
-            Located::Slabs(ranges) => {
+            Located::Inline(bytes) => {
+                FileStream { path, inline: Some(bytes), reader: None, _lease: None }
+            }
+            Located::Slabs(ranges, lease) => {
                 let reader = ExtentReader::new(self.slabs.downloader(), ranges);
-                FileStream { path, inline: None, reader: Some(reader) }
+                FileStream { path, inline: None, reader: Some(reader), _lease: Some(lease) }
             }
         })
     }
@@ -70,11 +73,13 @@ impl Vaults {
         longest: u64,
     ) -> Result<Located, GetError> {
         let stored = StoredPath::new(path).map_err(VaultError::Path)?;
-        let (file, ranges) = self.journal.read(|state| {
+        let (file, ranges, lease) = self.journal.read(|state| {
             let (_, vault) = find(state, name)?;
             let file = version(vault, name, &stored, number)?.file.clone();
-            let ranges = SlabTable::of(std::iter::once(&file), state, None).ranges(&file);
-            Ok::<_, VaultError>((file, ranges))
+            let table = SlabTable::of(std::iter::once(&file), state, None);
+            let lease = self.slabs.leases().read(table.slabs(), self.world.clock.now());
+            let ranges = table.ranges(&file);
+            Ok::<_, VaultError>((file, ranges, lease))
         })?;
         let Range { start, end } = range;
         if start > end || end > file.size || end - start > longest {
@@ -99,14 +104,14 @@ impl Vaults {
             }
             at = next;
         }
-        Ok(Located::Slabs(wanted))
+        Ok(Located::Slabs(wanted, lease))
     }
 }
 
 /// Where bytes of a file are.
 enum Located {
     Inline(Bytes),
-    Slabs(Vec<SlabRange>),
+    Slabs(Vec<SlabRange>, ReadLease),
 }
 
 /// A range of a file, piece by piece, read ahead within the byte budget of all downloads. Dropped, it
@@ -115,6 +120,8 @@ pub struct FileStream {
     path: String,
     inline: Option<Bytes>,
     reader: Option<ExtentReader>,
+    /// Keeps the slabs meanwhile.
+    _lease: Option<ReadLease>,
 }
 
 impl FileStream {

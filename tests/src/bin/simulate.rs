@@ -23,6 +23,9 @@ struct Arguments {
     /// Print every event.
     #[arg(long)]
     trace: bool,
+    /// Twelve hosts, three of which are lost at the end: all must become whole again.
+    #[arg(long)]
+    losses: bool,
     /// Go on after a seed that fails.
     #[arg(long)]
     keep_going: bool,
@@ -30,8 +33,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let options =
-        Options { operations: arguments.operations, trace: arguments.trace, ..Options::default() };
+    let Arguments { operations, trace, losses, .. } = arguments;
+    let options = Options { operations, trace, losses, ..Options::default() };
     let started = Instant::now();
     let mut faults: BTreeMap<Fault, u64> = BTreeMap::new();
     let (mut done, mut events, mut acknowledged, mut failed) = (0u64, 0u64, 0u64, Vec::new());

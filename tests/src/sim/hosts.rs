@@ -17,7 +17,7 @@ use samara_protocol::host::memory::{MemoryImage, MemoryStore};
 use samara_protocol::host::message::{
     ContractCall, ContractStatus, HostRequest, HostResponse, Refusal,
 };
-use samara_protocol::host::{EpochClaim, HostAnnouncement, HostStoreError, Prices};
+use samara_protocol::host::{EpochClaim, HostAnnouncement, HostStore as _, HostStoreError, Prices};
 use samara_protocol::sector::SectorSize;
 use samara_protocol::signature::{PublicKey, SecretKey, Signature};
 use samara_protocol::sync::lock;
@@ -319,6 +319,18 @@ impl SimHosts {
     pub fn surviving(&self) -> Vec<usize> {
         let inner = self.lock();
         (0..inner.hosts.len()).filter(|number| !inner.hosts[*number].lost).collect()
+    }
+
+    /// Bytes of the sectors that contracts hold at a host.
+    ///
+    /// # Panics
+    /// Never: a store in memory reads.
+    #[must_use]
+    pub fn held(&self, number: usize) -> u64 {
+        let disk = self.lock().hosts[number].disk.clone();
+        let contracts = disk.contracts().expect("it reads");
+        let lists = contracts.iter().flat_map(|id| disk.sectors(id).expect("it reads"));
+        lists.map(|entry| u64::from(entry.size.bytes())).sum()
     }
 
     /// Brings every host back that is not lost; those with a failed disk lose power first.

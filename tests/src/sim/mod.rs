@@ -9,14 +9,14 @@
 //! | [`machine`] | a renter's machine: store, clock, tasks, and its death at any await |
 //! | [`files`] | the user's files |
 //! | [`model`] | what must be true, from what was acknowledged |
-//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go, `copies` a disk put back |
+//! | [`mod@run`] | the schedule of one seed, and its checks; `takeover` the machines that come and go, `copies` a disk that is put back, `losses` hosts that are lost |
 //! | [`operations`] | what the renter is asked to do |
 //! | [`trace`] | what happened, hashed |
 //!
 //! Time is tokio's paused clock, tasks run on one thread, and every draw comes from the seed: the same
 //! seed gives the same trace. Invariants that are checked: I1 (acknowledged is recoverable from the
 //! words), I6 (what failed or was cut is whole or not there), I8 (a node that was taken over writes no
-//! more), and that nothing panics or hangs.
+//! more), that nothing panics or hangs, and that in the end the hosts hold nothing that nobody needs.
 
 pub mod chain;
 pub mod chance;
@@ -24,6 +24,7 @@ mod copies;
 pub mod disk;
 pub mod files;
 pub mod hosts;
+mod losses;
 pub mod machine;
 pub mod model;
 pub mod operations;

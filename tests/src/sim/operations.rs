@@ -9,7 +9,7 @@ use bytes::Bytes;
 use samara_renter::Renter;
 use samara_renter::backup::BackupRequest;
 use samara_renter::progress::Silent;
-use samara_renter::vault::{PutRequest, PutStreamRequest};
+use samara_renter::vault::{ListOptions, ListRow, PutRequest, PutStreamRequest};
 
 use super::files::SimReader;
 use super::machine::{Ended, Machine};
@@ -42,7 +42,7 @@ impl Run {
         let vault = vaults[self.chance.index(vaults.len())].clone();
         let paths: Vec<String> = names.vaults[&vault].keys().cloned().collect();
         let path = (!paths.is_empty()).then(|| paths[self.chance.index(paths.len())].clone());
-        let kind = self.chance.weighted(&[26, 18, 12, 8, 10, 4, 3, 2, 7, 8, 5]);
+        let kind = self.chance.weighted(&[26, 18, 12, 8, 10, 4, 3, 2, 7, 8, 5, 10]);
         match (kind, path) {
             (0, _) => self.put_folder(&renter, vault).await,
             (2, Some(path)) => self.move_file(&renter, vault, path).await,
@@ -57,7 +57,28 @@ impl Run {
             (10, Some(path)) if self.model.doubts() == 0 && !self.restarted => {
                 self.remove_folder(&renter, vault, path, &paths).await;
             }
+            (11, Some(path)) => self.forget(&renter, vault, path).await,
             _ => self.put_stream(&renter, vault).await,
+        }
+    }
+
+    /// Gives up a file's older versions: nothing of what is listed changes.
+    async fn forget(&mut self, renter: &Renter, vault: String, path: String) {
+        let options = ListOptions { versions: true, recursive: true, ..ListOptions::default() };
+        let Ok(rows) = renter.list(&vault, &options).await else { return };
+        let file = rows.into_iter().find_map(|row| match row {
+            ListRow::File(row) if row.path == path && !row.deleted => Some(row),
+            _ => None,
+        });
+        let Some(file) = file else { return };
+        let older = file.versions.iter().filter(|row| row.version != file.version.version);
+        for version in older.map(|row| row.version).collect::<Vec<_>>() {
+            let what = format!("give up version {version} of {vault}/{path}");
+            let work = Box::pin(renter.remove_version(&vault, &path, version));
+            let (verdict, _) = self.act(&what, work, |error| error.code()).await;
+            if !matches!(verdict, Verdict::Acknowledged) {
+                return;
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! One run: setting up, a schedule of operations and faults, and the last check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,10 @@ use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
+use samara_renter::garbage::GarbageOptions;
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
+use samara_renter::repair::RepairOptions;
 use samara_renter::rows::RenterState;
 use samara_renter::transfer::TransferOptions;
 use samara_renter::vault::{Conflict, GetRequest, ListOptions, ListRow, VaultOptions};
@@ -38,6 +40,8 @@ use super::trace::{Fault, Trace};
 pub(super) const LIMIT: u64 = 6 * 3_600_000;
 /// Doubtful changes above which the run waits until all is certain.
 const DOUBTS: usize = 6;
+/// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten.
+const QUIET: usize = 60;
 /// Attempts before a healthy network counts as stuck.
 pub(super) const PATIENCE: usize = 30;
 
@@ -50,11 +54,13 @@ pub struct Options {
     pub trace: bool,
     /// A rule that hosts break.
     pub sabotage: Sabotage,
+    /// Twelve hosts, of which three are lost at the end: then what is stored must become whole again.
+    pub losses: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { operations: 25, trace: false, sabotage: Sabotage::None }
+        Self { operations: 25, trace: false, sabotage: Sabotage::None, losses: false }
     }
 }
 
@@ -90,7 +96,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         let trace = Arc::new(Trace::new(options.trace));
         let inside = trace.clone();
         let work = async move {
-            let mut run = Run::new(seed, options.sabotage, inside).await;
+            let mut run = Run::new(seed, options, inside).await;
             Box::pin(run.all(options.operations)).await;
             run.model.acknowledged
         };
@@ -135,6 +141,8 @@ pub(super) struct Run {
     /// The host that shows old heads now and then, where one may lie.
     pub(super) liar: Option<usize>,
     pub(super) sabotage: Sabotage,
+    /// See [`Options::losses`].
+    losses: bool,
     /// Whether the renter was opened again and has acknowledged nothing since.
     pub(super) restarted: bool,
     /// A disk as it once was.
@@ -144,9 +152,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    async fn new(seed: u64, sabotage: Sabotage, trace: Arc<Trace>) -> Self {
+    async fn new(seed: u64, options: Options, trace: Arc<Trace>) -> Self {
+        let Options { sabotage, losses, .. } = options;
         let mut chance = Chance::new(seed, "operations");
         let count = [3, 3, 3, 5, 5, 9][chance.index(6)];
+        let count = if losses { super::losses::HOSTS } else { count };
         let chain = SimChain::new(seed, trace.clone());
         let hosts = SimHosts::new(seed, count, sabotage, chain.clone(), trace.clone());
         let mut entropy = Zeroizing::new([0; 16]);
@@ -154,13 +164,16 @@ impl Run {
         let phrase = Phrase::from_entropy(&entropy).expect("16 bytes make words");
         let keys = Arc::new(KeyTree::new(&phrase.seed(""), &chain.genesis().hash()));
         chain.fund(keys.account(0).public(), Amount::coins(10_000));
-        let redundancy = Redundancy::for_hosts(count);
+        let redundancy =
+            if losses { super::losses::REDUNDANCY } else { Redundancy::for_hosts(count) };
         let machine = Machine::new(seed, 0, trace.clone());
         let mut trouble = Chance::new(seed, "trouble");
-        let liar = (Quorum::of(count).liars > 0).then(|| trouble.index(count));
+        // A host that lies is replaced for good; what three losses do is to be seen alone.
+        let liar = (!losses && Quorum::of(count).liars > 0).then(|| trouble.index(count));
         let run = Self {
             liar,
             sabotage,
+            losses,
             seed,
             chain,
             hosts,
@@ -244,7 +257,56 @@ impl Run {
                 return;
             }
         }
-        self.last_check().await;
+        if self.losses {
+            self.lose_hosts().await;
+        } else {
+            self.check_hosts().await;
+            self.last_check().await;
+        }
+    }
+
+    /// After some quiet time the hosts hold nothing beyond what the journal names.
+    async fn check_hosts(&mut self) {
+        self.resolve().await;
+        let Some(renter) = self.renter.clone() else { return };
+        if self.sabotage != Sabotage::None || !self.trace.violations().is_empty() {
+            return;
+        }
+        let mut problem = String::new();
+        for _ in 0..QUIET {
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            problem = match self.too_much(&renter).await {
+                None => {
+                    let report = renter.garbage();
+                    let (freed, moved) = (report.freed_bytes, report.rewritten_bytes);
+                    let text =
+                        format_args!("hosts hold what is needed; {freed} B freed, {moved} B moved");
+                    return self.trace.event(text);
+                }
+                Some(problem) => problem,
+            };
+        }
+        let report = renter.garbage();
+        self.trace.violation(format!("garbage stays at hosts: {problem}; {report:?}"));
+    }
+
+    /// What is at hosts and should not be.
+    async fn too_much(&self, renter: &Renter) -> Option<String> {
+        let needed = match renter.needed_bytes().await {
+            Ok(needed) => needed,
+            Err(error) => return Some(error.to_string()),
+        };
+        let used: BTreeSet<String> = renter.contracts().into_iter().map(|row| row.host).collect();
+        for number in 0..self.hosts.count() {
+            let host = self.hosts.key(number).public().to_string();
+            let (held, needed) = (self.hosts.held(number), needed.get(&host).copied());
+            if held > needed.unwrap_or_default() && used.contains(&host) {
+                return Some(format!("host {number} holds {held} bytes of {needed:?} needed"));
+            }
+        }
+        let report = renter.garbage();
+        let waits = report.unused > 0 || !report.waiting.is_empty();
+        waits.then(|| "some of it waits".to_owned())
     }
 
     /// Changes what goes wrong.
@@ -269,7 +331,9 @@ impl Run {
         match trouble.below(10) {
             0 if down < most => self.hosts.crash(host),
             1 if down < most => self.hosts.stop(host),
-            7 if down < most && self.hosts.runs(host) => self.hosts.forge_claims(host),
+            7 if !self.losses && down < most && self.hosts.runs(host) => {
+                self.hosts.forge_claims(host)
+            }
             8 => {
                 if let Some(liar) = self.liar.filter(|_| trouble.per_mille(500)) {
                     self.hosts.show_old_heads(liar);
@@ -507,6 +571,15 @@ fn config(redundancy: Redundancy) -> RenterConfig {
             ..VaultOptions::default()
         },
         upkeep: Millis::seconds(10),
+        repair: RepairOptions::default(),
+        garbage: GarbageOptions {
+            interval: Millis::seconds(20),
+            reader: Millis::seconds(600),
+            compare: Millis::seconds(30),
+            audit: Millis::seconds(900),
+            orphan: Millis::seconds(1_200),
+            rewrite_rate: 1 << 20,
+        },
     }
 }
 

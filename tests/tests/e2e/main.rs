@@ -6,6 +6,7 @@
 
 mod demo;
 mod faults;
+mod health;
 mod network;
 mod scenarios;
 mod trouble;

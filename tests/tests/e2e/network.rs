@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use samara_node::api::client::Client;
 use samara_node::demo::folder::Inventory;
+use samara_node::redundancy::Redundancy;
 use samara_node::seed::command::{WordCount, draw};
 use samara_node::testnet::{Layout, Network, NodePlace, Plan, Role, Runner};
 use samara_protocol::keys::Phrase;
@@ -43,7 +44,7 @@ pub fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Arc<Shared>) -> F) {
     let shared = {
         let mut slot = lock(&SHARED);
         slot.upgrade().unwrap_or_else(|| {
-            let shared = Arc::new(RUNTIME.block_on(start(|_| {})));
+            let shared = Arc::new(RUNTIME.block_on(start(HOSTS, |_| {})));
             *slot = Arc::downgrade(&shared);
             shared
         })
@@ -63,13 +64,22 @@ pub fn play_alone<F: Future<Output = ()>>(
     prepare: impl FnOnce(&Layout),
     scenario: impl FnOnce(Arc<Shared>) -> F,
 ) {
-    let shared = Arc::new(RUNTIME.block_on(start(prepare)));
+    play_among(HOSTS, prepare, scenario);
+}
+
+/// As [`play_alone`], with so many hosts.
+pub fn play_among<F: Future<Output = ()>>(
+    hosts: usize,
+    prepare: impl FnOnce(&Layout),
+    scenario: impl FnOnce(Arc<Shared>) -> F,
+) {
+    let shared = Arc::new(RUNTIME.block_on(start(hosts, prepare)));
     RUNTIME.block_on(scenario(Arc::clone(&shared)));
 }
 
-async fn start(prepare: impl FnOnce(&Layout)) -> Shared {
+async fn start(hosts: usize, prepare: impl FnOnce(&Layout)) -> Shared {
     let folder = tempfile::Builder::new().prefix("samara-e2e-").tempdir().unwrap();
-    let plan = Plan::local(folder.path().join("network"), 1, HOSTS, 0);
+    let plan = Plan::local(folder.path().join("network"), 1, hosts, 0);
     let layout = Layout::create(&plan).unwrap();
     prepare(&layout);
     let mut network = Network::new(layout, Runner::Processes(SAMARA.into()));
@@ -91,9 +101,14 @@ impl Shared {
 
     /// Gives a machine whose words are new money and contracts.
     pub async fn equipped(&self, renter: Renter) -> Renter {
+        self.equipped_for(renter, None).await
+    }
+
+    /// The same, with slabs of another redundancy than fits the hosts.
+    pub async fn equipped_for(&self, renter: Renter, redundancy: Option<Redundancy>) -> Renter {
         let network = self.network.lock().await;
         network.fund(&renter.name).await.unwrap();
-        network.equip(&renter.name, None).await.unwrap();
+        network.equip(&renter.name, redundancy).await.unwrap();
         renter
     }
 
@@ -119,6 +134,15 @@ impl Shared {
     /// Kills a node as a crash would.
     pub async fn kill(&self, name: &str) {
         self.network.lock().await.kill(name).await.unwrap();
+    }
+
+    /// Kills a node and deletes all that it had.
+    pub async fn destroy(&self, name: &str) {
+        let mut network = self.network.lock().await;
+        network.kill(name).await.unwrap();
+        let mut places = network.layout().of(Role::Host);
+        let place = places.find(|place| place.name() == name).expect("a host of the network");
+        std::fs::remove_dir_all(&place.folder).unwrap();
     }
 
     /// Starts a node that was killed.

@@ -276,3 +276,48 @@ fn a_crash_in_the_middle_of_a_recovery_is_gone_on_from() {
         machine.run(&["put", text(&file), "home"]).await.ok();
     });
 }
+
+/// Bytes that the hosts have signed for under a renter's contracts.
+async fn stored(renter: &Renter) -> u64 {
+    let rows = renter.run(&["contracts"]).await.ok();
+    rows.as_array().unwrap().iter().map(|row| row["bytes"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn what_is_given_up_leaves_the_hosts_and_is_paid_for_no_longer() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let (kept, gone) = (scratch.path().join("kept"), scratch.path().join("gone"));
+        std::fs::write(&kept, noise(1, 300_000)).unwrap();
+        std::fs::write(&gone, noise(2, 3_000_000)).unwrap();
+        renter.run(&["put", text(&kept), "home"]).await.ok();
+        let before = stored(&renter).await;
+        renter.run(&["put", text(&gone), "home"]).await.ok();
+        let full = stored(&renter).await;
+        assert!(full > before + 3_000_000, "{full} after {before}");
+
+        renter.run(&["rm", "home/gone"]).await.ok();
+        renter.run(&["garbage", "--now"]).await.ok();
+        assert!(stored(&renter).await >= full, "a version of it is kept");
+        let rows = renter.run(&["ls", "home", "--versions"]).await.ok();
+        let row = rows.as_array().unwrap().iter().find(|row| row["path"] == "gone").unwrap();
+        let version = row["version"]["version"].as_u64().or(row["version"].as_u64());
+        let version = version.or(row["versions"][0]["version"].as_u64()).unwrap().to_string();
+        renter.run(&["rm", "home/gone", "--version-number", &version]).await.ok();
+
+        let mut report = Value::Null;
+        for _ in 0..20 {
+            report = renter.run(&["garbage", "--now"]).await.ok();
+            let waits = report["waiting"].as_array().is_some_and(|rows| !rows.is_empty());
+            if report["unused"] == 0 && !waits && stored(&renter).await <= before {
+                break;
+            }
+        }
+        assert!(stored(&renter).await <= before, "{report}");
+        assert!(report["freed_bytes"].as_u64().unwrap() >= full - before, "{report}");
+        let target = scratch.path().join("target");
+        renter.run(&["get", "home/kept", text(&target)]).await.ok();
+        assert_eq!(std::fs::read(target.join("kept")).unwrap(), noise(1, 300_000));
+    });
+}

@@ -6,6 +6,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use samara_protocol::units::{Amount, Millis};
 use samara_renter::contract::Allowance;
+use samara_renter::garbage::GarbageReport;
+use samara_renter::repair::HealthReport;
 use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterStatus};
 use samara_renter::transfer::Redundancy;
 use serde::{Deserialize, Serialize};
@@ -20,8 +22,10 @@ pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/renter", get(status))
         .route("/v1/renter/start", post(start))
+        .route("/v1/health", get(health))
         .route("/v1/hosts", get(hosts))
         .route("/v1/contracts", get(contracts))
+        .route("/v1/garbage", get(garbage).post(collect))
         .route("/v1/allowance", get(allowance).post(set_allowance))
 }
 
@@ -103,8 +107,23 @@ async fn hosts(State(api): State<Api>) -> Result<Json<Vec<HostRow>>, ApiError> {
     Ok(Json(api.renter()?.hosts()))
 }
 
+async fn health(State(api): State<Api>) -> Result<Json<HealthReport>, ApiError> {
+    Ok(Json(api.renter()?.health()))
+}
+
 async fn contracts(State(api): State<Api>) -> Result<Json<Vec<ContractRow>>, ApiError> {
     Ok(Json(api.renter()?.contracts()))
+}
+
+async fn garbage(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError> {
+    Ok(Json(api.renter()?.garbage()))
+}
+
+/// Runs a round now.
+async fn collect(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError> {
+    let renter = api.renter()?;
+    renter.collect().await;
+    Ok(Json(renter.garbage()))
 }
 
 /// Coins for one term when the owner names none.

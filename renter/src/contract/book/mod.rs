@@ -33,7 +33,8 @@ use super::writer::Writer;
 use crate::world::{Pages, World, Write};
 
 const HOSTS: &[u8] = b"contract/host/";
-const HEALTH: &[u8] = b"contract/health/";
+/// The name changes with the shape of the rows: they are a cache.
+const HEALTH: &[u8] = b"contract/seen/";
 
 struct Row {
     record: HostRecord,

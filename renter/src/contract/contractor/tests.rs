@@ -16,6 +16,7 @@ use crate::contract::{
     HostRegistry, PriceLimits, Reason, Redundancy, Sight, Standing, Step, StepOutcome, obstacles,
     plan,
 };
+use crate::garbage::Leases;
 use crate::testing::world::{Fault, TestNetwork, prices};
 use crate::transfer::{Downloader, SlabClass, TransferOptions, Uploader};
 
@@ -149,7 +150,7 @@ async fn renewals_carry_data_over_and_reads_go_on() {
         maximum_column: SectorSize::new(64 << 10).unwrap(),
         ..TransferOptions::new(allowance(4).redundancy)
     };
-    let uploader = Uploader::new(network.book.clone(), options);
+    let uploader = Uploader::new(network.book.clone(), options, Leases::default());
     let upload = |byte: u8| uploader.upload_slab(vec![byte; 50_000], SlabClass::Data);
     let first = upload(1).await.unwrap();
     first.settled.clone().wait().await;
@@ -227,7 +228,7 @@ async fn a_renewal_that_comes_late_changes_nothing_for_either_side() {
         maximum_column: SectorSize::new(64 << 10).unwrap(),
         ..TransferOptions::new(allowance(4).redundancy)
     };
-    let uploader = Uploader::new(network.book.clone(), options);
+    let uploader = Uploader::new(network.book.clone(), options, Leases::default());
     let upload = |byte: u8| uploader.upload_slab(vec![byte; 50_000], SlabClass::Data);
     upload(1).await.unwrap().settled.clone().wait().await;
     let before: Vec<_> = network.book.live().iter().map(|live| live.id()).collect();

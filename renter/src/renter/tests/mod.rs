@@ -1,6 +1,7 @@
 //! The whole renter over real hosts.
 
 mod copies;
+mod garbage;
 mod lineage;
 mod recovery;
 mod resume;

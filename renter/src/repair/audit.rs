@@ -1,0 +1,284 @@
+//! Audits: random ranges of shards, read with their proofs, as far as a budget goes.
+//!
+//! A visit reads one random group of every shard of a slab. The journal's own slabs come first in each
+//! round, then the files' in the order of their random ids. A shard that a host does not give, or gives
+//! with other bytes, is suspected; so is one of which a reader or an uploader says so. A suspected shard is
+//! read whole a while later, and counts as lost only then.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use futures::future::join_all;
+use samara_protocol::hash::{SectorRoot, SlabId};
+use samara_protocol::host::message::Refusal;
+use samara_protocol::journal::{HostIndex, SlabRecord};
+use samara_protocol::sector::SectorSize;
+use samara_protocol::units::Millis;
+
+use super::bucket::Bucket;
+use super::damage::Damage;
+use super::health::is_used;
+use super::options::RepairOptions;
+use super::report::{AuditRow, AuditTotals};
+use super::standing::Standings;
+use crate::contract::{ContractBook, ContractError, ContractHandle};
+use crate::journal::Journal;
+use crate::slabs::Slabs;
+use crate::world::random_bytes;
+
+/// Time that a suspected shard is given, because commits may still be on their way.
+const GRACE: u64 = 30_000;
+/// Least time between two rounds over all slabs.
+const ROUND: u64 = 3_600_000;
+/// Most shards that wait for a closer look.
+const SUSPECTS: usize = 4_096;
+/// Failures kept for people to read.
+const FAILURES: usize = 32;
+/// The budget's hour, and how much of it may be used at once.
+const HOUR: Millis = Millis::hours(1);
+const BURST: u64 = 12;
+
+/// Where a round is.
+#[derive(Clone, Copy)]
+enum Cursor {
+    /// All slabs of this round were visited; it began then.
+    Done(u64),
+    /// Slabs of the journal from this number on.
+    Segments(usize, u64),
+    /// Slabs of files above this id.
+    Slabs(Bound<SlabId>, u64),
+}
+
+/// Audits slabs.
+pub(super) struct Auditor {
+    book: ContractBook,
+    journal: Journal,
+    slabs: Slabs,
+    bytes: Bucket,
+    requests: Bucket,
+    cursor: Cursor,
+    /// Shards to be looked at closer, with when they were first suspected.
+    suspects: BTreeMap<(SlabId, HostIndex), u64>,
+    totals: AuditTotals,
+    failures: VecDeque<AuditRow>,
+}
+
+impl Auditor {
+    pub(super) fn new(
+        book: ContractBook,
+        journal: Journal,
+        slabs: Slabs,
+        options: &RepairOptions,
+    ) -> Self {
+        let now = book.world().clock.now();
+        let RepairOptions { audit_bytes, audit_requests, .. } = *options;
+        Self {
+            book,
+            journal,
+            slabs,
+            bytes: Bucket::new(audit_bytes, HOUR, audit_bytes / BURST, now),
+            requests: Bucket::new(audit_requests, HOUR, audit_requests / BURST, now),
+            cursor: Cursor::Segments(0, now),
+            suspects: BTreeMap::new(),
+            totals: AuditTotals::default(),
+            failures: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn totals(&self) -> AuditTotals {
+        let last_failures = self.failures.iter().cloned().collect();
+        AuditTotals { last_failures, ..self.totals.clone() }
+    }
+
+    fn now(&self) -> u64 {
+        self.book.world().clock.now()
+    }
+
+    /// Whether the budget allows another read now.
+    fn may_read(&mut self) -> bool {
+        let now = self.now();
+        let ready = |bucket: &mut Bucket| bucket.wait(now).is_some_and(|wait| wait.0 == 0);
+        ready(&mut self.bytes) && ready(&mut self.requests)
+    }
+
+    fn pay(&mut self, requests: u64, bytes: u64) {
+        self.requests.take(requests);
+        self.bytes.take(bytes);
+        self.totals.bytes = self.totals.bytes.saturating_add(bytes);
+    }
+
+    /// The record that the journal has of a slab now.
+    fn record(&self, slab: &SlabId) -> Option<SlabRecord> {
+        let segments = self.journal.segment_slabs();
+        let own = segments.iter().find(|record| record.id == *slab).cloned();
+        own.or_else(|| {
+            self.journal.read(|state| {
+                let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
+                slab.map(|slab| slab.record.clone())
+            })
+        })
+    }
+
+    /// Looks closer at what is suspected, then visits slabs as long as the budget allows.
+    pub(super) async fn run(&mut self, standings: &Standings, damage: &mut Damage) {
+        self.take_reports();
+        self.confirm(standings, damage).await;
+        while self.may_read() && self.book.writer().fenced().is_none() {
+            let Some(record) = self.next() else { break };
+            self.visit(&record, standings, damage).await;
+        }
+    }
+
+    /// What readers and uploaders met.
+    fn take_reports(&mut self) {
+        for (slab, host) in self.book.reports().take_suspects() {
+            if let Some(host) = self.book.index_of(&host) {
+                self.suspect(slab, host);
+            }
+        }
+    }
+
+    fn suspect(&mut self, slab: SlabId, host: HostIndex) {
+        let now = self.now();
+        if self.suspects.len() < SUSPECTS {
+            self.suspects.entry((slab, host)).or_insert(now);
+        }
+    }
+
+    /// The next slab of the round; nothing when it is done.
+    fn next(&mut self) -> Option<SlabRecord> {
+        loop {
+            match self.cursor {
+                Cursor::Done(since) if self.now().saturating_sub(since) < ROUND => return None,
+                Cursor::Done(_) => self.cursor = Cursor::Segments(0, self.now()),
+                Cursor::Segments(number, since) => {
+                    if let Some(record) = self.journal.segment_slabs().get(number) {
+                        self.cursor = Cursor::Segments(number + 1, since);
+                        return Some(record.clone());
+                    }
+                    self.cursor = Cursor::Slabs(Bound::Unbounded, since);
+                }
+                Cursor::Slabs(after, since) => {
+                    let next = self.journal.read(|state| {
+                        let mut slabs = state.slabs.range((after, Bound::Unbounded));
+                        let used = slabs.find(|(_, slab)| is_used(state, slab));
+                        used.map(|(_, slab)| slab.record.clone())
+                    });
+                    match next {
+                        Some(record) => {
+                            self.cursor = Cursor::Slabs(Bound::Excluded(record.id), since);
+                            return Some(record);
+                        }
+                        None => {
+                            self.totals.rounds += 1;
+                            self.cursor = Cursor::Done(since);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads one random group of each shard.
+    async fn visit(&mut self, record: &SlabRecord, standings: &Standings, damage: &mut Damage) {
+        self.totals.slabs += 1;
+        self.totals.last = Some(self.now());
+        // Also the question for the descriptor counts, so that a round over lost slabs ends some time.
+        self.requests.take(1);
+        let Ok(descriptor) = self.slabs.downloader().slab_descriptor(record).await else { return };
+        let column = descriptor.geometry.column();
+        let group = column.group();
+        let mut reads = Vec::new();
+        for (index, shard) in record.hosts.iter().zip(&descriptor.shards) {
+            let Some(contract) = self.book.contract(*index) else { continue };
+            if !standings.of_host(*index).is_sound() {
+                continue;
+            }
+            let lot = u32::from_le_bytes(random_bytes(self.book.world().random.as_ref()));
+            let from = lot % column.groups().max(1) * group;
+            let (root, range) = (shard.root, from..from + group);
+            reads.push(async move {
+                let read = match contract.check_epoch().await {
+                    Ok(()) => contract.read(root, column, range).await,
+                    Err(error) => Err(error),
+                };
+                (contract, read)
+            });
+        }
+        self.pay(reads.len() as u64, reads.len() as u64 * u64::from(group));
+        for (contract, read) in join_all(reads).await {
+            match read {
+                Ok(_) => self.totals.proven += 1,
+                Err(error) if error.is_loss() => {
+                    self.note(record.id, &contract, error.to_string());
+                    if damage.reason(&record.id, contract.index()).is_none() {
+                        self.suspect(record.id, contract.index());
+                    }
+                }
+                Err(_) => self.totals.unanswered += 1,
+            }
+        }
+    }
+
+    fn note(&mut self, slab: SlabId, contract: &ContractHandle, what: String) {
+        self.totals.failed += 1;
+        if self.failures.len() == FAILURES {
+            self.failures.pop_front();
+        }
+        let (at, slab, host) = (self.now(), slab.to_string(), contract.host().to_string());
+        self.failures.push_back(AuditRow { at, slab, host, what });
+    }
+
+    /// Reads suspected shards whole, once they had time.
+    async fn confirm(&mut self, standings: &Standings, damage: &mut Damage) {
+        let now = self.now();
+        let due = self.suspects.iter().filter(|(_, since)| now.saturating_sub(**since) >= GRACE);
+        let due: Vec<(SlabId, HostIndex)> = due.map(|(place, _)| *place).collect();
+        for (slab, host) in due {
+            if !self.may_read() {
+                return;
+            }
+            self.suspects.remove(&(slab, host));
+            let Some(record) = self.record(&slab) else { continue };
+            let shard = record.hosts.iter().position(|index| *index == host);
+            let contract = self.book.contract(host).filter(|_| standings.of_host(host).is_sound());
+            let (Some(shard), Some(contract)) = (shard, contract) else { continue };
+            let downloader = self.slabs.downloader();
+            let Ok(descriptor) = downloader.slab_descriptor(&record).await else { continue };
+            let Some(root) = descriptor.shards.get(shard).map(|shard| shard.root) else { continue };
+            let column = descriptor.geometry.column();
+            if let Err(ContractError::Fenced { .. }) = contract.check_epoch().await {
+                return;
+            }
+            self.pay(1, column.bytes().into());
+            match is_lost(&contract, root, column).await {
+                Some(reason) => {
+                    self.note(slab, &contract, reason.clone());
+                    damage.mark(slab, host, reason).await;
+                }
+                None => damage.clear(&slab, host).await,
+            }
+        }
+    }
+}
+
+/// Why a host does not have a whole sector, if it says so or shows it. A host that had signed for it is
+/// reported; one that a commit never reached is not.
+async fn is_lost(contract: &ContractHandle, root: SectorRoot, size: SectorSize) -> Option<String> {
+    let error = contract.read(root, size, 0..size.bytes()).await.err()?;
+    if !error.is_loss() {
+        return None;
+    }
+    let forgotten =
+        matches!(&error, ContractError::Refused { refusal: Refusal::UnknownContract(_), .. });
+    let signed = if forgotten {
+        contract.revision().revision.number > 0
+    } else {
+        contract.owes(&root).await.unwrap_or_default()
+    };
+    if signed {
+        contract.link().reports().lost_sector(&contract.host(), &error.to_string());
+        return Some(error.to_string());
+    }
+    Some(format!("it was never stored there: {error}"))
+}

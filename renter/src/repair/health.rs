@@ -1,0 +1,293 @@
+//! The health of slabs: how many of their shards are left, and which slabs come first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use samara_protocol::hash::SlabId;
+use samara_protocol::journal::state::SlabUse;
+use samara_protocol::journal::{JournalState, SlabRecord};
+use samara_protocol::units::Millis;
+use serde::{Deserialize, Serialize};
+
+use super::damage::Damage;
+use super::standing::{Standing, Standings};
+use crate::journal::Journal;
+use crate::world::World;
+
+/// Slabs looked at while the journal's owner waits.
+const PAGE: usize = 1_024;
+/// Most slabs that wait in memory to be repaired; the others come with the next census.
+const QUEUE: usize = 1_024;
+/// Most slabs kept by name of those that cannot be read.
+const UNREADABLE: usize = 16_384;
+
+/// How a slab is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthClass {
+    /// Fewer than k shards are left, and no host that may come back has more.
+    Lost,
+    /// Fewer than k shards can be counted on now; hosts that are silent or replaced have more.
+    Unreadable,
+    /// Exactly k shards are left: one more lost host loses it.
+    Critical,
+    /// Less than three quarters of its parity is left.
+    Endangered,
+    /// Some shard is missing.
+    Reduced,
+    /// All n shards are on hosts that answer.
+    Full,
+}
+
+/// One slab looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Examined {
+    pub(super) class: HealthClass,
+    /// Shards that can be counted on.
+    pub(super) sound: usize,
+    /// Those that cannot, with the reasons.
+    pub(super) missing: Vec<(u8, String)>,
+    /// Whether a missing shard does not come back by itself.
+    pub(super) for_good: bool,
+}
+
+impl Examined {
+    /// Looks at a slab.
+    pub(super) fn of(record: &SlabRecord, standings: &Standings, damage: &Damage) -> Self {
+        let (mut missing, mut for_good, mut silent) = (Vec::new(), false, 0);
+        for (shard, host) in (0u8..=u8::MAX).zip(&record.hosts) {
+            if let Some(reason) = damage.reason(&record.id, *host) {
+                for_good = true;
+                missing.push((shard, reason.to_owned()));
+                continue;
+            }
+            match standings.of_host(*host) {
+                Standing::Sound => {}
+                Standing::Silent(reason) => {
+                    silent += 1;
+                    missing.push((shard, reason));
+                }
+                Standing::Replaced(reason) => {
+                    (silent, for_good) = (silent + 1, true);
+                    missing.push((shard, reason));
+                }
+                Standing::Gone(reason) => {
+                    for_good = true;
+                    missing.push((shard, reason));
+                }
+            }
+        }
+        let (needed, total) = (usize::from(record.data), record.hosts.len());
+        let sound = total.saturating_sub(missing.len());
+        let class = class(needed, total, sound, silent);
+        Self { class, sound, missing, for_good }
+    }
+
+    /// Whether it is to be repaired now: little parity is left, or a shard is gone for good.
+    pub(super) fn wants_repair(&self) -> bool {
+        match self.class {
+            HealthClass::Critical | HealthClass::Endangered => true,
+            // Hosts that are replaced may still give what they have.
+            HealthClass::Reduced | HealthClass::Unreadable => self.for_good,
+            HealthClass::Lost | HealthClass::Full => false,
+        }
+    }
+}
+
+/// Whether anything may read a slab: without a backup nothing can name one that no version uses.
+pub(super) fn is_used(state: &JournalState, slab: &SlabUse) -> bool {
+    slab.live > 0 || !state.backups.is_empty()
+}
+
+/// The class of a slab of which `sound` of `total` shards are left and `silent` may come back.
+fn class(needed: usize, total: usize, sound: usize, silent: usize) -> HealthClass {
+    let (left, parity) = (sound.saturating_sub(needed), total.saturating_sub(needed));
+    if sound == total {
+        HealthClass::Full
+    } else if sound + silent < needed {
+        HealthClass::Lost
+    } else if sound < needed {
+        HealthClass::Unreadable
+    } else if left == 0 {
+        HealthClass::Critical
+    } else if 4 * left < 3 * parity {
+        HealthClass::Endangered
+    } else {
+        HealthClass::Reduced
+    }
+}
+
+/// Slabs by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlabCounts {
+    /// All shards are there.
+    pub full: u64,
+    /// Some are missing; at least three quarters of the parity is left.
+    pub reduced: u64,
+    /// Less parity is left.
+    pub endangered: u64,
+    /// No parity is left.
+    pub critical: u64,
+    /// Too few shards can be counted on now; hosts that are silent or replaced have more.
+    pub unreadable: u64,
+    /// Too few shards are left.
+    pub lost: u64,
+}
+
+impl SlabCounts {
+    fn count(&mut self, class: HealthClass) {
+        let counter = match class {
+            HealthClass::Full => &mut self.full,
+            HealthClass::Reduced => &mut self.reduced,
+            HealthClass::Endangered => &mut self.endangered,
+            HealthClass::Critical => &mut self.critical,
+            HealthClass::Unreadable => &mut self.unreadable,
+            HealthClass::Lost => &mut self.lost,
+        };
+        *counter += 1;
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn with(self, other: &Self) -> Self {
+        Self {
+            full: self.full + other.full,
+            reduced: self.reduced + other.reduced,
+            endangered: self.endangered + other.endangered,
+            critical: self.critical + other.critical,
+            unreadable: self.unreadable + other.unreadable,
+            lost: self.lost + other.lost,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.full + self.not_full()
+    }
+
+    /// Those with a missing shard.
+    #[must_use]
+    pub const fn not_full(&self) -> u64 {
+        self.reduced + self.endangered + self.critical + self.unreadable + self.lost
+    }
+}
+
+/// What is repaired first: metadata, then what has the least parity left, per mille.
+pub(super) type Urgency = (bool, u64, SlabId);
+
+/// Slabs whose repair failed: until when they are left alone, and why.
+pub(super) type Held = BTreeMap<SlabId, (u64, String)>;
+
+/// All slabs counted at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Census {
+    /// When, milliseconds on this machine.
+    pub(super) at: u64,
+    pub(super) data: SlabCounts,
+    pub(super) metadata: SlabCounts,
+    /// The most urgent of those that want repair and are not held.
+    pub(super) queue: BTreeSet<Urgency>,
+    /// Whether there were more than the queue takes.
+    pub(super) more: bool,
+    /// Those that want repair, in the queue or not.
+    pub(super) wanting: u64,
+    /// Slabs of files that cannot be read now.
+    pub(super) unreadable: BTreeSet<SlabId>,
+}
+
+impl Census {
+    /// Looks at every slab of the journal, page by page, so that its owner never waits for long. Those
+    /// that are `held` are counted and not queued.
+    pub(super) async fn take(
+        world: &World,
+        journal: &Journal,
+        standings: &Standings,
+        damage: &Damage,
+        held: &Held,
+    ) -> Self {
+        let mut census = Self { at: world.clock.now(), ..Self::default() };
+        for record in journal.segment_slabs().iter() {
+            census.count(record, true, standings, damage, held);
+        }
+        let mut after = Bound::Unbounded;
+        loop {
+            let last = journal.read(|state| {
+                let mut last = None;
+                for (id, slab) in state.slabs.range((after, Bound::Unbounded)).take(PAGE) {
+                    if is_used(state, slab) {
+                        census.count(&slab.record, false, standings, damage, held);
+                    }
+                    last = Some(*id);
+                }
+                last
+            });
+            let Some(last) = last else { return census };
+            after = Bound::Excluded(last);
+            // Others come in between.
+            world.clock.sleep(Millis(0)).await;
+        }
+    }
+
+    fn count(
+        &mut self,
+        record: &SlabRecord,
+        metadata: bool,
+        standings: &Standings,
+        damage: &Damage,
+        held: &Held,
+    ) {
+        let examined = Examined::of(record, standings, damage);
+        let counts = if metadata { &mut self.metadata } else { &mut self.data };
+        counts.count(examined.class);
+        if !metadata
+            && matches!(examined.class, HealthClass::Unreadable | HealthClass::Lost)
+            && self.unreadable.len() < UNREADABLE
+        {
+            self.unreadable.insert(record.id);
+        }
+        if !examined.wants_repair() {
+            return;
+        }
+        self.wanting += 1;
+        if held.contains_key(&record.id) {
+            return;
+        }
+        let parity = record.hosts.len().saturating_sub(usize::from(record.data)).max(1);
+        let left = examined.sound.saturating_sub(usize::from(record.data));
+        let left = (left * 1_000 / parity) as u64;
+        self.queue.insert((!metadata, left, record.id));
+        if self.queue.len() > QUEUE {
+            self.queue.pop_last();
+            self.more = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_follow_the_parity_that_is_left() {
+        use HealthClass::{Critical, Endangered, Full, Lost, Reduced, Unreadable};
+        // 4 of 8: three quarters of the parity are three shards.
+        let of_eight = |sound, silent| class(4, 8, sound, silent);
+        let expected = [
+            (8, 0, Full),
+            (7, 1, Reduced),
+            (6, 0, Endangered),
+            (5, 3, Endangered),
+            (4, 4, Critical),
+            (3, 1, Unreadable),
+            (3, 0, Lost),
+            (0, 8, Unreadable),
+        ];
+        for (sound, silent, expected) in expected {
+            assert_eq!(of_eight(sound, silent), expected, "{sound} and {silent} silent");
+        }
+        assert_eq!(class(1, 2, 1, 0), Critical);
+        assert_eq!(class(10, 30, 25, 0), Reduced);
+        assert_eq!(class(10, 30, 24, 0), Endangered);
+    }
+}

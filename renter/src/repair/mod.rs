@@ -1,0 +1,253 @@
+//! Health of slabs, and their repair.
+//!
+//! ```text
+//!  contracts, silence ─► standing of hosts ─┐
+//!  audits, failed reads ─► lost shards ─────┴─► census: health of every slab ─► queue, most urgent first
+//!                                                                                     │
+//!      journal: new places ◄── descriptor at all hosts ◄── commit ◄── store ◄── rebuild ◄┘
+//! ```
+//!
+//! A slab is repaired when less than three quarters of its parity is left, or when a shard is gone for
+//! good: its contract has ended, the contractor replaces its host, or the host has lost it. A host that is
+//! only silent may come back, and its shards count again then. Slabs of the journal come before those of
+//! files, the most endangered first.
+//!
+//! Invariants: nothing is done unless this node may write; the old placement holds until a write quorum
+//! has the new one; no two shards of a slab lie on one host; what is moved and what audits read stays
+//! within its limits; memory for sectors comes out of the downloads' budget. Owner of what is known
+//! is [`Repair`], whose one look at a time works on it; all of it but the lost shards is found anew after a start.
+
+mod audit;
+mod bucket;
+mod damage;
+mod health;
+mod mend;
+mod options;
+mod report;
+mod round;
+mod standing;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use samara_protocol::hash::SlabId;
+use samara_protocol::journal::{Content, SlabRecord, StoredFile};
+use samara_protocol::sync::lock;
+use samara_protocol::units::Millis;
+
+pub use health::{HealthClass, SlabCounts};
+pub use options::RepairOptions;
+pub use report::{
+    AffectedFile, AuditRow, AuditTotals, HealthReport, HealthSummary, HeldRow, IncidentRow,
+    RepairingRow, StoryRow, UnsoundHostRow,
+};
+
+use self::audit::Auditor;
+use self::bucket::Bucket;
+use self::damage::Damage;
+use self::health::{Census, Held};
+use self::report::Repairing;
+use self::standing::Standings;
+use crate::contract::ContractBook;
+use crate::journal::Journal;
+use crate::recovery::Recovery;
+use crate::slabs::Slabs;
+use crate::world::{StoreError, World};
+
+/// Repairs kept for people to read.
+const STORY: usize = 64;
+/// Incidents that a report shows.
+const INCIDENTS: usize = 32;
+/// Repairs that wait, as a report shows them.
+const HELD: usize = 64;
+
+/// Watches and repairs slabs. A cheap clone.
+#[derive(Clone)]
+pub(crate) struct Repair(Arc<Inner>);
+
+struct Inner {
+    world: World,
+    book: ContractBook,
+    journal: Journal,
+    slabs: Slabs,
+    recovery: Recovery,
+    options: RepairOptions,
+    /// What one look after the other works on.
+    work: tokio::sync::Mutex<Work>,
+    /// A leaf, held for no call.
+    bandwidth: Mutex<Bucket>,
+    /// What reports show. A leaf, held for no call.
+    seen: Mutex<Seen>,
+}
+
+/// What a look works on.
+struct Work {
+    damage: Damage,
+    auditor: Auditor,
+    census: Census,
+    /// What the census was taken of; nothing before the first.
+    counted: Option<Counted>,
+    held: Held,
+    /// Slabs repaired since the census.
+    mended: u64,
+    /// When silent hosts were last asked whether they are there.
+    probed: u64,
+}
+
+/// All that the health of slabs follows from.
+struct Counted {
+    standings: Standings,
+    damage: u64,
+    position: u64,
+    segments: Arc<Vec<SlabRecord>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    counted: bool,
+    idle: Option<String>,
+    census: Census,
+    lost_shards: u64,
+    waiting: u64,
+    held: Vec<HeldRow>,
+    repairing: BTreeMap<SlabId, Repairing>,
+    hosts: Vec<UnsoundHostRow>,
+    audits: AuditTotals,
+    story: VecDeque<StoryRow>,
+}
+
+impl Repair {
+    /// Reads what is known to be lost.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn open(
+        journal: Journal,
+        slabs: Slabs,
+        recovery: Recovery,
+        options: RepairOptions,
+    ) -> Result<Self, StoreError> {
+        let book = slabs.book().clone();
+        let world = book.world().clone();
+        let now = world.clock.now();
+        let damage = Damage::open(world.clone()).await?;
+        let auditor = Auditor::new(book.clone(), journal.clone(), slabs.clone(), &options);
+        let work = Work {
+            damage,
+            auditor,
+            census: Census::default(),
+            counted: None,
+            held: Held::new(),
+            mended: 0,
+            probed: 0,
+        };
+        let rate = options.bandwidth;
+        let bandwidth = Mutex::new(Bucket::new(rate, Millis::seconds(1), rate, now));
+        let (work, seen) = (tokio::sync::Mutex::new(work), Mutex::default());
+        let inner = Inner { world, book, journal, slabs, recovery, options, work, bandwidth, seen };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Looks after slabs, again and again.
+    pub(crate) async fn run(self) {
+        loop {
+            self.0.world.clock.sleep(self.0.options.interval).await;
+            while self.look().await {}
+        }
+    }
+
+    /// Why nothing is done now, if it is not.
+    fn may(&self) -> Result<(), String> {
+        let Inner { book, journal, recovery, .. } = &*self.0;
+        if let Some(by) = book.writer().fenced() {
+            return Err(format!("this node does not write: epoch {by} has taken over"));
+        }
+        if recovery.status().running || recovery.is_unfinished() {
+            return Err("a recovery is under way".into());
+        }
+        journal.check_writable().map_err(|error| format!("this node does not write: {error}"))
+    }
+
+    /// Health in short.
+    #[must_use]
+    pub(crate) fn summary(&self) -> HealthSummary {
+        let seen = self.seen();
+        let (data, names) = (seen.census.data, seen.census.metadata);
+        HealthSummary {
+            counted: seen.counted.then_some(seen.census.at),
+            slabs: data.with(&names),
+            repairing: seen.repairing.len() as u64,
+            waiting: seen.waiting,
+            idle: seen.idle.clone(),
+        }
+    }
+
+    /// Everything there is to tell.
+    #[must_use]
+    pub(crate) fn report(&self) -> HealthReport {
+        let (mut report, unreadable) = {
+            let seen = self.seen();
+            let repairing = seen.repairing.iter().map(|(slab, repairing)| repairing.row(slab));
+            let report = HealthReport {
+                counted: seen.counted.then_some(seen.census.at),
+                idle: seen.idle.clone(),
+                data: seen.census.data,
+                metadata: seen.census.metadata,
+                lost_shards: seen.lost_shards,
+                waiting: seen.waiting,
+                held: seen.held.clone(),
+                repairing: repairing.collect(),
+                hosts: seen.hosts.clone(),
+                audits: seen.audits.clone(),
+                story: seen.story.iter().cloned().collect(),
+                ..HealthReport::default()
+            };
+            (report, seen.census.unreadable.clone())
+        };
+        if !unreadable.is_empty() {
+            (report.affected, report.affected_total) = self.affected(&unreadable);
+        }
+        let incidents = self.0.book.reports().incidents();
+        let newest = incidents.into_iter().rev().take(INCIDENTS).map(|incident| IncidentRow {
+            at: incident.at,
+            host: incident.host.to_string(),
+            what: incident.what,
+        });
+        report.incidents = newest.collect();
+        report.incidents.reverse();
+        report
+    }
+
+    /// The files that have bytes in some slabs.
+    fn affected(&self, slabs: &BTreeSet<SlabId>) -> (Vec<AffectedFile>, u64) {
+        let hit = |file: &StoredFile| match &file.content {
+            Content::Extents(extents) => extents.iter().any(|extent| slabs.contains(&extent.slab)),
+            Content::Inline(_) => false,
+        };
+        let (mut files, mut total) = (Vec::new(), 0);
+        self.0.journal.read(|state| {
+            for vault in state.vaults.values() {
+                for (path, file) in &vault.files {
+                    if !file.versions.iter().any(|version| hit(&version.file)) {
+                        continue;
+                    }
+                    total += 1;
+                    if files.len() < HealthReport::MOST_FILES {
+                        let current = file.current().is_some_and(|version| hit(&version.file));
+                        let (vault, path) = (vault.name.clone(), path.to_string());
+                        files.push(AffectedFile { vault, path, current });
+                    }
+                }
+            }
+        });
+        files.sort();
+        (files, total)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        lock(&self.0.seen)
+    }
+}

@@ -1,0 +1,88 @@
+//! What a host's shards are worth at this moment.
+
+use std::collections::BTreeMap;
+
+use samara_protocol::journal::HostIndex;
+
+use super::options::RepairOptions;
+use crate::contract::{ContractBook, verdict};
+
+/// What a host's shards are worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has a live contract and answers, or has been silent for a short while only.
+    Sound,
+    /// It has been silent for long and may come back: its shards count again then.
+    Silent(String),
+    /// The contractor replaces it, or its contract was given up: its shards are put elsewhere, as long as it gives them or not.
+    Replaced(String),
+    /// Its contract has ended: it owes nothing any more.
+    Gone(String),
+}
+
+impl Standing {
+    pub(super) const fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound)
+    }
+}
+
+/// The standing of all hosts in the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standings(BTreeMap<HostIndex, Standing>);
+
+impl Standings {
+    /// What the table and the reports say now.
+    pub(super) fn of(book: &ContractBook, options: &RepairOptions) -> Self {
+        let now = book.world().clock.now();
+        let (ended, awaited) = (book.ended(), book.awaited());
+        let standing = |index: HostIndex, host| {
+            if ended.contains(&index) {
+                // One that was given up may still give what it has.
+                return match book.contract(index) {
+                    Some(_) => Standing::Replaced("its contract was given up".into()),
+                    None => Standing::Gone("its contract has ended".into()),
+                };
+            }
+            let health = book.reports().health(&host);
+            if let Some(reason) = verdict(&health, now) {
+                return Standing::Replaced(reason);
+            }
+            if awaited.iter().any(|(awaited, _)| *awaited == index) {
+                return Standing::Silent("it has not answered since the recovery".into());
+            }
+            let silent = now.saturating_sub(health.last_answer.max(health.first_seen));
+            if health.is_unreachable() && silent >= options.patience.0 {
+                return Standing::Silent(format!("silent for {} minutes", silent / 60_000));
+            }
+            Standing::Sound
+        };
+        let hosts = book.hosts().into_iter();
+        Self(hosts.map(|row| (row.index, standing(row.index, row.host))).collect())
+    }
+
+    /// The standing of one host.
+    pub(super) fn of_host(&self, index: HostIndex) -> Standing {
+        let unknown = || Standing::Gone("the table of hosts does not have it".into());
+        self.0.get(&index).cloned().unwrap_or_else(unknown)
+    }
+
+    /// Whether both make the same of every shard, whatever the reasons say.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let kinds = |standings: &Self| -> Vec<_> {
+            let kind = |standing: &Standing| std::mem::discriminant(standing);
+            standings.0.iter().map(|(index, standing)| (*index, kind(standing))).collect()
+        };
+        kinds(self) == kinds(other)
+    }
+
+    /// Hosts whose shards do not count, with the reason and whether they are gone for good.
+    pub(super) fn unsound(&self) -> impl Iterator<Item = (HostIndex, &str, bool)> {
+        self.0.iter().filter_map(|(index, standing)| match standing {
+            Standing::Sound => None,
+            Standing::Silent(reason) => Some((*index, reason.as_str(), false)),
+            Standing::Replaced(reason) | Standing::Gone(reason) => {
+                Some((*index, reason.as_str(), true))
+            }
+        })
+    }
+}
