@@ -61,6 +61,7 @@ impl Renter {
             unreachable,
             bare,
             unreadable,
+            poor: outlook.poor,
             health: self.0.repair.summary(),
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
