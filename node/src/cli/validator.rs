@@ -11,7 +11,7 @@ use super::arguments::{ProposeArguments, ValidatorCommand};
 use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::ask;
+use super::output::{ask, typed};
 use super::session::Session;
 use crate::api::{Included, SignedChange, ValidatorsAnswer, Wallet};
 use crate::config::{NetworkFile, NodeConfig};
@@ -28,7 +28,7 @@ pub async fn run(session: &Session, command: ValidatorCommand) -> Result<Exit, F
         ValidatorCommand::Set => set(session).await,
         ValidatorCommand::Propose(arguments) => propose(session, arguments).await,
         ValidatorCommand::Sign { file, out, yes, index } => {
-            sign(session, &file, out.as_deref(), yes, index)
+            sign(session, &file, out.as_deref(), yes, index).await
         }
         ValidatorCommand::Submit { files } => submit(session, &files).await,
     }
@@ -164,7 +164,7 @@ fn change_text(change: &SetChange) -> String {
 }
 
 /// Works without a daemon, on a machine with the words.
-fn sign(
+async fn sign(
     session: &Session,
     file: &Path,
     out: Option<&Path>,
@@ -185,7 +185,7 @@ fn sign(
         return Err(Failure::new(Exit::Refused, "not signed: there is nobody to ask")
             .with_hint("look at the change above, and sign it with --yes"));
     }
-    if !yes && !confirmed() {
+    if !yes && !typed(confirmed).await {
         return Err(Failure::new(Exit::Interrupted, "not signed"));
     }
     let secret =

@@ -64,6 +64,9 @@ pub struct ChainStatus {
     pub contacted: bool,
     /// Age of the newest block in milliseconds, if that is worrying.
     pub stale: Option<u64>,
+    /// What was false in the peers' answers, if in those of all of them: they may be of another network.
+    #[serde(default)]
+    pub all_false: Option<String>,
 }
 
 /// A host as the chain announces it.
@@ -127,6 +130,7 @@ fn chain_status(api: &Api) -> ChainStatus {
             .to_string(),
         contacted: status.contacted,
         stale: status.stale.map(|span| span.0),
+        all_false: light.all_false(),
     }
 }
 
