@@ -14,7 +14,7 @@ pub(super) enum Standing {
     Sound,
     /// It has been silent for long and may come back: its shards count again then.
     Silent(String),
-    /// The contractor replaces it: its shards are put elsewhere, as long as it gives them or not.
+    /// The contractor replaces it, or its contract was given up: its shards are put elsewhere, as long as it gives them or not.
     Replaced(String),
     /// Its contract has ended: it owes nothing any more.
     Gone(String),
@@ -37,7 +37,11 @@ impl Standings {
         let (ended, awaited) = (book.ended(), book.awaited());
         let standing = |index: HostIndex, host| {
             if ended.contains(&index) {
-                return Standing::Gone("its contract has ended".into());
+                // One that was given up may still give what it has.
+                return match book.contract(index) {
+                    Some(_) => Standing::Replaced("its contract was given up".into()),
+                    None => Standing::Gone("its contract has ended".into()),
+                };
             }
             let health = book.reports().health(&host);
             if let Some(reason) = verdict(&health, now) {
