@@ -228,7 +228,11 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     if let Some(lead) = &node.chain.clock_lead {
         warnings.push(clock_lead(lead));
     }
-    if let Some(age) = node.chain.stale {
+    if let Some(reason) = &node.chain.all_false {
+        warnings.push(format!(
+            "all chain peers gave false answers ({reason}): is network.toml this network's?"
+        ));
+    } else if let Some(age) = node.chain.stale {
         let age = display::duration(Duration::from_millis(age));
         warnings
             .push(format!("the newest block is {age} old: the chain or the way to it has halted"));
@@ -274,6 +278,12 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         let slabs = display::count(renter.bare, "slab");
         warnings.push(format!("one more lost host loses files: {slabs} on no spare host"));
     }
+    if renter.poor > 0 {
+        let contracts = display::count(renter.poor, "contract");
+        warnings.push(format!(
+            "{contracts} with too little money for more files: `samara allowance set --funds COINS`"
+        ));
+    }
     if renter.health.slabs.lost > 0 {
         let slabs = display::count(renter.health.slabs.lost, "slab");
         warnings.push(format!("{slabs} lost for good: `samara health` names the files"));
@@ -318,6 +328,18 @@ fn lacking(page: &Page) -> Vec<String> {
             warnings.push(format!("{few} where the allowance wants {}", allowance.hosts));
         }
         Some(_) => {}
+    }
+    if let (Some(allowance), Some(renter)) = (&page.allowance, &page.node.renter) {
+        let answer = held.saturating_sub(renter.unreachable);
+        let shape = allowance.redundancy;
+        let needed = u64::from(shape.data) + u64::from(shape.margin);
+        if renter.unreachable > 0 && answer < needed {
+            warnings.push(format!(
+                "no new files can be stored: {} answer, {needed} are needed. Where no others \
+                 are to be had, `samara allowance set --hosts {answer}` asks for fewer",
+                display::count(answer, "host")
+            ));
+        }
     }
     if page.wallet.as_ref().is_some_and(|wallet| wallet.balance == Amount::ZERO) {
         warnings.push("the account is empty: no contract can be formed or renewed".to_owned());
@@ -369,6 +391,7 @@ mod tests {
             stale: None,
             ahead: None,
             clock_lead: None,
+            all_false: None,
         };
         let renter = RenterStatus {
             state: RenterState::Active,
@@ -465,9 +488,34 @@ mod tests {
         warned(|page| page.allowance = None, "no allowance");
         warned(|page| page.contracts.truncate(1), "1 contract where the allowance wants 2");
         warned(|page| page.wallet.as_mut().unwrap().balance = Amount::ZERO, "the account is empty");
-        warned(|page| renter(page).unreachable = 1, "1 host unreachable");
+        warned(|page| renter(page).poor = 2, "2 contracts with too little money for more files");
         warned(|page| renter(page).bare = 2, "one more lost host loses files");
         warned(|page| renter(page).unreadable = 2, "2 slabs cannot be read");
+    }
+
+    #[test]
+    fn peers_of_another_network_are_no_halted_chain() {
+        let mut page = healthy();
+        page.node.chain.stale = Some(180_000);
+        page.node.chain.all_false = Some("it is of another chain".into());
+        let told = text(&page, 1_004_400);
+        assert!(
+            told.contains("all chain peers gave false answers (it is of another chain)"),
+            "{told}"
+        );
+        assert!(!told.contains("halted"), "{told}");
+    }
+
+    #[test]
+    fn too_few_hosts_to_put_are_told() {
+        let mut page = healthy();
+        page.node.renter.as_mut().unwrap().unreachable = 1;
+        let told = text(&page, 1_004_400);
+        assert!(told.contains("1 host unreachable"), "{told}");
+        assert!(told.contains("no new files can be stored: 1 host answer, 2 are needed"), "{told}");
+        page.contracts.push(contract());
+        let told = text(&page, 1_004_400);
+        assert!(!told.contains("no new files"), "{told}");
     }
 
     #[test]

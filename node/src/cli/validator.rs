@@ -11,7 +11,7 @@ use super::arguments::{ProposeArguments, ValidatorCommand};
 use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::ask;
+use super::output::{ask, typed};
 use super::session::Session;
 use crate::api::{
     AcceptClock, ChainStatus, Done, Included, SignedChange, ValidatorsAnswer, Wallet,
@@ -32,7 +32,7 @@ pub async fn run(session: &Session, command: ValidatorCommand) -> Result<Exit, F
         ValidatorCommand::AcceptClock { yes } => accept_clock(session, yes).await,
         ValidatorCommand::Propose(arguments) => propose(session, arguments).await,
         ValidatorCommand::Sign { file, out, yes, index } => {
-            sign(session, &file, out.as_deref(), yes, index)
+            sign(session, &file, out.as_deref(), yes, index).await
         }
         ValidatorCommand::Submit { files } => submit(session, &files).await,
     }
@@ -93,7 +93,7 @@ async fn accept_clock(session: &Session, yes: bool) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Refused, "not accepted: there is nobody to ask")
             .with_hint("look at the times above, and accept the clock with --yes"));
     }
-    if !yes && !confirmed("Is the clock right?") {
+    if !yes && !confirmed("Is the clock right?").await {
         return Err(Failure::new(Exit::Interrupted, "not accepted"));
     }
     let shown = AcceptClock { ahead: lead.ahead };
@@ -200,7 +200,7 @@ fn change_text(change: &SetChange) -> String {
 }
 
 /// Works without a daemon, on a machine with the words.
-fn sign(
+async fn sign(
     session: &Session,
     file: &Path,
     out: Option<&Path>,
@@ -221,7 +221,7 @@ fn sign(
         return Err(Failure::new(Exit::Refused, "not signed: there is nobody to ask")
             .with_hint("look at the change above, and sign it with --yes"));
     }
-    if !yes && !confirmed("Sign this change?") {
+    if !yes && !confirmed("Sign this change?").await {
         return Err(Failure::new(Exit::Interrupted, "not signed"));
     }
     let secret =
@@ -232,9 +232,10 @@ fn sign(
     hand_out(session, &change, out)
 }
 
-fn confirmed(question: &str) -> bool {
+async fn confirmed(question: &'static str) -> bool {
     // A closed terminal gives no answer, and no answer is a no.
-    ask(&format!("{question} [yes/no]: ")).is_some_and(|answer| answer == "yes")
+    let agrees = move || ask(&format!("{question} [yes/no]: ")).is_some_and(|a| a == "yes");
+    typed(agrees).await
 }
 
 async fn submit(session: &Session, files: &[std::path::PathBuf]) -> Result<Exit, Failure> {

@@ -166,6 +166,12 @@ impl LightClient {
         self.inner.status.borrow().clone()
     }
 
+    /// Why no chain peer is asked, if all gave false answers: most often this is not their network.
+    #[must_use]
+    pub fn all_false(&self) -> Option<String> {
+        self.inner.peers.all_dropped()
+    }
+
     /// Adds a chain peer. One that was dropped is forgiven.
     pub fn add_peer(&self, peer: Arc<dyn ChainPeer>) {
         self.inner.peers.add(peer);

@@ -62,6 +62,7 @@ impl Renter {
             ended: self.says_ended(),
             bare,
             unreadable,
+            poor: outlook.poor,
             health: self.0.repair.summary(),
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),

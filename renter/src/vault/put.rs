@@ -82,6 +82,9 @@ impl Vaults {
         let now = self.world.clock.now();
         self.journal.check_writable()?;
         let path = StoredPath::new(request.path.as_str()).map_err(VaultError::Path)?;
+        if !request.create_vault {
+            self.journal.read(|state| find(state, &request.vault).map(drop))?;
+        }
         let vault = self.find_or_create(&request.vault).await?;
         self.journal.read(|state| match state.vaults.get(&vault) {
             Some(vault) => check_file_place(vault, &request.vault, &path),

@@ -71,6 +71,9 @@ pub struct ChainStatus {
     /// For a validator that decides alone: its clock, if it is further ahead than can be explained.
     #[serde(default)]
     pub clock_lead: Option<ClockLead>,
+    /// What was false in the peers' answers, if in those of all of them: they may be of another network.
+    #[serde(default)]
+    pub all_false: Option<String>,
 }
 
 /// A host as the chain announces it.
@@ -136,6 +139,7 @@ fn chain_status(api: &Api) -> ChainStatus {
         stale: status.stale.map(|span| span.0),
         ahead: status.ahead.map(|(_, span)| span.0),
         clock_lead: api.node().chain.as_ref().and_then(|chain| chain.clock_lead()),
+        all_false: light.all_false(),
     }
 }
 

@@ -107,6 +107,16 @@ async fn submit(
         return Err(refused(ChangeError::OtherChain(change.genesis())));
     }
     if !change.is_approved() {
+        let tip = node.light.status().tip;
+        let present = tip.map(|tip| tip.header.next_validators);
+        if present.is_some_and(|present| present != change.present().hash()) {
+            let message =
+                "the change is void: the set of validators has changed since it was proposed";
+            return Err(ApiError {
+                hint: Some("propose it again with `samara validator propose`".to_owned()),
+                ..ApiError::new("refused", message)
+            });
+        }
         let (signed, total) = (change.signed_power(), change.present().total_power());
         let message = format!("power {signed} of {total} has signed; more than two thirds must");
         return Err(ApiError::new("refused", message));
