@@ -138,6 +138,18 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     sync_folder(folder_of(path))
 }
 
+/// Takes from others what they may do with a file.
+///
+/// # Errors
+/// The system's.
+pub fn make_private(path: &Path) -> std::io::Result<()> {
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,9 @@
 //! reads with the failed handle, opening is refused and tried again later.
 
 use std::fmt;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -20,8 +22,11 @@ use redb::Database;
 use samara_protocol::sync::{read, write};
 use tokio_util::sync::CancellationToken;
 
+use crate::data::make_private;
+use crate::disk::{folder_of, sync_folder};
+
 /// Memory for cached pages of a database that says nothing else.
-pub const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: usize = 64 << 20;
 
 /// Opens the database; `true` for the first time, when it may be made.
 type Open = Box<dyn Fn(bool) -> Result<Database, redb::Error> + Send + Sync>;
@@ -57,11 +62,12 @@ impl Reopening {
     /// redb's.
     pub fn file(path: &Path) -> Result<Self, redb::Error> {
         let file = path.to_owned();
-        Self::new(path, move |first| {
-            let mut builder = redb::Builder::new();
-            builder.set_cache_size(CACHE_BYTES);
-            Ok(if first { builder.create(&file)? } else { builder.open(&file)? })
-        })
+        Self::new(
+            path,
+            move |first| {
+                if first { open_or_make(&file) } else { Ok(builder().open(&file)?) }
+            },
+        )
     }
 
     /// Opens a database as `open` does.
@@ -156,6 +162,73 @@ impl Reopening {
     }
 }
 
+/// Opens a database's file, or makes it if it is not there. It gets its name when it is whole and durable:
+/// one that was cut short has no name that counts, and goes at the next start.
+///
+/// # Errors
+/// redb's. A file that is no database is named, with what to do about it.
+pub fn open_or_make(path: &Path) -> Result<Database, redb::Error> {
+    let unfinished = unfinished(path);
+    remove_if_there(&unfinished)?;
+    if is_missing(path)? {
+        // Only its owner reads what it holds, whatever folder it lies in.
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        drop(builder().create_file(file.try_clone()?)?);
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        sync_folder(folder_of(path))?;
+    }
+    // Earlier releases made it for everybody to read.
+    make_private(path)?;
+    match builder().open(path).map_err(redb::Error::from) {
+        Err(redb::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            let name = path.display();
+            Err(redb::Error::Io(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "{name} is no whole database ({error}). If this node was never used, delete the \
+                     file and start again; else its disk has lost it: see \"Backups of nothing\" in \
+                     docs/operators.md for what is lost with it"
+                ),
+            )))
+        }
+        opened => opened,
+    }
+}
+
+/// An empty file holds as little as none: an earlier release left such a one when it was killed.
+fn is_missing(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        metadata => Ok(metadata?.len() == 0),
+    }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Where a database lies until it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Whether the disk, or the user's share of it, is full.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
@@ -166,6 +239,8 @@ pub fn is_full(error: &io::Error) -> bool {
 pub(crate) mod tests {
     use super::*;
 
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -339,5 +414,56 @@ pub(crate) mod tests {
         assert!(failed.is_err());
         assert!(put(&database, 2).is_err());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_database_that_was_cut_short_when_it_was_made_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.redb");
+        // What a process that was killed at its first sync leaves: room, and no magic number yet.
+        std::fs::write(unfinished(&path), vec![0; 1 << 20]).unwrap();
+        let database = Reopening::file(&path).unwrap();
+        put(&database, 1).unwrap();
+        drop(database);
+        assert_eq!(count(&Reopening::file(&path).unwrap()).unwrap(), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        // An empty file is as good as none.
+        std::fs::write(&path, b"").unwrap();
+        put(&Reopening::file(&path).unwrap(), 1).unwrap();
+    }
+
+    #[test]
+    fn a_database_has_no_name_before_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.redb");
+        // Nothing can be made beside it, so nothing is made at all.
+        std::fs::create_dir(unfinished(&path)).unwrap();
+        assert!(Reopening::file(&path).is_err());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.redb");
+        for bytes in [vec![0; 1 << 20], b"something else".to_vec()] {
+            std::fs::write(&path, &bytes).unwrap();
+            let error = Reopening::file(&path).unwrap_err().to_string();
+            assert!(error.contains("file.redb is no whole database"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn only_its_owner_reads_a_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.redb");
+        for _ in 0..2 {
+            put(&Reopening::file(&path).unwrap(), 1).unwrap();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            // As an earlier release made it.
+            std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        }
     }
 }

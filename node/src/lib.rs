@@ -17,6 +17,7 @@
 //! | [`validators`] | changes of the validator set, as operators hand them on |
 //! | [`causes`], [`redundancy`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
+//! | `open_files` | the process's limit of open files |
 //! | `disk` | what several of them do to files and folders |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
@@ -34,6 +35,7 @@ pub mod demo;
 mod disk;
 pub mod host;
 pub mod light;
+mod open_files;
 pub mod redundancy;
 pub mod seed;
 pub mod testnet;

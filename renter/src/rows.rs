@@ -62,12 +62,18 @@ pub struct RenterStatus {
     /// Hosts with live contracts that do not answer.
     #[serde(default)]
     pub unreachable: u64,
+    /// Hosts that refuse because the contract has ended, though this node's chain shows it live.
+    #[serde(default)]
+    pub ended: u64,
     /// Slabs in use of which so few shards are within reach that one more lost host loses files.
     #[serde(default)]
     pub bare: u64,
     /// Slabs in use of which too few shards are within reach to read them.
     #[serde(default)]
     pub unreadable: u64,
+    /// Contracts whose money suffices for no further file of some size, and the allowance adds none.
+    #[serde(default)]
+    pub poor: u64,
     /// The health of slabs.
     #[serde(default)]
     pub health: HealthSummary,
@@ -220,6 +226,9 @@ pub struct AllowanceReport {
     pub balance: Amount,
     /// Contracts that are wanted and for which there is no host.
     pub missing: u64,
+    /// In what the allowance asks for more than there is, in plain words.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What the contractor thinks of a host.

@@ -1,7 +1,10 @@
 //! The uploader and downloader in use, which change when the allowance changes its redundancy.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 
+use samara_protocol::hash::SlabId;
+use samara_protocol::journal::{Content, StoredFile};
 use samara_protocol::sync::{read, write};
 
 use crate::contract::ContractBook;
@@ -14,6 +17,7 @@ pub(crate) struct Slabs {
     book: ContractBook,
     leases: Leases,
     inner: Arc<RwLock<Inner>>,
+    unreadable: Arc<RwLock<Arc<BTreeSet<SlabId>>>>,
 }
 
 struct Inner {
@@ -27,7 +31,7 @@ impl Slabs {
     pub(crate) fn new(book: ContractBook, options: TransferOptions) -> Self {
         let leases = Leases::default();
         let inner = Arc::new(RwLock::new(Inner::new(&book, options, &leases)));
-        Self { book, leases, inner }
+        Self { book, leases, inner, unreadable: Arc::default() }
     }
 
     /// Slabs in use by this process.
@@ -38,6 +42,22 @@ impl Slabs {
     /// The contracts that slabs lie under.
     pub(crate) fn book(&self) -> &ContractBook {
         &self.book
+    }
+
+    /// Notes the slabs that cannot be read, as the last look at their health found.
+    pub(crate) fn set_unreadable(&self, slabs: Arc<BTreeSet<SlabId>>) {
+        *write(&self.unreadable) = slabs;
+    }
+
+    /// Whether a file's bytes can be read, as far as is known.
+    pub(crate) fn can_read(&self, file: &StoredFile) -> bool {
+        let unreadable = read(&self.unreadable).clone();
+        match &file.content {
+            Content::Extents(extents) => {
+                !extents.iter().any(|extent| unreadable.contains(&extent.slab))
+            }
+            Content::Inline(_) => true,
+        }
     }
 
     /// Cuts slabs to another redundancy from now on.

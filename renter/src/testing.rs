@@ -192,7 +192,7 @@ impl Files for MemoryFiles {
         }
     }
 
-    async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
+    async fn create(&self, _root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
         let mut tree = self.lock();
         if let Some((path, file)) = tree.intruder.take() {
             tree.files.insert(path, file);
@@ -200,7 +200,7 @@ impl Files for MemoryFiles {
         Ok(Box::new(Writer { files: self.clone(), path: path.into(), bytes: Vec::new() }))
     }
 
-    async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
+    async fn create_folder(&self, _root: &Path, path: &Path) -> Result<(), FileError> {
         self.lock().folders.insert(path.into());
         Ok(())
     }

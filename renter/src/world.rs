@@ -318,13 +318,14 @@ pub trait Files: Send + Sync {
     async fn stat(&self, path: &Path) -> Result<Option<FileEntry>, FileError>;
     /// Opens for reading.
     async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError>;
-    /// Starts a file, making its parent folders.
-    async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError>;
-    /// Makes a folder and its parents. One that is there must be writable.
-    async fn create_folder(&self, path: &Path) -> Result<(), FileError>;
+    /// Starts a file below `root`, making its parent folders. `root` may be a link; a link below it is
+    /// refused and not followed, here and in the methods that follow.
+    async fn create(&self, root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError>;
+    /// Makes a folder, which is `root` or below it, and its parents. One that is there must be writable.
+    async fn create_folder(&self, root: &Path, path: &Path) -> Result<(), FileError>;
     /// Removes what an earlier process that was killed left of unfinished files in a folder. Returns how
     /// many; nothing where a crash leaves nothing.
-    async fn remove_unfinished(&self, _folder: &Path) -> Result<u64, FileError> {
+    async fn remove_unfinished(&self, _root: &Path, _folder: &Path) -> Result<u64, FileError> {
         Ok(0)
     }
 }

@@ -126,10 +126,17 @@ impl Client {
             return Ok(response);
         }
         let status = response.status();
-        Err(response
-            .json::<ApiError>()
-            .await
-            .unwrap_or_else(|_| ApiError::new("internal", format!("the node answered {status}"))))
+        let answer = response.json::<ApiError>().await;
+        let error = answer
+            .unwrap_or_else(|_| ApiError::new("internal", format!("the node answered {status}")));
+        Err(match &self.data {
+            Some(data) if error.code == "unauthorized" => ApiError {
+                message: format!("the token in {} is not this node's", access_file(data).display()),
+                hint: Some("the node writes a new one when it is started again".to_owned()),
+                ..error
+            },
+            _ => error,
+        })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ApiError {
@@ -142,6 +149,11 @@ impl Client {
             hint: None,
         }
     }
+}
+
+/// Where the address and the token of a node are.
+fn access_file(data: &Path) -> PathBuf {
+    data.join(super::access::FILE)
 }
 
 /// What, where, and what to do, on one line.

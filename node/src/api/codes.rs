@@ -27,9 +27,18 @@ impl Code {
     }
 }
 
+/// The way out for a node of which too many hosts are gone. Only a node that does not write gives hosts
+/// up: it starts from what the others show.
+const GIVE_UP: &str = "if hosts are gone for good and this node cannot write without them, go on with the same words \
+     in an empty data folder: `samara recover start --give-up-silent` there gives them up";
+const NO_QUORUM: &str = "see `samara hosts` for who does not answer; nothing that was acknowledged was lost. If hosts are \
+     gone for good, go on with the same words in an empty data folder: `samara recover start \
+     --give-up-silent` there gives them up";
+
 /// All codes, by their word.
 pub const CODES: &[Code] = &[
-    code("active", 409, 4, "this node writes already: there is nothing to recover"),
+    code("active", 409, 4, "this node writes already: there is nothing to recover")
+        .hint(GIVE_UP),
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
     code("bad_description", 400, 2, "a backup's description is too long"),
     code("bad_name", 400, 2, "a vault or backup cannot have this name"),
@@ -41,7 +50,7 @@ pub const CODES: &[Code] = &[
         .hint("check that the network is up and the peers in network.toml are right"),
     code("conflict", 409, 4, "the change does not follow from what there is"),
     code("contract_out_of_money", 409, 4, "a contract's money is used up")
-        .hint("it is renewed by itself if the allowance and the account have money"),
+        .hint("raise it with `samara allowance set --funds COINS`: contracts with too little are renewed at once"),
     code("contract_table", 500, 1, "the renter's table of contracts cannot be used"),
     code("contractor", 500, 1, "a contract could not be formed, renewed or used"),
     code("download_failed", 500, 1, "bytes could not be fetched from the hosts"),
@@ -74,7 +83,7 @@ pub const CODES: &[Code] = &[
     code("no_money", 409, 4, "the account has too little money")
         .hint("see `samara wallet show`; on a test network `samara wallet faucet` gives coins"),
     code("no_quorum", 503, 5, "too few hosts hold the change")
-        .hint("see `samara hosts` for who does not answer; nothing was lost"),
+        .hint(NO_QUORUM),
     code("no_role", 409, 4, "this node does not have the role"),
     code("no_source", 404, 3, "there is no such file or folder on this machine"),
     code("no_vault", 404, 3, "there is no such vault")
@@ -96,7 +105,10 @@ pub const CODES: &[Code] = &[
     code("too_few_contracts", 503, 5, "fewer contracts than a slab needs")
         .hint("see `samara contracts` and `samara allowance show`"),
     code("too_few_hosts", 503, 5, "too few hosts answer")
-        .hint("see `samara hosts`; wait for hosts, or lower the redundancy"),
+        .hint(
+            "see `samara hosts`; wait for hosts, allow others with `samara allowance set --hosts N`, or \
+             lower the redundancy there with --redundancy K/N",
+        ),
     code("too_large", 409, 4, "a change is larger than one round takes"),
     code("transaction_dropped", 500, 1, "a transaction was dropped before a block took it"),
     code("transaction_refused", 409, 4, "the chain refuses a transaction"),
@@ -166,6 +178,27 @@ mod tests {
             .map(|(exit, meaning)| vec![(*exit as u8).to_string(), (*meaning).to_owned()])
             .collect();
         assert_eq!(documented, expected);
+    }
+
+    #[test]
+    fn the_documented_losses_are_those_of_the_quorums() {
+        use samara_protocol::journal::quorum::Quorum;
+        use samara_renter::transfer::Redundancy;
+
+        let documented = table(&read("../docs/users.md"), "may be lost:");
+        let row = |lost: fn(usize) -> usize| -> Vec<String> {
+            (2..=9).map(|hosts| lost(hosts).to_string()).collect()
+        };
+        let expected = [
+            row(|n| {
+                let shape = Redundancy::for_hosts(n);
+                n - usize::from(shape.data + shape.margin)
+            }),
+            row(|n| n - Quorum::of(n).write),
+            row(|n| n - Quorum::of(n).read),
+        ];
+        let numbers: Vec<&[String]> = documented.iter().map(|row| &row[1..]).collect();
+        assert_eq!(numbers, expected);
     }
 
     /// Words between quotation marks that follow a marker.

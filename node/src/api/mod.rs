@@ -15,9 +15,9 @@ pub mod stream;
 
 pub use error::ApiError;
 pub use routes::{
-    AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done, FaucetRequest,
-    Included, MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest, SignedChange,
-    ValidatorRow, ValidatorsAnswer, Wallet,
+    AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done,
+    FaucetRequest, Included, MoveRequest, NameRequest, NodeStatus, RemoveRequest, SendRequest,
+    SignedChange, ValidatorRow, ValidatorsAnswer, Wallet,
 };
 pub use server::Server;
 pub use state::{Api, Node};

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,9 +11,10 @@ use axum::middleware;
 use axum::routing::get;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +26,10 @@ use super::stream::Operations;
 
 /// Largest JSON body. Object uploads stream and have no such bound.
 const MAX_BODY: usize = 1 << 20;
+/// Connections at a time; further ones wait in the listening socket's queue.
+const CONNECTIONS: usize = 256;
+/// How long a connection may stay without a whole request head: before the first one, and between two.
+const HEAD: Duration = Duration::from_secs(20);
 /// How long open answers may take to end once the node stops.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -55,6 +61,8 @@ impl Server {
             tasks: tasks.clone(),
             stop,
             cut: cut.clone(),
+            free: Arc::new(Semaphore::new(CONNECTIONS)),
+            head: HEAD,
         };
         tasks.spawn(connections.accept(listener));
         Ok(Self { address, operations, tasks, cut })
@@ -84,31 +92,48 @@ struct Connections {
     tasks: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
+    /// Anybody on this machine may connect: without a bound they take the process's files.
+    free: Arc<Semaphore>,
+    head: Duration,
 }
 
 impl Connections {
     async fn accept(self, mut listener: TcpListener) {
-        // axum's `accept` waits and tries again when the system refuses.
         let stop = self.stop.clone();
-        while let Some((stream, _)) =
-            stop.run_until_cancelled(Listener::accept(&mut listener)).await
+        while let Some(Some((stream, place))) =
+            stop.run_until_cancelled(self.next(&mut listener)).await
         {
-            let connection = serve(stream, self.router.clone(), self.stop.clone());
+            let connection = serve(stream, self.router.clone(), self.head, self.stop.clone());
             let cut = self.cut.clone();
-            self.tasks.spawn(async move { cut.run_until_cancelled(connection).await });
+            self.tasks.spawn(async move {
+                let _place = place;
+                cut.run_until_cancelled(connection).await
+            });
         }
+    }
+
+    /// The next connection, once there is room for it.
+    async fn next(&self, listener: &mut TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        // It is never closed.
+        let place = Arc::clone(&self.free).acquire_owned().await.ok()?;
+        // axum's `accept` waits and tries again when the system refuses.
+        let (stream, _) = Listener::accept(listener).await;
+        Some((stream, place))
     }
 }
 
 /// Serves one connection; once the node stops, up to the end of the request under way.
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve(stream: TcpStream, router: Router, head: Duration, stop: CancellationToken) {
     // An answer's head and body are two writes: without this the second waits for the client's
     // delayed acknowledgement of the first, some 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection stays slow");
     }
     let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
@@ -141,4 +166,69 @@ fn router(api: Api, token: Token) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .merge(protected)
         .layer(middleware::from_fn(access::by_own_name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// A server of so many connections at a time, and what stops it.
+    async fn server(connections: usize, head: Duration) -> (SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let connections = Connections {
+            router: Router::new().route("/healthz", get(|| async { "ok" })),
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+            cut: CancellationToken::new(),
+            free: Arc::new(Semaphore::new(connections)),
+            head,
+        };
+        tokio::spawn(connections.accept(listener));
+        (address, stop)
+    }
+
+    async fn answer(stream: &mut TcpStream) -> String {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut bytes = vec![0; 1024];
+        let count = stream.read(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_ended_and_make_room() {
+        let (address, stop) = server(2, Duration::from_millis(50)).await;
+        // Neither says anything, nor do those who wait behind them.
+        let mut idle = Vec::new();
+        for _ in 0..6 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut last = TcpStream::connect(address).await.unwrap();
+        assert!(answer(&mut last).await.starts_with("HTTP/1.1 200"));
+        // One that was answered and asks nothing more is ended as well.
+        for stream in idle.iter_mut().chain([&mut last]) {
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_are_served_at_a_time() {
+        let (address, stop) = server(1, Duration::from_secs(3_600)).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(answer(&mut first).await.starts_with("HTTP/1.1 200"));
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        // The first is still served, and its end is the second's turn.
+        assert!(answer(&mut first).await.starts_with("HTTP/1.1 200"));
+        let mut byte = [0];
+        assert!(second.try_read(&mut byte).is_err());
+        drop(first);
+        assert_eq!(second.read(&mut byte).await.unwrap(), 1);
+        stop.cancel();
+    }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
 use super::stream::Operations;
+use crate::chain::Chain;
 use crate::host::HostRole;
 use crate::light::LightClient;
 use crate::transport::Transport;
@@ -37,8 +38,8 @@ pub struct Node {
     pub host: Option<HostRole>,
     /// The renter role.
     pub renter: Option<Renter>,
-    /// Whether the node serves the chain.
-    pub chain: bool,
+    /// The chain that the node serves, if it does.
+    pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.
     pub validator: Option<PublicKey>,
     /// Ends the node.

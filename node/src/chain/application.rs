@@ -183,6 +183,7 @@ impl Application for ChainApplication {
         if header.validators != header.next_validators {
             self.validators = self.chain.snapshot()?.validators(header.height.next())?;
         }
+        self.chain.guard_decided(header.time, &self.validators);
         let finalized = Finalized { header, certificate };
         self.chain.advance(finalized, &block, &changes, self.next_time())?;
         Ok(())

@@ -9,10 +9,12 @@
 //! | [`store`], [`snapshot`], [`error`] | blocks, state and certificates in one embedded store |
 //! | [`mempool`] | transactions that wait for a block |
 //! | [`application`] | the chain as consensus drives it |
+//! | `guard` | how far the clock of a validator that decides alone is believed |
 //! | [`service`] | the answers to [`samara_protocol::chain::query::ChainRequest`] |
 
 pub mod application;
 pub mod error;
+mod guard;
 mod long_polls;
 pub mod mempool;
 pub mod service;
@@ -24,6 +26,7 @@ mod tests;
 
 pub use application::ChainApplication;
 pub use error::{ApplicationError, StoreError};
+pub use guard::ClockLead;
 pub use long_polls::LONG_POLLS;
 pub use mempool::{Limits, SubmitError};
 pub use service::{Chain, Gossip, Relay};

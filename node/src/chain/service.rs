@@ -25,12 +25,13 @@ use samara_protocol::sync::lock;
 use samara_protocol::units::{ChainTime, Height, Millis};
 
 use super::error::{ApplicationError, StoreError};
+use super::guard::{ClockGuard, ClockLead};
 use super::long_polls::LongPolls;
 use super::mempool::{Limits, Mempool, SubmitError, Tip, candidate_limit};
 use super::snapshot::Snapshot;
 use super::store::{Store, VoteLog};
 use crate::causes::with_causes;
-use crate::clock::Clock;
+use crate::clock::{Clock, Elapsed};
 
 /// Answers that are read from disk at once; more wait.
 const READERS: usize = 8;
@@ -62,6 +63,8 @@ pub struct Chain {
     genesis_hash: BlockHash,
     store: Store,
     clock: Clock,
+    /// For a validator: of what its clock says, only what is explained goes into blocks.
+    guard: OnceLock<ClockGuard>,
     pool: Mutex<Mempool>,
     tip: watch::Sender<Option<Arc<Finalized>>>,
     wake: Arc<Notify>,
@@ -90,6 +93,7 @@ impl Chain {
             genesis,
             store,
             clock,
+            guard: OnceLock::new(),
             pool: Mutex::new(Mempool::new(limits)),
             tip: watch::channel(tip).0,
             long_polls: LongPolls::default(),
@@ -173,10 +177,49 @@ impl Chain {
         self.store.snapshot()
     }
 
-    /// The clock's time.
+    /// The clock's time, as far as it is believed.
     #[must_use]
     pub fn now(&self) -> ChainTime {
-        (self.clock)()
+        let wall = (self.clock)();
+        self.guard.get().map_or(wall, |guard| guard.now(wall))
+    }
+
+    /// Guards the clock of a node that may vote with this key: to be called before consensus starts.
+    /// Only the first call counts.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn guard_clock(&self, voter: PublicKey, elapsed: Elapsed) -> Result<(), StoreError> {
+        let alone = decides_alone(&self.next_validators()?, &voter);
+        let tip = self.tip().map(|tip| tip.header.time);
+        let guard = ClockGuard::new(voter, elapsed, alone, (self.clock)(), tip);
+        let _ = self.guard.set(guard);
+        Ok(())
+    }
+
+    /// How far the clock is ahead of what this node believes; nothing if it is believed.
+    #[must_use]
+    pub fn clock_lead(&self) -> Option<ClockLead> {
+        self.guard.get()?.lead((self.clock)())
+    }
+
+    /// Takes the operator's word that the clock is right, which is about `ahead` milliseconds ahead.
+    /// Gives `false` if it is not ahead by so much.
+    #[must_use]
+    pub fn accept_clock(&self, ahead: u64) -> bool {
+        let accepted = self.guard.get().is_some_and(|guard| guard.accept((self.clock)(), ahead));
+        if accepted {
+            // Deadlines may be due.
+            self.wake.notify_one();
+        }
+        accepted
+    }
+
+    /// After a block: who decides the next one.
+    pub(super) fn guard_decided(&self, time: ChainTime, next: &ValidatorSet) {
+        if let Some(guard) = self.guard.get() {
+            guard.decided(time, decides_alone(next, &guard.voter));
+        }
     }
 
     // --- transactions --------------------------------------------------------------------------
@@ -421,6 +464,11 @@ impl Chain {
         answer.append(&mut blocks);
         Ok(answer)
     }
+}
+
+/// Whether a key's power alone is enough to decide.
+fn decides_alone(set: &ValidatorSet, key: &PublicKey) -> bool {
+    set.find(key).is_some_and(|validator| set.is_quorum(validator.power))
 }
 
 /// Why an answer could not be read.

@@ -23,7 +23,7 @@ use super::tables::{
     CERTIFICATES, DEADLINES, INDEX, META, NODES, PROPOSED, Rows, SCANNED, STATE, TRANSACTIONS,
     UNDECIDED, VALIDATORS, VERSION,
 };
-use crate::database::CACHE_BYTES;
+use crate::database::open_or_make;
 
 /// Name of a validator's log of votes. The chain store and the log's folder both hold it, so that a
 /// log that was lost, or is another one, is noticed.
@@ -43,9 +43,7 @@ impl Store {
     pub fn open(folder: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder)
             .map_err(|source| StoreError::Folder { folder: folder.to_owned(), source })?;
-        let mut builder = redb::Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(folder.join("chain.redb")).map_err(failed("open"))?;
+        let database = open_or_make(&folder.join("chain.redb")).map_err(failed("open"))?;
         let store = Self { database };
         if !store.check_version(genesis)? {
             store.start(genesis)?;

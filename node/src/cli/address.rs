@@ -25,6 +25,11 @@ impl Place {
                 format!("'{text}' names no vault: write VAULT or VAULT/PATH"),
             ));
         }
+        if matches!(vault, "." | "..") {
+            // Such a segment would also turn the address of a request into another one.
+            let message = format!("'{text}' names no vault: none is called '{vault}'");
+            return Err(Failure::new(Exit::Usage, message).with_hint("see `samara vault list`"));
+        }
         Ok(Self { vault: vault.to_owned(), path: path.to_owned() })
     }
 
@@ -67,7 +72,9 @@ mod tests {
         let place = Place::parse("home/a/b.txt").unwrap();
         assert_eq!((place.vault.as_str(), place.path.as_str()), ("home", "a/b.txt"));
         assert_eq!(Place::parse("home").unwrap().path, "");
-        assert_eq!(Place::parse("/a").unwrap_err().exit, Exit::Usage);
+        for none in ["/a", "..", ".", "../a"] {
+            assert_eq!(Place::parse(none).unwrap_err().exit, Exit::Usage, "{none}");
+        }
         let failure = Place::parse_inside("home/").unwrap_err();
         assert!(failure.exit == Exit::Usage && failure.message.ends_with("as in home/file"));
     }

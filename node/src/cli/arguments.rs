@@ -362,6 +362,12 @@ pub enum ValidatorCommand {
     },
     /// Show the validators that decide the next block
     Set,
+    /// Say that this validator's clock is right, where it is far ahead of the chain
+    AcceptClock {
+        /// Accept without asking
+        #[arg(long)]
+        yes: bool,
+    },
     /// Make a change of the set, to be signed
     Propose(ProposeArguments),
     /// Add this validator's signature to a change

@@ -1,5 +1,6 @@
 //! `samara contracts`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use samara_renter::rows::{ContractRow, RenewalState};
@@ -21,19 +22,19 @@ pub async fn contracts(session: &Session) -> Result<Exit, Failure> {
 
 fn contracts_text(rows: &[ContractRow], now: u64) -> String {
     let mut reasons: Vec<&String> = Vec::new();
+    let mut terms = BTreeSet::new();
     let mut table = Table::new(&[
-        ("contract", Align::Left),
         ("host", Align::Left),
         ("operator", Align::Left),
         ("stored", Align::Right),
         ("funds", Align::Right),
         ("spent", Align::Right),
-        ("period", Align::Right),
         ("ends", Align::Left),
         ("renewal", Align::Left),
     ]);
     for row in rows {
         let period = display::duration(Duration::from_millis(row.period));
+        terms.insert(format!("{} x {period}", row.periods));
         let renewal = match &row.renewal {
             RenewalState::Lapses { reason } if now < row.ends => {
                 let known = reasons.iter().position(|known| known == &reason);
@@ -46,13 +47,11 @@ fn contracts_text(rows: &[ContractRow], now: u64) -> String {
             _ => renewal(row, now),
         };
         table.row([
-            display::short(&row.contract),
             display::short(&row.host),
             row.operator.clone(),
             display::size(row.bytes),
             coins(row.funds),
             coins(row.spent),
-            format!("{} x {period}", row.periods),
             display::moment(row.ends),
             renewal,
         ]);
@@ -60,8 +59,10 @@ fn contracts_text(rows: &[ContractRow], now: u64) -> String {
     if table.is_empty() {
         return "no contracts\n".to_owned();
     }
-    // Most often one reason is that of all of them.
+    // The ids are for programs; periods and reasons are most often those of all.
     let mut text = table.render();
+    let terms: Vec<String> = terms.into_iter().collect();
+    text.push_str(&format!("periods: {}\n", terms.join(", ")));
     for (number, reason) in reasons.iter().enumerate() {
         text.push_str(&format!("[{}] {}\n", number + 1, display::plain(reason)));
     }
@@ -109,6 +110,12 @@ mod tests {
         assert_eq!(renewal(&row(None), 86_400_000), "ended");
         assert_eq!(renewal(&row(Some("no money")), 0), "none: no money");
         let text = contracts_text(&[row(None)], 0);
-        assert!(text.contains("10 x 1.0 s  1970-01-02 00:00  from 1970-01-01 12:00"), "{text}");
+        assert!(text.contains("1970-01-02 00:00  from 1970-01-01 12:00\n"), "{text}");
+        assert!(text.ends_with("periods: 10 x 1.0 s\n"), "{text}");
+        let mut wide = row(None);
+        wide.host = "ab".repeat(32);
+        wide.operator = "operator".into();
+        wide.funds = Amount(12_345_678_900_000_000_000_000);
+        assert!(contracts_text(&[wide], 0).lines().all(|line| line.len() <= 100));
     }
 }

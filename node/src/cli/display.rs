@@ -225,7 +225,8 @@ const LABEL: usize = 13;
 impl Lines {
     /// Adds a line.
     pub fn line(&mut self, label: &str, text: impl AsRef<str>) {
-        let line = format!("{}{}", pad(label, LABEL, Align::Left), plain(text.as_ref()));
+        let text = rounded(&plain(text.as_ref()));
+        let line = format!("{}{text}", pad(label, LABEL, Align::Left));
         self.0.push_str(line.trim_end());
         self.0.push('\n');
     }
@@ -239,6 +240,37 @@ impl Lines {
     #[must_use]
     pub fn render(self) -> String {
         self.0
+    }
+}
+
+/// A text whose amounts of coins have as many decimals as people want to read: six, or of less than a
+/// coin the first four digits that mean something.
+#[must_use]
+pub fn rounded(text: &str) -> String {
+    const UNIT: &str = " SAM";
+    let mut rest = text;
+    let mut shown = String::with_capacity(text.len());
+    while let Some(at) = rest.find(UNIT) {
+        let (before, after) = rest.split_at(at);
+        let number = before.rfind(|c: char| !c.is_ascii_digit() && c != '.');
+        let start =
+            number.map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+        shown.push_str(&before[..start]);
+        shown.push_str(short_number(&before[start..]));
+        shown.push_str(UNIT);
+        rest = &after[UNIT.len()..];
+    }
+    shown + rest
+}
+
+fn short_number(number: &str) -> &str {
+    let Some((whole, decimals)) = number.split_once('.') else { return number };
+    let zeros = decimals.len() - decimals.trim_start_matches('0').len();
+    let kept = if whole == "0" { zeros + 4 } else { 6 };
+    match decimals.get(..kept).map(|kept| kept.trim_end_matches('0').len()) {
+        None => number,
+        Some(0) => whole,
+        Some(kept) => &number[..whole.len() + 1 + kept],
     }
 }
 
@@ -264,6 +296,21 @@ mod tests {
         assert_eq!(plain("été 日本.txt"), "été 日本.txt");
         let shown = plain("a\u{1b}[2J\n\u{202e}b");
         assert_eq!(shown, "a\\u{1b}[2J\\u{a}\\u{202e}b");
+    }
+
+    #[test]
+    fn amounts_in_texts_are_short() {
+        let cases = [
+            ("needs 100.000005999999999996 SAM, has 3 SAM", "needs 100.000005 SAM, has 3 SAM"),
+            ("12498749.87500314961685504 SAM", "12498749.875003 SAM"),
+            ("é 100.000000000000000001 SAM", "é 100 SAM"),
+            ("at most 0.000000000000123456 SAM each", "at most 0.0000000000001234 SAM each"),
+            ("2.5 SAM SAM", "2.5 SAM SAM"),
+            ("no amounts", "no amounts"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(rounded(text), expected);
+        }
     }
 
     #[test]

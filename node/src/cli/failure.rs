@@ -58,7 +58,8 @@ impl Failure {
 
     /// The message without orders to a terminal; the lines of a log stay lines.
     fn plain_message(&self) -> String {
-        self.message.split('\n').map(super::display::plain).collect::<Vec<_>>().join("\n")
+        let line = |line| super::display::rounded(&super::display::plain(line));
+        self.message.split('\n').map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// For people.

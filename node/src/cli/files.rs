@@ -92,7 +92,11 @@ fn moved(files: u64, bytes: u64, place: &str, elapsed: u64) -> String {
 
 /// Brings files back.
 pub async fn get(session: &Session, arguments: GetArguments) -> Result<Exit, Failure> {
-    let place = Place::parse(&arguments.source)?;
+    let place = match arguments.version_number {
+        // Only a file has versions.
+        Some(_) => Place::parse_inside(&arguments.source)?,
+        None => Place::parse(&arguments.source)?,
+    };
     let request = GetRequest {
         vault: place.vault,
         path: place.path,
@@ -232,13 +236,24 @@ pub async fn move_file(session: &Session, arguments: MvArguments) -> Result<Exit
             .with_hint("get the file and put it into the other vault"));
     }
     let route = format!("/v1/vaults/{}/move", escape(&from.vault));
+    if to.path.starts_with(&format!("{}/", from.path.trim_end_matches('/'))) {
+        let message = format!("'{}' cannot move into itself", arguments.from);
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let place = format!("{}/{}", to.vault, moved_to(&from.path, &to.path));
     let body = MoveRequest { from: from.path, to: to.path };
     let answer: Changed = session.client()?.post(&route, &body).await?;
     session.output.answer(&answer, || {
         let files = display::count(answer.files, "file");
-        format!("moved {files}: {} is now {}\n", arguments.from, arguments.to)
+        format!("moved {files}: {} is now {place}\n", arguments.from)
     });
     Ok(Exit::Ok)
+}
+
+/// Where something lies after a move: a target that ends in a slash is the folder that takes it.
+fn moved_to(from: &str, to: &str) -> String {
+    let name = from.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if to.ends_with('/') { format!("{to}{name}") } else { to.to_owned() }
 }
 
 /// Removes files or one version.

@@ -14,9 +14,9 @@ use super::session::{Session, absolute};
 use crate::config::{ChainConfig, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
 use crate::data::{DataError, DataFolder, NEW_VALIDATOR, NEW_WORDS, write_private};
 use crate::host::{ByteCount, HostConfig, HostConfigError, VolumeConfig};
-use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw};
-use crate::seed::console::{Console as _, ProcessConsole};
-use crate::seed::source::{PassphraseSource, SEALING_PASSPHRASE_VARIABLE};
+use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw, new_passphrase};
+use crate::seed::console::ProcessConsole;
+use crate::seed::source::PassphraseSource;
 use crate::seed::store;
 
 /// Bytes that a host offers when no capacity is named.
@@ -150,21 +150,9 @@ fn words(
 const SEALED: &str = "words.sealed";
 const PLAIN: &str = "words";
 
-/// A person types it twice, because nobody can undo a typing error.
 fn sealing_passphrase(arguments: &InitArguments) -> Result<Zeroizing<String>, Failure> {
     let source = arguments.seed.words.sealing_passphrase_from.as_ref();
-    let source = source.unwrap_or(&PassphraseSource::Prompt);
-    let ask = |prompt: &str| {
-        source
-            .read(SEALING_PASSPHRASE_VARIABLE, prompt, &mut ProcessConsole)
-            .map_err(|error| Failure::of(Exit::Failure, &error))
-    };
-    let passphrase = ask("New passphrase to seal the words with: ")?;
-    let person = *source == PassphraseSource::Prompt && ProcessConsole.stdin_is_terminal();
-    if person && ask("Again: ")? != passphrase {
-        return Err(Failure::new(Exit::Refused, "the two passphrases differ; nothing was stored"));
-    }
-    Ok(passphrase)
+    new_passphrase(source, &mut ProcessConsole).map_err(|error| Failure::of(Exit::Failure, &error))
 }
 
 fn configuration(arguments: &InitArguments, network: &NetworkFile) -> Result<NodeConfig, Failure> {

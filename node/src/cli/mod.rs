@@ -137,7 +137,7 @@ const fn when_interrupted(command: &Command) -> &'static str {
             "stopped; files that were written whole stay, and nothing else"
         }
         Command::Backup(BackupCommand::Create { .. }) => {
-            "the backup goes on in the background; `samara backup list` shows when it is complete"
+            "the backup goes on in the background; `samara backup list` shows it once it is made"
         }
         Command::Recover(RecoverCommand::Start(_)) => {
             "stopped; `samara recover start` goes on from there"

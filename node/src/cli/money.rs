@@ -45,8 +45,8 @@ pub async fn set_allowance(
     let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
     session.output.result(&answer, || answer_text(&answer));
     let report = &answer.report;
-    // A preview that lacks something says so with its exit code, too.
-    let lacks = answer.dry_run && (report.missing > 0 || report.spend > report.balance);
+    // What lacks something says so with its exit code, too.
+    let lacks = report.missing > 0 || (answer.dry_run && report.spend > report.balance);
     Ok(if lacks || !report.failed.is_empty() { Exit::Partial } else { Exit::Ok })
 }
 
@@ -109,6 +109,9 @@ fn answer_text(answer: &AllowanceAnswer) -> String {
     if report.missing > 0 {
         let hosts = display::count(report.missing, "more host");
         lines.line("missing", format!("{hosts} that can be used; see `samara hosts`"));
+    }
+    for note in &report.notes {
+        lines.line("note", note);
     }
     if answer.dry_run {
         lines.line("outcome", "nothing was set");
@@ -222,6 +225,7 @@ mod tests {
             spend: Amount::coins(10),
             balance: Amount::coins(4),
             missing: 6,
+            notes: vec!["hosts form contracts of at most 365 periods".into()],
             ..Default::default()
         };
         let allowance = Allowance::for_network(8, Amount::coins(10), &parameters);
@@ -232,6 +236,7 @@ mod tests {
                         balance      4 SAM\n\
                         missing      6 SAM in the account; see `samara wallet show`\n\
                         missing      6 more hosts that can be used; see `samara hosts`\n\
+                        note         hosts form contracts of at most 365 periods\n\
                         outcome      nothing was set\n";
         assert!(text.ends_with(expected), "{text}");
         assert!(text.starts_with("hosts        8 hosts; any 4 of 8 bring a file back\n"), "{text}");

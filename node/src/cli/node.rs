@@ -25,6 +25,7 @@ pub async fn run(session: &Session, arguments: NodeArguments) -> Result<Exit, Fa
     let config =
         overlaid(NodeConfig::read(&path).map_err(|error| missing(&path, error))?, &arguments);
     logging::start(session.log(), session.output.is_json(), is_solo(&data, &config))?;
+    crate::open_files::raise();
     let options = DaemonOptions { until_input_ends: arguments.until_input_ends, stop: None };
     daemon::run(data, config, options).await.map_err(|error| Failure::of(Exit::Failure, &error))?;
     Ok(Exit::Ok)

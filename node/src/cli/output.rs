@@ -115,6 +115,12 @@ fn write(bytes: &[u8]) {
     let _ = out.flush();
 }
 
+/// Asks a person on a thread of its own, so that Ctrl-C is heard meanwhile. An end of the thread is an
+/// end of the input.
+pub async fn typed<T: Default + Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(ask).await.unwrap_or_default()
+}
+
 /// A line that a person typed; nothing at the end of the input.
 pub fn ask(prompt: &str) -> Option<String> {
     io::stderr().write_all(prompt.as_bytes()).ok()?;

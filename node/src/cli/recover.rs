@@ -17,7 +17,7 @@ use super::arguments::{AllowanceArguments, RecoverArguments, RecoverCommand};
 use super::display::{self, Lines};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::ask;
+use super::output::{ask, typed};
 use super::session::Session;
 use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done};
 
@@ -108,15 +108,13 @@ async fn nothing_found(
         if !session.output.is_json() {
             session.output.say(report_text(report, false).trim_end());
         }
-        never_owned && !arguments.read_only && may_ask(session) && confirm_new()
+        never_owned && !arguments.read_only && may_ask(session) && typed(confirm_new).await
     };
     if !starts {
         if session.output.is_json() {
             session.output.result(report, String::new);
-        } else if never_owned && !arguments.read_only {
-            session.output.say(
-                "If the words were never used, start new with `samara recover start --start-new`.",
-            );
+        } else if !arguments.read_only {
+            session.output.say(start_new_advice(never_owned));
         }
         return Ok(Exit::NothingFound);
     }
@@ -126,6 +124,16 @@ async fn nothing_found(
         "Started new with these words. Next: samara wallet show, samara allowance set --hosts N --funds COINS\n".to_owned()
     });
     Ok(Exit::Ok)
+}
+
+/// What is left to do with words under which nothing lives.
+const fn start_new_advice(never_owned: bool) -> &'static str {
+    if never_owned {
+        "If the words were never used, start new with `samara recover start --start-new`."
+    } else {
+        "`samara recover start --start-new` starts new with these words and the money that is left. With \
+         new words in another data folder nothing old is in the way; `samara wallet send` moves the money."
+    }
 }
 
 fn may_ask(session: &Session) -> bool {
@@ -149,8 +157,18 @@ pub fn report_text(report: &RecoveryReport, read_only: bool) -> String {
         format!("{found}, {} of them live", display::thousands(report.contracts_live)),
     );
     if let RecoveryPhase::NothingFound { .. } = report.outcome {
-        lines.line("outcome", "the chain holds nothing for these words");
-        lines.item("check the words, their passphrase (BIP39), and the network");
+        if report.contracts_found == 0 {
+            lines.line("outcome", "the chain holds nothing for these words");
+            lines.item("check the words, their passphrase (BIP39), and the network");
+        } else {
+            lines.line(
+                "outcome",
+                "all contracts of these words have ended: nothing can be brought back",
+            );
+            if let Some(next) = &report.next {
+                lines.item(next);
+            }
+        }
         if peers < 2 {
             lines.item("only one peer was asked; another may know more");
         }
@@ -213,7 +231,16 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
     // The journal remembers what was allowed before the loss.
     let wish = AllowanceRequest { dry_run: true, ..AllowanceRequest::default() };
     let before: AllowanceAnswer = session.client()?.run("/v1/allowance", &wish, drop).await?;
-    let Some(arguments) = asked(&before.allowance, &mut ask) else {
+    let questions = typed(move || asked(&before.allowance, &mut ask));
+    let answers = tokio::select! {
+        biased;
+        answers = questions => answers,
+        _ = tokio::signal::ctrl_c() => {
+            let left = "nothing was set; `samara allowance set --hosts N --funds COINS` does it later";
+            return Err(Failure::new(Exit::Interrupted, left));
+        }
+    };
+    let Some(arguments) = answers else {
         session
             .output
             .say("Nothing is set; `samara allowance set --hosts N --funds COINS` does it later.");
@@ -332,7 +359,7 @@ fn phase_text(phase: &RecoveryPhase) -> String {
         RecoveryPhase::Done => "done: everything is this node's again\n".to_owned(),
         RecoveryPhase::ReadOnly => "read only: files can be listed and read\n".to_owned(),
         RecoveryPhase::NothingFound { peers, blocks } => format!(
-            "nothing found for these words: {} checked, shown by {}\n",
+            "nothing that lives was found for these words: {} checked, shown by {}\n",
             display::count(*blocks, "block"),
             display::count(*peers, "peer")
         ),
@@ -425,6 +452,21 @@ mod tests {
         assert!(prompts[3].contains("at least 8"), "{prompts:?}");
         assert_eq!(prompts.len(), 7);
         assert!(asked(&before, &mut |_| None).is_none());
+    }
+
+    #[test]
+    fn words_whose_contracts_have_ended_are_not_said_to_own_nothing() {
+        let nothing = RecoveryPhase::NothingFound { peers: 2, blocks: 90 };
+        let next = Some("all 6 contracts of these words have ended".to_owned());
+        let report = RecoveryReport { outcome: nothing, peers: 2, next, ..Default::default() };
+        let text = report_text(&report, false);
+        assert!(text.contains("the chain holds nothing for these words"), "{text}");
+        let report = RecoveryReport { contracts_found: 6, ..report };
+        let text = report_text(&report, false);
+        assert!(text.contains("found        6 contracts, 0 of them live\n"), "{text}");
+        assert!(text.contains("all contracts of these words have ended"), "{text}");
+        assert!(!text.contains("holds nothing") && !text.contains("check the words"), "{text}");
+        assert!(start_new_advice(false).contains("wallet send"));
     }
 
     #[test]

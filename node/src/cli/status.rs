@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 use crate::api::{ChainStatus, NodeStatus, ValidatorsAnswer, Wallet};
+use crate::chain::ClockLead;
 use crate::clock;
 use crate::host::HostStatus;
 
@@ -217,7 +218,21 @@ fn money(page: &Page) -> String {
 /// What somebody should look at.
 fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(age) = node.chain.stale {
+    if let Some(ahead) = node.chain.ahead {
+        let ahead = display::duration(Duration::from_millis(ahead));
+        warnings.push(format!(
+            "blocks are refused: they are {ahead} ahead of the clock here; this clock or the \
+             validators' is wrong, and contracts may have ended by it"
+        ));
+    }
+    if let Some(lead) = &node.chain.clock_lead {
+        warnings.push(clock_lead(lead));
+    }
+    if let Some(reason) = &node.chain.all_false {
+        warnings.push(format!(
+            "all chain peers gave false answers ({reason}): is network.toml this network's?"
+        ));
+    } else if let Some(age) = node.chain.stale {
         let age = display::duration(Duration::from_millis(age));
         warnings
             .push(format!("the newest block is {age} old: the chain or the way to it has halted"));
@@ -251,6 +266,10 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         let hosts = display::count(renter.unreachable, "host");
         warnings.push(format!("{hosts} unreachable: `samara hosts`"));
     }
+    if renter.ended > 0 {
+        let hosts = display::count(renter.ended, "host");
+        warnings.push(format!("{hosts} refuse: they say that the contract has ended"));
+    }
     if renter.unreadable > 0 {
         let slabs = display::count(renter.unreadable, "slab");
         warnings.push(format!("{slabs} cannot be read: too few of their hosts answer"));
@@ -258,6 +277,12 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     if renter.bare > 0 {
         let slabs = display::count(renter.bare, "slab");
         warnings.push(format!("one more lost host loses files: {slabs} on no spare host"));
+    }
+    if renter.poor > 0 {
+        let contracts = display::count(renter.poor, "contract");
+        warnings.push(format!(
+            "{contracts} with too little money for more files: `samara allowance set --funds COINS`"
+        ));
     }
     if renter.health.slabs.lost > 0 {
         let slabs = display::count(renter.health.slabs.lost, "slab");
@@ -277,6 +302,16 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     warnings
 }
 
+/// What a validator that decides alone is to do about its clock.
+fn clock_lead(lead: &ClockLead) -> String {
+    let span = |millis| display::duration(Duration::from_millis(millis));
+    let then = match lead.believed_in {
+        Some(left) => format!("they will in {} if it stays so", span(left)),
+        None => "if it is right: `samara validator accept-clock`".to_owned(),
+    };
+    format!("the clock is {} ahead of the blocks, which do not follow it; {then}", span(lead.ahead))
+}
+
 /// What a renter that writes lacks, to store and to keep what is stored.
 fn lacking(page: &Page) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -293,6 +328,18 @@ fn lacking(page: &Page) -> Vec<String> {
             warnings.push(format!("{few} where the allowance wants {}", allowance.hosts));
         }
         Some(_) => {}
+    }
+    if let (Some(allowance), Some(renter)) = (&page.allowance, &page.node.renter) {
+        let answer = held.saturating_sub(renter.unreachable);
+        let shape = allowance.redundancy;
+        let needed = u64::from(shape.data) + u64::from(shape.margin);
+        if renter.unreachable > 0 && answer < needed {
+            warnings.push(format!(
+                "no new files can be stored: {} answer, {needed} are needed. Where no others \
+                 are to be had, `samara allowance set --hosts {answer}` asks for fewer",
+                display::count(answer, "host")
+            ));
+        }
     }
     if page.wallet.as_ref().is_some_and(|wallet| wallet.balance == Amount::ZERO) {
         warnings.push("the account is empty: no contract can be formed or renewed".to_owned());
@@ -342,6 +389,9 @@ mod tests {
             validators: "cd".into(),
             contacted: true,
             stale: None,
+            ahead: None,
+            clock_lead: None,
+            all_false: None,
         };
         let renter = RenterStatus {
             state: RenterState::Active,
@@ -416,12 +466,56 @@ mod tests {
         fn renter(page: &mut Page) -> &mut RenterStatus {
             page.node.renter.as_mut().unwrap()
         }
+        warned(|page| page.node.chain.ahead = Some(3_600_000), "1 h ahead of the clock here");
+        warned(
+            |page| {
+                page.node.chain.clock_lead =
+                    Some(ClockLead { ahead: 86_400_000 * 31, believed_in: None });
+            },
+            "`samara validator accept-clock`",
+        );
+        warned(
+            |page| {
+                page.node.chain.clock_lead =
+                    Some(ClockLead { ahead: 3_600_000 * 8, believed_in: Some(60_000) });
+            },
+            "they will in 1 min",
+        );
+        warned(
+            |page| renter(page).ended = 2,
+            "2 hosts refuse: they say that the contract has ended",
+        );
         warned(|page| page.allowance = None, "no allowance");
         warned(|page| page.contracts.truncate(1), "1 contract where the allowance wants 2");
         warned(|page| page.wallet.as_mut().unwrap().balance = Amount::ZERO, "the account is empty");
-        warned(|page| renter(page).unreachable = 1, "1 host unreachable");
+        warned(|page| renter(page).poor = 2, "2 contracts with too little money for more files");
         warned(|page| renter(page).bare = 2, "one more lost host loses files");
         warned(|page| renter(page).unreadable = 2, "2 slabs cannot be read");
+    }
+
+    #[test]
+    fn peers_of_another_network_are_no_halted_chain() {
+        let mut page = healthy();
+        page.node.chain.stale = Some(180_000);
+        page.node.chain.all_false = Some("it is of another chain".into());
+        let told = text(&page, 1_004_400);
+        assert!(
+            told.contains("all chain peers gave false answers (it is of another chain)"),
+            "{told}"
+        );
+        assert!(!told.contains("halted"), "{told}");
+    }
+
+    #[test]
+    fn too_few_hosts_to_put_are_told() {
+        let mut page = healthy();
+        page.node.renter.as_mut().unwrap().unreachable = 1;
+        let told = text(&page, 1_004_400);
+        assert!(told.contains("1 host unreachable"), "{told}");
+        assert!(told.contains("no new files can be stored: 1 host answer, 2 are needed"), "{told}");
+        page.contracts.push(contract());
+        let told = text(&page, 1_004_400);
+        assert!(!told.contains("no new files"), "{told}");
     }
 
     #[test]

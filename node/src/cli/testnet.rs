@@ -183,7 +183,8 @@ impl Ready {
             self.folder.display()
         );
         let renter = format!("{}-0", Role::Renter.name());
-        if let Some(renter) = self.nodes.iter().find(|node| node.name == renter) {
+        let renter = self.nodes.iter().find(|node| node.name == renter);
+        if let Some(renter) = renter.filter(|_| self.hosts > 0) {
             text.push_str(&format!(
                 "next:\n  export SAMARA_DATA={}\n  samara put FILE_OR_FOLDER\n  samara ls home\n  samara backup create first\n",
                 renter.data.display()

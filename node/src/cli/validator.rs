@@ -11,9 +11,12 @@ use super::arguments::{ProposeArguments, ValidatorCommand};
 use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::ask;
+use super::output::{ask, typed};
 use super::session::Session;
-use crate::api::{Included, SignedChange, ValidatorsAnswer, Wallet};
+use crate::api::{
+    AcceptClock, ChainStatus, Done, Included, SignedChange, ValidatorsAnswer, Wallet,
+};
+use crate::chain::ClockLead;
 use crate::config::{NetworkFile, NodeConfig};
 use crate::daemon::validator_key;
 use crate::validators::{ChangeError, SetChange, Wish, wished};
@@ -26,9 +29,10 @@ pub async fn run(session: &Session, command: ValidatorCommand) -> Result<Exit, F
     match command {
         ValidatorCommand::Key { index } => key(session, index),
         ValidatorCommand::Set => set(session).await,
+        ValidatorCommand::AcceptClock { yes } => accept_clock(session, yes).await,
         ValidatorCommand::Propose(arguments) => propose(session, arguments).await,
         ValidatorCommand::Sign { file, out, yes, index } => {
-            sign(session, &file, out.as_deref(), yes, index)
+            sign(session, &file, out.as_deref(), yes, index).await
         }
         ValidatorCommand::Submit { files } => submit(session, &files).await,
     }
@@ -73,6 +77,38 @@ fn set_text(answer: &ValidatorsAnswer) -> String {
     let validators = display::count(answer.validators.len() as u64, "validator");
     let power = display::thousands(answer.power);
     table.render() + &format!("{validators}, power {power}; more than two thirds decide\n")
+}
+
+/// The blocks of a validator that decides alone do not follow its clock where it is far ahead of them.
+async fn accept_clock(session: &Session, yes: bool) -> Result<Exit, Failure> {
+    let client = session.client()?;
+    let chain: ChainStatus = client.get("/v1/chain").await?;
+    let Some(lead) = chain.clock_lead else {
+        session.output.answer(&Done {}, || "the clock is believed: nothing is to do\n".to_owned());
+        return Ok(Exit::Ok);
+    };
+    session.output.news(lead_text(&lead, crate::clock::now().0).trim_end());
+    let person = std::io::stdin().is_terminal() && !session.output.is_json();
+    if !yes && !person {
+        return Err(Failure::new(Exit::Refused, "not accepted: there is nobody to ask")
+            .with_hint("look at the times above, and accept the clock with --yes"));
+    }
+    if !yes && !confirmed("Is the clock right?").await {
+        return Err(Failure::new(Exit::Interrupted, "not accepted"));
+    }
+    let shown = AcceptClock { ahead: lead.ahead };
+    let done: Done = client.post("/v1/chain/accept-clock", &shown).await?;
+    session.output.answer(&done, || "accepted: the next block has the clock's time\n".to_owned());
+    Ok(Exit::Ok)
+}
+
+fn lead_text(lead: &ClockLead, now: u64) -> String {
+    let mut lines = Lines::default();
+    lines.line("clock", display::moment(now));
+    lines.line("chain", display::moment(now.saturating_sub(lead.ahead)));
+    let ahead = display::duration(std::time::Duration::from_millis(lead.ahead));
+    lines.line("lead", format!("{ahead}; all contracts that end within it end at once, for good"));
+    lines.render()
 }
 
 async fn propose(session: &Session, arguments: ProposeArguments) -> Result<Exit, Failure> {
@@ -164,7 +200,7 @@ fn change_text(change: &SetChange) -> String {
 }
 
 /// Works without a daemon, on a machine with the words.
-fn sign(
+async fn sign(
     session: &Session,
     file: &Path,
     out: Option<&Path>,
@@ -185,7 +221,7 @@ fn sign(
         return Err(Failure::new(Exit::Refused, "not signed: there is nobody to ask")
             .with_hint("look at the change above, and sign it with --yes"));
     }
-    if !yes && !confirmed() {
+    if !yes && !confirmed("Sign this change?").await {
         return Err(Failure::new(Exit::Interrupted, "not signed"));
     }
     let secret =
@@ -196,9 +232,10 @@ fn sign(
     hand_out(session, &change, out)
 }
 
-fn confirmed() -> bool {
+async fn confirmed(question: &'static str) -> bool {
     // A closed terminal gives no answer, and no answer is a no.
-    ask("Sign this change? [yes/no]: ").is_some_and(|answer| answer == "yes")
+    let agrees = move || ask(&format!("{question} [yes/no]: ")).is_some_and(|a| a == "yes");
+    typed(agrees).await
 }
 
 async fn submit(session: &Session, files: &[std::path::PathBuf]) -> Result<Exit, Failure> {

@@ -20,10 +20,10 @@ use super::identity::{self, Identity};
 use super::transaction_gossip;
 use super::voting::{self, Admission, Voting};
 use crate::chain::{self, Chain, ChainApplication, Limits};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{ChainConfig, ConfigError, NetworkFile};
-use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Role};
-use crate::data::{DataFolder, NEW_VALIDATOR};
+use crate::consensus::{Consensus, ConsensusConfig, ConsensusError, Role, log_path};
+use crate::data::{DataFolder, NEW_VALIDATOR, make_private};
 use crate::light::{AskError, ChainPeer, NetworkPeer};
 use crate::transport::Transport;
 
@@ -55,6 +55,9 @@ impl ChainRole {
         let gossip = transaction_gossip::join(&chain, network, transport).await?;
         let config = consensus_config(folder, role, network, identity, transport)?;
         let others = other_chain_nodes(network, transport)?;
+        if let Some(key) = &identity.validator {
+            chain.guard_clock(key.public(), clock::elapsed())?;
+        }
         let voting = match &identity.validator {
             Some(key) => Some(Voting::open(
                 Arc::clone(&chain),
@@ -160,7 +163,13 @@ impl Engine {
         application: ChainApplication,
     ) -> Result<Consensus, ChainRoleError> {
         let (genesis, wake) = (self.chain.genesis(), self.chain.wake());
-        Ok(Consensus::start(config, genesis, application, wake).await?)
+        let log = log_path(&config.folder);
+        let consensus = Consensus::start(config, genesis, application, wake).await?;
+        // The engine makes it for everybody to read.
+        if let Err(error) = make_private(&log) {
+            tracing::warn!(%error, path = %log.display(), "others may read the log of votes");
+        }
+        Ok(consensus)
     }
 
     /// Owns the engine until it ends or `stop` is cancelled.

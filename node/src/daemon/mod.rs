@@ -229,7 +229,7 @@ impl Starter<'_> {
             faucet: faucet(self.network)?,
             host: parts.host.clone(),
             renter: parts.renter.clone(),
-            chain: parts.chain.is_some(),
+            chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             stop: stop.clone(),
             wallet: tokio::sync::Mutex::new(()),

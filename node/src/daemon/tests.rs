@@ -1,5 +1,6 @@
 //! Whole daemons in one process: who votes, and what is left after the end.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +149,10 @@ async fn a_validator_without_its_log_follows_before_it_votes() {
         node.reach(height).await;
         assert!(node.votes());
         assert!(!node.path.join(NEW_VALIDATOR).exists());
+        for file in ["consensus/consensus.wal", "chain/chain.redb", "light"] {
+            let Ok(metadata) = std::fs::metadata(node.path.join(file)) else { continue };
+            assert_eq!(metadata.permissions().mode() & 0o077, 0, "{file}");
+        }
     }
     // The chain is kept; the guard beside it is not.
     network.nodes[3].stop().await;

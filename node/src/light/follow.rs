@@ -196,8 +196,9 @@ impl Follower {
                 self.inner.peers.pause(&peer, &reason);
                 false
             }
-            Err(error @ LightError::Ahead { .. }) => {
+            Err(error @ LightError::Ahead { height, ahead }) => {
                 warn!(%error, peer = %peer.short(), "a clock is wrong: this one or the validators'");
+                self.inner.status.send_modify(|status| status.ahead = Some((height, ahead)));
                 self.inner.peers.pause(&peer, "its tip is from the future");
                 false
             }

@@ -80,6 +80,9 @@ pub struct LightStatus {
     /// Age of the tip if it is too old: the chain has halted, or its end is hidden. Nothing before the
     /// first contact: a stored tip is as old as the last run.
     pub stale: Option<Millis>,
+    /// A newer tip that was refused because its time lies ahead of the clock here: its height, and how
+    /// far. One of the clocks is wrong, this one or the validators'.
+    pub ahead: Option<(Height, Millis)>,
 }
 
 /// A verified view of the chain. Cheap to clone.
@@ -136,7 +139,7 @@ impl LightClient {
             peers,
             store: config.store,
             clock: config.clock,
-            status: watch::Sender::new(LightStatus { tip, contacted: false, stale: None }),
+            status: watch::Sender::new(LightStatus { tip, ..LightStatus::default() }),
             wake: Notify::new(),
             submitted: Mutex::new(BTreeMap::new()),
             stop: stop.clone(),
@@ -161,6 +164,12 @@ impl LightClient {
     #[must_use]
     pub fn status(&self) -> LightStatus {
         self.inner.status.borrow().clone()
+    }
+
+    /// Why no chain peer is asked, if all gave false answers: most often this is not their network.
+    #[must_use]
+    pub fn all_false(&self) -> Option<String> {
+        self.inner.peers.all_dropped()
     }
 
     /// Adds a chain peer. One that was dropped is forgiven.
@@ -220,9 +229,13 @@ impl Inner {
             let contacted = status.contacted || at_tip;
             let stale = (contacted && age > self.stale_after).then_some(age);
             moved = status.tip != tip;
-            let changed =
-                moved || status.contacted != contacted || status.stale.is_some() != stale.is_some();
-            *status = LightStatus { tip, contacted, stale };
+            let reached = tip.as_ref().map(|tip| tip.header.height);
+            let ahead = status.ahead.filter(|(height, _)| reached < Some(*height));
+            let changed = moved
+                || status.contacted != contacted
+                || status.stale.is_some() != stale.is_some()
+                || status.ahead != ahead;
+            *status = LightStatus { tip, contacted, stale, ahead };
             changed
         });
         moved

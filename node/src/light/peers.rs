@@ -38,6 +38,8 @@ struct Entry {
     pause: Duration,
     paused_until: Option<Instant>,
     dropped_until: Option<Instant>,
+    /// Why it was dropped last.
+    dropped_for: String,
     answered: Option<Instant>,
 }
 
@@ -65,6 +67,7 @@ impl PeerSet {
             pause: FIRST_PAUSE,
             paused_until: None,
             dropped_until: None,
+            dropped_for: String::new(),
             answered: None,
         });
     }
@@ -99,6 +102,15 @@ impl PeerSet {
         self.lock().0.iter().filter(fresh).count()
     }
 
+    /// Why a peer is not asked now, if all are dropped: nobody is left who could tell more.
+    pub(super) fn all_dropped(&self) -> Option<String> {
+        let now = Instant::now();
+        let entries = self.lock();
+        let dropped = |entry: &Entry| entry.dropped_until.is_some_and(|until| until > now);
+        let last = entries.0.last().filter(|_| entries.0.iter().all(dropped))?;
+        Some(last.dropped_for.clone())
+    }
+
     /// Notes a usable answer.
     pub(super) fn answered(&self, key: &PublicKey) {
         self.change(key, |entry| {
@@ -120,7 +132,10 @@ impl PeerSet {
     /// Drops a peer for a false answer.
     pub(super) fn drop_false(&self, key: &PublicKey, reason: &str) {
         warn!(peer = %key.short(), reason, "chain peer dropped: it gave a false answer");
-        self.change(key, |entry| entry.dropped_until = Some(Instant::now() + DROPPED_FOR));
+        self.change(key, |entry| {
+            entry.dropped_until = Some(Instant::now() + DROPPED_FOR);
+            reason.clone_into(&mut entry.dropped_for);
+        });
     }
 
     /// Notes what a failed question says about the peer.

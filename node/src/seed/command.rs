@@ -129,7 +129,7 @@ fn new(arguments: &NewArguments, json: bool, console: &mut dyn Console) -> Resul
         private_file::check_absent(path).map_err(StoreError::File)?;
     }
     let passphrase = match &arguments.seal {
-        Some(_) => new_passphrase(arguments, console)?,
+        Some(_) => new_passphrase(arguments.sealing_passphrase_from.as_ref(), console)?,
         None => Zeroizing::default(),
     };
     let phrase = draw(arguments.words)?;
@@ -157,21 +157,34 @@ fn new(arguments: &NewArguments, json: bool, console: &mut dyn Console) -> Resul
     Ok(())
 }
 
-/// The passphrase to seal with. A person types it twice, because nobody can undo a typing error.
-fn new_passphrase(
-    arguments: &NewArguments,
+/// The passphrase to seal with. A person types it twice, because nobody can undo a typing error, and is
+/// asked again after one.
+///
+/// # Errors
+/// [`SeedError`] of the source, or after too many slips.
+pub fn new_passphrase(
+    source: Option<&PassphraseSource>,
     console: &mut dyn Console,
 ) -> Result<Zeroizing<String>, SeedError> {
-    let source = arguments.sealing_passphrase_from.as_ref().unwrap_or(&PassphraseSource::Prompt);
-    let mut ask = |prompt| source.read(SEALING_PASSPHRASE_VARIABLE, prompt, console);
-    let passphrase = ask("New passphrase to seal the words with: ")?;
-    if passphrase.is_empty() {
-        return Err(StoreError::EmptyPassphrase.into());
+    let source = source.unwrap_or(&PassphraseSource::Prompt);
+    let person = *source == PassphraseSource::Prompt;
+    let mut slips = 0;
+    loop {
+        let mut ask = |prompt| source.read(SEALING_PASSPHRASE_VARIABLE, prompt, console);
+        let passphrase = ask("New passphrase to seal the words with: ")?;
+        let problem = if passphrase.is_empty() {
+            SeedError::Store(StoreError::EmptyPassphrase)
+        } else if person && ask("Again: ")? != passphrase {
+            SeedError::PassphrasesDiffer
+        } else {
+            return Ok(passphrase);
+        };
+        slips += 1;
+        if !person || slips == MAX_WRONG_ANSWERS {
+            return Err(problem);
+        }
+        console.notice(&format!("{problem}. Once more, please."))?;
     }
-    if *source == PassphraseSource::Prompt && ask("Again: ")? != passphrase {
-        return Err(SeedError::PassphrasesDiffer);
-    }
-    Ok(passphrase)
 }
 
 fn numbered(phrase: &Phrase) -> Zeroizing<String> {
@@ -429,6 +442,12 @@ mod tests {
             Err(SeedError::Store(StoreError::EmptyPassphrase))
         ));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        // One slip is asked again.
+        let mut answers = ["one", "two", "", "three", "three"].into_iter();
+        let mut mended =
+            Script::terminal(move |_, _| answers.next().unwrap_or_default().to_owned());
+        let source = Some(&PassphraseSource::Prompt);
+        assert_eq!(*new_passphrase(source, &mut mended).unwrap(), "three");
 
         let mut console = Script::terminal(|_, _| "hunter2".to_owned());
         run_on(&command, false, &mut console).unwrap();

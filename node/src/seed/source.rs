@@ -104,7 +104,10 @@ impl fmt::Display for SeedSource {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// No terminal, or it was closed.
-    #[error("cannot ask on a terminal")]
+    #[error(
+        "cannot ask on a terminal; --words-from, --sealing-passphrase-from and \
+        --seed-passphrase-from name other sources"
+    )]
     Prompt(#[source] io::Error),
     /// Standard input failed.
     #[error("cannot read standard input")]

@@ -67,7 +67,8 @@ impl Network {
         if idle.is_empty() {
             return Ok(());
         }
-        progress(&format!("starting {} {}s", idle.len(), role.name()));
+        let plural = if idle.len() == 1 { "" } else { "s" };
+        progress(&format!("starting {} {}{plural}", idle.len(), role.name()));
         for place in &idle {
             let node = RunningNode::start(&self.runner, place)?;
             self.running.insert(place.name(), (node, None));

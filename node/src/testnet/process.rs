@@ -1,6 +1,7 @@
 //! One node's process or task: started, watched, asked to stop, killed.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -198,8 +199,12 @@ pub(super) async fn ask_to_stop(folder: &Path) {
 /// that only this process holds.
 fn spawn(program: &Path, place: &NodePlace, detached: bool) -> Result<Child, TestnetError> {
     let fail = |path: PathBuf| move |source| TestnetError::File { path, source };
-    let log =
-        File::options().create(true).append(true).open(place.log()).map_err(fail(place.log()))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(place.log())
+        .map_err(fail(place.log()))?;
     let errors = log.try_clone().map_err(fail(place.log()))?;
     let mut command = Command::new(program);
     // A variable meant for the command that starts a network is not meant for each of its nodes.

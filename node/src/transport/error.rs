@@ -40,13 +40,13 @@ pub enum TransportError {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The peer has no known address and no connection.
-    #[error("no address of peer {peer} is known")]
+    #[error("no address of peer {peer} is known", peer = .peer.short())]
     NoAddress {
         /// The peer.
         peer: PublicKey,
     },
     /// None of the peer's addresses answered, or another key answered there.
-    #[error("peer {peer} is unreachable")]
+    #[error("peer {peer} is unreachable", peer = .peer.short())]
     Unreachable {
         /// The peer.
         peer: PublicKey,
@@ -55,7 +55,7 @@ pub enum RequestError {
         source: Arc<DialError>,
     },
     /// No response came within the deadline. The peer may have handled the request.
-    #[error("peer {peer} did not answer within {deadline:?}")]
+    #[error("peer {peer} did not answer within {deadline:?}", peer = .peer.short())]
     TimedOut {
         /// The peer.
         peer: PublicKey,
@@ -63,19 +63,19 @@ pub enum RequestError {
         deadline: Duration,
     },
     /// Too many requests to this peer are waiting here already.
-    #[error("too many requests to peer {peer} are waiting")]
+    #[error("too many requests to peer {peer} are waiting", peer = .peer.short())]
     QueueFull {
         /// The peer.
         peer: PublicKey,
     },
     /// The peer handles too many requests already and did not handle this one.
-    #[error("peer {peer} is overloaded")]
+    #[error("peer {peer} is overloaded", peer = .peer.short())]
     Overloaded {
         /// The peer.
         peer: PublicKey,
     },
     /// The connection ended. If `sent`, the peer may have handled the request.
-    #[error("the connection to peer {peer} closed (request sent: {sent})")]
+    #[error("the connection to peer {peer} closed (request sent: {sent})", peer = .peer.short())]
     Closed {
         /// The peer.
         peer: PublicKey,
@@ -86,7 +86,7 @@ pub enum RequestError {
         source: Option<io::Error>,
     },
     /// The request is over the channel's limit, here or at the peer.
-    #[error("a request of {size} bytes to peer {peer} is too large for {channel:?}")]
+    #[error("a request of {size} bytes to peer {peer} is too large for {channel:?}", peer = .peer.short())]
     RequestTooLarge {
         /// The peer.
         peer: PublicKey,
@@ -96,7 +96,7 @@ pub enum RequestError {
         size: usize,
     },
     /// The response is over the channel's limit.
-    #[error("a response of {size} bytes from peer {peer} is too large for {channel:?}")]
+    #[error("a response of {size} bytes from peer {peer} is too large for {channel:?}", peer = .peer.short())]
     ResponseTooLarge {
         /// The peer.
         peer: PublicKey,
@@ -106,19 +106,19 @@ pub enum RequestError {
         size: usize,
     },
     /// The peer's handler failed, or its answer was over the channel's limit.
-    #[error("peer {peer} failed to answer")]
+    #[error("peer {peer} failed to answer", peer = .peer.short())]
     PeerFailed {
         /// The peer.
         peer: PublicKey,
     },
     /// The peer broke the protocol.
-    #[error("peer {peer} sent a malformed response")]
+    #[error("peer {peer} sent a malformed response", peer = .peer.short())]
     Malformed {
         /// The peer.
         peer: PublicKey,
     },
     /// The peer does not speak the channel's protocol.
-    #[error("peer {peer} does not speak {protocol}")]
+    #[error("peer {peer} does not speak {protocol}", peer = .peer.short())]
     Unsupported {
         /// The peer.
         peer: PublicKey,
@@ -126,7 +126,7 @@ pub enum RequestError {
         protocol: libp2p::StreamProtocol,
     },
     /// The transport was shut down here.
-    #[error("the transport has stopped; peer {peer} was not asked")]
+    #[error("the transport has stopped; peer {peer} was not asked", peer = .peer.short())]
     Stopped {
         /// The peer.
         peer: PublicKey,

@@ -3,8 +3,10 @@
 //! A file being written lies beside its final place as `.samara-????????????.partial` and is renamed
 //! when it is whole and synced; dropped unfinished, it is removed. Its writer holds a lock on it, so what
 //! a killed process left is told from what is being written, and removed. Folders' own entries are
-//! synced too, so a file that was reported as restored survives a power loss.
+//! synced too, so a file that was reported as restored survives a power loss. Below the folder that a
+//! restore goes to no link is followed ([`super::below`]).
 
+use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,11 +18,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use samara_protocol::sync::lock;
 use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
-use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walkdir::WalkDir;
 
-use crate::disk::{folder_of, sync_folder};
+use super::below::Folder;
+use crate::disk::folder_of;
 
 /// How the names of unfinished files begin, how they end, and how many letters are drawn between.
 const UNFINISHED: (&str, &str, usize) = (".samara-", ".partial", 12);
@@ -108,54 +110,38 @@ impl Files for DiskFiles {
         Ok(Box::new(DiskRead { path: path.to_owned(), file: tokio::fs::File::from_std(file) }))
     }
 
-    async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
-        let temporary = blocking("create", path, |path| {
-            let folder = folder_of(path);
-            fs::create_dir_all(folder)?;
-            // The system takes away what the user's umask does not allow.
-            let mode = Permissions::from_mode(0o666);
-            let (prefix, suffix, letters) = UNFINISHED;
-            let _making = lock(&MAKING);
-            let file = tempfile::Builder::new()
-                .prefix(prefix)
-                .suffix(suffix)
-                .rand_bytes(letters)
-                .permissions(mode)
-                .tempfile_in(folder)?;
-            // Where the file system has no locks, nothing is taken for left behind either.
-            let _ = file.as_file().try_lock();
-            Ok(file)
+    async fn create(&self, root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
+        let root = root.to_owned();
+        let (file, unfinished) = blocking("create", path, move |path| {
+            Unfinished::make(Folder::make(&root, folder_of(path))?)
         })
         .await?;
-        let handle = temporary.reopen().map_err(|source| error("create", path, source))?;
         Ok(Box::new(DiskWrite {
             path: path.to_owned(),
-            file: tokio::fs::File::from_std(handle),
-            temporary,
+            file: tokio::fs::File::from_std(file),
+            unfinished,
         }))
     }
 
-    async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
-        blocking("write to the folder", path, |path| {
-            fs::create_dir_all(path)?;
-            // Such a file has no name. Where a folder takes none, no other file will do better.
-            tempfile::tempfile_in(path).map(drop)
+    async fn create_folder(&self, root: &Path, path: &Path) -> Result<(), FileError> {
+        let root = root.to_owned();
+        blocking("write to the folder", path, move |path| {
+            // Where a folder takes no such file, no other one will do better.
+            Unfinished::make(Folder::make(&root, path)?).map(drop)
         })
         .await
     }
 
-    async fn remove_unfinished(&self, folder: &Path) -> Result<u64, FileError> {
-        blocking("clear", folder, |folder| {
-            let entries = match fs::read_dir(folder) {
+    async fn remove_unfinished(&self, root: &Path, folder: &Path) -> Result<u64, FileError> {
+        let root = root.to_owned();
+        blocking("clear", folder, move |path| {
+            let folder = match Folder::open(&root, path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-                entries => entries?,
+                folder => folder?,
             };
             let mut removed = 0;
-            for entry in entries {
-                let entry = entry?;
-                if entry.file_type()?.is_file() && is_unfinished(&entry.file_name()) {
-                    removed += u64::from(remove_if_left(&entry.path())?);
-                }
+            for name in folder.names()?.iter().filter(|name| is_unfinished(name)) {
+                removed += u64::from(remove_if_left(&folder, name)?);
             }
             Ok(removed)
         })
@@ -164,7 +150,7 @@ impl Files for DiskFiles {
 }
 
 /// Whether a name is one that only an unfinished file has.
-fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+fn is_unfinished(name: &OsStr) -> bool {
     let (prefix, suffix, letters) = UNFINISHED;
     name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix)).is_some_and(
         |drawn| drawn.len() == letters && drawn.bytes().all(|byte| byte.is_ascii_alphanumeric()),
@@ -172,18 +158,67 @@ fn is_unfinished(name: &std::ffi::OsStr) -> bool {
 }
 
 /// Removes an unfinished file unless its writer lives.
-fn remove_if_left(path: &Path) -> io::Result<bool> {
+fn remove_if_left(folder: &Folder, name: &OsStr) -> io::Result<bool> {
     let _making = lock(&MAKING);
-    let file = match File::open(path) {
-        // Finished a moment ago.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        file => file?,
-    };
+    // It may have been finished a moment ago.
+    let Some(file) = folder.file(name)? else { return Ok(false) };
     if file.try_lock().is_err() {
         return Ok(false);
     }
-    fs::remove_file(path)?;
+    folder.remove(name)?;
     Ok(true)
+}
+
+/// A file that has no name of its own yet, and goes if it never gets one.
+struct Unfinished {
+    folder: Folder,
+    name: String,
+    named: bool,
+}
+
+impl Unfinished {
+    fn make(folder: Folder) -> io::Result<(File, Self)> {
+        let _making = lock(&MAKING);
+        loop {
+            let name = draw_name()?;
+            let file = match folder.create(&name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                file => file?,
+            };
+            // Where the file system has no locks, nothing is taken for left behind either.
+            let _ = file.try_lock();
+            return Ok((file, Self { folder, name, named: false }));
+        }
+    }
+
+    /// Gives it its name, durably; `false` if that is taken.
+    fn name(mut self, path: &Path, naming: Naming) -> io::Result<bool> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        self.named = self.folder.rename(&self.name, name, naming)?;
+        if self.named {
+            self.folder.sync()?;
+        }
+        Ok(self.named)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.named
+            && let Err(error) = self.folder.remove(OsStr::new(&self.name))
+        {
+            tracing::debug!(%error, name = self.name, "an unfinished file stays");
+        }
+    }
+}
+
+fn draw_name() -> io::Result<String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let (prefix, suffix, letters) = UNFINISHED;
+    let mut drawn = vec![0u8; letters];
+    getrandom::fill(&mut drawn).map_err(io::Error::other)?;
+    let drawn = drawn.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)]));
+    Ok(format!("{prefix}{}{suffix}", drawn.collect::<String>()))
 }
 
 struct DiskRead {
@@ -201,7 +236,7 @@ impl ReadFile for DiskRead {
 struct DiskWrite {
     path: PathBuf,
     file: tokio::fs::File,
-    temporary: NamedTempFile,
+    unfinished: Unfinished,
 }
 
 #[async_trait]
@@ -216,30 +251,20 @@ impl WriteFile for DiskWrite {
         executable: bool,
         naming: Naming,
     ) -> Result<bool, FileError> {
-        let Self { path, mut file, temporary } = *self;
+        let Self { path, mut file, unfinished } = *self;
         file.flush().await.map_err(|source| error("write", &path, source))?;
-        drop(file);
+        let file = file.into_std().await;
         blocking("finish", &path, move |path| {
             let time = SystemTime::UNIX_EPOCH + Duration::from_millis(modified);
             if executable {
                 // Whoever may read it may run it.
-                let mode = temporary.as_file().metadata()?.permissions().mode();
+                let mode = file.metadata()?.permissions().mode();
                 let mode = mode | ((mode & 0o444) >> 2);
-                temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
+                file.set_permissions(Permissions::from_mode(mode))?;
             }
-            temporary.as_file().set_times(FileTimes::new().set_modified(time))?;
-            temporary.as_file().sync_all()?;
-            match naming {
-                Naming::Replacing => temporary.persist(path).map_err(|failed| failed.error)?,
-                Naming::IfFree => match temporary.persist_noclobber(path) {
-                    Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
-                        return Ok(false);
-                    }
-                    persisted => persisted.map_err(|failed| failed.error)?,
-                },
-            };
-            sync_folder(folder_of(path))?;
-            Ok(true)
+            file.set_times(FileTimes::new().set_modified(time))?;
+            file.sync_all()?;
+            unfinished.name(path, naming)
         })
         .await
     }
@@ -253,7 +278,7 @@ mod tests {
     async fn an_unfinished_file_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.txt");
-        let mut file = DiskFiles.create(&path).await.unwrap();
+        let mut file = DiskFiles.create(folder.path(), &path).await.unwrap();
         file.write(Bytes::from_static(b"half")).await.unwrap();
         drop(file);
         let left = DiskFiles.walk(folder.path()).await.unwrap();
@@ -268,7 +293,7 @@ mod tests {
         for (naming, takes, bytes) in
             [(Naming::IfFree, false, "theirs"), (Naming::Replacing, true, "ours")]
         {
-            let mut file = DiskFiles.create(&path).await.unwrap();
+            let mut file = DiskFiles.create(folder.path(), &path).await.unwrap();
             file.write(Bytes::from_static(b"ours")).await.unwrap();
             std::fs::write(&path, "theirs").unwrap();
             assert_eq!(file.finish(0, false, naming).await.unwrap(), takes);
@@ -285,20 +310,23 @@ mod tests {
         {
             std::fs::write(name, "x").unwrap();
         }
-        let mut open = DiskFiles.create(&folder.path().join("b")).await.unwrap();
+        let mut open = DiskFiles.create(folder.path(), &folder.path().join("b")).await.unwrap();
         open.write(Bytes::from_static(b"b")).await.unwrap();
-        assert_eq!(DiskFiles.remove_unfinished(folder.path()).await.unwrap(), 1);
+        assert_eq!(DiskFiles.remove_unfinished(folder.path(), folder.path()).await.unwrap(), 1);
         assert!(!left.exists());
         assert!(open.finish(0, false, Naming::IfFree).await.unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
-        assert_eq!(DiskFiles.remove_unfinished(&folder.path().join("none")).await.unwrap(), 0);
+        assert_eq!(
+            DiskFiles.remove_unfinished(folder.path(), &folder.path().join("none")).await.unwrap(),
+            0
+        );
     }
 
     #[tokio::test]
     async fn a_finished_file_has_its_bytes_time_and_mode() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/ü.sh");
-        let mut file = DiskFiles.create(&path).await.unwrap();
+        let mut file = DiskFiles.create(folder.path(), &path).await.unwrap();
         file.write(Bytes::from_static(b"echo")).await.unwrap();
         assert!(file.finish(1_234_567, true, Naming::IfFree).await.unwrap());
         let found = DiskFiles.stat(&path).await.unwrap().unwrap();
@@ -322,5 +350,42 @@ mod tests {
         let entries = DiskFiles.walk(folder.path()).await.unwrap();
         let kinds: Vec<FileKind> = entries.into_iter().map(|entry| entry.unwrap().kind).collect();
         assert_eq!(kinds, [FileKind::Folder, FileKind::Other]);
+    }
+
+    #[tokio::test]
+    async fn no_link_leads_out_of_the_folder_that_is_restored_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, real) = (folder.path().join("victim"), folder.path().join("real"));
+        for path in [&victim, &real.join("sub")] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::fs::write(victim.join("a"), "theirs").unwrap();
+        std::fs::write(victim.join(".samara-abcDEF012345.partial"), "theirs").unwrap();
+        // The destination itself may be a link.
+        let out = folder.path().join("out");
+        std::os::unix::fs::symlink(&real, &out).unwrap();
+        for link in ["docs", "sub/docs"] {
+            std::os::unix::fs::symlink(&victim, real.join(link)).unwrap();
+            let below = out.join(link);
+            let refused = DiskFiles.create(&out, &below.join("a")).await.err().unwrap();
+            assert!(refused.reason.contains("'docs' is a link"), "{refused}");
+            assert!(DiskFiles.create(&out, &below.join("new/b")).await.is_err());
+            assert!(DiskFiles.create_folder(&out, &below.join("new")).await.is_err());
+            assert!(DiskFiles.create_folder(&out, &below).await.is_err());
+            assert!(DiskFiles.remove_unfinished(&out, &below).await.is_err());
+        }
+        assert!(DiskFiles.create(&out, &victim.join("a")).await.is_err());
+        assert!(DiskFiles.create(&out, &out.join("../victim/a")).await.is_err());
+        assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 2);
+        assert_eq!(std::fs::read_to_string(victim.join("a")).unwrap(), "theirs");
+
+        let mut file = DiskFiles.create(&out, &out.join("sub/new/a")).await.unwrap();
+        file.write(Bytes::from_static(b"ours")).await.unwrap();
+        // A folder that becomes a link meanwhile leads nowhere either.
+        std::fs::rename(real.join("sub/new"), real.join("moved")).unwrap();
+        std::os::unix::fs::symlink(&victim, real.join("sub/new")).unwrap();
+        assert!(file.finish(0, false, Naming::Replacing).await.unwrap());
+        assert_eq!(std::fs::read_to_string(real.join("moved/a")).unwrap(), "ours");
+        assert_eq!(std::fs::read_to_string(victim.join("a")).unwrap(), "theirs");
     }
 }

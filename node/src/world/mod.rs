@@ -1,5 +1,6 @@
 //! The renter's world in the daemon: libp2p, redb, the file system, tokio.
 
+mod below;
 mod disk_files;
 mod disk_store;
 mod network_hosts;

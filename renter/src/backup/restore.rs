@@ -44,7 +44,7 @@ impl Backups {
             || stat().await.map_err(GetError::File)?.is_some_and(|at| at.kind == FileKind::Folder);
         let folders = folder_names(&names);
         let source = Source::Then(Box::new(state));
-        let wanted = self.vaults.wanted(&source, |state| {
+        let wanted = self.vaults.wanted(&source, destination, |state| {
             let mut all = Chosen::default();
             for (name, folder) in names.iter().zip(&folders) {
                 let below;

@@ -171,7 +171,13 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
                 {
                     return Err(handle.out_of_money(needed));
                 }
-                return Err(error);
+                return Err(match error {
+                    // The one thing that a host demands of growth beside its room.
+                    ContractError::Refused { host, refusal: Refusal::Terms(reason) } => {
+                        ContractError::Unfunded { host, contract: handle.id(), reason }
+                    }
+                    error => error,
+                });
             }
         }
     }

@@ -44,6 +44,17 @@ pub enum ContractError {
         /// What vouchers may sum up to.
         funds: Amount,
     },
+    /// The contract's funds do not cover what would be stored under it.
+    #[error("contract {contract} with host {host} has too little money: {reason}",
+        contract = .contract.short(), host = .host.short())]
+    Unfunded {
+        /// The host.
+        host: PublicKey,
+        /// The contract.
+        contract: ContractId,
+        /// What it lacks, as the host says.
+        reason: String,
+    },
     /// The host raised its prices above the allowance's limits.
     #[error("host {host} asks {asked} for {what}, more than the allowed {limit}",
         host = .host.short())]
@@ -90,11 +101,18 @@ impl ContractError {
             Self::Refused { host, .. }
             | Self::Fenced { host, .. }
             | Self::OutOfMoney { host, .. }
+            | Self::Unfunded { host, .. }
             | Self::TooExpensive { host, .. }
             | Self::Store { host, .. }
             | Self::Chain { host, .. }
             | Self::Stopped { host } => host,
         }
+    }
+
+    /// Whether the contract lacks money, which an allowance brings.
+    #[must_use]
+    pub const fn is_money(&self) -> bool {
+        matches!(self, Self::OutOfMoney { .. } | Self::Unfunded { .. })
     }
 
     /// Whether a read shows that its host does not have the sector, or not with the bytes of its name.

@@ -115,7 +115,9 @@ impl fmt::Display for Reason {
                 write!(f, "replaces host {}: {because}", host.short())
             }
             Self::EndsSoon { ends } => write!(f, "the term ends at chain time {}", ends.0),
-            Self::MoneyRunsOut { left } => write!(f, "only {left} are left for transfers"),
+            Self::MoneyRunsOut { left } => {
+                write!(f, "only {left} are left for files and transfers")
+            }
             Self::Ended { ends } => write!(f, "the contract ended at chain time {}", ends.0),
         }
     }
@@ -242,10 +244,15 @@ pub struct Plan {
     pub balance: Amount,
     /// Contracts that are wanted and for which there is no host.
     pub missing: usize,
+    /// Contracts that have too little money for further files, and a renewal under this allowance would
+    /// not change that.
+    pub poor: usize,
 }
 
 /// A contract is renewed when less than one part in this of its funds is left for transfers.
 const LOW_MONEY: u128 = 10;
+/// Bytes of the largest shard: a contract whose money stores none until its end takes no large file.
+const SHARD: u64 = 4 << 20;
 
 /// Makes a plan.
 #[must_use]
@@ -253,7 +260,7 @@ pub fn plan(sight: &Sight) -> Plan {
     let mut steps = Vec::new();
     let mut standing = BTreeMap::new();
     let mut bad = Vec::new();
-    let mut good = 0;
+    let (mut good, mut poor) = (0, 0);
     let mut operators = BTreeSet::new();
     let health = |host: &PublicKey| sight.health.get(host).cloned().unwrap_or_default();
     for live in &sight.live {
@@ -272,7 +279,9 @@ pub fn plan(sight: &Sight) -> Plan {
                 operators.insert(live.operator.clone());
                 good += 1;
                 if !sight.pending.iter().any(|pending| pending.renews == Some(live.index)) {
-                    steps.extend(renewal(sight, live));
+                    let step = renewal(sight, live);
+                    poor += usize::from(step.is_none() && is_poor(sight, live));
+                    steps.extend(step);
                 }
             }
         }
@@ -301,7 +310,7 @@ pub fn plan(sight: &Sight) -> Plan {
     // What may still reach the chain is not spent twice.
     let reserved = sight.pending.iter().fold(Amount::ZERO, |sum, p| sum.saturating_add(p.cost));
     let balance = sight.balance.saturating_sub(reserved);
-    Plan { steps, hosts, spend, balance, missing }
+    Plan { steps, hosts, spend, balance, missing, poor }
 }
 
 /// Most that a step takes from the account, its fee included.
@@ -380,6 +389,43 @@ pub fn renewal_time(terms: &ContractTerms, ends: ChainTime) -> ChainTime {
     ChainTime(ends.0.saturating_sub(lead))
 }
 
+/// What a contract's money leaves for more, after what its bytes and proofs cost until its end and its
+/// vouchers owe: the bound that hosts set for growth.
+fn unbound(sight: &Sight, live: &LiveSight, contract: &Contract) -> Amount {
+    let terms = &contract.terms;
+    let owed = terms.funds.saturating_sub(live.money_left).saturating_sub(contract.redeemed);
+    let periods = terms.periods.saturating_sub(contract.period);
+    let proofs = terms.proof_fee.saturating_mul(u128::from(periods));
+    let begun = ChainTime(contract.period_end().0.saturating_sub(terms.period.0));
+    let span = live.ends.since(begun.min(sight.now));
+    let bound = terms.storage_pay(live.size, span).saturating_add(proofs).saturating_add(owed);
+    contract.funds.saturating_sub(bound)
+}
+
+/// Least that a contract of such funds should have left, so much time before its end.
+fn least(terms: &ContractTerms, funds: Amount, span: Millis) -> Amount {
+    Amount(funds.0 / LOW_MONEY).max(terms.storage_pay(SHARD, span))
+}
+
+/// Whether the money suffices for no further file of some size.
+fn is_poor(sight: &Sight, live: &LiveSight) -> bool {
+    let Some(contract) = &live.on_chain else { return false };
+    let span = live.ends.since(sight.now);
+    unbound(sight, live, contract) < least(&contract.terms, contract.terms.funds, span)
+}
+
+/// Whether a contract that succeeds this one now would have enough for a while: never is one renewed
+/// that has to be renewed again at once.
+fn is_richer(sight: &Sight, live: &LiveSight) -> bool {
+    let Some(contract) = &live.on_chain else { return false };
+    let (allowance, terms) = (&sight.allowance, &contract.terms);
+    let funds = allowance.funds_each();
+    let span = Millis(allowance.period.0.saturating_mul(u64::from(allowance.periods)));
+    let proofs = terms.proof_fee.saturating_mul(u128::from(allowance.periods));
+    let bound = terms.storage_pay(live.size, span).saturating_add(proofs);
+    funds.saturating_sub(bound) >= least(terms, funds, span).saturating_mul(2)
+}
+
 /// Renews in time, and earlier when transfers have used up the money.
 fn renewal(sight: &Sight, live: &LiveSight) -> Option<Step> {
     let contract = live.on_chain.as_ref()?;
@@ -390,6 +436,8 @@ fn renewal(sight: &Sight, live: &LiveSight) -> Option<Step> {
         Reason::EndsSoon { ends: live.ends }
     } else if left < low {
         Reason::MoneyRunsOut { left }
+    } else if is_poor(sight, live) && is_richer(sight, live) {
+        Reason::MoneyRunsOut { left: unbound(sight, live, contract) }
     } else {
         return None;
     };

@@ -80,6 +80,8 @@ struct Inner {
 #[derive(Default)]
 struct Seen {
     health: BTreeMap<PublicKey, HostHealth>,
+    /// Hosts whose last answer was that the contract has ended.
+    expired: BTreeSet<PublicKey>,
     incidents: VecDeque<Incident>,
     suspects: BTreeSet<(SlabId, PublicKey)>,
 }
@@ -94,6 +96,7 @@ impl Reports {
 
     /// A host answered after `elapsed` milliseconds.
     pub fn answered(&self, host: &PublicKey, lane: Lane, elapsed: u64) {
+        self.lock().expired.remove(host);
         self.with(host, |health, now| {
             health.answered += 1;
             health.failing = 0;
@@ -142,6 +145,17 @@ impl Reports {
         if marks {
             self.incident(host, refusal.to_string());
         }
+        let mut seen = self.lock();
+        match refusal {
+            Refusal::Expired { .. } => seen.expired.insert(*host),
+            _ => seen.expired.remove(host),
+        };
+    }
+
+    /// Whether a host's last answer was that the contract has ended.
+    #[must_use]
+    pub fn says_ended(&self, host: &PublicKey) -> bool {
+        self.lock().expired.contains(host)
     }
 
     /// A host's answer does not verify.

@@ -120,8 +120,8 @@ impl Journal {
         let _ = self.sender.send(Message::Refresh).await;
     }
 
-    pub(crate) async fn start(&self, epoch: Epoch) -> Result<(), JournalError> {
-        self.ask(|reply| Message::Start { epoch, reply }).await?
+    pub(crate) async fn start(&self, epoch: Epoch, account: u64) -> Result<(), JournalError> {
+        self.ask(|reply| Message::Start { epoch, account, reply }).await?
     }
 
     pub(crate) async fn adopt(&self, adopted: Adopted) -> Result<(), JournalError> {

@@ -103,6 +103,22 @@ pub(crate) struct Adopted {
     pub(crate) entries: Vec<Entry>,
 }
 
+impl Adopted {
+    /// A journal that begins.
+    pub(crate) fn nothing(epoch: Epoch, account: u64) -> Self {
+        Self {
+            mode: Mode::Active,
+            epoch,
+            account,
+            origin: None,
+            head_set: HeadSet::default(),
+            segments: Vec::new(),
+            base_point: JournalPoint::default(),
+            entries: Vec::new(),
+        }
+    }
+}
+
 pub(super) enum Message {
     Append {
         changes: Vec<Change>,
@@ -130,6 +146,8 @@ pub(super) enum Message {
     Refresh,
     Start {
         epoch: Epoch,
+        /// Index of the wallet account that pays.
+        account: u64,
         reply: oneshot::Sender<Result<(), JournalError>>,
     },
     Adopt {

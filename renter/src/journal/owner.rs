@@ -238,7 +238,9 @@ impl Owner {
                 answer(reply, Named { segments, quiet });
             }
             Message::Refresh => {}
-            Message::Start { epoch, reply } => answer(reply, self.start(epoch).await),
+            Message::Start { epoch, account, reply } => {
+                answer(reply, self.start(epoch, account).await);
+            }
             Message::Adopt { adopted, reply } => answer(reply, self.adopt(*adopted).await),
             Message::Stop { reply } => {
                 self.drop_waiters(&JournalError::Stopped);
@@ -247,8 +249,9 @@ impl Owner {
         }
     }
 
-    async fn start(&mut self, epoch: Epoch) -> Result<(), JournalError> {
-        let meta = Meta { version: Meta::VERSION, mode: Mode::Active, epoch, ..Meta::default() };
+    async fn start(&mut self, epoch: Epoch, account: u64) -> Result<(), JournalError> {
+        let (version, mode) = (Meta::VERSION, Mode::Active);
+        let meta = Meta { version, mode, epoch, account, ..Meta::default() };
         let base = LocalBase { number: 1, ..LocalBase::default() };
         self.world.store.commit(vec![local::put_base(&base), local::put_meta(&meta)]).await?;
         self.book.writer().claim(epoch);

@@ -21,6 +21,10 @@ use super::{Context, Recovery};
 use crate::journal::{Adopted, Candidate, Mode, choose};
 use crate::progress::{Meter, Phase, ProgressEvent, Unit};
 use crate::transfer::Downloader;
+use crate::world::ChainError;
+
+/// Accounts without a trace after which no later one was used: each takeover uses the next.
+const UNUSED: u64 = 8;
 
 /// Plaintext bytes of a full slab: sealed frames without their tags.
 fn capacity(record: &SlabRecord) -> u64 {
@@ -301,6 +305,24 @@ impl Recovery {
         }
         self.transfer(&key, &self.keys.account(to), amount).await?;
         Ok(amount)
+    }
+
+    /// The last account of these words that was ever used, where a recovery has found that they had
+    /// contracts and all have ended: it holds what they paid back. Otherwise the first.
+    pub(crate) async fn last_account(&self) -> Result<u64, ChainError> {
+        let ended = Progress::load(self.world.store.as_ref()).await;
+        let mut last = 0;
+        if ended.is_ok_and(|progress| !progress.found.is_empty()) {
+            let mut index = 0;
+            while index <= last + UNUSED {
+                let account = self.world.chain.account(&self.keys.account(index).public()).await?;
+                if account.nonce > 0 || account.balance > Amount::ZERO {
+                    last = index;
+                }
+                index += 1;
+            }
+        }
+        Ok(last)
     }
 
     /// Takes over contracts whose hosts did not answer before and do now. Returns how many.

@@ -46,6 +46,12 @@ impl Recovery {
         }
     }
 
+    /// Whether the last period of every one of them is over.
+    pub(super) async fn are_over(&self, live: &[Live]) -> Result<bool, RecoveryError> {
+        let Some(tip) = self.world.chain.tip().await? else { return Ok(false) };
+        Ok(live.iter().all(|live| tip.header.time >= live.contract.ends()))
+    }
+
     /// Those of the contracts that live on the chain.
     pub(super) async fn live(&self, found: &[FoundContract]) -> Result<Vec<Live>, RecoveryError> {
         let mut live = Vec::new();
@@ -70,7 +76,16 @@ impl Recovery {
         progress.enter(Step::Claiming);
         progress.save(self.world.store.as_ref()).await?;
         let asked = live.len();
-        let (mut highest, before) = self.ask_latest(&live).await;
+        // Hosts that hang are waited for, and that is told from the start.
+        let (hosts_answered, hosts_asked) = (0, asked as u64);
+        self.set_phase(RecoveryPhase::Claiming { hosts_answered, hosts_asked });
+        let now = self.world.clock.now();
+        Meter::new(context.progress, Phase::Claiming, Unit::Hosts, Some(hosts_asked), now)
+            .report(None, now);
+        let (shown, before) = self.ask_latest(&live).await;
+        // An epoch of this node that no host knows any more may be above those of a node that started
+        // anew.
+        let mut highest = shown.max(self.book.writer().epoch());
         let said = self.ask_heads(context, &progress.found, &live, None).await;
         let mut claim = gather(highest, &progress.found, live, said, &before);
         if claim.answered.is_empty() {

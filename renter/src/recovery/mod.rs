@@ -34,12 +34,15 @@ mod scan;
 mod separate;
 mod types;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 pub use error::RecoveryError;
+use samara_protocol::contract::ContractId;
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::lock;
+use samara_protocol::units::Epoch;
 use tokio::sync::watch;
 pub use types::{
     HeadSetRow, RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
@@ -166,6 +169,30 @@ impl Recovery {
         )
     }
 
+    /// The contracts that the last run has found, whether they live or not.
+    pub(crate) async fn found(&self) -> Result<BTreeSet<ContractId>, StoreError> {
+        let stored = Stored::load(self.world.store.as_ref()).await?;
+        Ok(stored.found.into_iter().map(|found| found.record.contract).collect())
+    }
+
+    /// Whether the last run has found nothing that lives.
+    pub(crate) fn found_nothing(&self) -> bool {
+        matches!(lock(&self.shared.status).progress, RecoveryPhase::NothingFound { .. })
+    }
+
+    /// Notes that the node starts new after a run that found nothing that lives.
+    pub(crate) async fn set_aside(&self) -> Result<(), StoreError> {
+        let store = self.world.store.as_ref();
+        let mut stored = Stored::load(store).await?;
+        if stored.step == Step::NothingFound {
+            stored.enter(Step::Idle);
+            stored.report = None;
+            stored.save(store).await?;
+            *lock(&self.shared.status) = RecoveryStatus::default();
+        }
+        Ok(())
+    }
+
     fn set_phase(&self, phase: RecoveryPhase) {
         lock(&self.shared.status).progress = phase;
     }
@@ -210,14 +237,18 @@ impl Recovery {
     async fn steps(&self, context: &Context<'_>) -> Result<RecoveryReport, RecoveryError> {
         let started = self.world.clock.now();
         let store = self.world.store.as_ref();
-        if context.options.restart {
-            progress::forget(store).await?;
-        }
         let mut stored = Stored::load(store).await?;
         let journal = self.journal.status();
         let fenced = journal.fenced.is_some() || self.book.writer().fenced().is_some();
-        if journal.mode == Mode::Active && !fenced && stored.step.is_final() {
+        // One that was started and has neither stored nor formed anything may have been started by mistake.
+        let unused = self.is_unused();
+        // What a node that writes has recovered is not forgotten: it tells its contracts from others'.
+        if journal.mode == Mode::Active && !fenced && !unused && stored.step.is_final() {
             return Err(RecoveryError::Active);
+        }
+        if context.options.restart {
+            progress::forget(store).await?;
+            stored = Stored::default();
         }
         if stored.step.is_final() {
             // A claim of a run that has ended is not used again.
@@ -236,6 +267,19 @@ impl Recovery {
         if live.is_empty() {
             return self.nothing_found(&mut stored, report, started).await;
         }
+        if unused {
+            self.stop_unused().await?;
+        }
+        // Hosts take nothing under a contract that is over, though they may still show what they have.
+        let over = self.are_over(&live).await?;
+        let reading;
+        let context = if over && !context.options.read_only {
+            let options = RecoveryOptions { read_only: true, ..context.options.clone() };
+            reading = Context { options, progress: context.progress };
+            &reading
+        } else {
+            context
+        };
         let mut claim = self.claim(context, &mut stored, live).await?;
         self.keep_heads(&claim).await?;
         claim.tell(&mut report);
@@ -248,10 +292,34 @@ impl Recovery {
             Step::Done
         } else {
             report.outcome = RecoveryPhase::ReadOnly;
-            report.next = Some(next_step(&context.options, &mut claim));
+            report.next = Some(match over {
+                true => OVER.to_owned(),
+                false => next_step(&context.options, &mut claim),
+            });
             Step::ReadOnly
         };
         self.end(&mut stored, end, report, started).await
+    }
+
+    /// Whether this node was started with its words and has made nothing of it.
+    fn is_unused(&self) -> bool {
+        let journal = self.journal.status();
+        journal.mode == Mode::Active && journal.position == 0 && self.book.live().is_empty()
+    }
+
+    /// Stops a node that was started and not used: contracts of its words live, so its empty journal must
+    /// never be written over theirs.
+    async fn stop_unused(&self) -> Result<(), RecoveryError> {
+        if !self.is_unused() {
+            return Err(RecoveryError::Active);
+        }
+        // Above the epoch in which it was started, and below every one that is claimed.
+        let counter = self.journal.status().epoch.counter;
+        self.book.writer().fence(Epoch { counter, writer: [u8::MAX; 16] });
+        // The journal's owner notes it before it answers the second message, with a refusal.
+        self.journal.refresh().await;
+        let _ = self.journal.confirm().await;
+        Ok(())
     }
 
     async fn nothing_found(
@@ -266,7 +334,11 @@ impl Recovery {
             format!("these words own nothing on this chain: {blocks} blocks were checked")
         } else {
             let found = report.contracts_found;
-            format!("all {found} contracts of these words have ended: {blocks} blocks were checked")
+            let last = stored.found.iter().map(|found| found.height).max().unwrap_or_default();
+            format!(
+                "all {found} contracts of these words have ended, the last of them formed in block {last}: \
+                 {blocks} blocks were checked. Files that were stored under them cannot be brought back"
+            )
         };
         let witness = if peers > 1 {
             format!("{peers} chain peers answered")
@@ -295,6 +367,11 @@ impl Recovery {
         Ok(report)
     }
 }
+
+/// How to go on when every contract's last period is over and the chain still closes the accounts.
+const OVER: &str = "the terms of all contracts are over, so nothing can be written or renewed: get at once \
+    what the hosts still give. Once the contracts are off the chain, `samara recover start --start-new` \
+    starts new with these words";
 
 /// How to go on after a takeover that met so many contracts of another lineage.
 fn after_takeover(others: usize) -> String {

@@ -9,6 +9,8 @@
 //!            +------------------------------------------> NothingFound ---------------+
 //! ```
 //!
+//! From `NothingFound` a node that starts new goes back to `Idle`, and keeps what was found.
+//!
 //! Every step may be repeated: the scan goes on from its stored state, a claim asks for the same epoch
 //! again, adopting replaces the local journal as a whole, and taking over writes the same head again. So
 //! a crash at any moment costs at most the step that ran; from [`Step::Claiming`] on, a recovery resumes
@@ -55,6 +57,8 @@ impl Step {
                 | (Claiming, Adopting)
                 | (Adopting, TakingOver | ReadOnly)
                 | (TakingOver, Done)
+                // The node starts new.
+                | (NothingFound, Idle)
         )
     }
 
@@ -168,7 +172,9 @@ mod tests {
             assert_eq!(step.leads_to(TakingOver), step == Adopting);
             assert_eq!(step.leads_to(Done), step == TakingOver);
             if step.is_final() {
-                assert!(all.iter().all(|next| !step.leads_to(*next) || *next == Scanning));
+                let next = |next: &&Step| step.leads_to(**next) && **next != Scanning;
+                let others: Vec<&Step> = all.iter().filter(next).collect();
+                assert_eq!(others.is_empty(), step != NothingFound, "{others:?}");
             }
         }
     }

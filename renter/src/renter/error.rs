@@ -58,7 +58,9 @@ pub enum RenterError {
     #[error("this node has started already")]
     Started,
     /// A recovery is under way or was not finished.
-    #[error("a recovery was started and has not ended: let it end first")]
+    #[error(
+        "a recovery was started and has not ended: its names are not known yet, let it end first"
+    )]
     Recovering,
     /// The journal.
     #[error(transparent)]

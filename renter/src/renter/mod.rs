@@ -33,7 +33,7 @@ use crate::backup::{
 };
 use crate::contract::{ContractBook, Contractor, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
-use crate::journal::{Journal, JournalError, JournalOptions, Mode};
+use crate::journal::{Adopted, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
@@ -144,6 +144,7 @@ impl Renter {
             recovery: recovery.clone(),
             outlook: Arc::default(),
             lineage: Arc::new(std::sync::Mutex::new(lineage)),
+            asked: Arc::default(),
         };
         if upkeep.contractor.allowance().is_none()
             && let Some(allowance) = upkeep.setting()
@@ -178,23 +179,53 @@ impl Renter {
 
     /// Starts to write for words that were just created on this node: they own nothing, so nothing is
     /// looked for until there is a first contract. Then the chain says whether another node with the same
-    /// words was first; if so, this one stops. For any other words use [`Renter::recover`].
+    /// words was first; if so, this one stops. So it is for words whose contracts have all ended, as
+    /// [`Renter::recover`] has found; what the last node left in its account is used. For any other words
+    /// use [`Renter::recover`].
     ///
     /// # Errors
-    /// [`RenterError::Started`], [`RenterError::Recovering`].
+    /// [`RenterError::Started`], [`RenterError::Recovering`], [`RenterError::Chain`].
     pub async fn start_fresh(&self) -> Result<(), RenterError> {
-        if self.0.journal.status().mode != Mode::Fresh {
+        let Inner { journal, recovery, upkeep, world, .. } = self.0.as_ref();
+        let fresh = journal.status().mode == Mode::Fresh;
+        // One that reads, or that was taken over, has nothing to read any more.
+        if !fresh && (journal.check_writable().is_ok() || !recovery.found_nothing()) {
             return Err(RenterError::Started);
         }
-        if self.0.recovery.status().running || self.0.recovery.is_unfinished() {
+        if recovery.status().running || recovery.is_unfinished() {
             return Err(RenterError::Recovering);
         }
-        let store = self.0.world.store.as_ref();
+        let account = recovery.last_account().await?;
+        let store = world.store.as_ref();
         Lineage::New.save(store).await.map_err(JournalError::from)?;
-        self.0.upkeep.set_lineage(Lineage::New);
-        let writer = random_bytes(self.0.world.random.as_ref());
-        self.0.journal.start(Epoch { counter: lineage::FIRST, writer }).await?;
+        upkeep.set_lineage(Lineage::New);
+        let writer = random_bytes(world.random.as_ref());
+        if fresh {
+            journal.start(Epoch { counter: lineage::FIRST, writer }, account).await?;
+        } else {
+            let used = self.0.book.writer();
+            let highest = used.fenced().unwrap_or_default().max(used.epoch()).counter;
+            let epoch = Epoch { counter: highest.saturating_add(1), writer };
+            journal.adopt(Adopted::nothing(epoch, account)).await?;
+        }
+        upkeep.contractor.use_account(account).await?;
+        recovery.set_aside().await.map_err(JournalError::from)?;
         Ok(())
+    }
+
+    /// Fails while it is not known what the words own: names that are not there yet are not to be taken
+    /// for lost.
+    ///
+    /// # Errors
+    /// [`RenterError::Recovering`], [`JournalError::NotStarted`].
+    pub fn check_known(&self) -> Result<(), RenterError> {
+        match self.0.journal.status().mode {
+            Mode::Fresh if self.0.recovery.status().running || self.0.recovery.is_unfinished() => {
+                Err(RenterError::Recovering)
+            }
+            Mode::Fresh => Err(JournalError::NotStarted.into()),
+            Mode::Active | Mode::ReadOnly => Ok(()),
+        }
     }
 
     /// The table of contracts.
@@ -465,7 +496,8 @@ impl Renter {
         let run: futures::future::BoxFuture<'_, _> =
             Box::pin(self.0.recovery.run(options, progress));
         let report = run.await?;
-        let follow = self.0.upkeep.follow_recovery().await;
+        let nothing = matches!(report.outcome, RecoveryPhase::NothingFound { .. });
+        let follow = self.0.upkeep.follow_recovery(!nothing).await;
         if let Err(error) = follow {
             tracing::warn!(%error, "the recovered account is not in use yet");
         }

@@ -43,8 +43,9 @@ impl Renter {
     ) -> Result<AllowanceReport, RenterError> {
         self.0.journal.check_writable()?;
         let upkeep = &self.0.upkeep;
-        let report = upkeep.set_allowance(allowance).await?;
+        let mut report = upkeep.set_allowance(allowance).await?;
         upkeep.keep_setting().await;
+        report.notes = upkeep.notes(&allowance, report.balance).await;
         Ok(report)
     }
 
@@ -59,7 +60,8 @@ impl Renter {
         allowance.check(&self.0.world.chain.genesis().parameters).map_err(ContractorError::from)?;
         let plan = self.0.upkeep.contractor.plan_for(allowance).await?;
         let planned = plan.steps.iter().map(ToString::to_string).collect();
-        Ok(AllowanceReport { planned, ..upkeep::seen(&plan) })
+        let notes = self.0.upkeep.notes(&allowance, plan.balance).await;
+        Ok(AllowanceReport { planned, notes, ..upkeep::seen(&plan) })
     }
 
     /// The allowance that is set.

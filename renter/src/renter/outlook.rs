@@ -17,6 +17,8 @@ pub(super) struct Outlook {
     agreed: BTreeMap<ContractId, ChainTime>,
     /// Contracts with more hosts that are on their way; nothing before the first look.
     pub(super) forming: Option<u64>,
+    /// Contracts with too little money, which a renewal would not change.
+    pub(super) poor: u64,
 }
 
 impl Outlook {
@@ -32,7 +34,8 @@ impl Outlook {
         let steps = plan.steps.iter();
         let formed = steps.filter(|s| matches!(s, Step::Form { host, .. } if answers(host)));
         let forming = Some(Self::pending(sight) + formed.count() as u64);
-        Self { obstacles: obstacles(sight, plan), agreed, forming }
+        let poor = plan.poor as u64;
+        Self { obstacles: obstacles(sight, plan), agreed, forming, poor }
     }
 
     /// Formations that were signed before the look.

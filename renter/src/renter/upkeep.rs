@@ -14,8 +14,8 @@ use super::lineage::{self, Lineage};
 use super::outlook::Outlook;
 use crate::backup::Backups;
 use crate::contract::{
-    Allowance, BookError, ContractBook, Contractor, ContractorError, HostRegistry, Plan,
-    StepOutcome, Turn, plan,
+    Allowance, BookError, ContractBook, ContractHandle, Contractor, ContractorError, HostRegistry,
+    Plan, StepOutcome, Turn, plan,
 };
 use crate::journal::Journal;
 use crate::progress::Silent;
@@ -26,6 +26,10 @@ use crate::world::World;
 
 /// Time between two looks of the journal at contracts that are being formed or renewed.
 const REFRESH: Millis = Millis(200);
+/// Time after which some hosts are asked whether another node has taken over.
+const TAKEOVER: Millis = Millis::seconds(60);
+/// Hosts that are asked: a takeover is known to more than half of them.
+const ASKED: usize = 3;
 /// Looks within a term, at least: the renewal falls due at half of a short one.
 const LOOKS: u64 = 8;
 /// Least time between two looks.
@@ -47,6 +51,8 @@ pub(super) struct Upkeep {
     pub(super) outlook: Arc<Mutex<Outlook>>,
     /// Whose the words are. A leaf, held for no call.
     pub(super) lineage: Arc<Mutex<Lineage>>,
+    /// When hosts are asked for a takeover again, and with which host that begins. A leaf.
+    pub(super) asked: Arc<Mutex<(u64, usize)>>,
 }
 
 /// Admits contracts, and numbers hosts: the table goes ahead, and the journal follows with its next
@@ -57,9 +63,14 @@ struct Registry<'a>(&'a Upkeep);
 impl HostRegistry for Registry<'_> {
     async fn admit(&self, contract: &Contract) -> Result<(), ContractorError> {
         let upkeep = self.0;
-        if upkeep.lineage() == Lineage::New {
-            let Upkeep { book, contractor, journal, recovery, .. } = upkeep;
-            let check = lineage::Check { book, contractor, journal, recovery };
+        let Upkeep { book, contractor, journal, recovery, .. } = upkeep;
+        let check = lineage::Check { book, contractor, journal, recovery };
+        let undecided = match upkeep.lineage() {
+            Lineage::New => true,
+            Lineage::Settled => !check.holds_any().await?,
+            Lineage::Second { .. } => false,
+        };
+        if undecided {
             let decided = check.decide(contract).await?;
             *lock(&upkeep.lineage) = decided;
         }
@@ -135,6 +146,10 @@ impl Upkeep {
         if self.journal.check_writable().is_err() || self.recovery.status().running {
             return;
         }
+        self.look_for_takeover().await;
+        if self.journal.check_writable().is_err() {
+            return;
+        }
         match self.recovery.adopt_silent().await {
             Ok(0) => {}
             Ok(adopted) => {
@@ -168,6 +183,35 @@ impl Upkeep {
         }
     }
 
+    /// Asks some hosts for what they have promised, the next ones each time: a node that has nothing to
+    /// write would learn of a takeover only with its next change.
+    async fn look_for_takeover(&self) {
+        let mut live = self.book.live();
+        live.retain(|held| !self.book.reports().health(&held.host()).is_unreachable());
+        let now = self.world.clock.now();
+        let first = {
+            let mut asked = lock(&self.asked);
+            if live.is_empty() || now < asked.0 {
+                return;
+            }
+            let first = asked.1 % live.len();
+            *asked = (now.saturating_add(TAKEOVER.0), first + ASKED);
+            first
+        };
+        let some = live.iter().cycle().skip(first).take(ASKED.min(live.len()));
+        let answers = futures::future::join_all(some.map(ContractHandle::latest)).await;
+        let claimed = answers.into_iter().flatten().map(|status| status.promised.epoch).max();
+        if let Some(epoch) = claimed {
+            // Its own claim stops nobody.
+            self.book.writer().fence(epoch);
+            // The journal's owner has noted it when it answers the second message.
+            if self.book.writer().fenced().is_some() {
+                self.journal.refresh().await;
+                let _ = self.journal.confirm().await;
+            }
+        }
+    }
+
     /// Sets what the contractor may do, and lets it act. What the account cannot pay is refused, and the
     /// allowance stays as it was.
     pub(super) async fn set_allowance(
@@ -185,6 +229,33 @@ impl Upkeep {
         self.contractor.set_allowance(allowance).await?;
         self.slabs.set_redundancy(allowance.redundancy);
         self.look(&turn).await
+    }
+
+    /// In what an allowance asks for more than hosts and the account give. `balance` is what the account
+    /// had before anything was done.
+    pub(super) async fn notes(&self, allowance: &Allowance, balance: Amount) -> Vec<String> {
+        let mut notes = Vec::new();
+        let announced = self.world.chain.announced_hosts().await.unwrap_or_default();
+        let longest = announced
+            .iter()
+            .filter(|(_, host)| host.accepting)
+            .map(|(_, host)| host.prices.maximum_duration.0 / allowance.period.0.max(1))
+            .max();
+        if let Some(longest) = longest.filter(|longest| *longest < u64::from(allowance.periods)) {
+            notes.push(format!(
+                "hosts form contracts of at most {longest} periods: those are formed, and renewed in time"
+            ));
+        }
+        let funds = |held: &ContractHandle| held.terms().funds;
+        let live = self.book.live();
+        let locked = live.iter().map(funds).fold(Amount::ZERO, Amount::saturating_add);
+        if allowance.funds > balance.saturating_add(locked) {
+            notes.push(format!(
+                "the account had {balance}, and {locked} are in contracts: less than the allowance, so \
+                 hosts that are added and renewals may lack money"
+            ));
+        }
+        notes
     }
 
     /// Plans and acts on contracts within the allowance.
@@ -261,11 +332,16 @@ impl Upkeep {
     }
 
     /// After a recovery: pays from the epoch's own account, cuts slabs as the owner had wanted.
-    pub(super) async fn follow_recovery(&self) -> Result<(), ContractorError> {
+    pub(super) async fn follow_recovery(&self, found: bool) -> Result<(), ContractorError> {
         self.contractor.use_account(self.journal.status().account).await?;
-        // The words' contracts were read from the chain: whoever was first does not matter any more.
-        Lineage::Settled.save(self.world.store.as_ref()).await?;
-        *lock(&self.lineage) = Lineage::Settled;
+        // The words' contracts were read from the chain: whoever was first does not matter any more. Where
+        // there are none, another node may still be first.
+        if found || self.lineage() != Lineage::New {
+            Lineage::Settled.save(self.world.store.as_ref()).await?;
+            *lock(&self.lineage) = Lineage::Settled;
+        }
+        // What was seen before was another epoch's account.
+        *lock(&self.outlook) = Outlook::default();
         if let Some(allowance) = self.contractor.allowance().or_else(|| self.setting()) {
             self.slabs.set_redundancy(allowance.redundancy);
         }

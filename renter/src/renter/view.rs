@@ -59,13 +59,22 @@ impl Renter {
             settled,
             forming: outlook.forming,
             unreachable,
+            ended: self.says_ended(),
             bare,
             unreadable,
+            poor: outlook.poor,
             health: self.0.repair.summary(),
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
             garbage: self.0.garbage.report(),
         }
+    }
+
+    /// Hosts with live contracts that say that these have ended.
+    fn says_ended(&self) -> u64 {
+        let reports = self.0.book.reports();
+        let live = self.0.book.live();
+        live.iter().filter(|contract| reports.says_ended(&contract.host())).count() as u64
     }
 
     /// Hosts with live contracts that do not answer, slabs in use that bear the loss of no further host,

@@ -24,6 +24,7 @@ use super::standing::Standings;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::journal::Journal;
 use crate::slabs::Slabs;
+use crate::transfer::DownloadError;
 use crate::world::random_bytes;
 
 /// Time that a suspected shard is given, because commits may still be on their way.
@@ -185,7 +186,13 @@ impl Auditor {
         self.totals.last = Some(self.now());
         // Also the question for the descriptor counts, so that a round over lost slabs ends some time.
         self.requests.take(1);
-        let Ok(descriptor) = self.slabs.downloader().slab_descriptor(record).await else { return };
+        let descriptor = match self.slabs.downloader().slab_descriptor(record).await {
+            Ok(descriptor) => descriptor,
+            Err(DownloadError::NoDescriptor { .. }) => {
+                return self.mark_forgotten(record, standings, damage).await;
+            }
+            Err(_) => return,
+        };
         let column = descriptor.geometry.column();
         let group = column.group();
         let mut reads = Vec::new();
@@ -216,6 +223,27 @@ impl Auditor {
                     }
                 }
                 Err(_) => self.totals.unanswered += 1,
+            }
+        }
+    }
+
+    /// No host has shown a slab's descriptor, which is committed with its sectors. Hosts that say so owe
+    /// nothing of it, as when their contracts have ended and others were formed.
+    async fn mark_forgotten(
+        &mut self,
+        record: &SlabRecord,
+        standings: &Standings,
+        damage: &mut Damage,
+    ) {
+        let sound = record.hosts.iter().filter(|index| standings.of_host(**index).is_sound());
+        for contract in sound.filter_map(|index| self.book.contract(*index)).collect::<Vec<_>>() {
+            let tags = contract.slab_tags(self.book.keys(), &record.id);
+            self.requests.take(1);
+            let Ok(answers) = contract.descriptors(&tags).await else { continue };
+            if answers.iter().all(Option::is_none) {
+                let reason = "its contract has nothing of the slab".to_owned();
+                self.note(record.id, &contract, reason.clone());
+                damage.mark(record.id, contract.index(), reason).await;
             }
         }
     }

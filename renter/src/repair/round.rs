@@ -1,5 +1,7 @@
 //! One look: silent hosts are asked, audits made, slabs counted, the most urgent ones repaired.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Change, HostIndex, SlabRecord};
@@ -111,6 +113,7 @@ impl Repair {
         let Inner { world, journal, .. } = &*self.0;
         work.census = Census::take(world, journal, standings, damage, held).await;
         work.mended = 0;
+        self.0.slabs.set_unreadable(Arc::new(work.census.unreadable.clone()));
         let (standings, damage) = (standings.clone(), work.damage.version());
         work.counted = Some(Counted { standings, damage, position, segments });
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use samara_protocol::journal::HostIndex;
 use samara_protocol::sector::{GROUP, SectorEntry};
+use samara_protocol::units::Millis;
 
 use super::{HealthReport, RepairOptions};
 use crate::contract::{Allowance, Redundancy};
@@ -351,6 +352,30 @@ async fn lost_slabs_name_the_files_that_are_affected() {
     network.set(0..5, Fault::None);
     let report = until(&node, 5, is_whole).await;
     assert_eq!(report.affected, vec![]);
+}
+
+/// The node was away for longer than its contracts lasted; the hosts owe it nothing any more.
+#[tokio::test(start_paused = true)]
+async fn what_ended_contracts_held_is_known_to_be_lost_and_stored_again() {
+    let network = TestNetwork::empty(8).await;
+    let node = filled(&network, unlimited()).await;
+    let wanted = Allowance { redundancy: REDUNDANCY, ..allowance(&network) };
+    let term = Millis(wanted.period.0 * (u64::from(wanted.periods) + 2));
+    network.chain.pass(term);
+    tokio::time::advance(Duration::from_millis(term.0)).await;
+    for _ in 0..4 {
+        node.renter.upkeep().await;
+    }
+    assert_eq!(node.renter.contracts().len(), 8, "new ones are formed");
+    let report = until(&node, 10, |report| report.data.lost > 0).await;
+    assert_eq!((report.data.lost, report.data.full), (report.data.total(), 0), "{report:?}");
+    assert!(report.affected_total > 0);
+    // Nothing has changed here, and what cannot be read there is stored again all the same.
+    let again = node.put("/home", "home").await;
+    assert!(again.stored_files >= 4, "{again:?}");
+    let third = node.put("/home", "home").await;
+    assert_eq!(third.stored_files, 0, "{third:?}");
+    assert_readable(&node, "/back").await;
 }
 
 /// Polls a future so many times, then drops it.

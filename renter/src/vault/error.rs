@@ -141,7 +141,14 @@ pub(super) fn upload_code(error: &crate::transfer::UploadError) -> &'static str 
     use crate::transfer::UploadError;
     match error {
         UploadError::TooFewContracts { .. } => "too_few_contracts",
-        UploadError::TooFewHosts { .. } => "too_few_hosts",
+        UploadError::TooFewHosts { reached, needed, failures, .. } => {
+            // With money in those contracts it would have gone well.
+            let poor = failures.iter().filter(|failure| failure.is_money()).count();
+            match poor > 0 && reached + poor >= *needed {
+                true => "contract_out_of_money",
+                false => "too_few_hosts",
+            }
+        }
         UploadError::Fenced { .. } => "fenced",
         UploadError::Stopped => "stopped",
         _ => "upload_failed",

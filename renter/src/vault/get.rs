@@ -33,6 +33,8 @@ pub(crate) enum Source {
 
 /// All that one restore is about.
 pub(crate) struct Restore {
+    /// The folder that the user named: below it no link is followed.
+    pub(crate) root: PathBuf,
     pub(crate) files: Vec<Wanted>,
     pub(crate) folders: Vec<PathBuf>,
     /// Keeps the files' slabs meanwhile.
@@ -67,7 +69,7 @@ impl Vaults {
             let (_, vault) = find(state, &request.vault)?;
             select(vault, &request.vault, &request.path, request.version, &destination)
         };
-        let wanted = self.wanted(&source, choose)?;
+        let wanted = self.wanted(&source, path, choose)?;
         if is_folder && !request.dry_run {
             self.check_target(path).await?;
         }
@@ -76,13 +78,15 @@ impl Vaults {
 
     /// Makes a folder to write to, so that what is wrong with it is said once and not for each file.
     pub(crate) async fn check_target(&self, folder: &Path) -> Result<(), FileError> {
-        self.world.files.create_folder(folder.components().as_path()).await
+        let folder = folder.components().as_path();
+        self.world.files.create_folder(folder, folder).await
     }
 
-    /// Chooses files from a time, and finds their slabs.
+    /// Chooses files from a time, to be written to `destination` or below it, and finds their slabs.
     pub(crate) fn wanted(
         &self,
         source: &Source,
+        destination: &Path,
         choose: impl FnOnce(&JournalState) -> Result<Chosen, GetError>,
     ) -> Result<Restore, GetError> {
         self.journal.read(|now| {
@@ -96,8 +100,13 @@ impl Vaults {
                 let ranges = table.ranges(&file);
                 Wanted { path, target, file, ranges }
             });
+            let files: Vec<Wanted> = files.collect();
+            // A single file may be given the destination as its name.
+            let named = files.iter().any(|file| file.target == destination);
+            let root = destination.parent().filter(|_| named).unwrap_or(destination);
+            let root = root.components().as_path().to_owned();
             let lease = self.slabs.leases().read(table.slabs(), self.world.clock.now());
-            Ok(Restore { files: files.collect(), folders: chosen.folders, lease })
+            Ok(Restore { root, files, folders: chosen.folders, lease })
         })
     }
 
@@ -111,8 +120,8 @@ impl Vaults {
     ) -> Result<GetReport, GetError> {
         let started = self.world.clock.now();
         let mut report = GetReport { dry_run, ..GetReport::default() };
+        self.make_folders(&wanted, &mut report).await?;
         let _lease = wanted.lease;
-        self.make_folders(&wanted.folders, &mut report).await?;
         let mut files = Vec::with_capacity(wanted.files.len());
         let mut taken = BTreeSet::new();
         for mut file in wanted.files {
@@ -143,13 +152,14 @@ impl Vaults {
             report.restored_bytes = total;
             return Ok(report);
         }
-        self.clear_unfinished(&files).await;
+        self.clear_unfinished(&wanted.root, &files).await;
         let meter = Meter::new(progress, Phase::Restoring, Unit::Bytes, Some(total), started);
         let naming = match conflict {
             Conflict::Replace => Naming::Replacing,
             Conflict::Keep | Conflict::Rename => Naming::IfFree,
         };
-        let run = Run { vaults: self, files: &files, naming, meter: Mutex::new(meter) };
+        let root = wanted.root.as_path();
+        let run = Run { vaults: self, root, files: &files, naming, meter: Mutex::new(meter) };
         let work = group(&files, self.options.shared_read);
         let tasks = work.into_iter().map(|work| run.work(work));
         let mut done = futures::stream::iter(tasks).buffer_unordered(self.options.parallel_reads);
@@ -190,6 +200,7 @@ impl Vaults {
 /// One fetch under way.
 struct Run<'a> {
     vaults: &'a Vaults,
+    root: &'a Path,
     files: &'a [Wanted],
     naming: Naming,
     meter: Mutex<Meter<'a>>,
@@ -226,7 +237,7 @@ impl Run<'_> {
 
     /// Writes a file whose bytes are here.
     async fn whole(&self, file: &Wanted, bytes: Bytes) -> Result<Written, GetError> {
-        let mut writer = self.vaults.world.files.create(&file.target).await?;
+        let mut writer = self.vaults.world.files.create(self.root, &file.target).await?;
         let hasher = update(self.vaults, blake3::Hasher::new(), bytes.clone()).await;
         let size = bytes.len() as u64;
         check(file, size, &hasher)?;
@@ -257,7 +268,7 @@ impl Run<'_> {
             }
             Ranges::Slabs(ranges) => ranges.clone(),
         };
-        let mut writer = self.vaults.world.files.create(&file.target).await?;
+        let mut writer = self.vaults.world.files.create(self.root, &file.target).await?;
         let mut reader = ExtentReader::new(self.vaults.slabs.downloader(), ranges);
         let mut hasher = blake3::Hasher::new();
         let mut size = 0u64;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::error::GetError;
+use super::get::Restore;
 use super::plan::Wanted;
 use super::types::{Conflict, GetReport};
 use super::{Vaults, item};
@@ -24,16 +25,16 @@ impl Vaults {
     /// Makes the folders that exist by themselves.
     pub(super) async fn make_folders(
         &self,
-        folders: &[PathBuf],
+        wanted: &Restore,
         report: &mut GetReport,
     ) -> Result<(), GetError> {
-        for folder in folders {
+        for folder in &wanted.folders {
             let existing = self.world.files.stat(folder).await?;
             if existing.is_some_and(|entry| entry.kind == FileKind::Folder) {
                 continue;
             }
             if !report.dry_run
-                && let Err(error) = self.world.files.create_folder(folder).await
+                && let Err(error) = self.world.files.create_folder(&wanted.root, folder).await
             {
                 report.failed.push(item(folder.display().to_string(), "file_failed", error));
                 continue;
@@ -44,11 +45,11 @@ impl Vaults {
     }
 
     /// Clears away what a killed process left where files are about to be written.
-    pub(super) async fn clear_unfinished(&self, files: &[Wanted]) {
+    pub(super) async fn clear_unfinished(&self, root: &Path, files: &[Wanted]) {
         let folders: BTreeSet<&Path> =
             files.iter().filter_map(|file| file.target.parent()).collect();
         for folder in folders {
-            match self.world.files.remove_unfinished(folder).await {
+            match self.world.files.remove_unfinished(root, folder).await {
                 Ok(0) => {}
                 Ok(removed) => {
                     tracing::info!(removed, folder = %folder.display(), "leftovers removed")

@@ -82,6 +82,9 @@ impl Vaults {
         let now = self.world.clock.now();
         self.journal.check_writable()?;
         let path = StoredPath::new(request.path.as_str()).map_err(VaultError::Path)?;
+        if !request.create_vault {
+            self.journal.read(|state| find(state, &request.vault).map(drop))?;
+        }
         let vault = self.find_or_create(&request.vault).await?;
         self.journal.read(|state| match state.vaults.get(&vault) {
             Some(vault) => check_file_place(vault, &request.vault, &path),
@@ -238,6 +241,10 @@ impl Vaults {
         let Some(current) = current.filter(|current| current.size == entry.size) else {
             return Ok(Judged::Store);
         };
+        // What is here and cannot be read there is stored again.
+        if !self.slabs.can_read(&current) {
+            return Ok(Judged::Store);
+        }
         let same = current.modified == entry.modified && current.executable == entry.executable;
         if same && !checksum {
             return Ok(Judged::Unchanged);

@@ -32,8 +32,11 @@ const fn yes() -> bool {
 /// A stream of bytes to put as one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutStreamRequest {
-    /// Name of the vault; it is made if it does not exist.
+    /// Name of the vault.
     pub vault: String,
+    /// Whether a vault that does not exist is made.
+    #[serde(default)]
+    pub create_vault: bool,
     /// The file's path in it.
     pub path: String,
     /// Last change, milliseconds since the Unix epoch; now if none.

@@ -114,7 +114,7 @@ impl Files for SimFiles {
         Ok(Box::new(SimReader(file.bytes.clone())))
     }
 
-    async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
+    async fn create(&self, _root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
         let mut tree = self.lock();
         if tree.folders.contains(path) {
             return Err(error("create", path, "it is a folder"));
@@ -123,7 +123,7 @@ impl Files for SimFiles {
         Ok(Box::new(SimWriter { files: self.clone(), path: path.to_owned(), bytes: Vec::new() }))
     }
 
-    async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
+    async fn create_folder(&self, _root: &Path, path: &Path) -> Result<(), FileError> {
         let mut tree = self.lock();
         tree.make_parents(path);
         tree.folders.insert(path.to_owned());

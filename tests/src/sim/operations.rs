@@ -417,6 +417,7 @@ fn is_listed(renter: &Renter, vault: &str) -> bool {
 fn stream_request(vault: &str, path: &str, number: u64) -> PutStreamRequest {
     PutStreamRequest {
         vault: vault.to_owned(),
+        create_vault: true,
         path: path.to_owned(),
         modified: Some(number * 1_000),
         executable: false,

@@ -6,7 +6,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use samara_renter::backup::{BackupDetail, BackupRequest, BackupRow, RestoreRequest};
 
-use super::{Done, failed};
+use super::{Done, failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
 use crate::api::state::Api;
@@ -20,7 +20,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<BackupRow>>, ApiError> {
-    Ok(Json(api.renter()?.backups()))
+    Ok(Json(known(&api)?.backups()))
 }
 
 async fn create(
@@ -37,7 +37,7 @@ async fn show(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<BackupDetail>, ApiError> {
-    api.renter()?.backup(&name).await.map(Json).map_err(failed)
+    known(&api)?.backup(&name).await.map(Json).map_err(failed)
 }
 
 async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {
@@ -49,7 +49,7 @@ async fn restore(
     State(api): State<Api>,
     Json(request): Json<RestoreRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = api.renter()?.clone();
+    let renter = known(&api)?.clone();
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.restore_backup(request, progress.as_ref()).await.map_err(failed)
     }))

@@ -20,13 +20,22 @@ pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use renter::{AllowanceAnswer, AllowanceRequest};
-pub use validators::{SignedChange, ValidatorRow, ValidatorsAnswer};
+pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
 pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
 
+use samara_renter::Renter;
 use samara_renter::error::Coded;
 
 use super::error::ApiError;
+use super::state::Api;
+
+/// The renter, once it is known what its words own.
+fn known(api: &Api) -> Result<&Renter, ApiError> {
+    let renter = api.renter()?;
+    renter.check_known().map_err(failed)?;
+    Ok(renter)
+}
 
 /// An error of the renter as the API shows it.
 fn failed(error: impl Coded + 'static) -> ApiError {

@@ -13,6 +13,7 @@ use crate::api::Done;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
 use crate::api::state::Api;
+use crate::chain::ClockLead;
 use crate::host::{HostRole, HostStatus};
 
 pub(in crate::api) fn routes() -> Router<Api> {
@@ -64,6 +65,15 @@ pub struct ChainStatus {
     pub contacted: bool,
     /// Age of the newest block in milliseconds, if that is worrying.
     pub stale: Option<u64>,
+    /// How many milliseconds a newer block, which is refused, lies ahead of this node's clock.
+    #[serde(default)]
+    pub ahead: Option<u64>,
+    /// For a validator that decides alone: its clock, if it is further ahead than can be explained.
+    #[serde(default)]
+    pub clock_lead: Option<ClockLead>,
+    /// What was false in the peers' answers, if in those of all of them: they may be of another network.
+    #[serde(default)]
+    pub all_false: Option<String>,
 }
 
 /// A host as the chain announces it.
@@ -80,7 +90,7 @@ async fn status(State(api): State<Api>) -> Result<Json<NodeStatus>, ApiError> {
     let node = api.node();
     let mut roles = Vec::new();
     for (name, has) in [
-        ("chain", node.chain),
+        ("chain", node.chain.is_some()),
         ("validator", node.validator.is_some()),
         ("host", node.host.is_some()),
         ("renter", node.renter.is_some()),
@@ -127,6 +137,9 @@ fn chain_status(api: &Api) -> ChainStatus {
             .to_string(),
         contacted: status.contacted,
         stale: status.stale.map(|span| span.0),
+        ahead: status.ahead.map(|(_, span)| span.0),
+        clock_lead: api.node().chain.as_ref().and_then(|chain| chain.clock_lead()),
+        all_false: light.all_false(),
     }
 }
 

@@ -86,6 +86,9 @@ fn parse_range(text: &str, size: u64) -> Option<Range<u64>> {
     (range.start < range.end).then_some(range)
 }
 
+/// The vault that is made by itself.
+const DEFAULT_VAULT: &str = "home";
+
 async fn write(
     State(api): State<Api>,
     Path((vault, path)): Path<(String, String)>,
@@ -97,7 +100,9 @@ async fn write(
         left: Bytes::new(),
         body: body.into_data_stream().boxed(),
     };
-    let request = PutStreamRequest { vault, path, modified: None, executable: false };
+    // As the command line's put: a mistyped name must not become a vault.
+    let (modified, executable, create_vault) = (None, false, vault == DEFAULT_VAULT);
+    let request = PutStreamRequest { vault, create_vault, path, modified, executable };
     renter.put_stream(request, &mut source, &Silent).await.map(Json).map_err(failed)
 }
 

@@ -12,10 +12,10 @@ use samara_renter::world::ChainView as _;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
-use crate::api::Included;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
 use crate::api::state::Api;
+use crate::api::{Done, Included};
 pub use crate::validators::SignedChange;
 use crate::validators::{ChangeError, SetChange};
 
@@ -27,6 +27,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
         .route("/v1/chain/validators", get(show))
         .route("/v1/chain/validators/propose", post(propose))
         .route("/v1/chain/validators/submit", post(submit))
+        .route("/v1/chain/accept-clock", post(accept_clock))
 }
 
 /// A validator of the present set.
@@ -106,6 +107,16 @@ async fn submit(
         return Err(refused(ChangeError::OtherChain(change.genesis())));
     }
     if !change.is_approved() {
+        let tip = node.light.status().tip;
+        let present = tip.map(|tip| tip.header.next_validators);
+        if present.is_some_and(|present| present != change.present().hash()) {
+            let message =
+                "the change is void: the set of validators has changed since it was proposed";
+            return Err(ApiError {
+                hint: Some("propose it again with `samara validator propose`".to_owned()),
+                ..ApiError::new("refused", message)
+            });
+        }
         let (signed, total) = (change.signed_power(), change.present().total_power());
         let message = format!("power {signed} of {total} has signed; more than two thirds must");
         return Err(ApiError::new("refused", message));
@@ -131,6 +142,29 @@ async fn submit(
     Ok(Json(Included { transaction: id.to_string(), height: height.0 }))
 }
 
+/// The lead that the operator was shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptClock {
+    /// Milliseconds.
+    pub ahead: u64,
+}
+
+async fn accept_clock(
+    State(api): State<Api>,
+    Json(shown): Json<AcceptClock>,
+) -> Result<Json<Done>, ApiError> {
+    let chain = api.node().chain.as_ref().ok_or_else(|| ApiError::no_role("chain"))?;
+    if chain.accept_clock(shown.ahead) {
+        return Ok(Json(Done {}));
+    }
+    let message = match chain.clock_lead() {
+        Some(lead) => format!("the clock is {} ms ahead now: look again", lead.ahead),
+        None => "the clock is believed already".to_owned(),
+    };
+    Err(ApiError::new("refused", message))
+}
+
 /// Waits for a transaction's block, but not for ever: the chain may halt, or another change may come
 /// first.
 async fn included<T>(id: TransactionId, wait: impl Future<Output = T>) -> Result<T, ApiError> {
@@ -145,7 +179,7 @@ async fn included<T>(id: TransactionId, wait: impl Future<Output = T>) -> Result
 
 fn with_chain(api: &Api) -> Result<&crate::api::Node, ApiError> {
     let node = api.node();
-    if node.chain { Ok(node) } else { Err(ApiError::no_role("chain")) }
+    if node.chain.is_some() { Ok(node) } else { Err(ApiError::no_role("chain")) }
 }
 
 fn refused(error: ChangeError) -> ApiError {

@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post};
 use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRow};
 use serde::{Deserialize, Serialize};
 
-use super::failed;
+use super::{failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
@@ -67,7 +67,7 @@ pub struct Changed {
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<VaultRow>>, ApiError> {
-    Ok(Json(api.renter()?.vaults()))
+    Ok(Json(known(&api)?.vaults()))
 }
 
 async fn create(
@@ -99,7 +99,7 @@ async fn files(
     Path(vault): Path<String>,
     Query(options): Query<ListOptions>,
 ) -> Result<Json<Vec<ListRow>>, ApiError> {
-    api.renter()?.list(&vault, &options).await.map(Json).map_err(failed)
+    known(&api)?.list(&vault, &options).await.map(Json).map_err(failed)
 }
 
 async fn move_file(
@@ -142,7 +142,7 @@ async fn fetch(
     State(api): State<Api>,
     Json(request): Json<GetRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = api.renter()?.clone();
+    let renter = known(&api)?.clone();
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.get(request, progress.as_ref()).await.map_err(failed)
     }))

@@ -1,5 +1,7 @@
 //! The chain without an engine: what is stored, proven, answered, and what survives.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use samara_protocol::chain::query::{ChainRequest, ChainResponse, TransactionStatus};
@@ -14,6 +16,7 @@ use samara_protocol::units::{Amount, Height, Millis};
 
 use super::super::{Limits, Store, StoreError};
 use super::{START, Solo, TestClock, body, fee, genesis, key, rich, transfer};
+use crate::clock::Elapsed;
 use crate::consensus::{Application as _, Origin, Verdict};
 
 fn ask(solo: &Solo, request: ChainRequest) -> ChainResponse {
@@ -265,4 +268,50 @@ fn a_chain_of_a_bad_genesis_document_does_not_start() {
     let opened = crate::chain::open(folder.path(), genesis, Limits::default(), clock).map(|_| ());
     assert!(matches!(opened, Err(StoreError::Genesis(_))));
     assert!(fee() > Amount::ZERO);
+}
+
+/// A counter of elapsed time that the test moves.
+fn counter() -> (Arc<AtomicU64>, Elapsed) {
+    let counter = Arc::new(AtomicU64::new(0));
+    let read = Arc::clone(&counter);
+    (counter, Arc::new(move || Duration::from_millis(read.load(Ordering::SeqCst))))
+}
+
+#[test]
+fn a_wrong_clock_of_the_only_validator_ends_no_contract() {
+    const YEAR: u64 = 365 * 24 * 3_600_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut solo = Solo::open(folder.path());
+    let (passed, elapsed) = counter();
+    solo.chain.guard_clock(key(0).public(), elapsed.clone()).unwrap();
+    solo.make_block();
+    let time = |solo: &Solo| solo.chain.tip().unwrap().header.time.0;
+    // 25 s with a clock that is a year ahead; blocks are made all the time.
+    for second in 1..=25 {
+        passed.store(second * 1_000, Ordering::SeqCst);
+        solo.clock.set(START.0 + YEAR + second * 1_000);
+        solo.make_block();
+        assert_eq!(time(&solo), START.0 + 1 + second * 1_000);
+        // Nothing is due by such a clock either.
+        assert!(solo.application.next_block_in() > Duration::from_secs(1));
+    }
+    let lead = solo.chain.clock_lead().unwrap();
+    assert_eq!((lead.ahead, lead.believed_in), (YEAR - 1, None));
+    solo.clock.set(START.0 + 26_000);
+    passed.store(26_000, Ordering::SeqCst);
+    assert_eq!(solo.chain.clock_lead(), None);
+    solo.make_block();
+    assert_eq!(time(&solo), START.0 + 26_000);
+    drop(solo);
+
+    // The node starts again a year later, and its operator says so.
+    let mut solo = Solo::open(folder.path());
+    solo.clock.set(START.0 + YEAR);
+    solo.chain.guard_clock(key(0).public(), elapsed).unwrap();
+    solo.make_block();
+    assert!(time(&solo) < START.0 + 27_000);
+    assert!(!solo.chain.accept_clock(7));
+    assert!(solo.chain.accept_clock(solo.chain.clock_lead().unwrap().ahead));
+    solo.make_block();
+    assert_eq!(time(&solo), START.0 + YEAR);
 }

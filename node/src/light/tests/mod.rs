@@ -425,3 +425,26 @@ async fn follows_a_peer_over_the_network() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tip_from_the_future_is_refused_and_told_until_it_is_none() {
+    patiently(async {
+        let chain = Chain::new();
+        chain.grow(1);
+        let now = Arc::new(AtomicU64::new(chain.tip_time() - 3_600_000));
+        let read = Arc::clone(&now);
+        let config = LightConfig {
+            clock: Arc::new(move || ChainTime(read.load(Ordering::SeqCst))),
+            ..config(&chain, &[Peer::new(90, &chain, None)], 0)
+        };
+        let client = LightClient::start(config).await;
+        let mut status = client.watch();
+        let refused = status.wait_for(|status| status.ahead.is_some()).await.unwrap().clone();
+        assert_eq!(refused.ahead, Some((Height(1), Millis(3_600_000))));
+        assert_eq!(refused.tip, None);
+        now.store(chain.tip_time(), Ordering::SeqCst);
+        let taken = status.wait_for(|status| status.tip.is_some()).await.unwrap().clone();
+        assert_eq!((taken.tip, taken.ahead), (chain.tip(), None));
+    })
+    .await;
+}

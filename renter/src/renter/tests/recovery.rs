@@ -115,6 +115,12 @@ async fn the_old_node_is_fenced_and_says_so() {
     let (old, _) = stored(&network).await;
     let new = Node::blank(&network).await;
     assert_eq!(recover(&new).await.outcome, RecoveryPhase::Done);
+    let idle = Node::with(&network, old.store.copied().await, old.files.clone(), config()).await;
+    assert_eq!(idle.renter.status().state, RenterState::Active);
+    // It has nothing to write, and learns it all the same.
+    idle.renter.upkeep().await;
+    assert!(matches!(idle.renter.status().state, RenterState::Fenced { .. }));
+    idle.lose().await;
 
     old.files.put("/home/late", b"late", 30);
     let refused = old.renter.put(put("/home", "home"), &Silent).await.unwrap_err();

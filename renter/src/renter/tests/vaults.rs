@@ -1,10 +1,15 @@
 //! Files in and out.
 
+use samara_protocol::host::message::Refusal;
+use samara_protocol::units::{Amount, Millis};
+
+use crate::contract::Allowance;
 use crate::progress::Silent;
 use crate::rows::RenterState;
 use crate::testing::world::{Fault, TestNetwork};
-use crate::testing::{Node, get, noise, put};
+use crate::testing::{Node, allowance, get, noise, put};
 use crate::vault::{Conflict, ListOptions, ListRow, PutStreamRequest};
+use crate::world::Lane;
 
 fn fill(node: &Node) {
     node.files.put("/home/small.txt", b"hello", 10);
@@ -169,6 +174,7 @@ async fn a_stream_is_put_and_a_node_that_has_not_started_refuses() {
     let node = Node::blank(&network).await;
     let request = |path: &str| PutStreamRequest {
         vault: "home".into(),
+        create_vault: path != "new",
         path: path.into(),
         modified: Some(5),
         executable: true,
@@ -179,6 +185,8 @@ async fn a_stream_is_put_and_a_node_that_has_not_started_refuses() {
     let refused = node.renter.put_stream(request("a"), source.as_mut(), &Silent).await;
     assert_eq!(refused.unwrap_err().code(), "not_started");
     node.start(&network).await;
+    let refused = node.renter.put_stream(request("new"), source.as_mut(), &Silent).await;
+    assert_eq!(refused.unwrap_err().code(), "no_vault");
     let row = node.renter.put_stream(request("a"), source.as_mut(), &Silent).await.unwrap();
     assert_eq!((row.version.size, row.version.executable), (100_000, true));
     assert_eq!(row.version.hash, blake3::hash(&noise(4, 100_000)).to_string());
@@ -328,6 +336,49 @@ async fn hosts_out_of_reach_and_slabs_without_a_spare_are_told() {
     assert_eq!(node.renter.hosts().iter().filter(|host| host.unreachable).count(), 2);
     die(2..3);
     assert_eq!(told(&node), (3, false, true, Some(0)));
+
+    // A host that says that the contract has ended, until it answers something else.
+    let host = network.hosts[3].key.public();
+    let reports = node.renter.book().reports();
+    let ended = Refusal::Expired { contract: Default::default(), ended: Default::default() };
+    reports.refused(&host, &ended);
+    assert_eq!(node.renter.status().ended, 1);
+    reports.answered(&host, Lane::Control, 1);
+    assert_eq!(node.renter.status().ended, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_allowance_that_was_too_small_is_raised_at_once() {
+    let network = TestNetwork::empty(6).await;
+    let node = Node::blank(&network).await;
+    node.renter.start_fresh().await.unwrap();
+    // A tenth of what a large shard costs until the end.
+    let terms = allowance(&network);
+    let hours = terms.period.0 / Millis::hours(1).0 * u64::from(terms.periods);
+    let funds = Amount(u128::from(hours) * (4 << 20) / 10 * 6);
+    node.renter.set_allowance(Allowance { funds, ..terms }).await.unwrap();
+    node.renter.upkeep().await;
+    assert_eq!(node.renter.status().poor, 6);
+    let before: Vec<String> = node.renter.contracts().into_iter().map(|row| row.contract).collect();
+    node.files.put("/home/large", &noise(1, 8 << 20), 10);
+    let error = node.renter.put(put("/home", "home"), &Silent).await.unwrap_err();
+    assert_eq!(error.code(), "contract_out_of_money", "{error}");
+    assert!(error.to_string().contains("has too little money"), "{error}");
+    // Nothing is renewed again and again while that brings no more.
+    node.renter.upkeep().await;
+    let same: Vec<String> = node.renter.contracts().into_iter().map(|row| row.contract).collect();
+    assert_eq!(same, before);
+
+    let report = node.renter.set_allowance(terms).await.unwrap();
+    assert_eq!((report.done.len(), report.failed), (6, vec![]));
+    let renewed: Vec<String> =
+        node.renter.contracts().into_iter().map(|row| row.contract).collect();
+    assert!(renewed.iter().all(|contract| !before.contains(contract)));
+    assert_eq!(node.renter.status().poor, 0);
+    node.put("/home", "home").await;
+    node.renter.upkeep().await;
+    let after: Vec<String> = node.renter.contracts().into_iter().map(|row| row.contract).collect();
+    assert_eq!(after, renewed, "once is enough");
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,17 +386,12 @@ async fn a_refused_allowance_is_not_set() {
     let network = TestNetwork::empty(4).await;
     let node = Node::blank(&network).await;
     node.renter.start_fresh().await.unwrap();
-    let mut dear = crate::testing::allowance(&network);
-    dear.funds = samara_protocol::units::Amount::coins(100_000);
+    let mut dear = allowance(&network);
+    dear.funds = Amount::coins(100_000);
     let error = node.renter.set_allowance(dear).await.unwrap_err();
     assert!(error.to_string().contains("10000 SAM"), "{error}");
     assert_eq!(node.renter.allowance(), None);
-    let set = crate::testing::allowance(&network);
+    let set = allowance(&network);
     node.renter.set_allowance(set).await.unwrap();
-    assert!(
-        node.renter
-            .set_allowance(crate::contract::Allowance { funds: dear.funds, ..set })
-            .await
-            .is_ok()
-    );
+    assert!(node.renter.set_allowance(Allowance { funds: dear.funds, ..set }).await.is_ok());
 }

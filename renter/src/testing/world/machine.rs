@@ -68,11 +68,11 @@ impl Files for NoFiles {
         no_file(path)
     }
 
-    async fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
+    async fn create(&self, _root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {
         no_file(path)
     }
 
-    async fn create_folder(&self, path: &Path) -> Result<(), FileError> {
+    async fn create_folder(&self, _root: &Path, path: &Path) -> Result<(), FileError> {
         no_file(path)
     }
 }
