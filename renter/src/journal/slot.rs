@@ -77,7 +77,7 @@ impl Slot {
             Ok(done) => {
                 if let Done::Written(image) = done {
                     self.confirmed = self.confirmed.max(image.state.sequence);
-                    self.image = Some(image);
+                    self.image = Some(*image);
                 }
                 self.compared = true;
                 self.failures = 0;
@@ -138,7 +138,7 @@ pub(super) enum Done {
     /// The head is of this journal, or there is none.
     Compared,
     /// The slot holds this now.
-    Written(SlotImage),
+    Written(Box<SlotImage>),
 }
 
 /// Why a write failed.
@@ -169,7 +169,7 @@ impl Job {
         let result = if self.compares {
             self.look().await.map(|_| Done::Compared)
         } else {
-            self.write(&mut sequence).await.map(Done::Written)
+            self.write(&mut sequence).await.map(|image| Done::Written(Box::new(image)))
         };
         Written { sequence, result }
     }

@@ -154,8 +154,11 @@ mod tests {
         Head { base, entries, point, epoch: Epoch::default(), sequence: 0 }
     }
 
+    /// The history that goes on, the heads that part from it, and whether that is undecided.
+    type Decided = (String, Vec<(usize, u64)>, bool);
+
     /// Decides among the heads of hosts 0, 1, ...; hosts without a history are silent.
-    fn decided(members: u16, histories: &[&str]) -> Option<(String, Vec<(usize, u64)>, bool)> {
+    fn decided(members: u16, histories: &[&str]) -> Option<Decided> {
         let heads: Vec<Head> = histories.iter().map(|history| head(members, history)).collect();
         let voices = heads.iter().zip(0..).filter(|(head, _)| !head.entries.is_empty());
         let voices: Vec<Voice<'_>> =

@@ -58,6 +58,8 @@ pub(super) struct Auditor {
     bytes: Bucket,
     requests: Bucket,
     cursor: Cursor,
+    /// The hosts at the last run.
+    standings: Standings,
     /// Shards to be looked at closer, with when they were first suspected.
     suspects: BTreeMap<(SlabId, HostIndex), u64>,
     totals: AuditTotals,
@@ -80,6 +82,7 @@ impl Auditor {
             bytes: Bucket::new(audit_bytes, HOUR, audit_bytes / BURST, now),
             requests: Bucket::new(audit_requests, HOUR, audit_requests / BURST, now),
             cursor: Cursor::Segments(0, now),
+            standings: Standings::default(),
             suspects: BTreeMap::new(),
             totals: AuditTotals::default(),
             failures: VecDeque::new(),
@@ -122,6 +125,11 @@ impl Auditor {
 
     /// Looks closer at what is suspected, then visits slabs as long as the budget allows.
     pub(super) async fn run(&mut self, standings: &Standings, damage: &mut Damage) {
+        if standings.has_new_contracts(&self.standings) {
+            // A new contract has nothing of what the one before held: that is not to wait for an hour.
+            self.cursor = Cursor::Segments(0, self.now());
+        }
+        self.standings = standings.clone();
         self.take_reports();
         self.confirm(standings, damage).await;
         while self.may_read() && self.book.writer().fenced().is_none() {

@@ -66,6 +66,12 @@ impl Standings {
         self.0.get(&index).cloned().unwrap_or_else(unknown)
     }
 
+    /// Whether a host has a contract again whose contract had ended before.
+    pub(super) fn has_new_contracts(&self, before: &Self) -> bool {
+        let gone = |index: &HostIndex| matches!(before.0.get(index), Some(Standing::Gone(_)));
+        self.0.iter().any(|(index, standing)| standing.is_sound() && gone(index))
+    }
+
     /// Whether both make the same of every shard, whatever the reasons say.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         let kinds = |standings: &Self| -> Vec<_> {
