@@ -78,7 +78,7 @@ fn the_same_seed_gives_the_same_trace() {
 /// Runs seeds until one of them finds what must be found.
 fn finds(sabotage: Sabotage, what: &str) {
     let options = Options { sabotage, ..Options::default() };
-    let found = (0..60).any(|seed| {
+    let found = (0..100).any(|seed| {
         let violations = run(seed, options).violations;
         violations.iter().any(|violation| violation.contains(what))
     });

@@ -23,15 +23,23 @@ struct Account {
     total: Amount,
     /// What the host may rightly count as used; a refused call is taken back.
     owed: Amount,
-    /// Whether `total` is known to be the highest there is, so that a host's word adds nothing.
+    /// Whether `total` is known to be the highest there is, so that a host's word adds little.
     exact: bool,
+    /// What was added on a host's word alone since then.
+    followed: Amount,
 }
+
+/// The part of the funds up to which a host's word is followed: one in this.
+const FOLLOWED: u128 = 16;
 
 impl Purse {
     /// A purse that may sign up to `funds`, after `total` was signed before; `exact` if nothing above
     /// it can have been signed.
     pub(super) fn new(funds: Amount, total: Amount, exact: bool) -> Self {
-        Self { funds, state: Mutex::new(Account { total, owed: total, exact }) }
+        Self {
+            funds,
+            state: Mutex::new(Account { total, owed: total, exact, followed: Amount::ZERO }),
+        }
     }
 
     /// Highest total signed.
@@ -45,12 +53,21 @@ impl Purse {
     }
 
     /// Takes over what the host says once after a restart, when vouchers may have been signed that
-    /// are not on disk. It is never more than the funds; later claims of a host change nothing.
+    /// are not on disk; it is never more than the funds. Later a host is followed for a small part of
+    /// the funds only, in all: a call of an earlier life may still have been charged, and without that
+    /// every further call would be refused as paid too little.
     pub(super) fn learn(&self, total: Amount, consumed: Amount) {
         let mut state = self.lock();
         if !std::mem::replace(&mut state.exact, true) {
             state.total = state.total.max(total.min(self.funds));
             state.owed = state.owed.max(consumed.min(self.funds));
+            return;
+        }
+        let more = consumed.saturating_sub(state.owed);
+        let followed = state.followed.saturating_add(more);
+        if followed <= Amount(self.funds.0 / FOLLOWED) {
+            state.owed = state.owed.saturating_add(more);
+            state.followed = followed;
         }
     }
 
@@ -87,5 +104,28 @@ impl Purse {
     fn lock(&self) -> MutexGuard<'_, Account> {
         // Both fields are set together in infallible code, so a poisoned lock holds a whole state.
         lock(&self.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_believed_once_and_followed_a_little() {
+        let purse = Purse::new(Amount(1_600), Amount(10), false);
+        purse.learn(Amount(300), Amount(200));
+        assert_eq!((purse.total(), purse.left()), (Amount(300), Amount(1_400)));
+        // Calls of an earlier life were charged later.
+        purse.learn(Amount(300), Amount(260));
+        assert_eq!(purse.left(), Amount(1_340));
+        // What it claims is more than 100 in all.
+        purse.learn(Amount(300), Amount(301));
+        assert_eq!(purse.left(), Amount(1_340));
+        purse.learn(Amount(300), Amount(300));
+        assert_eq!(purse.left(), Amount(1_300));
+        // Less is no news.
+        purse.learn(Amount::ZERO, Amount::ZERO);
+        assert_eq!((purse.total(), purse.left()), (Amount(300), Amount(1_300)));
     }
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use error::{OpenError, RenterError};
 pub use money::transfer;
+use samara_protocol::journal::SlabRecord;
 use samara_protocol::keys::KeyTree;
 use samara_protocol::units::{Epoch, Millis};
 
@@ -247,8 +248,8 @@ impl Renter {
     }
 
     /// All slabs that the journal names.
-    #[cfg(test)]
-    pub(crate) fn slab_records(&self) -> Vec<samara_protocol::journal::SlabRecord> {
+    #[must_use]
+    pub fn slab_records(&self) -> Vec<SlabRecord> {
         let names = self.0.journal.segment_slabs();
         self.0.journal.read(|state| {
             let data = state.slabs.values().map(|slab| slab.record.clone());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use samara_protocol::journal::SlabRecord;
 use samara_renter::contract::Redundancy;
 use samara_renter::repair::HealthReport;
 
@@ -13,16 +14,14 @@ pub(super) const HOSTS: usize = 12;
 pub(super) const REDUNDANCY: Redundancy = Redundancy { data: 4, total: 8, margin: 2 };
 /// Hosts that are lost.
 const LOST: usize = 3;
-/// Hosts that every slab must bear to lose afterwards: n - k.
-const SPARE: usize = 4;
 /// Simulated hours until everything must be whole.
 const HOURS: u64 = 12;
 /// Simulated hours of quiet before, so that audits have seen all that faults have left undone.
 const QUIET: u64 = 3;
 
 impl Run {
-    /// Three hosts are lost; after some quiet time all slabs have all their shards, and any four more hosts
-    /// may go.
+    /// Three hosts are lost; after some quiet time all slabs have all their shards, and as many more hosts
+    /// may go as every slab bears.
     pub(super) async fn lose_hosts(&mut self) {
         self.resolve().await;
         if self.renter.is_none() || !self.trace.violations().is_empty() {
@@ -48,8 +47,15 @@ impl Run {
             return;
         }
         let Some(seen) = self.look("after hosts were lost").await else { return };
-        self.lose(SPARE);
+        self.lose(self.spare());
         self.read_all("with as few hosts as slabs must bear", &seen).await;
+    }
+
+    /// Hosts that every slab bears to lose: those cut while fewer hosts were in use have less parity.
+    fn spare(&self) -> usize {
+        let records = self.renter.as_ref().map(|renter| renter.slab_records()).unwrap_or_default();
+        let parity = |record: &SlabRecord| record.hosts.len() - usize::from(record.data);
+        records.iter().map(parity).min().unwrap_or_default()
     }
 
     fn lose(&mut self, count: usize) {

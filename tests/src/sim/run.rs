@@ -179,7 +179,7 @@ impl Run {
             hosts,
             files: SimFiles::default(),
             keys,
-            config: config(redundancy),
+            config: config(redundancy, sabotage),
             redundancy,
             machine,
             machines: 1,
@@ -551,7 +551,19 @@ impl Run {
 }
 
 /// Small slabs and short waits.
-fn config(redundancy: Redundancy) -> RenterConfig {
+fn config(redundancy: Redundancy, sabotage: Sabotage) -> RenterConfig {
+    let mut config = sound_config(redundancy);
+    if sabotage == Sabotage::ForgetPromises {
+        // What a node does by itself tells it soon that it was taken over, also where promises are
+        // forgotten. Here it has to learn from its next write.
+        config.upkeep = Millis::seconds(600);
+        config.repair.interval = Millis::hours(1_000);
+        config.garbage.interval = Millis::hours(1_000);
+    }
+    config
+}
+
+fn sound_config(redundancy: Redundancy) -> RenterConfig {
     let size = |bytes| SectorSize::new(bytes).expect("a power of two");
     let transfer = TransferOptions {
         minimum_column: size(1 << 10),
