@@ -15,7 +15,8 @@
 //! Invariants: nothing is done unless this node may write; the old placement holds until a write quorum
 //! has the new one; no two shards of a slab lie on one host; what is moved and what audits read stays
 //! within its limits; memory for sectors comes out of the downloads' budget. Owner of what is known
-//! is [`Repair`], whose one look at a time works on it; all of it but the lost shards is found anew after a start.
+//! is `Repair`, whose one look at a time works on it; all of it but the lost shards is found anew after
+//! a start.
 
 mod audit;
 mod bucket;
