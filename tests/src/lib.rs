@@ -4,3 +4,11 @@ pub mod bench;
 pub mod fuzz;
 pub mod sim;
 pub mod synthetic;
+
+/// Bytes that do not compress and are the same each time for a seed.
+#[must_use]
+pub fn noise(seed: &[u8], length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(seed).finalize_xof().fill(&mut bytes);
+    bytes
+}

@@ -1,5 +1,7 @@
 //! Every kind of entry, and the sealed pieces of a head.
 
+use std::ops::Range;
+
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::head::{
     Binding, HeadBase, HeadTail, Segment, nothing_precedes, seal_base, seal_tail,
@@ -17,12 +19,17 @@ use crate::{Area, secret};
 const KEY: [u8; 32] = [0x24; 32];
 
 fn slab() -> SlabRecord {
+    slab_on(0..30)
+}
+
+/// A slab of 10 data shards on these hosts.
+pub fn slab_on(hosts: Range<u16>) -> SlabRecord {
     SlabRecord {
         id: SlabId([31; 16]),
         data: 10,
         column: 22,
         frame: 16,
-        hosts: (0..30).map(HostIndex).collect(),
+        hosts: hosts.map(HostIndex).collect(),
         descriptor: Digest([32; 32]),
     }
 }

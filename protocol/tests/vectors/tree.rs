@@ -3,8 +3,8 @@
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::{
-    Backup, BackupId, Change, Content, Entry, Extent, FileState, HeldExtents, HostIndex,
-    JournalPoint, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
+    Backup, BackupId, Change, Content, Entry, Extent, FileState, HeldExtents, JournalPoint,
+    SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
 };
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::checkpoint::{CheckpointRoot, Trees, VaultRow};
@@ -17,6 +17,7 @@ use samara_protocol::tree::{
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
+use crate::journal::slab_on;
 use crate::{Area, secret};
 
 const VAULT: VaultId = VaultId([35; 16]);
@@ -110,14 +111,7 @@ fn items(area: &mut Area) {
 }
 
 fn slab() -> SlabRecord {
-    SlabRecord {
-        id: SlabId([31; 16]),
-        data: 10,
-        column: 22,
-        frame: 16,
-        hosts: (100..130).map(HostIndex).collect(),
-        descriptor: Digest([32; 32]),
-    }
+    slab_on(100..130)
 }
 
 fn root(area: &mut Area) {

@@ -76,11 +76,25 @@ impl ContractHandle {
     /// # Errors
     /// [`ContractError`] if the host has to be asked for the list and does not give it.
     pub async fn owes(&self, root: &SectorRoot) -> Result<bool, ContractError> {
+        self.with_sectors(|sectors| sectors.present.contains(root)).await
+    }
+
+    /// The sectors of the latest revision, as its data root proves, each with its bytes.
+    ///
+    /// # Errors
+    /// [`ContractError`].
+    pub(crate) async fn listed(&self) -> Result<Vec<(SectorRoot, u64)>, ContractError> {
+        let row = |entry: &SectorEntry| (entry.root, u64::from(entry.size.bytes()));
+        self.with_sectors(|sectors| sectors.entries.iter().map(row).collect()).await
+    }
+
+    /// Reads the list behind the latest revision, once the host has shown which that is.
+    async fn with_sectors<T>(&self, read: impl FnOnce(&Sectors) -> T) -> Result<T, ContractError> {
         let mut data = self.0.commits.data.lock().await;
         if !data.agreed {
             agree(self, &mut data).await?;
         }
-        Ok(known(self, &mut data).await?.present.contains(root))
+        Ok(read(known(self, &mut data).await?))
     }
 }
 
@@ -189,22 +203,6 @@ async fn run(handle: &ContractHandle, batch: &[Job]) -> Result<SignedRevision, C
         }
     }
     Err(failure.expect("invariant: every attempt that did not return left its failure"))
-}
-
-impl ContractHandle {
-    /// The sectors of the latest revision, as its data root proves, each with its bytes.
-    ///
-    /// # Errors
-    /// [`ContractError`].
-    pub(crate) async fn listed(&self) -> Result<Vec<(SectorRoot, u64)>, ContractError> {
-        let mut data = self.0.commits.data.lock().await;
-        if !data.agreed {
-            agree(self, &mut data).await?;
-        }
-        let sectors = known(self, &mut data).await?;
-        let entries = sectors.entries.iter();
-        Ok(entries.map(|entry| (entry.root, u64::from(entry.size.bytes()))).collect())
-    }
 }
 
 /// The list behind the latest revision, which the host was asked for.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Garbage, GarbageError};
 use crate::contract::{ContractError, ContractHandle};
 use crate::vault::checkpointed_slabs;
-use crate::world::{StoreError, Write};
+use crate::world::{Pages, StoreError, Write};
 
 const PREFIX: &[u8] = b"garbage/free/";
 /// Slabs removed by one commit.
@@ -55,6 +55,16 @@ struct Listed {
     key: Vec<u8>,
     slab: SlabId,
     roots: Vec<SectorRoot>,
+}
+
+/// The rows of a page.
+fn listed(rows: Vec<(Vec<u8>, Vec<u8>)>) -> impl Iterator<Item = Listed> {
+    rows.into_iter().filter_map(|(key, value)| {
+        let slab = SlabId(*key.last_chunk()?);
+        // A row that does not decode removes nothing; an audit finds its sectors.
+        let roots = encoding::decode::<FreeRow>(&value).map(|row| row.roots);
+        Some(Listed { key, slab, roots: roots.unwrap_or_default() })
+    })
 }
 
 impl Garbage {
@@ -180,40 +190,24 @@ impl Garbage {
 
     async fn page(&self, prefix: &[u8], after: Option<&[u8]>) -> Result<Vec<Listed>, StoreError> {
         let page = self.vaults.world.store.scan(prefix, after, BATCH).await?;
-        let rows = page.into_iter().filter_map(|(key, value)| {
-            let slab = SlabId(*key.last_chunk()?);
-            // A row that does not decode removes nothing; an audit finds its sectors.
-            let roots = encoding::decode::<FreeRow>(&value).map(|row| row.roots);
-            Some(Listed { key, slab, roots: roots.unwrap_or_default() })
-        });
-        Ok(rows.collect())
+        Ok(listed(page).collect())
     }
 
     /// Sectors that wait to be freed at a host.
     pub(super) async fn listed_at(&self, host: HostIndex) -> Result<Vec<SectorRoot>, StoreError> {
         let (prefix, mut roots) = (prefix(host), Vec::new());
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.page(&prefix, after.as_deref()).await?;
-            let Some(last) = page.last() else { return Ok(roots) };
-            after = Some(last.key.clone());
-            roots.extend(page.into_iter().flat_map(|row| row.roots));
+        let mut pages = Pages::below(self.vaults.world.store.as_ref(), &prefix);
+        while let Some(page) = pages.next().await? {
+            roots.extend(listed(page).flat_map(|row| row.roots));
         }
+        Ok(roots)
     }
 
     async fn drop_rows(&self, host: HostIndex) -> Result<(), StoreError> {
         if self.vaults.slabs.book().contract(host).is_some() {
             return Ok(());
         }
-        let prefix = prefix(host);
-        loop {
-            let page = self.vaults.world.store.scan(&prefix, None, BATCH).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            let gone = page.into_iter().map(|(key, _)| Write::Delete(key)).collect();
-            self.vaults.world.store.commit(gone).await?;
-        }
+        Pages::below(self.vaults.world.store.as_ref(), &prefix(host)).delete().await
     }
 }
 

@@ -225,7 +225,7 @@ impl Owner {
     fn start_writes(&mut self) {
         // A journal without a name could not be told from another one's.
         let Some(origin) = self.base.origin else { return };
-        self.compared |= self.has_compared();
+        self.compared = self.compared || self.has_compared();
         let now = self.world.clock.now();
         let settling = |slot: &&Slot| slot.busy && !self.is_member(slot.handle.index());
         let mut settling = self.slots.values().filter(settling).count();

@@ -33,17 +33,73 @@ pub(super) struct Fork {
     pub(super) undecided: bool,
 }
 
+/// A head with the journal's points that it tells of, so that they are hashed once.
+struct Line<'a> {
+    voice: Voice<'a>,
+    /// From the base's point on, one for each entry more.
+    points: Vec<JournalPoint>,
+}
+
+impl<'a> Line<'a> {
+    fn of(voice: &Voice<'a>) -> Self {
+        let mut points = vec![voice.head.base.point];
+        let mut at = voice.head.base.point;
+        for entry in &voice.head.entries {
+            at = at.after(entry);
+            points.push(at);
+        }
+        Self { voice: *voice, points }
+    }
+
+    fn begin(&self) -> u64 {
+        self.voice.head.base.point.position
+    }
+
+    fn end(&self) -> u64 {
+        self.voice.head.point.position
+    }
+
+    /// The point at a position, as far as the head itself tells.
+    fn point_at(&self, position: u64) -> Option<JournalPoint> {
+        let Some(after) = position.checked_sub(self.begin()) else {
+            let mut segments = self.voice.head.base.segments.iter();
+            return segments.find(|segment| segment.from.position == position).map(|s| s.from);
+        };
+        self.points.get(usize::try_from(after).ok()?).copied()
+    }
+
+    /// Whether one of two heads follows the other. Where one begins behind the other's end, what lies
+    /// between was acknowledged before it went into slabs; so the longer one is the journal, whatever
+    /// the other holds, and only its entries can tell whether it parted.
+    fn agrees(&self, other: &Self) -> bool {
+        let end = self.end().min(other.end());
+        match (self.point_at(end), other.point_at(end)) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        }
+    }
+
+    /// The last position that two heads have in common.
+    fn parting(&self, other: &Self) -> u64 {
+        let begin = self.begin().max(other.begin());
+        let end = self.end().min(other.end());
+        let common = |at: &u64| self.point_at(*at) == other.point_at(*at);
+        (begin..=end).rev().find(common).unwrap_or(begin)
+    }
+}
+
 /// Finds the one history that may have been acknowledged. Nothing if all heads are of one.
 pub(super) fn decide(voices: &[Voice<'_>]) -> Option<Fork> {
-    let mut order: Vec<usize> = (0..voices.len()).collect();
+    let lines: Vec<Line<'_>> = voices.iter().map(Line::of).collect();
+    let mut order: Vec<usize> = (0..lines.len()).collect();
     order.sort_by_key(|at| {
-        let head = voices[*at].head;
+        let head = lines[*at].voice.head;
         (std::cmp::Reverse((head.point.position, head.base.head_set.generation)), *at)
     });
     // Each history by its longest head.
     let mut tips: Vec<usize> = Vec::new();
     for at in order {
-        if !tips.iter().any(|tip| agree(voices[*tip].head, voices[at].head)) {
+        if !tips.iter().any(|tip| lines[*tip].agrees(&lines[at])) {
             tips.push(at);
         }
     }
@@ -51,7 +107,7 @@ pub(super) fn decide(voices: &[Voice<'_>]) -> Option<Fork> {
         return None;
     }
     let may = |liars: bool| -> Vec<usize> {
-        let tip = |tip: &usize| may_be_written(voices, &tips, *tip, liars);
+        let tip = |tip: &usize| may_be_written(&lines, &tips, *tip, liars);
         tips.iter().copied().filter(tip).collect()
     };
     // Lies are reckoned with only where nothing else explains what was shown. If nothing does, nothing
@@ -61,63 +117,33 @@ pub(super) fn decide(voices: &[Voice<'_>]) -> Option<Fork> {
         likely = may(true);
     }
     let newest = likely.first().copied().unwrap_or(tips[0]);
-    let left = (0..voices.len()).filter(|at| !agree(voices[newest].head, voices[*at].head));
-    let left = left.map(|at| (at, parting(voices[newest].head, voices[at].head))).collect();
+    let line = &lines[newest];
+    let left = lines.iter().enumerate().filter(|(_, other)| !line.agrees(other));
+    let left = left.map(|(at, other)| (at, line.parting(other))).collect();
     Some(Fork { newest, left, undecided: likely.len() > 1 })
 }
 
 /// Whether a write quorum may hold a history behind the places where others part from it.
-fn may_be_written(voices: &[Voice<'_>], tips: &[usize], tip: usize, liars: bool) -> bool {
-    let history = voices[tip].head;
-    let alone = |voice: &Voice<'_>| {
-        let others = tips.iter().filter(|other| **other != tip);
-        agree(history, voice.head)
-            && !others.into_iter().any(|o| agree(voices[*o].head, voice.head))
+fn may_be_written(lines: &[Line<'_>], tips: &[usize], tip: usize, liars: bool) -> bool {
+    let history = &lines[tip];
+    let alone = |line: &Line<'_>| {
+        let mut others = tips.iter().filter(|other| **other != tip);
+        history.agrees(line) && !others.any(|other| lines[*other].agrees(line))
     };
     let heard = |for_it: bool| -> BTreeSet<PublicKey> {
-        let voices = voices.iter().filter(|voice| voice.counts && alone(voice) == for_it);
-        voices.map(|voice| voice.host).collect()
+        let lines = lines.iter().filter(|line| line.voice.counts && alone(line) == for_it);
+        lines.map(|line| line.voice.host).collect()
     };
-    let (holding, others, table) = (heard(true), heard(false), history.hosts());
+    let (holding, others, table) = (heard(true), heard(false), history.voice.head.hosts());
     let against = |index: &&HostIndex| {
         let host = table.get(usize::from(index.0));
         host.is_some_and(|host| others.contains(host) && !holding.contains(host))
     };
-    history.base.head_set.all_sets().all(|set| {
+    history.voice.head.base.head_set.all_sets().all(|set| {
         let quorum = Quorum::of(set.len());
         let lies = if liars { quorum.liars } else { 0 };
         set.len() - set.iter().filter(against).count() + lies >= quorum.write
     })
-}
-
-/// Whether one of two heads follows the other. Where one begins behind the other's end, what lies
-/// between was acknowledged before it went into slabs; so the longer one is the journal, whatever the
-/// other holds, and only its entries can tell whether it parted.
-fn agree(a: &Head, b: &Head) -> bool {
-    let end = a.point.position.min(b.point.position);
-    match (point_at(a, end), point_at(b, end)) {
-        (Some(a), Some(b)) => a == b,
-        _ => true,
-    }
-}
-
-/// The last position that two heads have in common.
-fn parting(a: &Head, b: &Head) -> u64 {
-    let begin = a.base.point.position.max(b.base.point.position);
-    let end = a.point.position.min(b.point.position);
-    let common = |at: &u64| point_at(a, *at) == point_at(b, *at);
-    (begin..=end).rev().find(common).unwrap_or(begin)
-}
-
-/// A head's point at a position, as far as the head itself tells.
-fn point_at(head: &Head, position: u64) -> Option<JournalPoint> {
-    let base = head.base.point;
-    let Some(after) = position.checked_sub(base.position) else {
-        let mut segments = head.base.segments.iter();
-        return segments.find(|segment| segment.from.position == position).map(|s| s.from);
-    };
-    let after = usize::try_from(after).ok().filter(|after| *after <= head.entries.len())?;
-    Some(head.entries[..after].iter().fold(base, |point, entry| point.after(entry)))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use samara_protocol::units::Millis;
 
 use super::bucket::Bucket;
 use super::damage::Damage;
-use super::health::is_used;
+use super::health::{is_used, record_of};
 use super::options::RepairOptions;
 use super::report::{AuditRow, AuditTotals};
 use super::standing::Standings;
@@ -109,18 +109,6 @@ impl Auditor {
         self.requests.take(requests);
         self.bytes.take(bytes);
         self.totals.bytes = self.totals.bytes.saturating_add(bytes);
-    }
-
-    /// The record that the journal has of a slab now.
-    fn record(&self, slab: &SlabId) -> Option<SlabRecord> {
-        let segments = self.journal.segment_slabs();
-        let own = segments.iter().find(|record| record.id == *slab).cloned();
-        own.or_else(|| {
-            self.journal.read(|state| {
-                let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
-                slab.map(|slab| slab.record.clone())
-            })
-        })
     }
 
     /// Looks closer at what is suspected, then visits slabs as long as the budget allows.
@@ -275,7 +263,7 @@ impl Auditor {
                 return;
             }
             self.suspects.remove(&(slab, host));
-            let Some(record) = self.record(&slab) else { continue };
+            let Some((_, record)) = record_of(&self.journal, &slab) else { continue };
             let shard = record.hosts.iter().position(|index| *index == host);
             let contract = self.book.contract(host).filter(|_| standings.of_host(host).is_sound());
             let (Some(shard), Some(contract)) = (shard, contract) else { continue };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::state::SlabUse;
@@ -99,6 +100,19 @@ pub(super) fn is_used(state: &JournalState, slab: &SlabUse) -> bool {
     slab.live > 0 || !state.backups.is_empty()
 }
 
+/// The record that the journal has of a slab in use now, and whether names lie in it.
+pub(super) fn record_of(journal: &Journal, slab: &SlabId) -> Option<(bool, SlabRecord)> {
+    let segments = journal.segment_slabs();
+    if let Some(record) = segments.iter().find(|record| record.id == *slab) {
+        return Some((true, record.clone()));
+    }
+    let record = journal.read(|state| {
+        let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
+        slab.map(|slab| slab.record.clone())
+    });
+    record.map(|record| (false, record))
+}
+
 /// The class of a slab of which `sound` of `total` shards are left and `silent` may come back.
 fn class(needed: usize, total: usize, sound: usize, silent: usize) -> HealthClass {
     let (left, parity) = (sound.saturating_sub(needed), total.saturating_sub(needed));
@@ -193,7 +207,7 @@ pub(super) struct Census {
     /// Those that want repair, in the queue or not.
     pub(super) wanting: u64,
     /// Slabs of files that cannot be read now.
-    pub(super) unreadable: BTreeSet<SlabId>,
+    pub(super) unreadable: Arc<BTreeSet<SlabId>>,
 }
 
 impl Census {
@@ -244,7 +258,8 @@ impl Census {
             && matches!(examined.class, HealthClass::Unreadable | HealthClass::Lost)
             && self.unreadable.len() < UNREADABLE
         {
-            self.unreadable.insert(record.id);
+            // Nobody shares it while the census is taken.
+            Arc::make_mut(&mut self.unreadable).insert(record.id);
         }
         if !examined.wants_repair() {
             return;

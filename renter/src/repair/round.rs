@@ -1,13 +1,10 @@
 //! One look: silent hosts are asked, audits made, slabs counted, the most urgent ones repaired.
 
-use std::sync::Arc;
-
 use futures::StreamExt as _;
-use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Change, HostIndex, SlabRecord};
 use samara_protocol::sync::lock;
 
-use super::health::{Census, Examined, is_used};
+use super::health::{Census, Examined, record_of};
 use super::mend::{MendError, Mended, Mending};
 use super::report::{HeldRow, Repairing, StoryRow, UnsoundHostRow};
 use super::standing::Standings;
@@ -106,29 +103,16 @@ impl Repair {
             return;
         }
         for slab in work.damage.slabs() {
-            let record = self.record(&slab).map(|(_, record)| record);
+            let record = record_of(&self.0.journal, &slab).map(|(_, record)| record);
             work.damage.keep_only(&slab, record.as_ref()).await;
         }
         let (damage, held) = (&work.damage, &work.held);
         let Inner { world, journal, .. } = &*self.0;
         work.census = Census::take(world, journal, standings, damage, held).await;
         work.mended = 0;
-        self.0.slabs.set_unreadable(Arc::new(work.census.unreadable.clone()));
+        self.0.slabs.set_unreadable(work.census.unreadable.clone());
         let (standings, damage) = (standings.clone(), work.damage.version());
         work.counted = Some(Counted { standings, damage, position, segments });
-    }
-
-    /// The record that the journal has of a slab in use now, and whether names lie in it.
-    fn record(&self, slab: &SlabId) -> Option<(bool, SlabRecord)> {
-        let segments = self.0.journal.segment_slabs();
-        if let Some(record) = segments.iter().find(|record| record.id == *slab) {
-            return Some((true, record.clone()));
-        }
-        let record = self.0.journal.read(|state| {
-            let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
-            slab.map(|slab| slab.record.clone())
-        });
-        record.map(|record| (false, record))
     }
 
     /// Takes slabs of one kind out of the queue that still want repair.
@@ -140,7 +124,7 @@ impl Repair {
             if work.held.contains_key(&slab) {
                 continue;
             }
-            let Some((metadata, record)) = self.record(&slab) else { continue };
+            let Some((metadata, record)) = record_of(&self.0.journal, &slab) else { continue };
             if chosen.first().is_some_and(|first| first.metadata != metadata) {
                 work.census.queue.insert(urgency);
                 break;

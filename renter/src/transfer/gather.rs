@@ -329,14 +329,16 @@ impl<'a> Gather<'a> {
         lacking
     }
 
+    /// Whether a shard's bytes of a range are there, for itself or for a cell.
+    fn is_given(&self, index: usize, range: &Range<u32>, rescue: Option<&Rescue>) -> bool {
+        self.shards[index].has(range) || rescue.is_some_and(|rescue| rescue.part(index).is_some())
+    }
+
     /// Whether enough shards have given a range, also for a cell, or still may.
     fn can_rebuild(&self, range: &Range<u32>, rescue: Option<&Rescue>) -> bool {
-        let helped = |index: usize| rescue.is_some_and(|rescue| rescue.part(index).is_some());
-        let may = |(index, shard): &(usize, &Shard)| {
-            shard.is_alive() || shard.has(range) || helped(*index)
-        };
-        let able = self.shards.iter().enumerate().filter(may).count();
-        able >= usize::from(self.geometry.data())
+        let may =
+            |index: &usize| self.shards[*index].is_alive() || self.is_given(*index, range, rescue);
+        (0..self.shards.len()).filter(may).count() >= usize::from(self.geometry.data())
     }
 
     /// Makes sure that enough shards are asked for a cell.
@@ -346,9 +348,9 @@ impl<'a> Gather<'a> {
         }
         let range = rescue.range.clone();
         let asked = |index: usize, shard: &Shard| rescue.is_asked(index) || shard.is_asked(&range);
-        let given = |index: usize, shard: &Shard| rescue.part(index).is_some() || shard.has(&range);
+        let given = |index: usize| self.is_given(index, &range, Some(rescue));
         let promising = |(index, shard): &(usize, &Shard)| {
-            given(*index, shard) || (shard.is_alive() && !shard.slow && asked(*index, shard))
+            given(*index) || (shard.is_alive() && !shard.slow && asked(*index, shard))
         };
         let missing = usize::from(self.geometry.data())
             .saturating_sub(self.shards.iter().enumerate().filter(promising).count());
@@ -356,9 +358,7 @@ impl<'a> Gather<'a> {
             .shards
             .iter()
             .enumerate()
-            .filter(|(index, shard)| {
-                shard.is_alive() && !given(*index, shard) && !asked(*index, shard)
-            })
+            .filter(|(index, shard)| shard.is_alive() && !given(*index) && !asked(*index, shard))
             .map(|(index, shard)| (shard.penalty + u32::from(shard.slow), index))
             .collect();
         others.sort_unstable();
@@ -375,22 +375,16 @@ impl<'a> Gather<'a> {
         if rescue.rebuilding {
             return;
         }
-        let mut sources: Vec<Option<Bytes>> = self
-            .shards
-            .iter()
-            .enumerate()
-            .map(|(index, shard)| rescue.part(index).cloned().or_else(|| shard.part(&rescue.range)))
-            .collect();
-        let mut spare = sources.iter().flatten().count();
         let needed = usize::from(self.geometry.data());
-        if spare < needed {
+        let given = |index: &usize| self.is_given(*index, &rescue.range, Some(rescue));
+        let holders: Vec<usize> = (0..self.shards.len()).filter(given).take(needed).collect();
+        if holders.len() < needed {
             return;
         }
-        for source in sources.iter_mut().rev().filter(|source| source.is_some()) {
-            if spare > needed {
-                *source = None;
-                spare -= 1;
-            }
+        let mut sources: Vec<Option<Bytes>> = vec![None; self.shards.len()];
+        for index in holders {
+            let helped = rescue.part(index).cloned();
+            sources[index] = helped.or_else(|| self.shards[index].part(&rescue.range));
         }
         // A shard that a helper gave in full is not rebuilt but taken.
         let wanted = self.lacking(&rescue.range);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::network::{on_network, peak_memory};
 use super::report::Report;
+use crate::noise;
 
 /// Bytes of each object.
 const SIZE: usize = 1_024;
@@ -84,8 +85,7 @@ async fn measure(network: &Network, setting: Setting) -> anyhow::Result<Report> 
 
 /// Stores an object whose bytes nothing else has.
 async fn put(client: &Client, name: &str) -> anyhow::Result<()> {
-    let mut bytes = vec![0; SIZE];
-    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut bytes);
+    let bytes = noise(name.as_bytes(), SIZE);
     let path = format!("/v1/vaults/bench/objects/{name}");
     client.send(client.request(reqwest::Method::PUT, &path).body(bytes)).await?;
     Ok(())

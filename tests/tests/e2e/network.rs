@@ -12,6 +12,7 @@ use samara_node::seed::command::{WordCount, draw};
 use samara_node::testnet::{Layout, Network, NodePlace, Plan, Role, Runner};
 use samara_protocol::keys::Phrase;
 use samara_protocol::sync::lock;
+use samara_tests::noise;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -362,10 +363,10 @@ pub fn sample(folder: &Path, large: usize) -> Inventory {
     let files: [(&str, Vec<u8>); 6] = [
         ("empty", Vec::new()),
         ("ein Ordner/größe ☂ 日本.txt", b"hello".to_vec()),
-        ("ein Ordner/a b.bin", noise(1, 4_096)),
-        ("deep/er/and/deeper/x", noise(2, 65_537)),
-        ("medium", noise(3, 700_000)),
-        ("large", noise(4, large)),
+        ("ein Ordner/a b.bin", noise(&[1], 4_096)),
+        ("deep/er/and/deeper/x", noise(&[2], 65_537)),
+        ("medium", noise(&[3], 700_000)),
+        ("large", noise(&[4], large)),
     ];
     for (path, bytes) in files {
         let path = folder.join(path);
@@ -373,13 +374,6 @@ pub fn sample(folder: &Path, large: usize) -> Inventory {
         std::fs::write(path, bytes).unwrap();
     }
     Inventory::read(folder, &[]).unwrap()
-}
-
-/// Bytes that do not compress and are the same each time.
-pub fn noise(seed: u8, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// Asserts that a folder holds exactly what was there.

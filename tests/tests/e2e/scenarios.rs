@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use samara_tests::noise;
 use serde_json::Value;
 
 use crate::network::{
-    Renter, Shared, Stored, advanced, assert_same, noise, play, play_alone, sample, text,
+    Renter, Shared, Stored, advanced, assert_same, play, play_alone, sample, text,
 };
 use crate::wire::find;
 
@@ -272,7 +273,7 @@ fn a_crash_in_the_middle_of_a_recovery_is_gone_on_from() {
         home.assert_back(&machine, scratch.path()).await;
         // It writes as well.
         let file = scratch.path().join("more");
-        std::fs::write(&file, noise(9, 5_000)).unwrap();
+        std::fs::write(&file, noise(&[9], 5_000)).unwrap();
         machine.run(&["put", text(&file), "home"]).await.ok();
     });
 }
@@ -289,8 +290,8 @@ fn what_is_given_up_leaves_the_hosts_and_is_paid_for_no_longer() {
         let renter = shared.renter().await;
         let scratch = shared.scratch();
         let (kept, gone) = (scratch.path().join("kept"), scratch.path().join("gone"));
-        std::fs::write(&kept, noise(1, 300_000)).unwrap();
-        std::fs::write(&gone, noise(2, 3_000_000)).unwrap();
+        std::fs::write(&kept, noise(&[1], 300_000)).unwrap();
+        std::fs::write(&gone, noise(&[2], 3_000_000)).unwrap();
         renter.run(&["put", text(&kept), "home"]).await.ok();
         let before = stored(&renter).await;
         renter.run(&["put", text(&gone), "home"]).await.ok();
@@ -318,6 +319,6 @@ fn what_is_given_up_leaves_the_hosts_and_is_paid_for_no_longer() {
         assert!(report["freed_bytes"].as_u64().unwrap() >= full - before, "{report}");
         let target = scratch.path().join("target");
         renter.run(&["get", "home/kept", text(&target)]).await.ok();
-        assert_eq!(std::fs::read(target.join("kept")).unwrap(), noise(1, 300_000));
+        assert_eq!(std::fs::read(target.join("kept")).unwrap(), noise(&[1], 300_000));
     });
 }
