@@ -12,6 +12,7 @@ use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
+use samara_protocol::tree::Limits;
 use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
 use samara_renter::garbage::GarbageOptions;
@@ -85,6 +86,8 @@ pub struct Outcome {
     pub hash: blake3::Hash,
     /// Changes acknowledged.
     pub acknowledged: u64,
+    /// Nodes of checkpoints in the last machine's store.
+    pub nodes: u64,
 }
 
 /// Runs one seed.
@@ -105,19 +108,21 @@ pub fn run(seed: u64, options: Options) -> Outcome {
             let mut run = Run::new(seed, options, inside).await;
             Box::pin(run.all(options.operations)).await;
             run.hosts.witness().finish();
-            run.model.acknowledged
+            let nodes = run.machine.disk().into_keys();
+            let nodes = nodes.filter(|key| key.starts_with(b"checkpoint/")).count() as u64;
+            (run.model.acknowledged, nodes)
         };
         let work = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work));
-        let acknowledged = match work.await {
-            Ok(acknowledged) => acknowledged,
+        let (acknowledged, nodes) = match work.await {
+            Ok(done) => done,
             Err(panic) => {
                 trace.violation(format!("panic: {}", super::panic_text(panic.as_ref())));
-                0
+                (0, 0)
             }
         };
         let (events, hash) = trace.hash();
         let (violations, faults) = (trace.violations(), trace.faults());
-        Outcome { seed, violations, faults, events, hash, acknowledged }
+        Outcome { seed, violations, faults, events, hash, acknowledged, nodes }
     })
 }
 
@@ -205,7 +210,7 @@ impl Run {
             hosts,
             files: SimFiles::default(),
             keys,
-            config: config(redundancy, sabotage),
+            config: config(&setting, sabotage),
             redundancy,
             machine,
             machines: 1,
@@ -527,8 +532,9 @@ impl Run {
 }
 
 /// Small slabs and short waits.
-fn config(redundancy: Redundancy, sabotage: Sabotage) -> RenterConfig {
-    let mut config = sound_config(redundancy);
+fn config(setting: &Setting, sabotage: Sabotage) -> RenterConfig {
+    let mut config = sound_config(setting.redundancy);
+    config.journal.checkpoint_entries = setting.checkpoints;
     if matches!(sabotage, Sabotage::ForgetPromises | Sabotage::LowerEpochs) {
         // What a node does by itself tells it soon that it was taken over, also where promises are
         // forgotten. Here it has to learn from its next write.
@@ -549,7 +555,11 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
     };
     RenterConfig {
         transfer,
-        journal: JournalOptions { spill: 5 << 10, ..JournalOptions::default() },
+        journal: JournalOptions {
+            spill: 5 << 10,
+            nodes: Limits::new(2 << 10, 4 << 10).expect("sizes of small nodes"),
+            ..JournalOptions::default()
+        },
         vault: VaultOptions {
             inline: 1 << 10,
             inline_batch: 3 << 10,
