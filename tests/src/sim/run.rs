@@ -42,8 +42,9 @@ use super::witness::Witness;
 pub(super) const LIMIT: u64 = 6 * 3_600_000;
 /// Doubtful changes above which the run waits until all is certain.
 const DOUBTS: usize = 6;
-/// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten.
-const QUIET: usize = 60;
+/// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten. Audits find a
+/// rotten byte after an hour or more; what its repair leaves behind takes two more audits.
+const QUIET: usize = 180;
 /// Bytes of a sealed frame.
 pub(super) const FRAME: u32 = 1 << 10;
 /// Attempts before a healthy network counts as stuck.
