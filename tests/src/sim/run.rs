@@ -12,6 +12,7 @@ use samara_protocol::journal::HostIndex;
 use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
+use samara_protocol::tree::Limits;
 use samara_protocol::units::{Amount, Epoch, Millis};
 use samara_renter::contract::{ContractBook, Redundancy, Writer};
 use samara_renter::garbage::GarbageOptions;
@@ -549,7 +550,13 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
     };
     RenterConfig {
         transfer,
-        journal: JournalOptions { spill: 5 << 10, ..JournalOptions::default() },
+        journal: JournalOptions {
+            spill: 5 << 10,
+            checkpoint_entries: 12,
+            // A node fits into the largest slab.
+            nodes: Limits::new(6 << 10, 12 << 10).expect("the one is half of the other"),
+            ..JournalOptions::default()
+        },
         vault: VaultOptions {
             inline: 1 << 10,
             inline_batch: 3 << 10,
