@@ -379,8 +379,14 @@ impl Recovery {
                         let operator = operators.get(&host).cloned().unwrap_or_default();
                         self.book.add_host(self.book.next_index()?, host, operator).await?;
                     }
-                    let earlier = ids(&earlier(&found, &live.found));
-                    self.book.adopt(&live.contract, &answer.status, &earlier).await?;
+                    // One that died before it noted what it had adopted has it in use: revisions of a
+                    // contract go through one queue, whoever holds it.
+                    let used =
+                        self.book.index_of(&host).and_then(|index| self.book.contract(index));
+                    if used.is_none() {
+                        let earlier = ids(&earlier(&found, &live.found));
+                        self.book.adopt(&live.contract, &answer.status, &earlier).await?;
+                    }
                     adopted += 1;
                 }
                 Err(_) => left.push(live.found),
