@@ -9,7 +9,7 @@ use super::arguments::{BackupCommand, OnConflict};
 use super::display::{self, Align, Table};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::files::{get_exit, get_text};
+use super::files::{get_exit, get_text, stage_name};
 use super::session::{Session, target_folder};
 use crate::api::Done;
 
@@ -32,7 +32,7 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
 async fn create(session: &Session, request: BackupRequest) -> Result<Exit, Failure> {
     session.renter_ready().await?;
     let row: BackupRow = session.run("/v1/backups", &request).await?;
-    session.output.result(&row, || created_text(&row));
+    session.output.answer(&row, || created_text(&row));
     Ok(if row.state == BackupState::Completed { Exit::Ok } else { Exit::Partial })
 }
 
@@ -40,7 +40,7 @@ fn created_text(row: &BackupRow) -> String {
     let held = format!("{} of {} hosts hold it", row.hosts_ok, row.hosts_total);
     match row.state {
         BackupState::Completed => format!("backup '{}' is complete: {held}\n", row.name),
-        BackupState::InProgress => format!(
+        BackupState::InProgress | BackupState::Checking => format!(
             "backup '{}' is not complete yet: {held}, {} are needed\n",
             row.name, row.hosts_needed
         ),
@@ -58,6 +58,7 @@ const fn state_name(state: BackupState) -> &'static str {
         BackupState::InProgress => "in progress",
         BackupState::Completed => "completed",
         BackupState::Error => "error",
+        BackupState::Checking => "checking",
     }
 }
 
@@ -69,6 +70,7 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
             ("made", Align::Left),
             ("state", Align::Left),
             ("hosts", Align::Right),
+            ("names", Align::Left),
             ("vault", Align::Left),
             ("description", Align::Left),
         ]);
@@ -78,6 +80,7 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
                 display::moment(row.created),
                 state_name(row.state).to_owned(),
                 format!("{}/{}", row.hosts_ok, row.hosts_total),
+                stage_name(row.stage).to_owned(),
                 row.vault.clone().unwrap_or_else(|| "all".to_owned()),
                 row.description.clone(),
             ]);
@@ -92,10 +95,11 @@ async fn show(session: &Session, name: &str) -> Result<Exit, Failure> {
         session.client()?.get(&format!("/v1/backups/{}", escape(name))).await?;
     session.output.answer(&detail, || {
         let mut text = format!(
-            "backup '{}' of {}, {}: {}, {}, {}\n",
+            "backup '{}' of {}, {}, {}: {}, {}, {}\n",
             detail.row.name,
             display::moment(detail.row.created),
             state_name(detail.row.state),
+            stage_name(detail.row.stage),
             display::count(detail.files, "file"),
             display::size(detail.bytes),
             display::count(detail.versions, "version"),
@@ -140,7 +144,7 @@ fn restore_request(
 
 async fn restore(session: &Session, request: &RestoreRequest) -> Result<Exit, Failure> {
     let report: RestoreReport = session.run("/v1/restore", request).await?;
-    session.output.result(&report, || get_text(&report.files));
+    session.output.answer(&report, || get_text(&report.files));
     Ok(get_exit(&report.files))
 }
 

@@ -32,6 +32,7 @@ pub use types::{
 
 use crate::journal::{JournalStatus, SettleReport};
 use crate::progress::{Meter, Phase, Progress, Unit};
+use crate::rows::Stage;
 use crate::vault::{VaultError, Vaults, find, totals};
 use crate::world::{Pages, StoreError, Write, random_bytes};
 
@@ -149,7 +150,9 @@ impl Backups {
                 biased;
                 settled = &mut settling => break settled?,
                 Ok(()) = watch.changed() => {
-                    meter.done = holders(&watch.borrow_and_update(), position) as u64;
+                    // More may hold it than must.
+                    let held = holders(&watch.borrow_and_update(), position);
+                    meter.done = held.min(needed) as u64;
                     meter.report(None, clock.now());
                 }
             }
@@ -170,7 +173,7 @@ impl Backups {
             ));
         }
         self.keep(id, &record).await?;
-        meter.done = record.hosts_ok;
+        meter.done = record.hosts_ok.min(total.unwrap_or_default());
         meter.report(None, clock.now());
         Ok(())
     }
@@ -216,19 +219,30 @@ impl Backups {
         let record = self.record(id);
         let status = self.vaults.journal.status();
         let needed = self.needed(status.hosts.len()) as u64;
+        let asks = !status.hosts.is_empty() && self.vaults.journal.check_writable().is_ok();
         let row = self.vaults.journal.read(|state| {
             let backup = state.backups.get(&id)?;
             let vault = |id: VaultId| {
                 state.vaults.get(&id).map_or_else(|| id.to_string(), |vault| vault.name.clone())
             };
-            let record = record.unwrap_or_else(|| Record {
-                version: 1,
-                state: BackupState::InProgress,
-                hosts_ok: holders(&status, backup.point.position.saturating_add(1)) as u64,
-                hosts_needed: needed,
-                hosts_total: status.hosts.len() as u64,
-                problem: None,
-                position: backup.point.position.saturating_add(1),
+            let position = backup.point.position.saturating_add(1);
+            let record = record.unwrap_or_else(|| {
+                let hosts_ok = holders(&status, position) as u64;
+                // A recovery brought it back, and nobody has settled it here.
+                let state = match asks {
+                    true if hosts_ok >= needed => BackupState::Completed,
+                    true => BackupState::Checking,
+                    false => BackupState::InProgress,
+                };
+                Record {
+                    version: 1,
+                    state,
+                    hosts_ok,
+                    hosts_needed: needed,
+                    hosts_total: status.hosts.len() as u64,
+                    problem: None,
+                    position,
+                }
             });
             Some(BackupRow {
                 id: id.to_string(),
@@ -241,6 +255,7 @@ impl Backups {
                 hosts_total: record.hosts_total,
                 problem: record.problem,
                 position: record.position,
+                stage: Stage::default(),
                 created: backup.created,
             })
         });

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rows::Stage;
 use crate::vault::{Conflict, GetReport};
 
 /// A backup to make.
@@ -29,6 +30,8 @@ pub enum BackupState {
     Completed,
     /// Not on enough hosts; it is tried again by itself.
     Error,
+    /// It is not known yet which hosts hold it: after a recovery they are asked first.
+    Checking,
 }
 
 /// A backup.
@@ -54,6 +57,9 @@ pub struct BackupRow {
     pub problem: Option<String>,
     /// Journal position it holds.
     pub position: u64,
+    /// How safe it is. It is completed once any k survivors hold it, and settled once all hosts do.
+    #[serde(default)]
+    pub stage: Stage,
     /// When it was made, milliseconds since the Unix epoch.
     pub created: u64,
 }

@@ -10,6 +10,7 @@ mod error;
 mod lineage;
 mod money;
 mod outlook;
+mod settled;
 mod upkeep;
 mod view;
 
@@ -23,18 +24,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use error::{OpenError, RenterError};
 pub use money::transfer;
-use samara_protocol::journal::SlabRecord;
+use samara_protocol::journal::{SlabRecord, VaultId};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::units::{Epoch, Millis};
 
 use self::lineage::Lineage;
+use self::settled::Settled;
 use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
 use crate::contract::{ContractBook, Contractor, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
-use crate::journal::{Adopted, Journal, JournalError, JournalOptions, Mode};
+use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
@@ -93,6 +95,7 @@ struct Inner {
     upkeep: Upkeep,
     repair: Repair,
     garbage: Garbage,
+    settled: Settled,
     /// Upkeep, repair and the collector.
     tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
@@ -135,6 +138,7 @@ impl Renter {
         )
         .await?;
         let lineage = Lineage::open(&book, &journal).await?;
+        let settled = Settled::open(book.clone(), journal.clone(), recovery.clone()).await?;
         let upkeep = Upkeep {
             world: world.clone(),
             book: book.clone(),
@@ -146,6 +150,7 @@ impl Renter {
             outlook: Arc::default(),
             lineage: Arc::new(std::sync::Mutex::new(lineage)),
             asked: Arc::default(),
+            settled: settled.clone(),
         };
         if upkeep.contractor.allowance().is_none()
             && let Some(allowance) = upkeep.setting()
@@ -174,6 +179,7 @@ impl Renter {
             upkeep,
             repair,
             garbage,
+            settled,
             tasks,
         })))
     }
@@ -291,7 +297,13 @@ impl Renter {
         request: PutRequest,
         progress: &dyn Progress,
     ) -> Result<PutReport, PutError> {
-        self.0.vaults.put(&request, progress).await
+        let mut report = self.0.vaults.put(&request, progress).await?;
+        let holds = |host: &&HeadHost| host.position.is_some_and(|at| at >= report.position);
+        let hosts = self.0.journal.status().hosts;
+        report.hosts_ok = hosts.iter().filter(holds).count() as u64;
+        report.hosts_total = hosts.len() as u64;
+        report.stage = self.0.settled.stage(report.position);
+        Ok(report)
     }
 
     /// Puts a stream of bytes as one file.
@@ -304,7 +316,12 @@ impl Renter {
         source: &mut dyn ReadFile,
         progress: &dyn Progress,
     ) -> Result<FileRow, PutError> {
-        self.0.vaults.put_stream(&request, source, progress).await
+        let row = self.0.vaults.put_stream(&request, source, progress).await?;
+        if let Err(error) = self.0.settled.follow().await {
+            // The file is stored all the same.
+            tracing::debug!(%error, "how safe it is will be known later");
+        }
+        Ok(self.marked(&request.vault, row))
     }
 
     /// Fetches a file, a folder or a vault.
@@ -329,7 +346,7 @@ impl Renter {
         path: &str,
         version: Option<u64>,
     ) -> Result<FileRow, VaultError> {
-        self.0.vaults.file(vault, path, version)
+        Ok(self.marked(vault, self.0.vaults.file(vault, path, version)?))
     }
 
     /// Bytes of one file, at most 16 MiB at once.
@@ -369,7 +386,23 @@ impl Renter {
         vault: &str,
         options: &ListOptions,
     ) -> Result<Vec<ListRow>, VaultError> {
-        self.0.vaults.list(vault, options).await
+        let mut rows = self.0.vaults.list(vault, options).await?;
+        // A vault that is gone is shown by a backup only, to which nothing comes any more.
+        let id = self.vault_id(vault).unwrap_or_else(|| VaultId([0; 16]));
+        self.0.settled.mark(id, &mut rows, options.backup.is_none()).await?;
+        Ok(rows)
+    }
+
+    fn vault_id(&self, name: &str) -> Option<VaultId> {
+        self.0.journal.read(|state| state.vault_named(name).map(|(id, _)| id))
+    }
+
+    /// A file with how safe it is.
+    fn marked(&self, vault: &str, mut row: FileRow) -> FileRow {
+        if let Some(id) = self.vault_id(vault) {
+            self.0.settled.mark_file(id, &mut row);
+        }
+        row
     }
 
     /// All vaults, ordered by name.
@@ -445,7 +478,7 @@ impl Renter {
         request: BackupRequest,
         progress: &dyn Progress,
     ) -> Result<BackupRow, BackupError> {
-        self.0.backups.create(&request, progress).await
+        Ok(self.as_seen(self.0.backups.create(&request, progress).await?))
     }
 
     /// All backups, oldest first.

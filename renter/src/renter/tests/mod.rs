@@ -5,6 +5,7 @@ mod garbage;
 mod lineage;
 mod recovery;
 mod resume;
+mod settled;
 mod takeover;
 mod vaults;
 mod wire;
