@@ -24,7 +24,7 @@ pub struct Global {
     /// Data folder of the node [default: ~/.local/share/samara]
     #[arg(long, global = true, env = "SAMARA_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Print JSON: one object, or for long commands one object a line with the result last
+    /// Print JSON: one object a line with its message_type, the result or error last
     #[arg(long, global = true)]
     pub json: bool,
     /// What is logged to standard error, as in `info` or `samara=debug`

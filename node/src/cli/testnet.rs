@@ -49,7 +49,7 @@ async fn up(session: &Session, arguments: &UpArguments) -> Result<Exit, Failure>
     let ready = Ready::of(&network);
     if arguments.detach {
         // Detached nodes live on when the network is dropped.
-        session.output.result(&ready, || ready.text());
+        session.output.answer(&ready, || ready.text());
         return Ok(Exit::Ok);
     }
     session.output.message("progress", json!({ "event": "ready", "network": ready }));

@@ -318,8 +318,16 @@ impl<'a> CheckReport<'a> {
     }
 }
 
+/// A report as every command prints it.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    message_type: &'static str,
+    #[serde(flatten)]
+    report: &'a T,
+}
+
 fn json_line<T: Serialize>(report: &T) -> Zeroizing<String> {
-    let mut line = serde_json::to_string(report)
+    let mut line = serde_json::to_string(&Line { message_type: "result", report })
         .expect("invariant: reports are structs of texts, numbers and lists");
     line.push('\n');
     Zeroizing::new(line)
@@ -474,7 +482,8 @@ mod tests {
     fn check_says_what_is_wrong() {
         let (outcome, report) = checked(LEGAL);
         assert!(outcome.is_ok());
-        assert_eq!(report, serde_json::json!({"ok": true, "count": 12}));
+        let expected = serde_json::json!({"message_type": "result", "ok": true, "count": 12});
+        assert_eq!(report, expected);
 
         let (outcome, report) = checked(&LEGAL.replace("wave", "waev"));
         assert!(matches!(outcome, Err(SeedError::Source(SourceError::Phrase { .. }))));
