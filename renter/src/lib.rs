@@ -19,6 +19,7 @@
 
 mod account;
 pub mod backup;
+mod bucket;
 pub mod contract;
 pub mod error;
 pub mod garbage;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::host::ByteCount;
 use crate::seed::command::SeedCommand;
 use crate::seed::source::SeedArguments;
 
@@ -72,6 +73,8 @@ pub enum Command {
         #[arg(long)]
         now: bool,
     },
+    /// How much of the line transfers may take: puts, gets and repair together
+    Limits(LimitsArguments),
     /// What may be spent, on how many hosts
     #[command(subcommand)]
     Allowance(AllowanceCommand),
@@ -337,6 +340,20 @@ pub struct AllowanceArguments {
     /// Say what would be set, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Without options it shows what holds.
+#[derive(Debug, Args)]
+pub struct LimitsArguments {
+    /// Bytes sent to hosts in a second, as in `2 MB`; 0 for no limit
+    #[arg(long, value_name = "BYTES")]
+    pub upload: Option<ByteCount>,
+    /// Bytes fetched from hosts in a second; 0 for no limit
+    #[arg(long, value_name = "BYTES")]
+    pub download: Option<ByteCount>,
+    /// Go back to what samara.toml says
+    #[arg(long)]
+    pub reset: bool,
 }
 
 #[derive(Debug, Subcommand)]

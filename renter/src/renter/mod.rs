@@ -7,6 +7,7 @@
 //! everything else is on disk and is completed at the next start.
 
 mod error;
+mod line;
 mod lineage;
 mod money;
 mod outlook;
@@ -34,7 +35,7 @@ use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
-use crate::contract::{ContractBook, Contractor, Writer};
+use crate::contract::{ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
@@ -65,6 +66,8 @@ pub struct RenterConfig {
     pub repair: RepairOptions,
     /// When and how much garbage is collected.
     pub garbage: GarbageOptions,
+    /// What sectors may take of the line, unless the owner has set something else since.
+    pub line: LineRates,
 }
 
 impl Default for RenterConfig {
@@ -76,6 +79,7 @@ impl Default for RenterConfig {
             upkeep: Millis::seconds(10),
             repair: RepairOptions::default(),
             garbage: GarbageOptions::default(),
+            line: LineRates::default(),
         }
     }
 }
@@ -96,6 +100,8 @@ struct Inner {
     repair: Repair,
     garbage: Garbage,
     settled: Settled,
+    /// Limits of the configuration.
+    line: LineRates,
     /// Upkeep, repair and the collector.
     tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
@@ -114,6 +120,8 @@ impl Renter {
         let writer = Writer::new(Epoch::default());
         let book = ContractBook::open(world.clone(), keys.clone(), writer).await?;
         let contractor = Contractor::open(book.clone()).await?;
+        let stored = line::load(world.store.as_ref()).await?;
+        book.line().set(stored.unwrap_or(config.line));
         let mut transfer = config.transfer;
         if let Some(allowance) = contractor.allowance() {
             transfer.redundancy = allowance.redundancy;
@@ -180,6 +188,7 @@ impl Renter {
             repair,
             garbage,
             settled,
+            line: config.line,
             tasks,
         })))
     }

@@ -2,6 +2,7 @@
 
 mod copies;
 mod garbage;
+mod line;
 mod lineage;
 mod recovery;
 mod resume;
