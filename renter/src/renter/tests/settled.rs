@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::recover;
 use crate::backup::{BackupRequest, BackupState};
-use crate::progress::Silent;
+use crate::progress::{Phase, ProgressEvent, Silent};
 use crate::rows::Stage;
 use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MortalStore, Node, config};
@@ -120,4 +120,24 @@ async fn a_recovery_says_what_is_settled_as_soon_as_it_knows() {
     node.renter.upkeep().await;
     assert_eq!(stages(&node).await, all(Stage::Settled, &["a"]));
     assert_eq!(node.renter.backups()[0].stage, Stage::Settled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_progress_of_a_backup_stays_below_its_total() {
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
+    node.files.put("/home/a", b"one", 1);
+    node.put("/home", "home").await;
+    let seen = std::sync::Mutex::new(Vec::new());
+    let note = |event: ProgressEvent| {
+        if let ProgressEvent::Advanced { phase: Phase::Settling, done, total, .. } = event {
+            seen.lock().unwrap().push((done, total.unwrap()));
+        }
+    };
+    let request = BackupRequest { name: "first".into(), ..BackupRequest::default() };
+    let row = node.renter.create_backup(request, &note).await.unwrap();
+    assert!(row.hosts_ok >= row.hosts_needed && row.hosts_needed < row.hosts_total, "{row:?}");
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.iter().all(|(done, total)| done <= total), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(row.hosts_needed, row.hosts_needed)));
 }

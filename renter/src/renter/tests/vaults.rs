@@ -395,3 +395,29 @@ async fn a_refused_allowance_is_not_set() {
     node.renter.set_allowance(set).await.unwrap();
     assert!(node.renter.set_allowance(Allowance { funds: dear.funds, ..set }).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_same_put_twice_at_once_sends_its_bytes_once() {
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
+    fill(&node);
+    let sent = || -> u64 { network.hosts.iter().map(|host| host.calls("store")).sum() };
+    let one = || node.renter.put(put("/home", "home"), &Silent);
+    let first = one().await.unwrap();
+    let once = sent();
+    node.files.put("/home/sub/large.bin", &noise(7, 700_000), 20);
+    let other = node.renter.put(put("/home/sub", "other"), &Silent);
+    let (a, b, c) = futures::future::join3(one(), one(), other).await;
+    let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
+    assert_eq!((a.stored_files, b.stored_files), (1, 0), "{b:?}");
+    assert_eq!(b.unchanged_files, first.stored_files);
+    assert_eq!(c.stored_files, 3, "another place is another put");
+    assert!(sent() <= 3 * once, "{} after {once}", sent());
+    // One that is given up lets the next go on.
+    node.files.put("/home/sub/large.bin", &noise(8, 700_000), 30);
+    {
+        let mut dropped = Box::pin(one());
+        assert!(futures::poll!(dropped.as_mut()).is_pending());
+    }
+    assert_eq!(one().await.unwrap().stored_files, 1);
+}
