@@ -421,3 +421,37 @@ async fn the_same_put_twice_at_once_sends_its_bytes_once() {
     }
     assert_eq!(one().await.unwrap().stored_files, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn transfers_that_wait_for_a_block_hold_nobody_up() {
+    let network = TestNetwork::empty(4).await;
+    let node = Node::fresh(&network).await;
+    let (renter, to) = (&node.renter, crate::testing::world::secret(77).public());
+    let before = network.chain.account_of(&to).balance;
+    network.chain.hold_patiently();
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        renter.upkeep().await;
+        renter.set_allowance(allowance(&network)).await.unwrap();
+        // In their order: the second is numbered after the first.
+        network.chain.release()
+    };
+    let (first, second) = (renter.transfer(to, Amount(5)), renter.transfer(to, Amount(7)));
+    let (first, second, released) = futures::future::join3(first, second, meanwhile).await;
+    assert_eq!(released.iter().filter(|result| result.is_ok()).count(), 2, "{released:?}");
+    assert!(first.unwrap().1 < second.unwrap().1);
+    // Nothing waits any more.
+    renter.transfer(to, Amount(1)).await.unwrap();
+    assert_eq!(network.chain.account_of(&to).balance, before.saturating_add(Amount(13)));
+    // A caller who goes away leaves nothing that others would be numbered after.
+    network.chain.hold_patiently();
+    {
+        let mut left = Box::pin(renter.transfer(to, Amount(100)));
+        for _ in 0..20 {
+            assert!(futures::poll!(left.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    network.chain.release();
+    renter.transfer(to, Amount(2)).await.unwrap();
+}
