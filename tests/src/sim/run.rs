@@ -14,7 +14,7 @@ use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::tree::Limits;
 use samara_protocol::units::{Amount, Epoch, Millis};
-use samara_renter::contract::{ContractBook, Redundancy, Writer};
+use samara_renter::contract::{ContractBook, LineRates, Redundancy, Writer};
 use samara_renter::garbage::GarbageOptions;
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
@@ -565,6 +565,7 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
             chunk: 8 << 10,
             ..VaultOptions::default()
         },
+        line: LineRates::default(),
         upkeep: Millis::seconds(10),
         repair: RepairOptions::default(),
         garbage: GarbageOptions {

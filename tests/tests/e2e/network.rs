@@ -197,7 +197,10 @@ impl Done {
     /// The result of a command that must have worked.
     pub fn ok(self) -> Value {
         assert_eq!(self.code, 0, "{:?}", self.lines.last());
-        self.lines.into_iter().next_back().expect("a command says something")
+        let mut last = self.lines.into_iter().next_back().expect("a command says something");
+        assert_eq!(last["message_type"], "result", "{last}");
+        // A list is its items.
+        last.get_mut("items").map(Value::take).unwrap_or(last)
     }
 }
 
