@@ -34,6 +34,17 @@ pub struct Known {
     in_doubt: Vec<State>,
 }
 
+impl Known {
+    fn settled(state: State) -> Self {
+        Self { acknowledged: state, in_doubt: Vec::new() }
+    }
+
+    /// What the path holds, if that is known.
+    fn certain(&self) -> Option<State> {
+        self.in_doubt.is_empty().then_some(self.acknowledged)
+    }
+}
+
 pub type Model = BTreeMap<String, Known>;
 
 /// The bytes of a number: every fourth too many to ride in the journal.
@@ -61,7 +72,8 @@ async fn change(client: &Client, path: &str, state: State) -> Result<(), ApiErro
 
 pub async fn read(client: &Client, path: &str) -> Result<Vec<u8>, ApiError> {
     let answer = client.send(client.request(reqwest::Method::GET, &object(path))).await?;
-    Ok(answer.bytes().await.expect("an answer that began is whole").to_vec())
+    let bytes = answer.bytes().await;
+    Ok(bytes.map_err(|error| ApiError::new("cut_short", error.to_string()))?.to_vec())
 }
 
 async fn listed(client: &Client) -> Vec<String> {
@@ -70,44 +82,103 @@ async fn listed(client: &Client) -> Vec<String> {
     paths.map(|row| row["path"].as_str().unwrap().to_owned()).collect()
 }
 
+type Life = Option<(u64, Client)>;
+
 /// What writers and the one who kills share.
 struct Shared {
-    /// A client of the renter that runs; none while it is down.
-    client: watch::Receiver<Option<Client>>,
+    /// Which of its lives the renter is in, and a client of it; nothing while it is down.
+    client: watch::Receiver<Life>,
     acknowledged: mpsc::UnboundedSender<()>,
     stop: AtomicBool,
     number: AtomicU64,
+    changes: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl Shared {
-    /// Changes a writer's paths until it is told to stop.
+    /// Changes a writer's paths until it is told to stop, and reads some of them.
     async fn write(&self, writer: u64, mut random: ChaCha8Rng, mut model: Model) -> Model {
         let mut client = self.client.clone();
+        // Which of its last entries were acknowledged a renter that was killed learns from the hosts, before
+        // it acknowledges the next. Only then are reads compared.
+        let mut caught_up = None;
         while !self.stop.load(Ordering::Relaxed) {
-            let Ok(Some(current)) = client.wait_for(Option::is_some).await.map(|c| c.clone())
+            let Ok(Some((life, current))) =
+                client.wait_for(Option::is_some).await.map(|client| client.clone())
             else {
                 break;
             };
             let path = format!("{writer}/{}", random.next_u64() % PATHS);
-            let known = model.entry(path.clone()).or_default();
-            let there = known.acknowledged.is_some() && known.in_doubt.is_empty();
-            let removes = there && random.next_u64().is_multiple_of(4);
-            let state = (!removes).then(|| self.number.fetch_add(1, Ordering::Relaxed));
-            known.in_doubt.push(state);
-            if change(&current, &path, state).await.is_ok() {
-                *known = Known { acknowledged: state, in_doubt: Vec::new() };
+            let other = format!("{writer}/{}", random.next_u64() % PATHS);
+            let there = model.get(&path).and_then(Known::certain).flatten();
+            let free = model.get(&other).is_none_or(|known| known.certain() == Some(None));
+            let changed = match (random.next_u64() % 8, there) {
+                (0 | 1, Some(_)) => self.set(&current, &mut model, &path, None).await,
+                (2, Some(number)) if free => {
+                    self.rename(&current, &mut model, &path, &other, number).await
+                }
+                (3, Some(number)) if caught_up == Some(life) => {
+                    if let Ok(bytes) = read(&current, &path).await {
+                        assert!(bytes == bytes_of(number), "{path} is read as something else");
+                        self.reads.fetch_add(1, Ordering::Relaxed);
+                    }
+                    continue;
+                }
+                _ => {
+                    let number = self.number.fetch_add(1, Ordering::Relaxed);
+                    self.set(&current, &mut model, &path, Some(number)).await
+                }
+            };
+            if changed {
+                caught_up = Some(life);
                 // Nobody listens any more when the round ends.
                 let _ = self.acknowledged.send(());
+                self.changes.fetch_add(1, Ordering::Relaxed);
             }
         }
         model
+    }
+
+    /// Gives a path another state; false if that is in doubt now.
+    async fn set(&self, client: &Client, model: &mut Model, path: &str, state: State) -> bool {
+        let known = model.entry(path.to_owned()).or_default();
+        known.in_doubt.push(state);
+        let done = change(client, path, state).await.is_ok();
+        if done {
+            *known = Known::settled(state);
+        }
+        done
+    }
+
+    /// Moves a file to a path where nothing is; false if both are in doubt now.
+    async fn rename(
+        &self,
+        client: &Client,
+        model: &mut Model,
+        from: &str,
+        to: &str,
+        number: u64,
+    ) -> bool {
+        let after = [(from, None), (to, Some(number))];
+        for (path, state) in after {
+            model.entry(path.to_owned()).or_default().in_doubt.push(state);
+        }
+        let body = json!({ "from": from, "to": to });
+        let done = client.post::<_, Value>("/v1/vaults/home/move", &body).await.is_ok();
+        if done {
+            for (path, state) in after {
+                model.insert(path.to_owned(), Known::settled(state));
+            }
+        }
+        done
     }
 }
 
 /// Writers at work on a renter that may go down and come back.
 pub struct Load {
     shared: Arc<Shared>,
-    client: watch::Sender<Option<Client>>,
+    client: watch::Sender<Life>,
+    lives: u64,
     acknowledged: mpsc::UnboundedReceiver<()>,
     writers: Vec<JoinHandle<Model>>,
 }
@@ -115,13 +186,15 @@ pub struct Load {
 impl Load {
     /// Lets writers begin, each with what is known of its paths.
     pub fn begin(renter: &Renter, random: &mut ChaCha8Rng, model: &Model) -> Self {
-        let (client, running) = watch::channel(Some(renter.client()));
+        let (client, running) = watch::channel(Some((0, renter.client())));
         let (sender, acknowledged) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             client: running,
             acknowledged: sender,
             stop: AtomicBool::new(false),
             number: AtomicU64::new(random.next_u64() >> 16),
+            changes: AtomicU64::default(),
+            reads: AtomicU64::default(),
         });
         let writers = (0..WRITERS).map(|writer| {
             let prefix = format!("{writer}/");
@@ -132,7 +205,7 @@ impl Load {
             tokio::spawn(async move { shared.write(writer, random, own).await })
         });
         let writers = writers.collect();
-        Self { shared, client, acknowledged, writers }
+        Self { shared, client, lives: 0, acknowledged, writers }
     }
 
     /// Waits for so many changes that are acknowledged from now on or have been since the last call.
@@ -153,8 +226,15 @@ impl Load {
     }
 
     /// The renter is back.
-    pub fn resume(&self, renter: &Renter) {
-        self.client.send_replace(Some(renter.client()));
+    pub fn resume(&mut self, renter: &Renter) {
+        self.lives += 1;
+        self.client.send_replace(Some((self.lives, renter.client())));
+    }
+
+    /// How many changes were acknowledged and how many reads compared.
+    pub fn count(&self) -> (u64, u64) {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        (count(&self.shared.changes), count(&self.shared.reads))
     }
 
     /// Ends the load, and gives all that is known of the paths.
@@ -187,7 +267,7 @@ pub async fn check(renter: &Renter, model: &Model) -> Model {
         let state = state.unwrap_or_else(|| {
             panic!("{path} holds {:?} bytes; known: {known:?}", found.map(|bytes| bytes.len()))
         });
-        settled.insert(path.clone(), Known { acknowledged: state, in_doubt: Vec::new() });
+        settled.insert(path.clone(), Known::settled(state));
     }
     settled
 }

@@ -115,13 +115,23 @@ impl Site {
     /// Nodes lose power at once, and start again with what their disks hold. No height of the chain that
     /// was told to anybody, `told` by node, may be lost.
     async fn lose_power(&mut self, names: &[String], told: &BTreeMap<String, u64>) {
+        let lucks = [Luck::Nothing, Luck::Nothing, Luck::Some, Luck::Some, Luck::Everything];
+        self.lose_power_with(&lucks, names, told).await;
+    }
+
+    /// As [`Site::lose_power`], with one of these lucks for each node.
+    async fn lose_power_with(
+        &mut self,
+        lucks: &[Luck],
+        names: &[String],
+        told: &BTreeMap<String, u64>,
+    ) {
         for name in names {
             self.shared.kill(name).await;
         }
         for name in names {
             let folder = self.shared.folder_of(name).await;
-            let luck = [Luck::Nothing, Luck::Nothing, Luck::Some, Luck::Some, Luck::Everything];
-            let luck = luck[usize::try_from(self.draw(5)).unwrap()];
+            let luck = lucks[usize::try_from(self.draw(lucks.len() as u64)).unwrap()];
             println!("{name} loses power, and of what it had not synced {luck:?}");
             tokio::task::block_in_place(|| {
                 self.compare_chain(name, &folder);
@@ -264,7 +274,8 @@ async fn get_and_lose_power(site: &mut Site, renter: &Renter, model: &Model) {
     // Below the folder that is watched; nobody else has this name there.
     let target = site.shared.folder_of(&renter.name).await.join("got");
     renter.run(&["get", "home", text(&target)]).await.ok();
-    site.lose_power(std::slice::from_ref(&renter.name), &BTreeMap::new()).await;
+    let names = std::slice::from_ref(&renter.name);
+    site.lose_power_with(&[Luck::Nothing], names, &BTreeMap::new()).await;
     compare_files(&target, model);
     std::fs::remove_dir_all(&target).unwrap();
 }
