@@ -30,6 +30,7 @@ pub use types::{
     BackupDetail, BackupRequest, BackupRow, BackupState, BackupVault, RestoreReport, RestoreRequest,
 };
 
+use crate::checkpoint::FileDifference;
 use crate::journal::{JournalStatus, SettleReport};
 use crate::progress::{Meter, Phase, Progress, Unit};
 use crate::vault::{VaultError, Vaults, find, totals};
@@ -267,9 +268,8 @@ impl Backups {
 
     /// Everything as it was at a backup's point.
     async fn state_at(&self, backup: &Backup) -> Result<JournalState, BackupError> {
-        let position = backup.point.position;
-        let state = self.vaults.journal.replay(position).await?;
-        state.ok_or(BackupError::NoHistory(position))
+        let state = self.vaults.journal.at_backup(backup).await?;
+        state.ok_or(BackupError::NoHistory(backup.point.position))
     }
 
     /// A backup and what is in it.
@@ -288,6 +288,26 @@ impl Backups {
                 vault.files.values().map(|file| file.versions.len() as u64).sum::<u64>();
         }
         Ok(detail)
+    }
+
+    /// The files that two backups do not both list with the same contents, in order: of one vault, or of
+    /// all that either is about.
+    pub(crate) async fn compare(
+        &self,
+        before: &str,
+        after: &str,
+        vault: Option<&str>,
+    ) -> Result<Vec<FileDifference>, BackupError> {
+        let ((_, before), (_, after)) = (self.find(before)?, self.find(after)?);
+        let scope = match vault {
+            Some(name) => {
+                let journal = &self.vaults.journal;
+                let id = |state: &JournalState| find(state, name).map(|(id, _)| id);
+                Some(journal.read(id)?)
+            }
+            None => before.scope.or(after.scope),
+        };
+        Ok(self.vaults.journal.compare([&before, &after], scope).await?)
     }
 
     /// Gives a backup up.

@@ -32,6 +32,7 @@ use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
 };
+use crate::checkpoint::FileDifference;
 use crate::contract::{ContractBook, Contractor, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{Adopted, Journal, JournalError, JournalOptions, Mode};
@@ -461,6 +462,20 @@ impl Renter {
     pub async fn backup(&self, name: &str) -> Result<BackupDetail, BackupError> {
         let detail = self.0.backups.show(name).await?;
         Ok(BackupDetail { row: self.as_seen(detail.row.clone()), ..detail })
+    }
+
+    /// The files that two backups do not both list with the same contents, in order: of one vault, or of
+    /// all. Only what differs is read.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn compare_backups(
+        &self,
+        before: &str,
+        after: &str,
+        vault: Option<&str>,
+    ) -> Result<Vec<FileDifference>, BackupError> {
+        self.0.backups.compare(before, after, vault).await
     }
 
     /// Restores all of a backup or a part of it.
