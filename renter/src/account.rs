@@ -21,6 +21,22 @@ pub(crate) fn body(
     TransactionBody { genesis: genesis.hash(), account, nonce, fee, valid_until, action }
 }
 
+/// Hands a transfer to the chain. `nonce` is the account's next number.
+///
+/// # Errors
+/// [`ChainError`].
+pub(crate) async fn submit(
+    chain: &dyn ChainView,
+    from: &SecretKey,
+    nonce: u64,
+    to: PublicKey,
+    amount: Amount,
+) -> Result<TransactionId, ChainError> {
+    let action = Action::Transfer { to, amount };
+    let body = body(chain, from.public(), nonce, TransactionBody::ALWAYS, action);
+    chain.submit(Transaction::signed(body, &[from])).await
+}
+
 /// Sends money, and returns when a block holds the transfer. `nonce` is the account's next number.
 ///
 /// # Errors
@@ -32,9 +48,7 @@ pub(crate) async fn transfer(
     to: PublicKey,
     amount: Amount,
 ) -> Result<(TransactionId, Height), ChainError> {
-    let action = Action::Transfer { to, amount };
-    let body = body(chain, from.public(), nonce, TransactionBody::ALWAYS, action);
-    let id = chain.submit(Transaction::signed(body, &[from])).await?;
+    let id = submit(chain, from, nonce, to, amount).await?;
     let height = chain.included(&id).await?;
     Ok((id, height))
 }

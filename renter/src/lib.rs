@@ -20,6 +20,7 @@
 
 mod account;
 pub mod backup;
+mod bucket;
 pub mod checkpoint;
 pub mod contract;
 pub mod error;

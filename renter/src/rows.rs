@@ -7,6 +7,19 @@ use crate::garbage::GarbageReport;
 use crate::recovery::RecoveryPhase;
 use crate::repair::HealthSummary;
 
+/// How safe an acknowledged change is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It is not known yet which hosts hold it: not all were asked since the start.
+    #[default]
+    Checking,
+    /// A write quorum of the head set holds it: it comes back from the words.
+    Acknowledged,
+    /// The heads of all contracts that count hold it.
+    Settled,
+}
+
 /// What this node may do for its words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -42,6 +55,9 @@ pub struct RenterStatus {
     pub position: u64,
     /// Journal entries made and not yet acknowledged.
     pub unacknowledged: u64,
+    /// Journal entries settled: the heads of all contracts that count have held so many.
+    #[serde(default)]
+    pub settled_position: u64,
     /// Vaults.
     pub vaults: u64,
     /// Files that are listed.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::host::ByteCount;
 use crate::seed::command::SeedCommand;
 use crate::seed::source::SeedArguments;
 
@@ -24,7 +25,7 @@ pub struct Global {
     /// Data folder of the node [default: ~/.local/share/samara]
     #[arg(long, global = true, env = "SAMARA_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Print JSON: one object, or for long commands one object a line with the result last
+    /// Print JSON: one object a line with its message_type, the result or error last
     #[arg(long, global = true)]
     pub json: bool,
     /// What is logged to standard error, as in `info` or `samara=debug`
@@ -72,6 +73,8 @@ pub enum Command {
         #[arg(long)]
         now: bool,
     },
+    /// How much of the line transfers may take: puts, gets and repair together
+    Limits(LimitsArguments),
     /// What may be spent, on how many hosts
     #[command(subcommand)]
     Allowance(AllowanceCommand),
@@ -257,6 +260,16 @@ pub enum BackupCommand {
     List,
     /// Show one backup
     Show { name: String },
+    /// List the files that two backups do not both have with the same contents
+    Diff {
+        /// The earlier one
+        before: String,
+        /// The later one
+        after: String,
+        /// Only this vault
+        #[arg(long)]
+        vault: Option<String>,
+    },
     /// Bring files back as they were
     Restore {
         name: String,
@@ -337,6 +350,20 @@ pub struct AllowanceArguments {
     /// Say what would be set, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Without options it shows what holds.
+#[derive(Debug, Args)]
+pub struct LimitsArguments {
+    /// Bytes sent to hosts in a second, as in `2 MB`; 0 for no limit
+    #[arg(long, value_name = "BYTES")]
+    pub upload: Option<ByteCount>,
+    /// Bytes fetched from hosts in a second; 0 for no limit
+    #[arg(long, value_name = "BYTES")]
+    pub download: Option<ByteCount>,
+    /// Go back to what samara.toml says
+    #[arg(long)]
+    pub reset: bool,
 }
 
 #[derive(Debug, Subcommand)]

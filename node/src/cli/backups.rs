@@ -1,15 +1,18 @@
 //! `samara backup`.
 
 use samara_renter::backup::{
-    BackupDetail, BackupRequest, BackupRow, BackupState, RestoreReport, RestoreRequest,
+    BackupDetail, BackupDifference, BackupRequest, BackupRow, BackupState, RestoreReport,
+    RestoreRequest,
 };
+
+use samara_renter::checkpoint::DifferenceKind;
 
 use super::address::{Place, escape};
 use super::arguments::{BackupCommand, OnConflict};
 use super::display::{self, Align, Table};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::files::{get_exit, get_text};
+use super::files::{get_exit, get_text, stage_name};
 use super::session::{Session, target_folder};
 use crate::api::Done;
 
@@ -21,6 +24,9 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
         }
         BackupCommand::List => list(session).await,
         BackupCommand::Show { name } => show(session, &name).await,
+        BackupCommand::Diff { before, after, vault } => {
+            compare(session, &before, &after, vault.as_deref()).await
+        }
         BackupCommand::Restore { name, target, only, on_conflict, dry_run } => {
             let request = restore_request(name, &target, only.as_deref(), on_conflict, dry_run)?;
             restore(session, &request).await
@@ -32,7 +38,7 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
 async fn create(session: &Session, request: BackupRequest) -> Result<Exit, Failure> {
     session.renter_ready().await?;
     let row: BackupRow = session.run("/v1/backups", &request).await?;
-    session.output.result(&row, || created_text(&row));
+    session.output.answer(&row, || created_text(&row));
     Ok(if row.state == BackupState::Completed { Exit::Ok } else { Exit::Partial })
 }
 
@@ -40,7 +46,7 @@ fn created_text(row: &BackupRow) -> String {
     let held = format!("{} of {} hosts hold it", row.hosts_ok, row.hosts_total);
     match row.state {
         BackupState::Completed => format!("backup '{}' is complete: {held}\n", row.name),
-        BackupState::InProgress => format!(
+        BackupState::InProgress | BackupState::Checking => format!(
             "backup '{}' is not complete yet: {held}, {} are needed\n",
             row.name, row.hosts_needed
         ),
@@ -58,6 +64,7 @@ const fn state_name(state: BackupState) -> &'static str {
         BackupState::InProgress => "in progress",
         BackupState::Completed => "completed",
         BackupState::Error => "error",
+        BackupState::Checking => "checking",
     }
 }
 
@@ -69,6 +76,7 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
             ("made", Align::Left),
             ("state", Align::Left),
             ("hosts", Align::Right),
+            ("names", Align::Left),
             ("vault", Align::Left),
             ("description", Align::Left),
         ]);
@@ -78,6 +86,7 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
                 display::moment(row.created),
                 state_name(row.state).to_owned(),
                 format!("{}/{}", row.hosts_ok, row.hosts_total),
+                stage_name(row.stage).to_owned(),
                 row.vault.clone().unwrap_or_else(|| "all".to_owned()),
                 row.description.clone(),
             ]);
@@ -92,10 +101,11 @@ async fn show(session: &Session, name: &str) -> Result<Exit, Failure> {
         session.client()?.get(&format!("/v1/backups/{}", escape(name))).await?;
     session.output.answer(&detail, || {
         let mut text = format!(
-            "backup '{}' of {}, {}: {}, {}, {}\n",
+            "backup '{}' of {}, {}, {}: {}, {}, {}\n",
             detail.row.name,
             display::moment(detail.row.created),
             state_name(detail.row.state),
+            stage_name(detail.row.stage),
             display::count(detail.files, "file"),
             display::size(detail.bytes),
             display::count(detail.versions, "version"),
@@ -116,6 +126,45 @@ async fn show(session: &Session, name: &str) -> Result<Exit, Failure> {
         text
     });
     Ok(Exit::Ok)
+}
+
+async fn compare(
+    session: &Session,
+    before: &str,
+    after: &str,
+    vault: Option<&str>,
+) -> Result<Exit, Failure> {
+    let mut path = format!("/v1/backups/{}/diff/{}", escape(before), escape(after));
+    if let Some(vault) = vault {
+        path.push_str(&format!("?vault={}", escape(vault)));
+    }
+    let found: BackupDifference = session.client()?.get(&path).await?;
+    session.output.answer(&found, || difference_text(&found));
+    Ok(Exit::Ok)
+}
+
+fn difference_text(found: &BackupDifference) -> String {
+    let mut table = Table::new(&[
+        ("", Align::Left),
+        ("file", Align::Left),
+        ("before", Align::Right),
+        ("after", Align::Right),
+    ]);
+    let size = |bytes: Option<u64>| bytes.map_or_else(String::new, display::size);
+    for file in &found.files {
+        let mark = match file.kind {
+            DifferenceKind::Added => "+",
+            DifferenceKind::Removed => "-",
+            DifferenceKind::Changed => "~",
+        };
+        let name = format!("{}/{}", file.vault, file.path);
+        table.row([mark.to_owned(), name, size(file.before), size(file.after)]);
+    }
+    let sum = format!(
+        "from '{}' to '{}': {} added, {} removed, {} changed\n",
+        found.before, found.after, found.added, found.removed, found.changed
+    );
+    if table.is_empty() { sum } else { table.render() + &sum }
 }
 
 fn restore_request(
@@ -140,7 +189,7 @@ fn restore_request(
 
 async fn restore(session: &Session, request: &RestoreRequest) -> Result<Exit, Failure> {
     let report: RestoreReport = session.run("/v1/restore", request).await?;
-    session.output.result(&report, || get_text(&report.files));
+    session.output.answer(&report, || get_text(&report.files));
     Ok(get_exit(&report.files))
 }
 

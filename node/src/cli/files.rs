@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use samara_renter::rows::Stage;
 use samara_renter::vault::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListRow, PutReport, PutRequest, VaultRow,
 };
@@ -46,7 +47,7 @@ pub async fn put(session: &Session, arguments: PutArguments) -> Result<Exit, Fai
     };
     session.renter_ready().await?;
     let report: PutReport = session.run("/v1/put", &request).await?;
-    session.output.result(&report, || put_text(&report));
+    session.output.answer(&report, || put_text(&report));
     Ok(put_exit(&report, &request.source))
 }
 
@@ -71,9 +72,23 @@ fn put_text(report: &PutReport) -> String {
         let files = display::count(report.unchanged_files, "file");
         lines.line("unchanged", format!("{files}, {}", display::size(report.unchanged_bytes)));
     }
+    if report.hosts_total > 0 {
+        lines.line("names", held(report));
+    }
     items(&mut lines, "left out", &report.skipped);
     items(&mut lines, "not stored", &report.failed);
     lines.render()
+}
+
+/// How safe the names of a put's files are.
+fn held(report: &PutReport) -> String {
+    let hosts = format!("{} of {} hosts hold them", report.hosts_ok, report.hosts_total);
+    match report.stage {
+        Stage::Settled => format!("settled: {hosts}"),
+        Stage::Acknowledged | Stage::Checking => {
+            format!("acknowledged: {hosts}, the rest follows by itself")
+        }
+    }
 }
 
 /// `2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s`.
@@ -107,7 +122,7 @@ pub async fn get(session: &Session, arguments: GetArguments) -> Result<Exit, Fai
         dry_run: arguments.dry_run,
     };
     let report: GetReport = session.run("/v1/get", &request).await?;
-    session.output.result(&report, || get_text(&report));
+    session.output.answer(&report, || get_text(&report));
     Ok(get_exit(&report))
 }
 
@@ -190,6 +205,7 @@ fn list_text(rows: &[ListRow]) -> String {
     let mut table = Table::new(&[
         ("size", Align::Right),
         ("modified", Align::Left),
+        ("state", Align::Left),
         ("name", Align::Left),
         ("", Align::Left),
     ]);
@@ -198,6 +214,7 @@ fn list_text(rows: &[ListRow]) -> String {
             ListRow::Folder { path, files, bytes } => table.row([
                 display::size(*bytes),
                 "-".to_owned(),
+                String::new(),
                 format!("{path}/"),
                 display::count(*files, "file"),
             ]),
@@ -207,11 +224,21 @@ fn list_text(rows: &[ListRow]) -> String {
     if table.is_empty() { "empty\n".to_owned() } else { table.render() }
 }
 
+/// How safe something is, in a word.
+pub const fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Checking => "checking",
+        Stage::Acknowledged => "acknowledged",
+        Stage::Settled => "settled",
+    }
+}
+
 fn file_rows(table: &mut Table, file: &FileRow) {
     let note = if file.deleted { "removed" } else { "" };
     table.row([
         display::size(file.version.size),
         display::moment(file.version.modified),
+        stage_name(file.version.stage).to_owned(),
         file.path.clone(),
         note.to_owned(),
     ]);
@@ -219,6 +246,7 @@ fn file_rows(table: &mut Table, file: &FileRow) {
         table.row([
             display::size(version.size),
             display::moment(version.modified),
+            stage_name(version.stage).to_owned(),
             format!("  version {}", version.version),
             format!("stored {}", display::moment(version.stored)),
         ]);
@@ -366,11 +394,15 @@ mod tests {
                 reason: "not allowed".into(),
             }],
             elapsed: 1_500,
+            stage: Stage::Acknowledged,
+            hosts_ok: 5,
+            hosts_total: 8,
             ..PutReport::default()
         };
         let expected = "stored       2 files, 3.0 MB in 'home', 1.5 s, 2.0 MB/s\n             \
                         of these 1.0 MB by an earlier put that was cut\n\
                         unchanged    1 file, 10 B\n\
+                        names        acknowledged: 5 of 8 hosts hold them, the rest follows by itself\n\
                         not stored   1 entry\n             a: not allowed\n";
         assert_eq!(put_text(&report), expected);
     }
@@ -422,6 +454,8 @@ mod tests {
             modified: 0,
             executable: false,
             hash: String::new(),
+            position: number,
+            stage: if number == 3 { Stage::Settled } else { Stage::Acknowledged },
         };
         let rows = [
             ListRow::Folder { path: "docs".into(), files: 2, bytes: 1000 },
@@ -433,8 +467,14 @@ mod tests {
             }),
         ];
         let text = list_text(&rows);
-        assert!(text.contains("1.0 kB  -                 docs/        2 files\n"), "{text}");
-        assert!(text.contains("   5 B  1970-01-01 00:00  a.txt        removed\n"), "{text}");
-        assert!(text.contains("  version 3  stored 1970-01-01 00:00\n"), "{text}");
+        assert!(
+            text.contains("1.0 kB  -                               docs/        2 files\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("   5 B  1970-01-01 00:00  acknowledged  a.txt        removed\n"),
+            "{text}"
+        );
+        assert!(text.contains("  settled         version 3  stored 1970-01-01 00:00\n"), "{text}");
     }
 }

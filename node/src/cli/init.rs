@@ -14,7 +14,7 @@ use super::session::{Session, absolute};
 use crate::config::{ChainConfig, NetworkFile, NodeConfig, RenterConfig, WordsConfig};
 use crate::data::{DataError, DataFolder, NEW_VALIDATOR, NEW_WORDS, write_private};
 use crate::host::{ByteCount, HostConfig, HostConfigError, VolumeConfig};
-use crate::seed::command::{NewArguments, SeedCommand, WordCount, draw, new_passphrase};
+use crate::seed::command::{NewArguments, NewWords, WordCount, draw, new_passphrase, show_new};
 use crate::seed::console::ProcessConsole;
 use crate::seed::source::PassphraseSource;
 use crate::seed::store;
@@ -40,20 +40,22 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
     let genesis = network.genesis()?.hash();
     let config = configuration(&arguments, &network)?;
     // Absent, or empty.
+    let existed = data.exists();
     let is_new = std::fs::read_dir(&data).map_or(true, |mut entries| entries.next().is_none());
-    let folder = DataFolder::open(&data).map_err(|error| Failure::of(Exit::Refused, &error))?;
-    if folder.join("samara.toml").exists() {
-        return Err(Failure::new(
-            Exit::Refused,
-            format!("{} has a samara.toml already", data.display()),
-        )
-        .with_hint("name another folder with --data"));
+    // What is wrong with the folder is said before anything is asked. Whoever stops at a question leaves
+    // nothing behind.
+    let checked = open(&data);
+    if is_new {
+        remove_new(&data, existed);
     }
-    let words = match words(session, &arguments, &data) {
+    checked?;
+    let asked = ask(session, &arguments, &data)?;
+    let folder = open(&data)?;
+    let words = match asked.store(&data) {
         Ok(words) => words,
         Err(failure) => {
             if is_new {
-                remove_new(&data);
+                remove_new(&data, existed);
             }
             return Err(failure);
         }
@@ -86,13 +88,27 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
     Ok(Exit::Ok)
 }
 
+/// Opens the folder, which must not be a node's yet.
+fn open(data: &Path) -> Result<DataFolder, Failure> {
+    let folder = DataFolder::open(data).map_err(|error| Failure::of(Exit::Refused, &error))?;
+    if folder.join("samara.toml").exists() {
+        let message = format!("{} has a samara.toml already", data.display());
+        return Err(
+            Failure::new(Exit::Refused, message).with_hint("name another folder with --data")
+        );
+    }
+    Ok(folder)
+}
+
 /// Takes away what was made before the words were there: a folder that is no node's. What cannot be
 /// removed is in nobody's way.
-fn remove_new(data: &Path) {
+fn remove_new(data: &Path, existed: bool) {
     for name in ["lock", "version"] {
         let _ = std::fs::remove_file(data.join(name));
     }
-    let _ = std::fs::remove_dir(data);
+    if !existed {
+        let _ = std::fs::remove_dir(data);
+    }
 }
 
 /// What to do next.
@@ -114,37 +130,68 @@ fn next(report: &Report, existing: bool, renter: bool, asks: bool) -> String {
     text
 }
 
-/// Stores the words; gives them back if they are new and have not been shown to a person.
-fn words(
-    session: &Session,
-    arguments: &InitArguments,
-    data: &Path,
-) -> Result<Option<Phrase>, Failure> {
-    let fail = |error: &(dyn std::error::Error + 'static)| Failure::of(Exit::Failure, error);
+/// Words that are not stored yet.
+enum Asked {
+    /// Drawn and shown to a person.
+    Shown(NewArguments, NewWords),
+    /// Typed, or drawn and not shown.
+    Silent {
+        phrase: Phrase,
+        /// They are stored as they are if there is none.
+        passphrase: Option<Zeroizing<String>>,
+        /// Whether they were drawn here.
+        drawn: bool,
+    },
+}
+
+fn fail(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::of(Exit::Failure, error)
+}
+
+/// Asks for words or draws them, and asks for what protects them. Stores nothing.
+fn ask(session: &Session, arguments: &InitArguments, data: &Path) -> Result<Asked, Failure> {
     if !arguments.existing && !session.output.is_json() {
-        let command = SeedCommand::New(NewArguments {
+        let new = NewArguments {
             words: WordCount::Twelve,
             seal: (!arguments.plain).then(|| data.join(SEALED)),
             sealing_passphrase_from: arguments.seed.words.sealing_passphrase_from.clone(),
             plain: arguments.plain.then(|| data.join(PLAIN)),
             no_confirm: false,
-        });
-        crate::seed::run(&command, false).map_err(|error| fail(&error))?;
-        return Ok(None);
+        };
+        let words = show_new(&new, false, &mut ProcessConsole).map_err(|error| fail(&error))?;
+        return Ok(Asked::Shown(new, words));
     }
-    let phrase = if arguments.existing {
-        arguments.seed.words.read_patiently(&mut ProcessConsole).map_err(|error| fail(&error))?
-    } else {
+    let drawn = !arguments.existing;
+    let phrase = if drawn {
         draw(WordCount::Twelve).map_err(|error| fail(&error))?
-    };
-    if arguments.plain {
-        store::store_plain(&data.join(PLAIN), &phrase).map_err(|error| fail(&error))?;
     } else {
-        let passphrase = sealing_passphrase(arguments)?;
-        store::store_sealed(&data.join(SEALED), &phrase, &passphrase)
-            .map_err(|error| fail(&error))?;
+        arguments.seed.words.read_patiently(&mut ProcessConsole).map_err(|error| fail(&error))?
+    };
+    let passphrase = (!arguments.plain).then(|| sealing_passphrase(arguments)).transpose()?;
+    Ok(Asked::Silent { phrase, passphrase, drawn })
+}
+
+impl Asked {
+    /// Stores the words; gives them back if they are new and have not been shown to a person.
+    fn store(self, data: &Path) -> Result<Option<Phrase>, Failure> {
+        match self {
+            Self::Shown(arguments, words) => {
+                words.store(&arguments, &mut ProcessConsole).map_err(|error| fail(&error))?;
+                Ok(None)
+            }
+            Self::Silent { phrase, passphrase, drawn } => {
+                match passphrase {
+                    None => store::store_plain(&data.join(PLAIN), &phrase)
+                        .map_err(|error| fail(&error))?,
+                    Some(passphrase) => {
+                        store::store_sealed(&data.join(SEALED), &phrase, &passphrase)
+                            .map_err(|error| fail(&error))?;
+                    }
+                }
+                Ok(drawn.then_some(phrase))
+            }
+        }
     }
-    Ok((!arguments.existing).then_some(phrase))
 }
 
 const SEALED: &str = "words.sealed";
@@ -249,16 +296,29 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_looked_at_before_anything_is_asked() {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("data");
+        let held = open(&data).unwrap();
+        assert_eq!(open(&data).unwrap_err().exit, Exit::Refused);
+        drop(held);
+        std::fs::write(data.join("samara.toml"), "").unwrap();
+        assert!(open(&data).unwrap_err().message.ends_with("has a samara.toml already"));
+    }
+
+    #[test]
     fn a_folder_that_failed_is_taken_away_and_others_stay() {
         let root = tempfile::tempdir().unwrap();
         let data = root.path().join("data");
         drop(DataFolder::open(&data).unwrap());
         std::fs::write(data.join("mine"), "").unwrap();
-        remove_new(&data);
+        remove_new(&data, false);
         assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
         std::fs::remove_file(data.join("mine")).unwrap();
         drop(DataFolder::open(&data).unwrap());
-        remove_new(&data);
+        remove_new(&data, true);
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0);
+        remove_new(&data, false);
         assert!(!data.exists());
     }
 }

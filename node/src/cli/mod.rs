@@ -18,6 +18,7 @@ mod health;
 mod help;
 mod hosts;
 mod init;
+mod limits;
 mod logging;
 pub mod money;
 mod node;
@@ -113,6 +114,7 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Health => health::health(session).await,
         Command::Contracts => contracts::contracts(session).await,
         Command::Garbage { now } => garbage::run(session, now).await,
+        Command::Limits(arguments) => limits::run(session, &arguments).await,
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,
         Command::Validator(command) => validator::run(session, command).await,

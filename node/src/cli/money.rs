@@ -43,7 +43,7 @@ pub async fn set_allowance(
             .with_hint("`samara allowance set --dry-run` shows what would suit"));
     }
     let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
-    session.output.result(&answer, || answer_text(&answer));
+    session.output.answer(&answer, || answer_text(&answer));
     let report = &answer.report;
     // What lacks something says so with its exit code, too.
     let lacks = report.missing > 0 || (answer.dry_run && report.spend > report.balance);

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::failure::Failure;
 
@@ -32,17 +32,9 @@ impl Output {
         !self.json && io::stderr().is_terminal()
     }
 
-    /// The answer of a short command: one JSON value, or a text for people.
+    /// What a command came to: its last line of JSON, and the only one of a short command; or a text
+    /// for people.
     pub fn answer<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) {
-        if self.json {
-            self.line(&json_of(value));
-        } else {
-            print(&text());
-        }
-    }
-
-    /// The last line of a long command.
-    pub fn result<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) {
         if self.json {
             self.message("result", json_of(value));
         } else {
@@ -50,20 +42,11 @@ impl Output {
         }
     }
 
-    /// One line of a long command's JSON; nothing for people, who have bars and texts.
+    /// One line of JSON; nothing for people, who have bars and texts.
     pub fn message(self, kind: &str, value: Value) {
-        if !self.json {
-            return;
+        if self.json {
+            print(&format!("{}\n", envelope(kind, value)));
         }
-        let mut line = json!({ "message_type": kind });
-        match (&mut line, value) {
-            (Value::Object(line), Value::Object(fields)) => line.extend(fields),
-            (Value::Object(line), other) => {
-                line.insert("value".to_owned(), other);
-            }
-            _ => {}
-        }
-        self.line(&line);
     }
 
     /// Bytes as they are, whoever reads them.
@@ -94,10 +77,24 @@ impl Output {
             let _ = io::stderr().write_all(failure.to_text().as_bytes());
         }
     }
+}
 
-    fn line(self, value: &Value) {
-        print(&format!("{value}\n"));
+/// A line of JSON: an object with its `message_type`, and the value's fields beside it. A list is below
+/// `items`, what is neither below `value`; nothing adds nothing.
+fn envelope(kind: &str, value: Value) -> Value {
+    let mut line = serde_json::Map::new();
+    line.insert("message_type".to_owned(), kind.into());
+    match value {
+        Value::Object(fields) => line.extend(fields),
+        Value::Array(items) => {
+            line.insert("items".to_owned(), items.into());
+        }
+        Value::Null => {}
+        other => {
+            line.insert("value".to_owned(), other);
+        }
     }
+    Value::Object(line)
 }
 
 fn json_of<T: Serialize>(value: &T) -> Value {
@@ -130,4 +127,21 @@ pub fn ask(prompt: &str) -> Option<String> {
         return None;
     }
     Some(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_line_of_json_is_an_object_that_says_what_it_is() {
+        let line = |value| envelope("result", value);
+        assert_eq!(line(json!({ "a": 1 })), json!({ "message_type": "result", "a": 1 }));
+        assert_eq!(line(json!([1, 2])), json!({ "message_type": "result", "items": [1, 2] }));
+        assert_eq!(line(json!([])), json!({ "message_type": "result", "items": [] }));
+        assert_eq!(line(json!("x")), json!({ "message_type": "result", "value": "x" }));
+        assert_eq!(line(Value::Null), json!({ "message_type": "result" }));
+    }
 }

@@ -42,7 +42,7 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
     if let RecoveryPhase::NothingFound { .. } = report.outcome {
         return nothing_found(session, arguments, &report).await;
     }
-    session.output.result(&report, || report_text(&report, arguments.read_only));
+    session.output.answer(&report, || report_text(&report, arguments.read_only));
     match report.outcome {
         RecoveryPhase::ReadOnly if is_as_asked(&report, arguments.read_only) => Ok(Exit::Ok),
         RecoveryPhase::ReadOnly => Ok(Exit::Partial),
@@ -112,7 +112,7 @@ async fn nothing_found(
     };
     if !starts {
         if session.output.is_json() {
-            session.output.result(report, String::new);
+            session.output.answer(report, String::new);
         } else if !arguments.read_only {
             session.output.say(start_new_advice(never_owned));
         }
@@ -120,7 +120,7 @@ async fn nothing_found(
     }
     let started: RenterStatus = session.client()?.post("/v1/renter/start", &Done {}).await?;
     let value = json!({ "recovery": report, "renter": started });
-    session.output.result(&value, || {
+    session.output.answer(&value, || {
         "Started new with these words. Next: samara wallet show, samara allowance set --hosts N --funds COINS\n".to_owned()
     });
     Ok(Exit::Ok)

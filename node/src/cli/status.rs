@@ -178,7 +178,12 @@ fn state(renter: &RenterStatus) -> String {
     match &renter.state {
         RenterState::Fresh => "new: neither started nor recovered".to_owned(),
         RenterState::Active if renter.unacknowledged == 0 => {
-            format!("writes (epoch {epoch}), all changes acknowledged")
+            let open = renter.position.saturating_sub(renter.settled_position);
+            let settled = match open {
+                0 => "settled".to_owned(),
+                open => format!("acknowledged, {} not settled yet", display::thousands(open)),
+            };
+            format!("writes (epoch {epoch}), all changes {settled}")
         }
         RenterState::Active => {
             let changes = display::count(renter.unacknowledged, "change");
@@ -447,7 +452,7 @@ mod tests {
         let text = text(&healthy(), 1_004_400);
         let start = "node         renter; up 1 min 5 s, 5 peers, version 1\n\
                      chain        net, height 1,234, newest block 4.0 s ago\n\
-                     renter       writes (epoch 1), all changes acknowledged\n\
+                     renter       writes (epoch 1), all changes settled\n\
                      files        3 files, 2.0 MB in 1 vault; 0 backups\n\
                      contracts    2 contracts of 2 allowed";
         assert!(text.starts_with(start), "{text}");

@@ -49,7 +49,7 @@ async fn up(session: &Session, arguments: &UpArguments) -> Result<Exit, Failure>
     let ready = Ready::of(&network);
     if arguments.detach {
         // Detached nodes live on when the network is dropped.
-        session.output.result(&ready, || ready.text());
+        session.output.answer(&ready, || ready.text());
         return Ok(Exit::Ok);
     }
     session.output.message("progress", json!({ "event": "ready", "network": ready }));
@@ -214,7 +214,9 @@ async fn status(session: &Session, folder: &Path) -> Result<Exit, Failure> {
         }
         table.render()
     });
-    let all_run = states.iter().all(|state| state.state == NodeState::Running);
+    // Those that are deleted are gone on purpose.
+    let mut wanted = states.iter().filter(|state| state.state != NodeState::Deleted);
+    let all_run = wanted.all(|state| state.state == NodeState::Running);
     Ok(if all_run { Exit::Ok } else { Exit::Unreachable })
 }
 

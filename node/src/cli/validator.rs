@@ -272,9 +272,18 @@ fn read(file: &Path) -> Result<SetChange, Failure> {
         };
         Failure::new(exit, format!("cannot read {}: {error}", file.display()))
     })?;
-    let document: SignedChange = serde_json::from_str(&text)
-        .map_err(|error| refused(ChangeError::Unreadable(error.to_string())))?;
+    let document =
+        document(&text).map_err(|error| refused(ChangeError::Unreadable(error.to_string())))?;
     SetChange::read(&document).map_err(refused)
+}
+
+/// A change as it was written to a file, or as `--json` printed it.
+fn document(text: &str) -> serde_json::Result<SignedChange> {
+    let mut value: serde_json::Value = serde_json::from_str(text)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("message_type");
+    }
+    serde_json::from_value(value)
 }
 
 /// Writes the document to a file or to standard output; it is JSON in either case.

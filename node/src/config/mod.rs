@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::Millis;
+use samara_renter::contract::LineRates;
 use samara_renter::garbage::GarbageOptions;
 use samara_renter::repair::RepairOptions;
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,10 @@ pub struct RenterConfig {
     pub health_seconds: u64,
     /// Seconds for which a host may be silent before its shards count as missing.
     pub silence_seconds: u64,
+    /// Bytes of sectors that are sent to hosts in a second, whatever for; 0 for no limit.
+    pub upload_rate: ByteCount,
+    /// Bytes of sectors that are fetched from hosts in a second, whatever for; 0 for no limit.
+    pub download_rate: ByteCount,
     /// Bytes a second that repair moves at most; 0 for no repair.
     pub repair_rate: ByteCount,
     /// Bytes an hour that audits read at most; 0 for no audits.
@@ -105,6 +110,8 @@ impl Default for RenterConfig {
             maximum_sector: None,
             health_seconds: repair.interval.0 / 1_000,
             silence_seconds: repair.patience.0 / 1_000,
+            upload_rate: ByteCount(0),
+            download_rate: ByteCount(0),
             repair_rate: ByteCount(repair.bandwidth),
             audit_bytes: ByteCount(repair.audit_bytes),
             audit_requests: repair.audit_requests,
@@ -256,6 +263,7 @@ impl RenterConfig {
             ..config.repair
         };
         config.garbage.rewrite_rate = self.rewrite_rate.0;
+        config.line = LineRates { upload: self.upload_rate.0, download: self.download_rate.0 };
         Ok(config)
     }
 }

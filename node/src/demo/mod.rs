@@ -137,7 +137,7 @@ fn conclude(teller: &Teller, outcome: &Outcome) -> Result<Exit, Failure> {
         "seconds": teller::seconds(took),
     });
     if comparison.is_whole() {
-        teller.output().result(&value, || {
+        teller.output().answer(&value, || {
             format!(
                 "\nAll {} are back, {}, each equal to the original. It took {}.\n",
                 display::count(comparison.equal, "file"),
@@ -147,7 +147,7 @@ fn conclude(teller: &Teller, outcome: &Outcome) -> Result<Exit, Failure> {
         });
         return Ok(Exit::Ok);
     }
-    teller.output().result(&value, || {
+    teller.output().answer(&value, || {
         let mut text =
             format!("\nOnly {} came back whole.\n", display::count(comparison.equal, "file"));
         let groups = [

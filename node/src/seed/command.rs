@@ -122,9 +122,26 @@ pub fn draw(count: WordCount) -> Result<Phrase, SeedError> {
     Ok(Phrase::from_entropy(&entropy).expect("invariant: 16 and 32 bytes have a phrase"))
 }
 
-/// Everything that can fail without the words comes before they are shown, and nothing is stored
-/// before they are confirmed.
 fn new(arguments: &NewArguments, json: bool, console: &mut dyn Console) -> Result<(), SeedError> {
+    show_new(arguments, json, console)?.store(arguments, console)
+}
+
+/// Words that were drawn, shown and confirmed, and are not stored yet.
+pub struct NewWords {
+    phrase: Phrase,
+    passphrase: Zeroizing<String>,
+}
+
+/// Draws words, shows them, and asks all that there is to ask. Everything that can fail without the words
+/// comes before they are shown, and nothing is stored.
+///
+/// # Errors
+/// [`SeedError`].
+pub fn show_new(
+    arguments: &NewArguments,
+    json: bool,
+    console: &mut dyn Console,
+) -> Result<NewWords, SeedError> {
     for path in arguments.seal.iter().chain(&arguments.plain) {
         private_file::check_absent(path).map_err(StoreError::File)?;
     }
@@ -146,15 +163,29 @@ fn new(arguments: &NewArguments, json: bool, console: &mut dyn Console) -> Resul
         console.notice("Write the words down in this order. They are not shown again.")?;
         confirm(&phrase, console)?;
     }
-    if let Some(path) = &arguments.seal {
-        store::store_sealed(path, &phrase, &passphrase)?;
-        console.notice(&format!("Sealed in {}.", path.display()))?;
+    Ok(NewWords { phrase, passphrase })
+}
+
+impl NewWords {
+    /// Stores them as the arguments say.
+    ///
+    /// # Errors
+    /// [`SeedError::Store`].
+    pub fn store(
+        &self,
+        arguments: &NewArguments,
+        console: &mut dyn Console,
+    ) -> Result<(), SeedError> {
+        if let Some(path) = &arguments.seal {
+            store::store_sealed(path, &self.phrase, &self.passphrase)?;
+            console.notice(&format!("Sealed in {}.", path.display()))?;
+        }
+        if let Some(path) = &arguments.plain {
+            store::store_plain(path, &self.phrase).map_err(StoreError::File)?;
+            console.notice(&format!("Stored unsealed in {}.", path.display()))?;
+        }
+        Ok(())
     }
-    if let Some(path) = &arguments.plain {
-        store::store_plain(path, &phrase).map_err(StoreError::File)?;
-        console.notice(&format!("Stored unsealed in {}.", path.display()))?;
-    }
-    Ok(())
 }
 
 /// The passphrase to seal with. A person types it twice, because nobody can undo a typing error, and is
@@ -318,8 +349,16 @@ impl<'a> CheckReport<'a> {
     }
 }
 
+/// A report as every command prints it.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    message_type: &'static str,
+    #[serde(flatten)]
+    report: &'a T,
+}
+
 fn json_line<T: Serialize>(report: &T) -> Zeroizing<String> {
-    let mut line = serde_json::to_string(report)
+    let mut line = serde_json::to_string(&Line { message_type: "result", report })
         .expect("invariant: reports are structs of texts, numbers and lists");
     line.push('\n');
     Zeroizing::new(line)
@@ -474,7 +513,8 @@ mod tests {
     fn check_says_what_is_wrong() {
         let (outcome, report) = checked(LEGAL);
         assert!(outcome.is_ok());
-        assert_eq!(report, serde_json::json!({"ok": true, "count": 12}));
+        let expected = serde_json::json!({"message_type": "result", "ok": true, "count": 12});
+        assert_eq!(report, expected);
 
         let (outcome, report) = checked(&LEGAL.replace("wave", "waev"));
         assert!(matches!(outcome, Err(SeedError::Source(SourceError::Phrase { .. }))));

@@ -32,6 +32,8 @@ pub enum NodeState {
     Silent,
     /// Nothing holds its folder.
     Stopped,
+    /// It was made, and its folder is gone.
+    Deleted,
 }
 
 impl fmt::Display for NodeState {
@@ -40,6 +42,7 @@ impl fmt::Display for NodeState {
             Self::Running => "running",
             Self::Silent => "does not answer",
             Self::Stopped => "stopped",
+            Self::Deleted => "deleted",
         })
     }
 }
@@ -67,6 +70,12 @@ pub async fn status(folder: &Path) -> Result<Vec<NodeReport>, TestnetError> {
     for place in &layout.nodes {
         reports.push(look(place).await);
     }
+    reports.extend(layout.deleted.iter().map(|place| NodeReport {
+        name: place.name(),
+        state: NodeState::Deleted,
+        pid: None,
+        api: None,
+    }));
     Ok(reports)
 }
 

@@ -114,6 +114,9 @@ impl NodePlace {
     }
 }
 
+/// The file with the names of all nodes that were made.
+const NODES: &str = "nodes";
+
 /// A network on disk.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -121,6 +124,8 @@ pub struct Layout {
     pub folder: PathBuf,
     /// Its nodes: validators, hosts, renters.
     pub nodes: Vec<NodePlace>,
+    /// Nodes that it once had, and whose folders are gone.
+    pub deleted: Vec<NodePlace>,
 }
 
 impl Layout {
@@ -143,15 +148,21 @@ impl Layout {
         if !folder.join("network.toml").is_file() {
             return Err(TestnetError::NoNetwork(folder.to_owned()));
         }
-        let mut nodes = Vec::new();
+        let made = std::fs::read_to_string(folder.join(NODES)).unwrap_or_default();
+        let (mut nodes, mut deleted) = (Vec::new(), Vec::new());
         for role in [Role::Validator, Role::Host, Role::Renter] {
             // Folders may have been deleted: a network is there to lose nodes.
-            for number in numbers(folder, role)? {
-                let place = folder.join(format!("{}-{number}", role.name()));
-                nodes.push(NodePlace { role, number, folder: place });
-            }
+            let there = numbers(folder, role)?;
+            let once: BTreeSet<usize> =
+                made.lines().filter_map(|name| number(name, role)).collect();
+            let place = |number: &usize| {
+                let folder = folder.join(format!("{}-{number}", role.name()));
+                NodePlace { role, number: *number, folder }
+            };
+            nodes.extend(there.iter().map(place));
+            deleted.extend(once.difference(&there).map(place));
         }
-        Ok(Self { folder: folder.to_owned(), nodes })
+        Ok(Self { folder: folder.to_owned(), nodes, deleted })
     }
 
     /// Writes words, configurations and the network file of a new network.
@@ -165,7 +176,7 @@ impl Layout {
             return Err(TestnetError::Exists(folder));
         }
         let nodes = places(&folder, plan);
-        let layout = Self { folder, nodes };
+        let layout = Self { folder, nodes, deleted: Vec::new() };
         let phrases = layout.draw_words()?;
         let faucet = draw_secret()?;
         let ports = Ports::draw(2 * plan.validators)?;
@@ -180,6 +191,7 @@ impl Layout {
                     .map_err(|source| TestnetError::File { path: marker, source })?;
             }
         }
+        layout.write_names()?;
         network.write(&layout.network_file())?;
         Ok(layout)
     }
@@ -189,7 +201,9 @@ impl Layout {
     /// # Errors
     /// [`TestnetError`] when the folder cannot be written.
     pub fn add_renter(&mut self, phrase: &Phrase) -> Result<NodePlace, TestnetError> {
-        let number = self.of(Role::Renter).map(|place| place.number + 1).max().unwrap_or(0);
+        let all = self.nodes.iter().chain(&self.deleted);
+        let renters = all.filter(|place| place.role == Role::Renter);
+        let number = renters.map(|place| place.number + 1).max().unwrap_or(0);
         let folder = self.folder.join(format!("{}-{number}", Role::Renter.name()));
         let place = NodePlace { role: Role::Renter, number, folder };
         std::fs::create_dir_all(&place.folder)
@@ -200,7 +214,16 @@ impl Layout {
             NodeConfig { renter: Some(RenterConfig::default()), ..self.basic_configuration() };
         config.write(&place.folder.join("samara.toml"))?;
         self.nodes.push(place.clone());
+        self.write_names()?;
         Ok(place)
+    }
+
+    /// Writes down which nodes there are, so that one whose folder is gone is missed.
+    fn write_names(&self) -> Result<(), TestnetError> {
+        let path = self.folder.join(NODES);
+        let names = self.nodes.iter().chain(&self.deleted).map(|place| place.name() + "\n");
+        std::fs::write(&path, names.collect::<String>())
+            .map_err(|source| TestnetError::File { path, source })
     }
 
     fn draw_words(&self) -> Result<Vec<Phrase>, TestnetError> {
@@ -318,14 +341,18 @@ fn numbers(folder: &Path, role: Role) -> Result<BTreeSet<usize>, TestnetError> {
     for entry in std::fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let name = entry.file_name();
-        let suffix =
-            name.to_str().and_then(|name| name.strip_prefix(role.name())?.strip_prefix('-'));
-        let number: Option<usize> = suffix.and_then(|suffix| suffix.parse().ok());
-        if entry.path().is_dir() && number.map(|number| number.to_string()).as_deref() == suffix {
+        let number = name.to_str().and_then(|name| number(name, role));
+        if entry.path().is_dir() {
             numbers.extend(number);
         }
     }
     Ok(numbers)
+}
+
+/// The number in the name of a node of one kind.
+fn number(name: &str, role: Role) -> Option<usize> {
+    let suffix = name.strip_prefix(role.name())?.strip_prefix('-')?;
+    suffix.parse().ok().filter(|number: &usize| number.to_string() == suffix)
 }
 
 fn places(folder: &Path, plan: &Plan) -> Vec<NodePlace> {
@@ -371,5 +398,25 @@ impl Ports {
 
     fn address(&self, index: usize) -> String {
         format!("/ip4/127.0.0.1/tcp/{}", self.0[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_folder_is_gone_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan::local(folder.path().join("net"), 1, 3, 1);
+        let layout = Layout::create(&plan).unwrap();
+        std::fs::remove_dir_all(&layout.of(Role::Host).nth(1).unwrap().folder).unwrap();
+        let found = Layout::find(&layout.folder).unwrap();
+        let names = |places: &[NodePlace]| places.iter().map(NodePlace::name).collect::<Vec<_>>();
+        assert_eq!(names(&found.nodes), ["validator-0", "host-0", "host-2", "renter-0"]);
+        assert_eq!(names(&found.deleted), ["host-1"]);
+        // One that was made before the names were written down is there all the same.
+        std::fs::remove_file(layout.folder.join(NODES)).unwrap();
+        assert_eq!(Layout::find(&layout.folder).unwrap().nodes.len(), 4);
     }
 }

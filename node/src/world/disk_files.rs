@@ -1,8 +1,9 @@
 //! The user's files on this machine's disks.
 //!
-//! A file being written lies beside its final place as `.samara-????????????.partial` and is renamed
+//! A file being written lies beside its final place as `.samara-????????????????.partial` and is renamed
 //! when it is whole and synced; dropped unfinished, it is removed. Its writer holds a lock on it, so what
-//! a killed process left is told from what is being written, and removed. Folders' own entries are
+//! a killed process left is told from what is being written, and removed. The last letters of its name follow
+//! from the others, so that a user's own file of such a name is told from it. Folders' own entries are
 //! synced too, so a file that was reported as restored survives a power loss. Below the folder that a
 //! restore goes to no link is followed ([`super::below`]).
 
@@ -26,6 +27,9 @@ use crate::disk::folder_of;
 
 /// How the names of unfinished files begin, how they end, and how many letters are drawn between.
 const UNFINISHED: (&str, &str, usize) = (".samara-", ".partial", 12);
+/// Letters that follow from those that are drawn: no name that a user thinks of has them.
+const CHECK: usize = 4;
+const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// Held while an unfinished file is made and locked, and while such files are cleared away: one that is
 /// not locked yet must not be taken for one that was left behind.
@@ -152,9 +156,19 @@ impl Files for DiskFiles {
 /// Whether a name is one that only an unfinished file has.
 fn is_unfinished(name: &OsStr) -> bool {
     let (prefix, suffix, letters) = UNFINISHED;
-    name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix)).is_some_and(
-        |drawn| drawn.len() == letters && drawn.bytes().all(|byte| byte.is_ascii_alphanumeric()),
-    )
+    let between = name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix));
+    let parts = between.and_then(|between| between.split_at_checked(letters));
+    parts.is_some_and(|(drawn, check)| check == check_of(drawn))
+}
+
+/// The letters that follow from drawn ones.
+fn check_of(drawn: &str) -> String {
+    let hash = blake3::derive_key("samara 2026-11 unfinished file", drawn.as_bytes());
+    letters_of(&hash[..CHECK])
+}
+
+fn letters_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
 }
 
 /// Removes an unfinished file unless its writer lives.
@@ -213,12 +227,11 @@ impl Drop for Unfinished {
 }
 
 fn draw_name() -> io::Result<String> {
-    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let (prefix, suffix, letters) = UNFINISHED;
     let mut drawn = vec![0u8; letters];
     getrandom::fill(&mut drawn).map_err(io::Error::other)?;
-    let drawn = drawn.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)]));
-    Ok(format!("{prefix}{}{suffix}", drawn.collect::<String>()))
+    let drawn = letters_of(&drawn);
+    Ok(format!("{prefix}{drawn}{}{suffix}", check_of(&drawn)))
 }
 
 struct DiskRead {
@@ -305,9 +318,12 @@ mod tests {
     #[tokio::test]
     async fn only_what_a_killed_process_left_is_cleared() {
         let folder = tempfile::tempdir().unwrap();
-        let left = folder.path().join(".samara-abcDEF012345.partial");
-        for name in [left.as_path(), &folder.path().join(".samara-notes"), &folder.path().join("a")]
-        {
+        let left = folder.path().join(draw_name().unwrap());
+        // All but the first are the user's own.
+        let own = [".samara-notes", "a", ".samara-abcdefabcdef.partial", ".samara-abcd.partial"];
+        let own = own.map(|name| folder.path().join(name));
+        let other = folder.path().join(".samara-abcdefghijkläabc.partial");
+        for name in own.iter().chain([&left, &other]) {
             std::fs::write(name, "x").unwrap();
         }
         let mut open = DiskFiles.create(folder.path(), &folder.path().join("b")).await.unwrap();
@@ -315,7 +331,8 @@ mod tests {
         assert_eq!(DiskFiles.remove_unfinished(folder.path(), folder.path()).await.unwrap(), 1);
         assert!(!left.exists());
         assert!(open.finish(0, false, Naming::IfFree).await.unwrap());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert!(own.iter().all(|name| name.exists()) && other.exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 6);
         assert_eq!(
             DiskFiles.remove_unfinished(folder.path(), &folder.path().join("none")).await.unwrap(),
             0
@@ -360,7 +377,7 @@ mod tests {
             std::fs::create_dir_all(path).unwrap();
         }
         std::fs::write(victim.join("a"), "theirs").unwrap();
-        std::fs::write(victim.join(".samara-abcDEF012345.partial"), "theirs").unwrap();
+        std::fs::write(victim.join(draw_name().unwrap()), "theirs").unwrap();
         // The destination itself may be a link.
         let out = folder.path().join("out");
         std::os::unix::fs::symlink(&real, &out).unwrap();

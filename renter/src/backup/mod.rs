@@ -25,18 +25,23 @@ use samara_protocol::journal::entry::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{Backup, BackupId, Change, JournalState, VaultId, VaultState};
 use samara_protocol::sync::lock;
+use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
 pub use types::{
-    BackupDetail, BackupRequest, BackupRow, BackupState, BackupVault, RestoreReport, RestoreRequest,
+    BackupDetail, BackupDifference, BackupRequest, BackupRow, BackupState, BackupVault,
+    RestoreReport, RestoreRequest,
 };
 
-use crate::checkpoint::FileDifference;
-use crate::journal::{JournalStatus, SettleReport};
+use crate::checkpoint::DifferenceKind;
+use crate::journal::{JournalError, JournalStatus, SettleReport};
 use crate::progress::{Meter, Phase, Progress, Unit};
+use crate::rows::Stage;
 use crate::vault::{VaultError, Vaults, find, totals};
 use crate::world::{Pages, StoreError, Write, random_bytes};
 
 const PREFIX: &[u8] = b"backup/";
+/// How long a comparison waits for the checkpoint of a backup that was just made.
+const CHECKPOINT_PATIENCE: Millis = Millis::seconds(30);
 
 /// How far a backup is, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +155,9 @@ impl Backups {
                 biased;
                 settled = &mut settling => break settled?,
                 Ok(()) = watch.changed() => {
-                    meter.done = holders(&watch.borrow_and_update(), position) as u64;
+                    // More may hold it than must.
+                    let held = holders(&watch.borrow_and_update(), position);
+                    meter.done = held.min(needed) as u64;
                     meter.report(None, clock.now());
                 }
             }
@@ -171,7 +178,7 @@ impl Backups {
             ));
         }
         self.keep(id, &record).await?;
-        meter.done = record.hosts_ok;
+        meter.done = record.hosts_ok.min(total.unwrap_or_default());
         meter.report(None, clock.now());
         Ok(())
     }
@@ -217,19 +224,30 @@ impl Backups {
         let record = self.record(id);
         let status = self.vaults.journal.status();
         let needed = self.needed(status.hosts.len()) as u64;
+        let asks = !status.hosts.is_empty() && self.vaults.journal.check_writable().is_ok();
         let row = self.vaults.journal.read(|state| {
             let backup = state.backups.get(&id)?;
             let vault = |id: VaultId| {
                 state.vaults.get(&id).map_or_else(|| id.to_string(), |vault| vault.name.clone())
             };
-            let record = record.unwrap_or_else(|| Record {
-                version: 1,
-                state: BackupState::InProgress,
-                hosts_ok: holders(&status, backup.point.position.saturating_add(1)) as u64,
-                hosts_needed: needed,
-                hosts_total: status.hosts.len() as u64,
-                problem: None,
-                position: backup.point.position.saturating_add(1),
+            let position = backup.point.position.saturating_add(1);
+            let record = record.unwrap_or_else(|| {
+                let hosts_ok = holders(&status, position) as u64;
+                // A recovery brought it back, and nobody has settled it here.
+                let state = match asks {
+                    true if hosts_ok >= needed => BackupState::Completed,
+                    true => BackupState::Checking,
+                    false => BackupState::InProgress,
+                };
+                Record {
+                    version: 1,
+                    state,
+                    hosts_ok,
+                    hosts_needed: needed,
+                    hosts_total: status.hosts.len() as u64,
+                    problem: None,
+                    position,
+                }
             });
             Some(BackupRow {
                 id: id.to_string(),
@@ -242,6 +260,7 @@ impl Backups {
                 hosts_total: record.hosts_total,
                 problem: record.problem,
                 position: record.position,
+                stage: Stage::default(),
                 created: backup.created,
             })
         });
@@ -290,24 +309,51 @@ impl Backups {
         Ok(detail)
     }
 
-    /// The files that two backups do not both list with the same contents, in order: of one vault, or of
-    /// all that either is about.
+    /// What differs between two backups: of one vault, or of all that either is about.
     pub(crate) async fn compare(
         &self,
         before: &str,
         after: &str,
         vault: Option<&str>,
-    ) -> Result<Vec<FileDifference>, BackupError> {
-        let ((_, before), (_, after)) = (self.find(before)?, self.find(after)?);
+    ) -> Result<BackupDifference, BackupError> {
+        let before = self.with_checkpoint(before).await?;
+        let after = self.with_checkpoint(after).await?;
+        let journal = &self.vaults.journal;
         let scope = match vault {
-            Some(name) => {
-                let journal = &self.vaults.journal;
-                let id = |state: &JournalState| find(state, name).map(|(id, _)| id);
-                Some(journal.read(id)?)
-            }
+            Some(name) => Some(journal.read(|state| find(state, name).map(|(id, _)| id))?),
             None => before.scope.or(after.scope),
         };
-        Ok(self.vaults.journal.compare([&before, &after], scope).await?)
+        let files = journal.compare([&before, &after], scope).await?;
+        let count = |kind| files.iter().filter(|file| file.kind == kind).count() as u64;
+        Ok(BackupDifference {
+            before: before.name,
+            after: after.name,
+            added: count(DifferenceKind::Added),
+            removed: count(DifferenceKind::Removed),
+            changed: count(DifferenceKind::Changed),
+            files,
+        })
+    }
+
+    /// A backup, as soon as its checkpoint is stored. One that was just made has it in a moment.
+    async fn with_checkpoint(&self, name: &str) -> Result<Backup, BackupError> {
+        let journal = &self.vaults.journal;
+        let mut watch = journal.watch();
+        let clock = &self.vaults.world.clock;
+        let patience = clock.sleep(CHECKPOINT_PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            watch.borrow_and_update();
+            let (_, backup) = self.find(name)?;
+            if backup.checkpoint.is_some() {
+                return Ok(backup);
+            }
+            tokio::select! {
+                biased;
+                changed = watch.changed() => changed.map_err(|_| JournalError::Stopped)?,
+                () = &mut patience => return Err(JournalError::NoCheckpoint(backup.name).into()),
+            }
+        }
     }
 
     /// Gives a backup up.

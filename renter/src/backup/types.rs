@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::FileDifference;
+use crate::rows::Stage;
 use crate::vault::{Conflict, GetReport};
 
 /// A backup to make.
@@ -29,6 +31,8 @@ pub enum BackupState {
     Completed,
     /// Not on enough hosts; it is tried again by itself.
     Error,
+    /// It is not known yet which hosts hold it: after a recovery they are asked first.
+    Checking,
 }
 
 /// A backup.
@@ -54,6 +58,9 @@ pub struct BackupRow {
     pub problem: Option<String>,
     /// Journal position it holds.
     pub position: u64,
+    /// How safe it is. It is completed once any k survivors hold it, and settled once all hosts do.
+    #[serde(default)]
+    pub stage: Stage,
     /// When it was made, milliseconds since the Unix epoch.
     pub created: u64,
 }
@@ -72,6 +79,23 @@ pub struct BackupDetail {
     pub bytes: u64,
     /// Versions in all of them.
     pub versions: u64,
+}
+
+/// What differs between two backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupDifference {
+    /// Name of the first.
+    pub before: String,
+    /// Name of the second.
+    pub after: String,
+    /// Files that only the second lists.
+    pub added: u64,
+    /// Files that only the first lists.
+    pub removed: u64,
+    /// Files that both list with other contents.
+    pub changed: u64,
+    /// All of them, in the order of vaults and paths.
+    pub files: Vec<FileDifference>,
 }
 
 /// A vault in a backup.

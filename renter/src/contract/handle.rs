@@ -18,6 +18,7 @@ use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Epoch};
 
 use super::error::ContractError;
+use super::line::{Line, Queued};
 use super::link::{ContractLink, HeadAnswer};
 use super::prices::PriceLimits;
 use super::purse::Purse;
@@ -45,6 +46,7 @@ pub(super) struct Live {
     pub(super) link: ContractLink,
     pub(super) purse: Purse,
     pub(super) limits: Arc<Mutex<PriceLimits>>,
+    pub(super) line: Line,
     /// Latest doubly signed revision, for those who must not wait for a commit.
     pub(super) revision: Mutex<SignedRevision>,
     pub(super) commits: CommitQueue,
@@ -187,6 +189,33 @@ impl ContractHandle {
     /// # Errors
     /// [`ContractError`]; nothing needs to be undone after any of them.
     pub async fn store(&self, root: SectorRoot, data: Bytes) -> Result<(), ContractError> {
+        self.store_in_turn(root, data, Queued::default()).await
+    }
+
+    /// As [`ContractHandle::store`]; holds the ticket while it waits for the line.
+    pub(crate) async fn store_in_turn(
+        &self,
+        root: SectorRoot,
+        data: Bytes,
+        ticket: Queued,
+    ) -> Result<(), ContractError> {
+        let bytes = data.len() as u64;
+        self.0.line.send(bytes).await;
+        drop(ticket);
+        self.store_now(root, data).await
+    }
+
+    /// As [`ContractHandle::store`], without waiting for the line.
+    pub(crate) async fn store_at_once(
+        &self,
+        root: SectorRoot,
+        data: Bytes,
+    ) -> Result<(), ContractError> {
+        self.0.line.send_at_once(data.len() as u64);
+        self.store_now(root, data).await
+    }
+
+    async fn store_now(&self, root: SectorRoot, data: Bytes) -> Result<(), ContractError> {
         let bytes = data.len() as u64;
         let answer = self
             .paid(
@@ -212,8 +241,21 @@ impl ContractHandle {
         size: SectorSize,
         range: Range<u32>,
     ) -> Result<Bytes, ContractError> {
+        self.read_in_turn(root, size, range, Queued::default()).await
+    }
+
+    /// As [`ContractHandle::read`]; holds the ticket while it waits for the line.
+    pub(crate) async fn read_in_turn(
+        &self,
+        root: SectorRoot,
+        size: SectorSize,
+        range: Range<u32>,
+        ticket: Queued,
+    ) -> Result<Bytes, ContractError> {
         let Some(aligned) = align(size, range.clone()) else { return Ok(Bytes::new()) };
         let length = aligned.end - aligned.start;
+        self.0.line.fetch(length.into()).await;
+        drop(ticket);
         let answer = self
             .paid(
                 Access::Read,

@@ -5,6 +5,7 @@
 //! | [`ContractBook`] | the table of hosts, and the live contract with each |
 //! | [`ContractLink`] | signs requests about one contract and verifies the answers |
 //! | [`ContractHandle`] | a link with money and a list of sectors: stores, reads, commits |
+//! | [`LineRates`] | how many bytes a second sectors may take of the line |
 //! | [`Writer`] | the epoch of this node, and whether another node has taken over |
 //! | [`Reports`] | what was seen of hosts |
 //! | [`Contractor`] | the autopilot: forms, renews and replaces within an [`Allowance`] |
@@ -19,6 +20,7 @@ mod commit;
 mod contractor;
 mod error;
 mod handle;
+mod line;
 mod link;
 mod plan;
 mod prices;
@@ -37,6 +39,8 @@ pub use book::{Adoption, BookError, ContractBook};
 pub use contractor::{Contractor, ContractorError, HostRegistry, StepOutcome, Turn};
 pub use error::ContractError;
 pub use handle::ContractHandle;
+pub use line::LineRates;
+pub(crate) use line::Queued;
 pub use link::{ContractLink, HeadAnswer};
 pub use plan::{
     HostVerdict, LiveSight, PendingSight, Plan, Reason, Sight, Standing, Step, obstacles, plan,

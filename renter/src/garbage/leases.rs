@@ -1,4 +1,5 @@
-//! Slabs that this process is using: uploads that the journal does not name yet, and readers under way.
+//! Slabs that this process is using: uploads and repairs that the journal does not name yet, and readers
+//! under way.
 //!
 //! Neither outlives the process: after a restart, uploads are found by the audit, and there are no
 //! readers.
@@ -15,8 +16,9 @@ pub struct Leases(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// What each upload has at hosts, or may have.
-    uploads: BTreeMap<SlabId, Shards>,
+    /// What each upload or repair has at hosts, or may have. A slab may be repaired while the last of its
+    /// upload goes on.
+    uploads: BTreeMap<(SlabId, u64), Shards>,
     /// Start and slabs of each reader.
     readers: BTreeMap<u64, (u64, BTreeSet<SlabId>)>,
     next: u64,
@@ -30,7 +32,7 @@ pub(crate) type Shards = BTreeSet<(HostIndex, SectorRoot)>;
 /// A slab that nobody works at any more.
 #[derive(Clone, Debug)]
 pub(crate) enum Ended {
-    /// An upload, with all that it may have at hosts.
+    /// An upload or a repair, with all that it may have at hosts.
     Upload(SlabId, Shards),
     /// A slab of a large file that is not being put any more.
     Checkpointed(SlabRecord),
@@ -45,7 +47,7 @@ impl Ended {
     }
 }
 
-/// A slab on its way, until its names are acknowledged or it is given up. A cheap clone; it ends with the
+/// A slab on its way, or shards of it to other hosts, until its names are acknowledged or it is given up. A cheap clone; it ends with the
 /// last.
 #[derive(Clone, Debug)]
 pub struct UploadLease(Arc<Upload>);
@@ -54,6 +56,7 @@ pub struct UploadLease(Arc<Upload>);
 struct Upload {
     leases: Leases,
     slab: SlabId,
+    number: u64,
 }
 
 impl UploadLease {
@@ -64,7 +67,7 @@ impl UploadLease {
 
     /// A shard may be at a host from now on.
     pub(crate) fn place(&self, host: HostIndex, root: SectorRoot) {
-        if let Some(shards) = self.0.leases.lock().uploads.get_mut(&self.0.slab) {
+        if let Some(shards) = self.0.leases.lock().uploads.get_mut(&(self.0.slab, self.0.number)) {
             shards.insert((host, root));
         }
     }
@@ -73,7 +76,7 @@ impl UploadLease {
 impl Drop for Upload {
     fn drop(&mut self) {
         let mut table = self.leases.lock();
-        if let Some(shards) = table.uploads.remove(&self.slab) {
+        if let Some(shards) = table.uploads.remove(&(self.slab, self.number)) {
             table.ended.push(Ended::Upload(self.slab, shards));
         }
     }
@@ -92,25 +95,37 @@ impl Drop for ReadLease {
     }
 }
 
+impl Table {
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        number
+    }
+}
+
 impl Leases {
     fn lock(&self) -> MutexGuard<'_, Table> {
         // Each change of the table is one insertion or removal.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a slab that is about to be stored.
+    /// Keeps a slab that is about to be stored, or of which shards are about to be.
     #[must_use]
     pub fn upload(&self, slab: SlabId) -> UploadLease {
-        self.lock().uploads.insert(slab, Shards::new());
-        UploadLease(Arc::new(Upload { leases: self.clone(), slab }))
+        let number = {
+            let mut table = self.lock();
+            let number = table.number();
+            table.uploads.insert((slab, number), Shards::new());
+            number
+        };
+        UploadLease(Arc::new(Upload { leases: self.clone(), slab, number }))
     }
 
     /// Keeps slabs for a reader that starts now. To be taken while the journal's state is locked in
     /// which they were found.
     pub(crate) fn read(&self, slabs: BTreeSet<SlabId>, now: u64) -> ReadLease {
         let mut table = self.lock();
-        let number = table.next;
-        table.next = number.wrapping_add(1);
+        let number = table.number();
         table.readers.insert(number, (now, slabs));
         ReadLease { leases: self.clone(), number }
     }
@@ -132,12 +147,12 @@ impl Leases {
         table.ended = ended;
     }
 
-    /// Slabs that are being uploaded.
+    /// Slabs that are being uploaded or repaired.
     pub(crate) fn uploads(&self) -> BTreeSet<SlabId> {
-        self.lock().uploads.keys().copied().collect()
+        self.lock().uploads.keys().map(|(slab, _)| *slab).collect()
     }
 
-    /// Sectors of uploads, also of those that have ended, at a host.
+    /// Sectors of uploads and repairs, also of those that have ended, at a host.
     pub(crate) fn sectors_at(&self, host: HostIndex) -> BTreeSet<SectorRoot> {
         let table = self.lock();
         let ended = table.ended.iter().filter_map(|ended| match ended {
@@ -148,15 +163,16 @@ impl Leases {
         shards.filter(|(index, _)| *index == host).map(|(_, root)| *root).collect()
     }
 
-    /// Whether a slab is being uploaded, or read by somebody who began after `oldest`.
+    /// Whether a slab is being uploaded or repaired, or read by somebody who began after `oldest`.
     pub(crate) fn in_use(&self, slab: &SlabId, oldest: u64) -> bool {
         let table = self.lock();
         let read =
             |(start, slabs): &(u64, BTreeSet<SlabId>)| *start >= oldest && slabs.contains(slab);
-        table.uploads.contains_key(slab) || table.readers.values().any(read)
+        let uploads = table.uploads.range((*slab, 0)..=(*slab, u64::MAX)).next();
+        uploads.is_some() || table.readers.values().any(read)
     }
 
-    /// Whether nobody reads or uploads.
+    /// Whether nobody reads, uploads or repairs.
     pub(crate) fn is_idle(&self) -> bool {
         let table = self.lock();
         table.uploads.is_empty() && table.readers.is_empty()
@@ -179,6 +195,15 @@ mod tests {
         drop(other);
         assert!(!leases.in_use(&one, 0));
         assert_eq!(leases.take_ended().len(), 1);
+        // A repair beside the end of an upload.
+        let (upload, repair) = (leases.upload(one), leases.upload(one));
+        repair.place(HostIndex(5), SectorRoot([6; 32]));
+        drop(upload);
+        assert!(leases.in_use(&one, u64::MAX));
+        assert_eq!(leases.sectors_at(HostIndex(5)), BTreeSet::from([SectorRoot([6; 32])]));
+        drop(repair);
+        assert!(!leases.in_use(&one, 0));
+        leases.take_ended();
         let reader = leases.read(BTreeSet::from([two]), 1_000);
         assert!(leases.in_use(&two, 1_000));
         assert!(!leases.in_use(&two, 1_001));

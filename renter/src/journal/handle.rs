@@ -217,6 +217,19 @@ impl Journal {
         let _ = self.sender.send(Message::Renew).await;
     }
 
+    /// The changes between two positions, as far as this node keeps them.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`] and [`JournalError::Damaged`].
+    pub(crate) async fn changes(
+        &self,
+        from: u64,
+        to: u64,
+        take: impl FnMut(u64, Change) + Send,
+    ) -> Result<(), JournalError> {
+        local::changes(self.world.store.as_ref(), from, to, take).await
+    }
+
     /// What the owner tells about itself.
     #[must_use]
     pub fn status(&self) -> JournalStatus {

@@ -18,7 +18,7 @@ use samara_protocol::encoding;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{CheckpointName, Entry, JournalState};
+use samara_protocol::journal::{Change, CheckpointName, Entry, JournalState};
 use samara_protocol::units::Epoch;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,28 @@ pub(super) fn put_entry(position: u64, entry: &Entry) -> Write {
 pub(super) async fn entry(store: &dyn Store, position: u64) -> Result<Option<Entry>, JournalError> {
     let bytes = store.read(&entry_key(position)).await?;
     bytes.map(|bytes| encoding::decode(&bytes).map_err(|error| damaged(&error))).transpose()
+}
+
+/// The changes from a position on, as far as they are kept here, with their positions.
+pub(super) async fn changes(
+    store: &dyn Store,
+    from: u64,
+    to: u64,
+    mut take: impl FnMut(u64, Change) + Send,
+) -> Result<(), JournalError> {
+    let mut pages = entries(store, from);
+    while let Some(page) = pages.next().await? {
+        for (key, value) in page {
+            let position = key[ENTRY.len()..].try_into().map(u64::from_be_bytes);
+            let position = position.map_err(|error| damaged(&error))?;
+            if position >= to {
+                return Ok(());
+            }
+            let entry: Entry = encoding::decode(&value).map_err(|error| damaged(&error))?;
+            take(position, entry.change);
+        }
+    }
+    Ok(())
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> JournalError {

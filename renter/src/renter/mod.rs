@@ -7,9 +7,11 @@
 //! everything else is on disk and is completed at the next start.
 
 mod error;
+mod line;
 mod lineage;
 mod money;
 mod outlook;
+mod settled;
 mod upkeep;
 mod view;
 
@@ -23,19 +25,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use error::{OpenError, RenterError};
 pub use money::transfer;
-use samara_protocol::journal::SlabRecord;
+use samara_protocol::journal::{SlabRecord, VaultId};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::units::{Epoch, Millis};
 
 use self::lineage::Lineage;
+use self::settled::Settled;
 use self::upkeep::Upkeep;
 use crate::backup::{
-    BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
+    BackupDetail, BackupDifference, BackupError, BackupRequest, BackupRow, Backups, RestoreReport,
+    RestoreRequest,
 };
-use crate::checkpoint::FileDifference;
-use crate::contract::{ContractBook, Contractor, Writer};
+use crate::contract::{ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
-use crate::journal::{Adopted, Journal, JournalError, JournalOptions, Mode};
+use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
@@ -64,6 +67,8 @@ pub struct RenterConfig {
     pub repair: RepairOptions,
     /// When and how much garbage is collected.
     pub garbage: GarbageOptions,
+    /// What sectors may take of the line, unless the owner has set something else since.
+    pub line: LineRates,
 }
 
 impl Default for RenterConfig {
@@ -75,6 +80,7 @@ impl Default for RenterConfig {
             upkeep: Millis::seconds(10),
             repair: RepairOptions::default(),
             garbage: GarbageOptions::default(),
+            line: LineRates::default(),
         }
     }
 }
@@ -94,6 +100,9 @@ struct Inner {
     upkeep: Upkeep,
     repair: Repair,
     garbage: Garbage,
+    settled: Settled,
+    /// Limits of the configuration.
+    line: LineRates,
     /// Upkeep, repair and the collector.
     tasks: std::sync::Mutex<Vec<Box<dyn TaskHandle>>>,
 }
@@ -112,6 +121,8 @@ impl Renter {
         let writer = Writer::new(Epoch::default());
         let book = ContractBook::open(world.clone(), keys.clone(), writer).await?;
         let contractor = Contractor::open(book.clone()).await?;
+        let stored = line::load(world.store.as_ref()).await?;
+        book.line().set(stored.unwrap_or(config.line));
         let mut transfer = config.transfer;
         if let Some(allowance) = contractor.allowance() {
             transfer.redundancy = allowance.redundancy;
@@ -136,6 +147,7 @@ impl Renter {
         )
         .await?;
         let lineage = Lineage::open(&book, &journal).await?;
+        let settled = Settled::open(book.clone(), journal.clone(), recovery.clone()).await?;
         let upkeep = Upkeep {
             world: world.clone(),
             book: book.clone(),
@@ -147,6 +159,7 @@ impl Renter {
             outlook: Arc::default(),
             lineage: Arc::new(std::sync::Mutex::new(lineage)),
             asked: Arc::default(),
+            settled: settled.clone(),
         };
         if upkeep.contractor.allowance().is_none()
             && let Some(allowance) = upkeep.setting()
@@ -175,6 +188,8 @@ impl Renter {
             upkeep,
             repair,
             garbage,
+            settled,
+            line: config.line,
             tasks,
         })))
     }
@@ -292,7 +307,13 @@ impl Renter {
         request: PutRequest,
         progress: &dyn Progress,
     ) -> Result<PutReport, PutError> {
-        self.0.vaults.put(&request, progress).await
+        let mut report = self.0.vaults.put(&request, progress).await?;
+        let holds = |host: &&HeadHost| host.position.is_some_and(|at| at >= report.position);
+        let hosts = self.0.journal.status().hosts;
+        report.hosts_ok = hosts.iter().filter(holds).count() as u64;
+        report.hosts_total = hosts.len() as u64;
+        report.stage = self.0.settled.stage(report.position);
+        Ok(report)
     }
 
     /// Puts a stream of bytes as one file.
@@ -305,7 +326,12 @@ impl Renter {
         source: &mut dyn ReadFile,
         progress: &dyn Progress,
     ) -> Result<FileRow, PutError> {
-        self.0.vaults.put_stream(&request, source, progress).await
+        let row = self.0.vaults.put_stream(&request, source, progress).await?;
+        if let Err(error) = self.0.settled.follow().await {
+            // The file is stored all the same.
+            tracing::debug!(%error, "how safe it is will be known later");
+        }
+        Ok(self.marked(&request.vault, row))
     }
 
     /// Fetches a file, a folder or a vault.
@@ -330,7 +356,7 @@ impl Renter {
         path: &str,
         version: Option<u64>,
     ) -> Result<FileRow, VaultError> {
-        self.0.vaults.file(vault, path, version)
+        Ok(self.marked(vault, self.0.vaults.file(vault, path, version)?))
     }
 
     /// Bytes of one file, at most 16 MiB at once.
@@ -370,7 +396,23 @@ impl Renter {
         vault: &str,
         options: &ListOptions,
     ) -> Result<Vec<ListRow>, VaultError> {
-        self.0.vaults.list(vault, options).await
+        let mut rows = self.0.vaults.list(vault, options).await?;
+        // A vault that is gone is shown by a backup only, to which nothing comes any more.
+        let id = self.vault_id(vault).unwrap_or_else(|| VaultId([0; 16]));
+        self.0.settled.mark(id, &mut rows, options.backup.is_none()).await?;
+        Ok(rows)
+    }
+
+    fn vault_id(&self, name: &str) -> Option<VaultId> {
+        self.0.journal.read(|state| state.vault_named(name).map(|(id, _)| id))
+    }
+
+    /// A file with how safe it is.
+    fn marked(&self, vault: &str, mut row: FileRow) -> FileRow {
+        if let Some(id) = self.vault_id(vault) {
+            self.0.settled.mark_file(id, &mut row);
+        }
+        row
     }
 
     /// All vaults, ordered by name.
@@ -446,7 +488,7 @@ impl Renter {
         request: BackupRequest,
         progress: &dyn Progress,
     ) -> Result<BackupRow, BackupError> {
-        self.0.backups.create(&request, progress).await
+        Ok(self.as_seen(self.0.backups.create(&request, progress).await?))
     }
 
     /// All backups, oldest first.
@@ -464,8 +506,8 @@ impl Renter {
         Ok(BackupDetail { row: self.as_seen(detail.row.clone()), ..detail })
     }
 
-    /// The files that two backups do not both list with the same contents, in order: of one vault, or of
-    /// all. Only what differs is read.
+    /// The files that two backups do not both list with the same contents: of one vault, or of all. Only
+    /// what differs is read.
     ///
     /// # Errors
     /// [`BackupError`].
@@ -474,7 +516,7 @@ impl Renter {
         before: &str,
         after: &str,
         vault: Option<&str>,
-    ) -> Result<Vec<FileDifference>, BackupError> {
+    ) -> Result<BackupDifference, BackupError> {
         self.0.backups.compare(before, after, vault).await
     }
 

@@ -10,7 +10,7 @@ use super::upkeep;
 use crate::account;
 use crate::contract::{Allowance, ContractorError};
 use crate::rows::{AllowanceReport, WalletRow};
-use crate::world::ChainView;
+use crate::world::{ChainError, ChainView};
 
 /// Sends money, and returns when a block holds the transfer. The caller sees to it that nothing else of
 /// this account is sent meanwhile: transactions of one account are numbered.
@@ -23,13 +23,23 @@ pub async fn transfer(
     to: PublicKey,
     amount: Amount,
 ) -> Result<(TransactionId, Height), RenterError> {
-    let known = chain.account(&from.public()).await?;
+    let nonce = payable(chain, &from.public(), amount).await?;
+    Ok(account::transfer(chain, from, nonce, to, amount).await?)
+}
+
+/// The account's next number as the chain counts, if it has the amount and a fee.
+async fn payable(
+    chain: &dyn ChainView,
+    account: &PublicKey,
+    amount: Amount,
+) -> Result<u64, RenterError> {
+    let known = chain.account(account).await?;
     let fee = chain.genesis().parameters.minimum_fee;
     let needed = amount.saturating_add(fee);
     if known.balance < needed {
         return Err(RenterError::Money { balance: known.balance, needed });
     }
-    Ok(account::transfer(chain, from, known.nonce, to, amount).await?)
+    Ok(known.nonce)
 }
 
 impl Renter {
@@ -119,9 +129,26 @@ impl Renter {
         to: PublicKey,
         amount: Amount,
     ) -> Result<(TransactionId, Height), RenterError> {
-        // The contractor's transactions use the same account's numbers.
-        let _turn = self.0.upkeep.contractor.turn().await;
-        let key = self.0.keys.account(self.0.upkeep.contractor.account());
-        transfer(self.0.world.chain.as_ref(), &key, to, amount).await
+        let (chain, contractor) = (self.0.world.chain.as_ref(), &self.0.upkeep.contractor);
+        let mut again = true;
+        let (id, _waiting) = loop {
+            // The contractor's transactions use the same account's numbers. The turn is not held while a
+            // block is waited for: upkeep goes on where the chain is slow.
+            let turn = contractor.turn().await;
+            let key = self.0.keys.account(contractor.account());
+            let known = payable(chain, &key.public(), amount).await?;
+            let nonce = contractor.next_nonce(known);
+            match account::submit(chain, &key, nonce, to, amount).await {
+                Ok(id) => break (id, contractor.waits(nonce, id)),
+                // A chain that wants what comes before it in a block first is given that, once.
+                Err(ChainError::Refused(_)) if again && nonce > known => {
+                    again = false;
+                    drop(turn);
+                    contractor.wait_out().await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        Ok((id, chain.included(&id).await?))
     }
 }

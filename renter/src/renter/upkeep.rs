@@ -12,6 +12,7 @@ use samara_protocol::units::{Amount, Millis};
 
 use super::lineage::{self, Lineage};
 use super::outlook::Outlook;
+use super::settled::Settled;
 use crate::backup::Backups;
 use crate::contract::{
     Allowance, BookError, ContractBook, ContractHandle, Contractor, ContractorError, HostRegistry,
@@ -53,6 +54,7 @@ pub(super) struct Upkeep {
     pub(super) lineage: Arc<Mutex<Lineage>>,
     /// When hosts are asked for a takeover again, and with which host that begins. A leaf.
     pub(super) asked: Arc<Mutex<(u64, usize)>>,
+    pub(super) settled: Settled,
 }
 
 /// Admits contracts, and numbers hosts: the table goes ahead, and the journal follows with its next
@@ -177,6 +179,9 @@ impl Upkeep {
             if let Err(error) = settled {
                 tracing::debug!(%error, "settling was cut off");
             }
+        }
+        if let Err(error) = self.settled.save().await {
+            tracing::debug!(%error, "what is settled is not written down");
         }
         if let Err(error) = self.backups.resume(&Silent).await {
             tracing::warn!(%error, "settling backups failed");

@@ -50,6 +50,7 @@ impl Renter {
             epoch: journal.epoch.to_string(),
             position: journal.acknowledged,
             unacknowledged: journal.position.saturating_sub(journal.acknowledged),
+            settled_position: self.0.settled.position(),
             vaults,
             files,
             bytes,
@@ -103,17 +104,24 @@ impl Renter {
         (gone.len() as u64, bare, unreadable)
     }
 
-    /// A backup as the heads show it that a recovery read, where this node writes none.
+    /// A backup as the heads show it that a recovery read: where this node writes none, and until it has
+    /// asked the hosts itself.
     pub(super) fn as_seen(&self, mut row: BackupRow) -> BackupRow {
+        row.stage = self.0.settled.stage(row.position);
         let read_only = self.0.journal.status().mode == Mode::ReadOnly;
-        if read_only && row.state != BackupState::Completed {
+        let unsure = row.state == BackupState::Checking
+            || (read_only && row.state != BackupState::Completed);
+        if unsure {
             let heads = self.0.recovery.heads();
             let holds = |position: &&Option<u64>| position.is_some_and(|at| at >= row.position);
-            row.hosts_ok = heads.iter().filter(holds).count() as u64;
-            row.hosts_total = heads.len() as u64;
-            row.hosts_needed = self.0.backups.needed(heads.len()) as u64;
-            if row.hosts_ok >= row.hosts_needed {
+            let held = heads.iter().filter(holds).count() as u64;
+            let needed = self.0.backups.needed(heads.len()) as u64;
+            if held >= needed {
                 (row.state, row.problem) = (BackupState::Completed, None);
+            }
+            if read_only || held >= needed {
+                (row.hosts_ok, row.hosts_needed) = (held, needed);
+                row.hosts_total = heads.len() as u64;
             }
         }
         row

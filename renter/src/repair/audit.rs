@@ -15,12 +15,12 @@ use samara_protocol::journal::{HostIndex, SlabRecord};
 use samara_protocol::sector::SectorSize;
 use samara_protocol::units::Millis;
 
-use super::bucket::Bucket;
 use super::damage::Damage;
 use super::health::{is_used, record_of};
 use super::options::RepairOptions;
 use super::report::{AuditRow, AuditTotals};
 use super::standing::Standings;
+use crate::bucket::Bucket;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::journal::Journal;
 use crate::slabs::Slabs;

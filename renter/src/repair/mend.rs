@@ -3,7 +3,8 @@
 //! The sectors are the very bytes that were sealed once: nothing is sealed again under the slab's key but
 //! the descriptor, whose nonce is random, so no key and nonce serve two plaintexts. Until the journal has
 //! the new record the old one holds: its hosts keep their sectors, and every descriptor of a slab names
-//! the same sectors, whoever is listed to have them.
+//! the same sectors, whoever is listed to have them. From the commit until the journal names it, what was
+//! stored has the lease of an upload, so that the collector does not take it for garbage.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use samara_protocol::units::Epoch;
 
 use super::standing::Standings;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
+use crate::garbage::UploadLease;
 use crate::slabs::Slabs;
 use crate::transfer::{DownloadError, order};
 use crate::world::random_bytes;
@@ -54,6 +56,8 @@ pub(super) struct Mended {
     pub(super) record: SlabRecord,
     /// Shards with the host before and the host now.
     pub(super) moves: Vec<(u8, HostIndex, HostIndex)>,
+    /// Keeps the sectors until the journal names their new places.
+    pub(super) _lease: UploadLease,
 }
 
 /// A missing shard on its way.
@@ -120,6 +124,7 @@ impl Mending<'_> {
         if shards.is_empty() {
             return Err(MendError::NoHost);
         }
+        let lease = self.slabs.leases().upload(self.record.id);
         let downloader = self.slabs.downloader();
         let _room = downloader.room(self.room()).await.ok_or(MendError::Stopped)?;
         let descriptor = downloader.slab_descriptor(self.record).await?;
@@ -128,7 +133,7 @@ impl Mending<'_> {
         let mut moving: Vec<Moving> =
             moving.map(|(shard, bytes)| Moving { shard, bytes, to: None }).collect();
         self.store(&descriptor, &mut moving, &mut free).await?;
-        self.describe(&descriptor, moving).await
+        self.describe(&descriptor, moving, lease).await
     }
 
     /// The host that a shard is on by the record.
@@ -213,6 +218,7 @@ impl Mending<'_> {
         &self,
         old: &SlabDescriptor,
         mut moving: Vec<Moving>,
+        lease: UploadLease,
     ) -> Result<Mended, MendError> {
         let mut failure = None;
         for _ in 0..ATTEMPTS {
@@ -225,6 +231,7 @@ impl Mending<'_> {
                 let index = shard.to.as_ref()?.index();
                 let root = old.shards[usize::from(shard.shard)].root;
                 let entry = SectorEntry { root, size: old.geometry.column() };
+                lease.place(index, root);
                 let sealed = sealed.clone();
                 Some(async move { (number, self.commit(index, vec![entry], &sealed).await) })
             });
@@ -248,7 +255,7 @@ impl Mending<'_> {
                     let to = shard.to.as_ref()?.index();
                     Some((shard.shard, self.host_of(shard.shard)?, to))
                 });
-                return Ok(Mended { moves: moves.collect(), record });
+                return Ok(Mended { moves: moves.collect(), record, _lease: lease });
             }
         }
         Err(failure.map_or(MendError::NoHost, MendError::Store))

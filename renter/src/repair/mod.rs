@@ -19,7 +19,6 @@
 //! a start.
 
 mod audit;
-mod bucket;
 mod damage;
 mod health;
 mod mend;
@@ -47,11 +46,11 @@ pub use report::{
 };
 
 use self::audit::Auditor;
-use self::bucket::Bucket;
 use self::damage::Damage;
 use self::health::{Census, Held};
 use self::report::Repairing;
 use self::standing::Standings;
+use crate::bucket::Bucket;
 use crate::contract::ContractBook;
 use crate::journal::Journal;
 use crate::recovery::Recovery;

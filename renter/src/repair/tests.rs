@@ -418,3 +418,42 @@ async fn a_crash_at_any_step_leaves_the_old_placement_or_the_new() {
         assert_readable(&node, &format!("/after/{step}")).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_collector_frees_nothing_that_a_repair_has_stored_and_not_named_yet() {
+    let network = TestNetwork::empty(12).await;
+    let mut config = unlimited();
+    // What two audits in a row find is an orphan, and the repair is not so fast.
+    config.garbage.orphan = Millis(0);
+    config.garbage.rewrite_rate = 0;
+    let node = filled(&network, config).await;
+    until(&node, 1, is_whole).await;
+    network.set(0..3, Fault::Dead);
+    let stored = || -> u64 { network.hosts.iter().map(|host| host.calls("commit")).sum() };
+    let mut audited = 0;
+    for _ in 0..60 {
+        // The repair stands still at each of its steps, and the collector goes round.
+        let mut look = Box::pin(node.renter.look_after_slabs());
+        let mut before = stored();
+        while cut(1, look.as_mut()).await.is_none() {
+            tokio::task::yield_now().await;
+            if stored() > before {
+                for _ in 0..3 {
+                    node.renter.collect().await;
+                }
+                audited += 1;
+                before = stored();
+            }
+        }
+        drop(look);
+        if is_whole_but_silent(&node.renter.health()) {
+            break;
+        }
+        tokio::time::sleep(MINUTE).await;
+    }
+    assert!(audited > 10, "{audited}");
+    assert_eq!(node.renter.garbage().orphans, 0, "{:?}", node.renter.garbage());
+    assert!(is_whole_but_silent(&node.renter.health()), "{:#?}", node.renter.health());
+    network.set(3..7, Fault::Dead);
+    assert_readable(&node, "/after").await;
+}

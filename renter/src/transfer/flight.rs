@@ -19,9 +19,9 @@ use samara_protocol::units::Millis;
 use tokio::sync::watch;
 
 use super::buffers::{Columns, column};
-use super::options::{Redundancy, TransferOptions};
+use super::options::{Redundancy, SlabClass, TransferOptions};
 use super::upload::{Settled, Settlement, StoredSlab, UploadError};
-use crate::contract::{ContractBook, ContractError, ContractHandle};
+use crate::contract::{ContractBook, ContractError, ContractHandle, Queued};
 use crate::garbage::UploadLease;
 use crate::world::{HostCallError, World, random_bytes};
 
@@ -48,6 +48,7 @@ enum Event {
 pub(super) struct Flight {
     slab: SlabId,
     lease: UploadLease,
+    class: SlabClass,
     geometry: Geometry,
     needed: usize,
     sealed: Vec<SealedShard>,
@@ -60,6 +61,8 @@ pub(super) struct Flight {
     stores: FuturesUnordered<BoxFuture<'static, Event>>,
     commits: FuturesUnordered<BoxFuture<'static, Event>>,
     failures: Vec<ContractError>,
+    /// Stores that wait for the line. Meanwhile no host is late.
+    queued: Queued,
     /// Digest and sealed bytes, once the placement is fixed.
     descriptor: Option<(Digest, Arc<Vec<u8>>)>,
 }
@@ -68,6 +71,7 @@ impl Flight {
     pub(super) fn new(
         book: ContractBook,
         lease: UploadLease,
+        class: SlabClass,
         redundancy: Redundancy,
         geometry: Geometry,
         sealed: Vec<SealedShard>,
@@ -81,6 +85,7 @@ impl Flight {
         Self {
             slab: lease.slab(),
             lease,
+            class,
             geometry,
             needed: needed.min(total),
             sealed,
@@ -92,6 +97,7 @@ impl Flight {
             stores: FuturesUnordered::new(),
             commits: FuturesUnordered::new(),
             failures: Vec::new(),
+            queued: Queued::default(),
             descriptor: None,
         }
     }
@@ -111,8 +117,14 @@ impl Flight {
         let (column, contract) = (column(columns, shard), self.placement[shard].clone());
         let root = self.sealed[shard].root;
         self.progress[shard] = Progress::Storing;
+        let ticket = (self.class == SlabClass::Data).then(|| self.queued.ticket());
         self.stores.push(Box::pin(async move {
-            Event::Stored(shard, contract.store(root, column).await)
+            let stored = match ticket {
+                Some(ticket) => contract.store_in_turn(root, column, ticket).await,
+                // The heads wait for it.
+                None => contract.store_at_once(root, column).await,
+            };
+            Event::Stored(shard, stored)
         }));
     }
 
@@ -198,7 +210,12 @@ impl Flight {
             tokio::select! {
                 biased;
                 Some(event) = next(&mut self.stores, &mut self.commits) => self.take(event)?,
-                () = late => break,
+                () = late => {
+                    patience = None;
+                    if !self.queued.any() {
+                        break;
+                    }
+                }
             }
         }
         self.check_reach(&[Progress::Failed])
@@ -301,8 +318,9 @@ impl Flight {
         if !done {
             let world = self.book.world();
             let patience = Millis(options.store_patience.0.saturating_mul(LATE));
-            let (spawner, late) = (world.spawner.clone(), world.clock.sleep(patience));
-            spawner.spawn("slab settlement", Box::pin(self.settle(late, sender, stopped))).detach();
+            let spawner = world.spawner.clone();
+            let settling = Box::pin(self.settle(patience, sender, stopped));
+            spawner.spawn("slab settlement", settling).detach();
         }
         StoredSlab { record, length, settled: Settled { state, stop: Arc::new(stop) }, lease }
     }
@@ -311,7 +329,7 @@ impl Flight {
     /// given up, so that they do not hold the budget of the next slabs.
     async fn settle(
         mut self,
-        late: BoxFuture<'static, ()>,
+        patience: Millis,
         sender: watch::Sender<(Settlement, bool)>,
         mut stopped: watch::Receiver<bool>,
     ) {
@@ -322,7 +340,8 @@ impl Flight {
             }
         }
         .boxed();
-        let mut late = Some(late);
+        let clock = self.book.world().clock.clone();
+        let mut late = Some(clock.sleep(patience));
         loop {
             let timer = async {
                 match &mut late {
@@ -335,8 +354,10 @@ impl Flight {
                 () = &mut stop => break,
                 event = next(&mut self.stores, &mut self.commits) => event,
                 () = timer => {
-                    late = None;
-                    self.give_up();
+                    late = self.queued.any().then(|| clock.sleep(patience));
+                    if late.is_none() {
+                        self.give_up();
+                    }
                     continue;
                 }
             };

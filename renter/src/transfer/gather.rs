@@ -23,7 +23,7 @@ use super::error::DownloadError;
 use super::options::units;
 use super::rescue::{self, Rescue};
 use super::shard::Shard;
-use crate::contract::{ContractBook, ContractError};
+use crate::contract::{ContractBook, ContractError, Queued};
 use crate::world::{World, compute};
 
 /// Bytes that a host is given a further millisecond of patience for.
@@ -69,6 +69,8 @@ pub(super) struct Gather<'a> {
     started: u64,
     timer: BoxFuture<'static, ()>,
     hurried: bool,
+    /// Requests that wait for the line. Meanwhile no host is late.
+    queued: Queued,
     broken: Option<String>,
 }
 
@@ -104,6 +106,7 @@ impl<'a> Gather<'a> {
             timer: clock.sleep(shared.patience),
             shared,
             hurried: false,
+            queued: Queued::default(),
             broken: None,
         };
         for span in spans {
@@ -164,7 +167,9 @@ impl<'a> Gather<'a> {
                 }
             }
             () = &mut self.timer => {
-                self.mark_slow();
+                if !self.queued.any() {
+                    self.mark_slow();
+                }
                 self.timer = self.world.clock.sleep(self.shared.patience);
             }
         }
@@ -250,8 +255,9 @@ impl<'a> Gather<'a> {
         let shard = &self.shards[index];
         let contract = shard.contract.clone().filter(|_| shard.is_alive())?;
         let (root, size, slab) = (shard.root, self.geometry.column(), self.slab);
+        let ticket = self.queued.ticket();
         Some(Box::pin(async move {
-            let read = contract.read(root, size, range).await;
+            let read = contract.read_in_turn(root, size, range, ticket).await;
             if read.as_ref().is_err_and(ContractError::is_loss) {
                 contract.link().reports().suspect(slab, &contract.host());
             }

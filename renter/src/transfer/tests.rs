@@ -13,6 +13,7 @@ use super::{
     DownloadError, Downloader, ExtentReader, Redundancy, SlabClass, TransferOptions, UploadError,
     Uploader,
 };
+use crate::contract::LineRates;
 use crate::garbage::Leases;
 use crate::testing::world::{Fault, TestNetwork, epoch};
 
@@ -594,4 +595,52 @@ proptest! {
         });
         outcome?;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_line_is_shared_and_waiting_for_it_is_no_fault_of_hosts() {
+    let network = TestNetwork::new(6).await;
+    let (uploader, downloader) = transfer(&network);
+    let clock = network.world.clock.clone();
+    let plain = plaintext(uploader.capacity(SlabClass::Data).unwrap() as usize);
+    // A sector takes longer than the patience with slow hosts.
+    let sector = 64 << 10;
+    network.book.line().set(LineRates { upload: sector / 20, download: sector / 10 });
+    let started = clock.now();
+    let uploads = (0..2).map(|_| uploader.upload_slab(plain.clone(), SlabClass::Data));
+    let uploads = futures::future::join_all(uploads);
+    // Names go at once, and are made up for.
+    let name = async {
+        clock.sleep(Millis(1)).await;
+        uploader.upload_slab(plaintext(100), SlabClass::Metadata).await.unwrap();
+        clock.now() - started
+    };
+    let (stored, named) = futures::future::join(uploads, name).await;
+    assert!(named < 1_000, "{named}");
+    let mut slabs = Vec::new();
+    for stored in stored {
+        let stored = stored.unwrap();
+        let settled = stored.settled.clone().wait().await;
+        assert_eq!((settled.committed.len(), settled.failed.len()), (6, 0));
+        slabs.push(stored.record);
+    }
+    // The first of twelve sectors goes at once.
+    let passed = clock.now() - started;
+    assert!((11 * 20_000..14 * 20_000).contains(&passed), "{passed}");
+    let calls = |kind: &'static str| -> u64 { network.hosts.iter().map(|h| h.calls(kind)).sum() };
+    let reads = calls("read");
+    let started = clock.now();
+    let whole = downloader.read(&slabs[0], 0..plain.len() as u32).await.unwrap();
+    assert!(whole == plain);
+    let passed = clock.now() - started;
+    assert!((2 * 10_000 - 100..3 * 10_000).contains(&passed), "{passed}");
+    // Nobody was asked in the place of one who had to wait.
+    assert_eq!(calls("read") - reads, 3);
+    // The heads do not wait.
+    network.book.line().set(LineRates { upload: 1, download: 1 });
+    let started = clock.now();
+    for contract in network.book.live() {
+        contract.head().await.unwrap();
+    }
+    assert_eq!(clock.now(), started);
 }

@@ -198,7 +198,8 @@ impl Uploader {
         let room = self.0.buffers.room(&geometry).await.map_err(|_| UploadError::Stopped)?;
         let (sealed, columns) = self.seal(slab, geometry, plaintext, room).await?;
         let book = self.0.book.clone();
-        let mut flight = Flight::new(book, lease, redundancy, geometry, sealed, columns, hosts);
+        let mut flight =
+            Flight::new(book, lease, class, redundancy, geometry, sealed, columns, hosts);
         flight.store_all();
         loop {
             flight.settle_stores(world, options).await?;

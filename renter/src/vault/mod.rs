@@ -5,6 +5,7 @@
 //! | `put` | walks a folder, leaves out what has not changed, cuts the rest into batches |
 //! | `batch` | reads files, packs them into slabs, and has slabs and names acknowledged together |
 //! | `large` | a file with slabs of its own, which goes on where an earlier put was cut |
+//! | `turn` | the same put twice at once: one waits for the other |
 //! | `checkpoint` | which slabs of such a file are stored, durably |
 //! | `reading` | what all of them do with a file's bytes |
 //! | `plan` | which files a get is about, where they go, and which of them share a read |
@@ -27,6 +28,7 @@ mod plan;
 mod put;
 mod range;
 mod reading;
+mod turn;
 mod types;
 
 use std::sync::Arc;
@@ -90,11 +92,14 @@ pub(crate) struct Vaults {
     pub(crate) slabs: Slabs,
     pub(crate) options: Arc<VaultOptions>,
     claims: checkpoint::Claims,
+    turns: turn::Turns,
 }
 
 impl Vaults {
     pub(crate) fn new(world: World, journal: Journal, slabs: Slabs, options: VaultOptions) -> Self {
-        Self { world, journal, slabs, options: Arc::new(options), claims: Arc::default() }
+        let options = Arc::new(options);
+        let (claims, turns) = (Arc::default(), turn::Turns::default());
+        Self { world, journal, slabs, options, claims, turns }
     }
 }
 

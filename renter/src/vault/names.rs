@@ -10,6 +10,7 @@ use samara_protocol::journal::{
 use super::Vaults;
 use super::error::VaultError;
 use super::types::{FileRow, ListOptions, ListRow, VaultRow, VersionRow};
+use crate::rows::Stage;
 use crate::world::random_bytes;
 
 /// Events of one append; each has at most two paths of 4 KiB.
@@ -44,6 +45,8 @@ pub(crate) fn version_row(version: &Version) -> VersionRow {
         modified: version.file.modified,
         executable: version.file.executable,
         hash: version.file.hash.to_string(),
+        position: version.since.saturating_add(1),
+        stage: Stage::default(),
     }
 }
 

@@ -35,6 +35,7 @@ impl Vaults {
         progress: &dyn Progress,
     ) -> Result<PutReport, PutError> {
         let started = self.world.clock.now();
+        let _turn = self.turns.take(request).await;
         self.settle_pending().await?;
         let mut report = PutReport { vault: request.vault.clone(), ..PutReport::default() };
         check_name(&request.vault)?;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rows::Stage;
+
 /// Files to put.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutRequest {
@@ -71,6 +73,15 @@ pub struct PutReport {
     pub failed: Vec<ItemReport>,
     /// Journal position at which everything above is acknowledged.
     pub position: u64,
+    /// Whether all of it is settled by now.
+    #[serde(default)]
+    pub stage: Stage,
+    /// Hosts with live contracts that hold it by now.
+    #[serde(default)]
+    pub hosts_ok: u64,
+    /// Hosts with live contracts.
+    #[serde(default)]
+    pub hosts_total: u64,
     /// Milliseconds that it took.
     pub elapsed: u64,
 }
@@ -207,6 +218,13 @@ pub struct VersionRow {
     pub executable: bool,
     /// BLAKE3 of its bytes in hex, as `b3sum` prints it.
     pub hash: String,
+    /// Journal position from which on it is where it is: after the event that put it, or gave its bytes
+    /// another place.
+    #[serde(default)]
+    pub position: u64,
+    /// How safe it is; of a file, how safe its last change is.
+    #[serde(default)]
+    pub stage: Stage,
 }
 
 /// A vault.

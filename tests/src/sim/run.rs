@@ -14,7 +14,7 @@ use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
 use samara_protocol::tree::Limits;
 use samara_protocol::units::{Amount, Epoch, Millis};
-use samara_renter::contract::{ContractBook, Redundancy, Writer};
+use samara_renter::contract::{ContractBook, LineRates, Redundancy, Writer};
 use samara_renter::garbage::GarbageOptions;
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
@@ -558,7 +558,8 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
         transfer,
         journal: JournalOptions {
             spill: 5 << 10,
-            nodes: Limits::new(2 << 10, 4 << 10).expect("sizes of small nodes"),
+            // A node fits into the largest slab.
+            nodes: Limits::new(6 << 10, 12 << 10).expect("the one is half of the other"),
             ..JournalOptions::default()
         },
         vault: VaultOptions {
@@ -569,6 +570,7 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
             chunk: 8 << 10,
             ..VaultOptions::default()
         },
+        line: LineRates::default(),
         upkeep: Millis::seconds(10),
         repair: RepairOptions::default(),
         garbage: GarbageOptions {

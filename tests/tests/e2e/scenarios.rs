@@ -36,10 +36,33 @@ fn what_is_put_comes_back_and_is_listed() {
         assert_eq!(report["stored_files"], files.files.len(), "{report}");
         let again = renter.run(&["put", text(&source), "home/files"]).await.ok();
         assert_eq!((&again["stored_files"], &again["unchanged_files"]), (&0.into(), &6.into()));
+        let stages = ["acknowledged", "settled"];
+        assert!(stages.contains(&report["stage"].as_str().unwrap()), "{report}");
+        assert!(report["hosts_ok"].as_u64() <= report["hosts_total"].as_u64(), "{report}");
 
         let listing = renter.run(&["ls", "home/files", "--recursive"]).await.ok();
         let names = listing.as_array().unwrap().iter().filter(|row| row["kind"] == "file");
         assert_eq!(names.count(), files.files.len(), "{listing}");
+        // All hosts get the names in the background.
+        let mut settled = false;
+        for _ in 0..400 {
+            let listing = renter.run(&["ls", "home/files", "--recursive"]).await.ok();
+            let mut rows = listing.as_array().unwrap().iter().filter(|row| row["kind"] == "file");
+            settled = rows.all(|row| row["stage"] == "settled" && row["position"].is_u64());
+            if settled {
+                break;
+            }
+        }
+        assert!(settled, "{listing}");
+        renter.run(&["backup", "create", "first"]).await.ok();
+        let backups = renter.run(&["backup", "list"]).await.ok();
+        assert_eq!(backups[0]["state"], "completed", "{backups}");
+
+        let limits = renter.run(&["limits", "--upload", "2 GB"]).await.ok();
+        assert_eq!((&limits["upload"], &limits["download"]), (&2_000_000_000.into(), &0.into()));
+        assert_eq!(renter.run(&["limits"]).await.ok()["upload"], limits["upload"]);
+        let limits = renter.run(&["limits", "--reset", "--download", "1 GB"]).await.ok();
+        assert_eq!((&limits["upload"], &limits["download"]), (&0.into(), &1_000_000_000.into()));
 
         let target = scratch.path().join("target");
         renter.run(&["get", "home/files", text(&target)]).await.ok();

@@ -19,7 +19,7 @@ pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
-pub use renter::{AllowanceAnswer, AllowanceRequest};
+pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
 pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
 pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};

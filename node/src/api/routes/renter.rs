@@ -5,8 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 use samara_protocol::units::{Amount, Millis};
-use samara_renter::contract::Allowance;
+use samara_renter::contract::{Allowance, LineRates};
 use samara_renter::garbage::GarbageReport;
+use samara_renter::journal::JournalError;
 use samara_renter::repair::HealthReport;
 use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterStatus};
 use samara_renter::transfer::Redundancy;
@@ -27,6 +28,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
         .route("/v1/contracts", get(contracts))
         .route("/v1/garbage", get(garbage).post(collect))
         .route("/v1/allowance", get(allowance).post(set_allowance))
+        .route("/v1/limits", get(limits).post(set_limits))
 }
 
 /// An allowance to set. What is not given stays as it is, or becomes what suits the network.
@@ -45,6 +47,18 @@ pub struct AllowanceRequest {
     pub redundancy: Option<Redundancy>,
     /// Only say what would be set.
     pub dry_run: bool,
+}
+
+/// Limits to set. What is not given stays as it is.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsRequest {
+    /// Bytes of sectors sent to hosts in a second; 0 for no limit.
+    pub upload: Option<u64>,
+    /// Bytes of sectors fetched from hosts in a second; 0 for no limit.
+    pub download: Option<u64>,
+    /// Go back to those of the configuration first.
+    pub reset: bool,
 }
 
 /// What came of an allowance.
@@ -155,6 +169,28 @@ async fn set_allowance(
         };
         Ok(AllowanceAnswer { allowance, report: report.map_err(failed)?, dry_run })
     }))
+}
+
+async fn limits(State(api): State<Api>) -> Result<Json<LineRates>, ApiError> {
+    Ok(Json(api.renter()?.line_rates()))
+}
+
+async fn set_limits(
+    State(api): State<Api>,
+    Json(request): Json<LimitsRequest>,
+) -> Result<Json<LineRates>, ApiError> {
+    let renter = api.renter()?;
+    let kept = |error| failed(JournalError::from(error));
+    if request.reset {
+        renter.set_line_rates(None).await.map_err(kept)?;
+    }
+    if request.upload.is_some() || request.download.is_some() {
+        let now = renter.line_rates();
+        let upload = request.upload.unwrap_or(now.upload);
+        let download = request.download.unwrap_or(now.download);
+        renter.set_line_rates(Some(LineRates { upload, download })).await.map_err(kept)?;
+    }
+    Ok(Json(renter.line_rates()))
 }
 
 #[cfg(test)]

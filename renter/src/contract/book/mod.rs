@@ -21,6 +21,7 @@ use samara_protocol::sync::lock;
 use samara_protocol::units::Amount;
 
 use super::handle::{ContractHandle, Live};
+use super::line::Line;
 use super::link::ContractLink;
 use super::prices::PriceLimits;
 use super::purse::Purse;
@@ -60,6 +61,7 @@ struct Inner {
     writer: Writer,
     reports: Reports,
     limits: Arc<Mutex<PriceLimits>>,
+    line: Line,
     table: Mutex<BTreeMap<HostIndex, Row>>,
 }
 
@@ -76,8 +78,9 @@ impl ContractBook {
         }
         let reports = Reports::new(world.clock.clone(), health);
         let limits = Arc::new(Mutex::new(PriceLimits::NONE));
+        let line = Line::new(world.clock.clone());
         let table = Mutex::default();
-        let book = Self(Arc::new(Inner { world, keys, writer, reports, limits, table }));
+        let book = Self(Arc::new(Inner { world, keys, writer, reports, limits, line, table }));
         for (key, value) in Pages::below(book.0.world.store.as_ref(), HOSTS).collect().await? {
             let Some(index) = index_of_key(&key) else { continue };
             let record = encoding::decode::<HostRecord>(&value)?;
@@ -118,6 +121,11 @@ impl ContractBook {
     /// Sets the highest prices that transfers may cost from now on.
     pub fn limit_prices(&self, limits: PriceLimits) {
         *lock(&self.0.limits) = limits;
+    }
+
+    /// What sectors may take of the line to all hosts.
+    pub(crate) fn line(&self) -> &Line {
+        &self.0.line
     }
 
     /// All hosts, ordered by number.
@@ -468,6 +476,7 @@ impl ContractBook {
             labels: record.labels,
             link,
             limits: self.0.limits.clone(),
+            line: self.0.line.clone(),
             revision: Mutex::new(record.revision),
             commits,
             prices: tokio::sync::Mutex::new(None),

@@ -13,6 +13,7 @@ use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::journal::HostIndex;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::{PublicKey, SecretKey};
+use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +74,7 @@ fn forming(terms: ContractTerms, operator: String, renews: Option<HostIndex>) ->
 }
 
 /// Transactions of the account that wait for a block.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Outbox {
     sent: Vec<TransactionId>,
     /// Number of the next one, if any was sent.
@@ -85,6 +86,53 @@ impl Outbox {
     fn note(&mut self, nonce: u64, id: TransactionId) {
         self.next = nonce.saturating_add(1);
         self.sent.push(id);
+    }
+}
+
+/// A transfer that waits for its block outside of any turn: until this is dropped, others of the account
+/// are numbered after it.
+pub(crate) struct Waiting {
+    contractor: Contractor,
+    id: TransactionId,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let (_, outbox) = &mut *lock(&self.contractor.0.waiting);
+        outbox.sent.retain(|sent| *sent != self.id);
+        if outbox.sent.is_empty() {
+            outbox.next = 0;
+        }
+    }
+}
+
+impl Contractor {
+    /// What waits outside of any turn.
+    pub(super) fn outbox(&self) -> Outbox {
+        let waiting = lock(&self.0.waiting);
+        if waiting.0 == self.account() { waiting.1.clone() } else { Outbox::default() }
+    }
+
+    /// Number of the account's next transaction, where the chain counts so many. For the holder of the
+    /// turn.
+    pub(crate) fn next_nonce(&self, known: u64) -> u64 {
+        known.max(self.outbox().next)
+    }
+
+    /// A transaction was submitted within a turn, and its block is not waited for there.
+    pub(crate) fn waits(&self, nonce: u64, id: TransactionId) -> Waiting {
+        let mut outbox = self.outbox();
+        outbox.note(nonce, id);
+        *lock(&self.0.waiting) = (self.account(), outbox);
+        Waiting { contractor: self.clone(), id }
+    }
+
+    /// Waits until blocks have what waits now, or it is given up.
+    pub(crate) async fn wait_out(&self) {
+        for id in self.outbox().sent {
+            // What became of each is told by its own outcome.
+            let _ = self.world().chain.included(&id).await;
+        }
     }
 }
 

@@ -60,6 +60,8 @@ struct Inner {
     allowance: Mutex<Option<Allowance>>,
     account: Mutex<u64>,
     turns: Arc<Semaphore>,
+    /// Transfers that wait for a block outside of any turn, and the account they are of. A leaf.
+    waiting: Mutex<(u64, Outbox)>,
 }
 
 /// The right to plan and to send the account's transactions: one holder at a time, in the order in
@@ -87,7 +89,8 @@ impl Contractor {
         }
         let (allowance, account) = (Mutex::new(allowance), Mutex::new(account));
         let turns = Arc::new(Semaphore::new(1));
-        Ok(Self(Arc::new(Inner { book, allowance, account, turns })))
+        let waiting = Mutex::default();
+        Ok(Self(Arc::new(Inner { book, allowance, account, turns, waiting })))
     }
 
     /// Waits for the turn to plan and send.
@@ -226,7 +229,7 @@ impl Contractor {
             let (needed, balance) = (plan.spend, plan.balance);
             return Err(ContractorError::Balance { needed, balance });
         }
-        let mut outbox = Outbox::default();
+        let mut outbox = self.outbox();
         let mut outcomes = Vec::new();
         let mut forming = Vec::new();
         for step in plan.steps {
@@ -266,7 +269,7 @@ impl Contractor {
     /// [`ContractorError`] of store, chain and table.
     pub async fn resume(&self, registry: &dyn HostRegistry) -> Result<usize, ContractorError> {
         let now = self.chain_time().await?;
-        let (mut resumed, mut refused, mut outbox) = (0, None, Outbox::default());
+        let (mut resumed, mut refused, mut outbox) = (0, None, self.outbox());
         for forming in self.forming().await? {
             // The time was read before the contract: a tip of that time without it proves it dead.
             match self.world().chain.contract(&forming.terms.contract).await? {

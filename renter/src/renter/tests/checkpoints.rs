@@ -138,7 +138,7 @@ async fn backups_are_checkpoints_that_can_be_compared() {
     assert_eq!(listed(&node, Some("after")).await, after);
     let differences = async |from: &str, to: &str| -> Vec<(DifferenceKind, String, Option<u64>)> {
         let found = node.renter.compare_backups(from, to, Some("home")).await.unwrap();
-        found.into_iter().map(|row| (row.kind, row.path, row.after)).collect()
+        found.files.into_iter().map(|row| (row.kind, row.path, row.after)).collect()
     };
     let expected = [
         (Removed, "0/3".to_owned(), None),

@@ -3,9 +3,11 @@
 mod checkpoints;
 mod copies;
 mod garbage;
+mod line;
 mod lineage;
 mod recovery;
 mod resume;
+mod settled;
 mod takeover;
 mod vaults;
 mod wire;

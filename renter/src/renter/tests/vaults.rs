@@ -395,3 +395,63 @@ async fn a_refused_allowance_is_not_set() {
     node.renter.set_allowance(set).await.unwrap();
     assert!(node.renter.set_allowance(Allowance { funds: dear.funds, ..set }).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_same_put_twice_at_once_sends_its_bytes_once() {
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
+    fill(&node);
+    let sent = || -> u64 { network.hosts.iter().map(|host| host.calls("store")).sum() };
+    let one = || node.renter.put(put("/home", "home"), &Silent);
+    let first = one().await.unwrap();
+    let once = sent();
+    node.files.put("/home/sub/large.bin", &noise(7, 700_000), 20);
+    let other = node.renter.put(put("/home/sub", "other"), &Silent);
+    let (a, b, c) = futures::future::join3(one(), one(), other).await;
+    let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
+    assert_eq!((a.stored_files, b.stored_files), (1, 0), "{b:?}");
+    assert_eq!(b.unchanged_files, first.stored_files);
+    assert_eq!(c.stored_files, 3, "another place is another put");
+    assert!(sent() <= 3 * once, "{} after {once}", sent());
+    // One that is given up lets the next go on.
+    node.files.put("/home/sub/large.bin", &noise(8, 700_000), 30);
+    {
+        let mut dropped = Box::pin(one());
+        assert!(futures::poll!(dropped.as_mut()).is_pending());
+    }
+    assert_eq!(one().await.unwrap().stored_files, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn transfers_that_wait_for_a_block_hold_nobody_up() {
+    let network = TestNetwork::empty(4).await;
+    let node = Node::fresh(&network).await;
+    let (renter, to) = (&node.renter, crate::testing::world::secret(77).public());
+    let before = network.chain.account_of(&to).balance;
+    network.chain.hold_patiently();
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        renter.upkeep().await;
+        renter.set_allowance(allowance(&network)).await.unwrap();
+        // In their order: the second is numbered after the first.
+        network.chain.release()
+    };
+    let (first, second) = (renter.transfer(to, Amount(5)), renter.transfer(to, Amount(7)));
+    let (first, second, released) = futures::future::join3(first, second, meanwhile).await;
+    assert_eq!(released.iter().filter(|result| result.is_ok()).count(), 2, "{released:?}");
+    assert!(first.unwrap().1 < second.unwrap().1);
+    // Nothing waits any more.
+    renter.transfer(to, Amount(1)).await.unwrap();
+    assert_eq!(network.chain.account_of(&to).balance, before.saturating_add(Amount(13)));
+    // A caller who goes away leaves nothing that others would be numbered after.
+    network.chain.hold_patiently();
+    {
+        let mut left = Box::pin(renter.transfer(to, Amount(100)));
+        for _ in 0..20 {
+            assert!(futures::poll!(left.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    network.chain.release();
+    renter.transfer(to, Amount(2)).await.unwrap();
+}

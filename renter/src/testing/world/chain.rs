@@ -35,6 +35,8 @@ struct ChainInner {
     blocks: Vec<ScannedBlock>,
     /// Transactions that were taken and are in no block, while they are held back.
     held: Option<Vec<Transaction>>,
+    /// Whether who asks for one of those waits.
+    patient: bool,
 }
 
 impl TestChain {
@@ -47,6 +49,7 @@ impl TestChain {
             hosts: Vec::new(),
             blocks: Vec::new(),
             held: None,
+            patient: false,
         };
         Self { genesis, inner: Mutex::new(inner) }
     }
@@ -69,6 +72,19 @@ impl TestChain {
     /// Takes transactions from now on and puts them into no block.
     pub(crate) fn hold(&self) {
         self.inner.lock().unwrap().held = Some(Vec::new());
+    }
+
+    /// As [`TestChain::hold`], and who asks whether one of them is in a block waits until it is.
+    pub(crate) fn hold_patiently(&self) {
+        self.hold();
+        self.inner.lock().unwrap().patient = true;
+    }
+
+    /// Whether a transaction is held back, and that is no reason to give it up.
+    fn is_awaited(&self, id: &TransactionId) -> bool {
+        let inner = self.inner.lock().unwrap();
+        let held = inner.held.as_ref().filter(|_| inner.patient);
+        held.is_some_and(|held| held.iter().any(|transaction| transaction.id() == *id))
     }
 
     /// Hands in what was held back, each in a block of its own.
@@ -181,6 +197,9 @@ impl ChainView for TestChain {
     }
 
     async fn included(&self, id: &TransactionId) -> Result<Height, ChainError> {
+        while self.is_awaited(id) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
         let inner = self.inner.lock().unwrap();
         inner.included.get(id).copied().ok_or(ChainError::Dropped(*id))
     }

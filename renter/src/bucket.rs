@@ -5,7 +5,7 @@ use samara_protocol::units::Millis;
 /// Tokens that come back with time. One taking may overdraw it; the next waits until that is made up, so
 /// that also what is larger than the bucket gets its turn.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Tokens that come back in a span.
     rate: u64,
     /// Milliseconds of that span.
@@ -18,14 +18,14 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A bucket that starts with `burst` tokens and holds no more.
-    pub(super) fn new(rate: u64, span: Millis, burst: u64, now: u64) -> Self {
+    pub(crate) fn new(rate: u64, span: Millis, burst: u64, now: u64) -> Self {
         let span = span.0.max(1);
         let most = i128::from(burst) * i128::from(span);
         Self { rate, span, level: most, most, filled: now }
     }
 
     /// Time until tokens can be taken; nothing if none ever come.
-    pub(super) fn wait(&mut self, now: u64) -> Option<Millis> {
+    pub(crate) fn wait(&mut self, now: u64) -> Option<Millis> {
         let passed = now.saturating_sub(self.filled);
         self.filled = self.filled.max(now);
         let back = i128::from(passed) * i128::from(self.rate);
@@ -37,8 +37,17 @@ impl Bucket {
         Some(Millis(lacking.div_ceil(self.rate)))
     }
 
+    /// Tokens come back at another rate from now on.
+    pub(crate) fn set_rate(&mut self, rate: u64, now: u64) {
+        if self.rate != rate {
+            // What came back until now came at the old rate.
+            let _ = self.wait(now);
+            self.rate = rate;
+        }
+    }
+
     /// Takes tokens, there or not.
-    pub(super) fn take(&mut self, tokens: u64) {
+    pub(crate) fn take(&mut self, tokens: u64) {
         let cost = i128::from(tokens) * i128::from(self.span);
         self.level = self.level.saturating_sub(cost);
     }
