@@ -57,6 +57,8 @@ fn what_is_acknowledged_grows_back_from_the_words() {
     assert!(acknowledged > 10 * SEEDS, "{acknowledged}");
     let faults: u64 = outcomes.iter().flat_map(|outcome| outcome.faults.values()).sum();
     assert!(faults > 10 * SEEDS, "{faults}");
+    let nodes: u64 = outcomes.iter().map(|outcome| outcome.nodes).sum();
+    assert!(nodes > SEEDS, "{nodes}");
     let kinds: BTreeSet<_> = outcomes.iter().flat_map(|outcome| outcome.faults.keys()).collect();
     let missing: Vec<_> = Fault::USUAL.iter().filter(|fault| !kinds.contains(fault)).collect();
     assert!(missing.is_empty(), "no seed has {missing:?}");

@@ -44,12 +44,14 @@ fn main() -> ExitCode {
     let options = Options { operations, trace, sabotage, losses, hosts };
     let started = Instant::now();
     let mut faults: BTreeMap<Fault, u64> = BTreeMap::new();
-    let (mut done, mut events, mut acknowledged, mut failed) = (0u64, 0u64, 0u64, Vec::new());
+    let (mut done, mut events, mut acknowledged, mut nodes) = (0u64, 0u64, 0u64, 0u64);
+    let mut failed = Vec::new();
     for seed in arguments.start..arguments.start.saturating_add(arguments.seeds) {
         let outcome = run(seed, options);
         done += 1;
         events += outcome.events;
         acknowledged += outcome.acknowledged;
+        nodes += outcome.nodes;
         for (fault, count) in outcome.faults {
             *faults.entry(fault).or_default() += count;
         }
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
     }
     let seconds = started.elapsed().as_secs_f64().max(0.001);
     println!("{done} seeds in {seconds:.1} s, {:.1} a second", done as f64 / seconds);
-    println!("{events} events, {acknowledged} changes acknowledged");
+    println!("{events} events, {acknowledged} changes acknowledged, {nodes} nodes of checkpoints");
     faults.iter().for_each(|(fault, count)| println!("  {fault:?}: {count}"));
     if failed.is_empty() {
         ExitCode::SUCCESS

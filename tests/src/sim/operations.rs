@@ -91,13 +91,15 @@ impl Run {
     ) -> (Verdict, Option<T>) {
         let number = self.number;
         self.trace.event(format_args!("#{number} {what}"));
-        let mut cut_after = None;
+        let (mut cut_after, mut dies) = (None, false);
         match self.trouble.below(100) {
             0..8 => {
                 let (point, after) = self.crash_point(30);
                 self.machine.plan_crash(point, after);
             }
             8..13 => cut_after = Some(self.trouble.below(300)),
+            // Wherever its tasks are at that moment.
+            13..16 => (cut_after, dies) = (Some(self.trouble.below(300)), true),
             _ => {}
         }
         let machine = self.machine.clone();
@@ -114,14 +116,14 @@ impl Run {
                 let refused = REFUSALS.contains(&code);
                 (if refused { Verdict::Refused } else { Verdict::Doubtful }, None)
             }
-            Ended::Crashed => {
+            Ended::Cancelled if !dies => {
+                self.trace.fault(Fault::Cancelled, format_args!("#{number}"));
+                (Verdict::Doubtful, None)
+            }
+            Ended::Crashed | Ended::Cancelled => {
                 self.trace.fault(Fault::RenterCrashInside, format_args!("in #{number}"));
                 self.die().await;
                 self.reopen().await;
-                (Verdict::Doubtful, None)
-            }
-            Ended::Cancelled => {
-                self.trace.fault(Fault::Cancelled, format_args!("#{number}"));
                 (Verdict::Doubtful, None)
             }
             Ended::Hung => {

@@ -42,8 +42,9 @@ use super::witness::Witness;
 pub(super) const LIMIT: u64 = 6 * 3_600_000;
 /// Doubtful changes above which the run waits until all is certain.
 const DOUBTS: usize = 6;
-/// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten.
-const QUIET: usize = 60;
+/// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten. Audits find a
+/// rotten byte after an hour or more; what its repair leaves behind takes two more audits.
+const QUIET: usize = 180;
 /// Bytes of a sealed frame.
 pub(super) const FRAME: u32 = 1 << 10;
 /// Attempts before a healthy network counts as stuck.
@@ -86,6 +87,8 @@ pub struct Outcome {
     pub hash: blake3::Hash,
     /// Changes acknowledged.
     pub acknowledged: u64,
+    /// Nodes of checkpoints in the last machine's store.
+    pub nodes: u64,
 }
 
 /// Runs one seed.
@@ -106,19 +109,21 @@ pub fn run(seed: u64, options: Options) -> Outcome {
             let mut run = Run::new(seed, options, inside).await;
             Box::pin(run.all(options.operations)).await;
             run.hosts.witness().finish();
-            run.model.acknowledged
+            let nodes = run.machine.disk().into_keys();
+            let nodes = nodes.filter(|key| key.starts_with(b"checkpoint/")).count() as u64;
+            (run.model.acknowledged, nodes)
         };
         let work = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work));
-        let acknowledged = match work.await {
-            Ok(acknowledged) => acknowledged,
+        let (acknowledged, nodes) = match work.await {
+            Ok(done) => done,
             Err(panic) => {
                 trace.violation(format!("panic: {}", super::panic_text(panic.as_ref())));
-                0
+                (0, 0)
             }
         };
         let (events, hash) = trace.hash();
         let (violations, faults) = (trace.violations(), trace.faults());
-        Outcome { seed, violations, faults, events, hash, acknowledged }
+        Outcome { seed, violations, faults, events, hash, acknowledged, nodes }
     })
 }
 
@@ -206,7 +211,7 @@ impl Run {
             hosts,
             files: SimFiles::default(),
             keys,
-            config: config(redundancy, sabotage),
+            config: config(&setting, sabotage),
             redundancy,
             machine,
             machines: 1,
@@ -528,8 +533,9 @@ impl Run {
 }
 
 /// Small slabs and short waits.
-fn config(redundancy: Redundancy, sabotage: Sabotage) -> RenterConfig {
-    let mut config = sound_config(redundancy);
+fn config(setting: &Setting, sabotage: Sabotage) -> RenterConfig {
+    let mut config = sound_config(setting.redundancy);
+    config.journal.checkpoint_entries = setting.checkpoints;
     if matches!(sabotage, Sabotage::ForgetPromises | Sabotage::LowerEpochs) {
         // What a node does by itself tells it soon that it was taken over, also where promises are
         // forgotten. Here it has to learn from its next write.
@@ -552,7 +558,6 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
         transfer,
         journal: JournalOptions {
             spill: 5 << 10,
-            checkpoint_entries: 12,
             // A node fits into the largest slab.
             nodes: Limits::new(6 << 10, 12 << 10).expect("the one is half of the other"),
             ..JournalOptions::default()

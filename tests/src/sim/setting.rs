@@ -10,6 +10,9 @@ use super::run::Options;
 /// From so many operators on, a head set has one host of each.
 pub(super) const OPERATORS: usize = 5;
 
+/// Entries between two checkpoints, one of which a seed draws; the last is more than a run has.
+const EVERY: [u64; 4] = [6, 15, 40, 50_000];
+
 /// One run's hosts and faults.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
@@ -17,6 +20,8 @@ pub(super) struct Setting {
     pub(super) operators: Vec<usize>,
     pub(super) redundancy: Redundancy,
     pub(super) moods: Moods,
+    /// Entries of the journal between two checkpoints.
+    pub(super) checkpoints: u64,
 }
 
 /// Kinds of faults that are about in a run. Each run has some: what one kind brings to light, another
@@ -46,31 +51,35 @@ impl Setting {
     pub(super) fn draw(seed: u64, usual: usize, options: &Options) -> Self {
         let mut shape = Chance::new(seed, "shape");
         let moods = Moods::draw(&mut shape);
+        let checkpoints = EVERY[Chance::new(seed, "checkpoints").index(EVERY.len())];
         if options.losses {
             let operators = (0..super::losses::HOSTS).collect();
             let redundancy = super::losses::REDUNDANCY;
             // What three losses do is to be seen alone.
-            return Self { operators, redundancy, moods: Moods { rot: false, ..moods } };
+            let moods = Moods { rot: false, ..moods };
+            return Self { operators, redundancy, moods, checkpoints };
         }
         if options.sabotage == Sabotage::HiddenOperators {
-            return Self::shared(&mut shape, moods);
+            return Self::shared(&mut shape, moods, checkpoints);
         }
         let count = match shape.below(1_000) {
             0 => 100,
             1..5 => 30,
             5..25 => 12,
-            25..85 if options.hosts.is_none() => return Self::shared(&mut shape, moods),
+            25..85 if options.hosts.is_none() => {
+                return Self::shared(&mut shape, moods, checkpoints);
+            }
             _ => usual,
         };
         let small = options.sabotage != Sabotage::None;
         let count = options.hosts.unwrap_or(if small { usual } else { count });
         let redundancy = Redundancy::for_hosts(count);
-        Self { operators: (0..count).collect(), redundancy, moods }
+        Self { operators: (0..count).collect(), redundancy, moods, checkpoints }
     }
 
     /// Six or seven operators with up to three hosts each, and slabs that bear it when as many
     /// operators go as the head set bears.
-    fn shared(shape: &mut Chance, moods: Moods) -> Self {
+    fn shared(shape: &mut Chance, moods: Moods, checkpoints: u64) -> Self {
         let count = shape.within(6, 7);
         let mut sizes: Vec<usize> = (0..count).map(|_| shape.index(3) + 1).collect();
         let each = sizes.iter().enumerate();
@@ -82,7 +91,7 @@ impl Setting {
         let byte = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
         let total = byte(operators.len());
         let redundancy = Redundancy { data: 2, total, margin: byte(lost).min(total - 2) };
-        Self { operators, redundancy, moods }
+        Self { operators, redundancy, moods, checkpoints }
     }
 
     /// Hosts that may lie.
