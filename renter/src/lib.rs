@@ -11,6 +11,7 @@
 //! | [`contract`], [`transfer`] | contracts with hosts, and slabs on their way to them and back |
 //! | [`journal`] | the owner of all names: acknowledges changes, keeps the heads at the hosts |
 //! | [`vault`] | files in and out |
+//! | [`checkpoint`] | what the journal has led to, in trees at the hosts |
 //! | [`backup`] | named points of the journal |
 //! | [`garbage`] | what nothing needs any more goes from the hosts |
 //! | [`recovery`] | everything back from the words |
@@ -20,6 +21,7 @@
 mod account;
 pub mod backup;
 mod bucket;
+pub mod checkpoint;
 pub mod contract;
 pub mod error;
 pub mod garbage;

@@ -1,7 +1,8 @@
-//! Simulator, fuzz targets, synthetic chains, benchmarks, and support for the end-to-end tests.
+//! Simulator, lost power, fuzz targets, synthetic chains, benchmarks, and support for the end-to-end tests.
 
 pub mod bench;
 pub mod fuzz;
+pub mod power;
 pub mod sim;
 pub mod synthetic;
 

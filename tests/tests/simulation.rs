@@ -1,7 +1,9 @@
 //! The seeded simulator: many seeds, the same trace twice, and proof that it can fail.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use samara_tests::sim::trace::Fault;
 use samara_tests::sim::{Options, Outcome, Sabotage, run};
 
 /// Seeds of the main test.
@@ -55,6 +57,9 @@ fn what_is_acknowledged_grows_back_from_the_words() {
     assert!(acknowledged > 10 * SEEDS, "{acknowledged}");
     let faults: u64 = outcomes.iter().flat_map(|outcome| outcome.faults.values()).sum();
     assert!(faults > 10 * SEEDS, "{faults}");
+    let kinds: BTreeSet<_> = outcomes.iter().flat_map(|outcome| outcome.faults.keys()).collect();
+    let missing: Vec<_> = Fault::USUAL.iter().filter(|fault| !kinds.contains(fault)).collect();
+    assert!(missing.is_empty(), "no seed has {missing:?}");
 }
 
 #[test]
@@ -97,5 +102,20 @@ fn hosts_that_forget_their_promises_are_found_out() {
 
 #[test]
 fn more_hosts_with_old_heads_than_may_lie_are_found_out() {
-    finds(Sabotage::OldHeads, "is missing");
+    finds(Sabotage::OldHeads, "at the end: '");
+}
+
+#[test]
+fn hosts_that_take_lower_epochs_are_found_out() {
+    finds(Sabotage::LowerEpochs, ", it promised ");
+}
+
+#[test]
+fn slab_ids_and_nonces_that_are_drawn_again_are_found_out() {
+    finds(Sabotage::StaleRandomness, "seals two");
+}
+
+#[test]
+fn operators_that_count_twice_in_a_quorum_are_found_out() {
+    finds(Sabotage::HiddenOperators, "operators make the head set");
 }

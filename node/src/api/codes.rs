@@ -48,6 +48,8 @@ pub const CODES: &[Code] = &[
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
     code("chain_unreachable", 503, 5, "no chain peer answers")
         .hint("check that the network is up and the peers in network.toml are right"),
+    code("checkpoint_unreadable", 500, 1, "the checkpoint that older metadata lies in cannot be read")
+        .hint("see `samara hosts` for who does not answer, and try again when they do"),
     code("conflict", 409, 4, "the change does not follow from what there is"),
     code("contract_out_of_money", 409, 4, "a contract's money is used up")
         .hint("raise it with `samara allowance set --funds COINS`: contracts with too little are renewed at once"),
@@ -73,6 +75,8 @@ pub const CODES: &[Code] = &[
     code("no_allowance", 409, 4, "no allowance is set")
         .hint("set one with `samara allowance set --hosts N --funds COINS`"),
     code("no_backup", 404, 3, "there is no such backup").hint("see `samara backup list`"),
+    code("no_checkpoint", 503, 5, "the checkpoint of a backup is not at the hosts yet")
+        .hint("it is written when enough hosts answer; see `samara hosts`"),
     code("no_destination", 400, 2, "a restore has nowhere to go"),
     code("no_epoch_left", 500, 1, "a host promised the last epoch there can be"),
     code("no_head", 503, 5, "no host shows a head that opens"),

@@ -24,6 +24,7 @@ use super::tables::{
     UNDECIDED, VALIDATORS, VERSION,
 };
 use crate::database::open_or_make;
+use crate::disk::make_folder;
 
 /// Name of a validator's log of votes. The chain store and the log's folder both hold it, so that a
 /// log that was lost, or is another one, is noticed.
@@ -41,7 +42,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; a newer format and another chain are refused before anything is written.
     pub fn open(folder: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder)
+        make_folder(folder)
             .map_err(|source| StoreError::Folder { folder: folder.to_owned(), source })?;
         let database = open_or_make(&folder.join("chain.redb")).map_err(failed("open"))?;
         let store = Self { database };

@@ -260,6 +260,16 @@ pub enum BackupCommand {
     List,
     /// Show one backup
     Show { name: String },
+    /// List the files that two backups do not both have with the same contents
+    Diff {
+        /// The earlier one
+        before: String,
+        /// The later one
+        after: String,
+        /// Only this vault
+        #[arg(long)]
+        vault: Option<String>,
+    },
     /// Bring files back as they were
     Restore {
         name: String,

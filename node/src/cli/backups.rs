@@ -1,8 +1,11 @@
 //! `samara backup`.
 
 use samara_renter::backup::{
-    BackupDetail, BackupRequest, BackupRow, BackupState, RestoreReport, RestoreRequest,
+    BackupDetail, BackupDifference, BackupRequest, BackupRow, BackupState, RestoreReport,
+    RestoreRequest,
 };
+
+use samara_renter::checkpoint::DifferenceKind;
 
 use super::address::{Place, escape};
 use super::arguments::{BackupCommand, OnConflict};
@@ -21,6 +24,9 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
         }
         BackupCommand::List => list(session).await,
         BackupCommand::Show { name } => show(session, &name).await,
+        BackupCommand::Diff { before, after, vault } => {
+            compare(session, &before, &after, vault.as_deref()).await
+        }
         BackupCommand::Restore { name, target, only, on_conflict, dry_run } => {
             let request = restore_request(name, &target, only.as_deref(), on_conflict, dry_run)?;
             restore(session, &request).await
@@ -120,6 +126,45 @@ async fn show(session: &Session, name: &str) -> Result<Exit, Failure> {
         text
     });
     Ok(Exit::Ok)
+}
+
+async fn compare(
+    session: &Session,
+    before: &str,
+    after: &str,
+    vault: Option<&str>,
+) -> Result<Exit, Failure> {
+    let mut path = format!("/v1/backups/{}/diff/{}", escape(before), escape(after));
+    if let Some(vault) = vault {
+        path.push_str(&format!("?vault={}", escape(vault)));
+    }
+    let found: BackupDifference = session.client()?.get(&path).await?;
+    session.output.answer(&found, || difference_text(&found));
+    Ok(Exit::Ok)
+}
+
+fn difference_text(found: &BackupDifference) -> String {
+    let mut table = Table::new(&[
+        ("", Align::Left),
+        ("file", Align::Left),
+        ("before", Align::Right),
+        ("after", Align::Right),
+    ]);
+    let size = |bytes: Option<u64>| bytes.map_or_else(String::new, display::size);
+    for file in &found.files {
+        let mark = match file.kind {
+            DifferenceKind::Added => "+",
+            DifferenceKind::Removed => "-",
+            DifferenceKind::Changed => "~",
+        };
+        let name = format!("{}/{}", file.vault, file.path);
+        table.row([mark.to_owned(), name, size(file.before), size(file.after)]);
+    }
+    let sum = format!(
+        "from '{}' to '{}': {} added, {} removed, {} changed\n",
+        found.before, found.after, found.added, found.removed, found.changed
+    );
+    if table.is_empty() { sum } else { table.render() + &sum }
 }
 
 fn restore_request(

@@ -30,8 +30,9 @@ use super::codec::EngineCodec;
 use super::context::{Address, ChainContext, ChainSigner, ChainVerifier};
 use super::driver::{Driver, Settings};
 use super::error::{ConsensusError, MAX_BLOCK_BYTES, StartError};
-use super::log::log_path;
+use super::log::{log_path, make_log};
 use super::{Application, BLOCK_OVERHEAD, ConsensusConfig, Role};
+use crate::disk::make_folder;
 
 /// Log targets that a solo validator fills with errors about missing peers, several for each block.
 /// Filter them (`target=off`) unless the engine's network itself is looked at.
@@ -70,7 +71,8 @@ impl Consensus {
             return Err(StartError::BlockBytes(block_bytes));
         }
         let folder = &config.folder;
-        std::fs::create_dir_all(folder)
+        make_folder(folder)
+            .and_then(|()| make_log(folder))
             .map_err(|source| StartError::Folder { folder: folder.clone(), source })?;
         // Streams only need names that this node has not used lately.
         let mut stream_seed = [0; 8];

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use samara_protocol::units::Height;
 
+use crate::data::write_private;
 use crate::disk::sync_folder;
 
 /// The one version of the format there is.
@@ -62,6 +63,22 @@ pub enum LogDamage {
 #[must_use]
 pub fn log_path(folder: &Path) -> PathBuf {
     folder.join("consensus.wal")
+}
+
+/// Makes a log without entries if there is none, as the engine would. The engine makes the file durable,
+/// but not its name: after a loss of power the votes in it would be gone, with the log.
+///
+/// # Errors
+/// The system's.
+pub(super) fn make_log(folder: &Path) -> io::Result<()> {
+    let path = log_path(folder);
+    if path.exists() {
+        // The engine of an earlier release may have made it.
+        return sync_folder(folder);
+    }
+    let mut header = [0; HEADER];
+    header[..4].copy_from_slice(&VERSION.to_be_bytes());
+    write_private(&path, &header)
 }
 
 /// Reads the log in a folder: nothing if there is none, else what is wrong with it beside a chain of
@@ -169,6 +186,17 @@ mod tests {
             bytes.extend(*data);
         }
         bytes
+    }
+
+    #[test]
+    fn a_log_that_is_made_is_sound_and_one_that_is_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        make_log(folder.path()).unwrap();
+        assert!(matches!(check_log(folder.path(), TIP), Ok(Some(Ok(())))));
+        let bytes = log(7, &[b"a vote"]);
+        std::fs::write(log_path(folder.path()), &bytes).unwrap();
+        make_log(folder.path()).unwrap();
+        assert_eq!(std::fs::read(log_path(folder.path())).unwrap(), bytes);
     }
 
     #[test]

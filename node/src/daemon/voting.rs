@@ -39,7 +39,7 @@ use samara_protocol::units::Height;
 use crate::chain::{Chain, StoreError, VoteLog};
 use crate::consensus::{check_log, log_path, put_log_aside};
 use crate::data::write_private;
-use crate::disk::{folder_of, remove_if_there, sync_folder};
+use crate::disk::{folder_of, make_folder, remove_if_there, sync_folder};
 use crate::light::ChainPeer;
 
 /// Blocks past the told tip after which a validator without its log votes.
@@ -230,7 +230,7 @@ impl Voting {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(VotingError::Random)?;
         let path = name_path(&self.consensus);
-        std::fs::create_dir_all(&self.consensus)
+        make_folder(&self.consensus)
             .and_then(|()| {
                 write_private(&path, format!("{VERSION}\n{}\n", hex::encode(id)).as_bytes())
             })

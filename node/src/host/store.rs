@@ -9,7 +9,6 @@
 //! [`HostStoreError::Full`] to those who write, and the store goes on when there is room.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
@@ -34,6 +33,7 @@ use super::rows::{
 };
 use super::volumes::{OpenVolumeError, Owner, StoreId, Volumes};
 use crate::database::{Reopening, is_full};
+use crate::disk::make_folder;
 
 /// Why a host's store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +133,7 @@ impl DiskStore {
         volumes: &[VolumeConfig],
         host: &PublicKey,
     ) -> Result<Self, OpenStoreError> {
-        fs::create_dir_all(folder)
+        make_folder(folder)
             .map_err(|source| OpenStoreError::Folder { path: folder.to_owned(), source })?;
         let path = folder.join("host.redb");
         let database = Reopening::file(&path).map_err(|source| OpenStoreError::Database {

@@ -30,7 +30,7 @@ use super::direct::Scratch;
 use super::group::Group;
 use crate::data::write_private;
 use crate::database::is_full;
-use crate::disk::{remove_if_there, sync_folder};
+use crate::disk::{make_folder, remove_if_there, sync_folder};
 
 const MARKER: &str = "samara-volume";
 const TEMPORARY: &str = "tmp";
@@ -421,6 +421,7 @@ fn prepare(path: &Path, owner: &Owner, known: bool) -> Result<(), OpenVolumeErro
 }
 
 fn make(path: &Path) -> io::Result<()> {
+    make_folder(path)?;
     fs::create_dir_all(path.join(TEMPORARY))?;
     for byte in 0..=u8::MAX {
         fs::create_dir_all(path.join(format!("{byte:02x}")))?;

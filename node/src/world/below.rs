@@ -13,6 +13,8 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use samara_renter::world::Naming;
 
+use crate::disk::make_folder;
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// The system takes away what the user's umask does not allow.
 const NEW_FOLDER: Mode = Mode::from_raw_mode(0o777);
@@ -25,10 +27,17 @@ pub(super) struct Folder(File);
 impl Folder {
     /// Opens `path`, which is `root` or below it, and makes what is missing on the way.
     pub(super) fn make(root: &Path, path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(named(root))?;
+        if !named(root).is_dir() {
+            make_folder(named(root))?;
+        }
         Self::walk(root, path, |folder, name| {
             match rustix::fs::mkdirat(&folder.0, name, NEW_FOLDER) {
-                Ok(()) | Err(Errno::EXIST) => folder.below(name),
+                Ok(()) => {
+                    // Files in it are named durably, and so must it be.
+                    folder.sync()?;
+                    folder.below(name)
+                }
+                Err(Errno::EXIST) => folder.below(name),
                 Err(error) => Err(error.into()),
             }
         })

@@ -30,8 +30,8 @@ struct Inner {
     capacity: u64,
     visible: State,
     durable: State,
-    /// Batches that are visible and not durable.
-    noted: Vec<HostWrite>,
+    /// Batches that are visible and not durable, in order.
+    noted: Vec<Vec<HostWrite>>,
     /// Sectors whose removal is not durable.
     removed: Vec<SectorRoot>,
     /// Writes that still succeed; all of them if nothing is set.
@@ -80,6 +80,29 @@ impl MemoryStore {
         inner.noted.clear();
         inner.removed.clear();
         inner.writes_left = None;
+    }
+
+    /// As [`MemoryStore::crash`], but what was on its way is torn: some first batches and removals that
+    /// nobody had synced are durable all the same. Each batch is still whole or not there.
+    pub fn crash_torn(&self, batches: usize, removals: usize) {
+        {
+            let mut inner = self.lock();
+            let inner = &mut *inner;
+            for write in inner.noted.drain(..).take(batches).flatten() {
+                inner.durable.apply(write);
+            }
+            for root in inner.removed.drain(..).take(removals) {
+                inner.durable.sectors.remove(&root);
+            }
+        }
+        self.crash();
+    }
+
+    /// Batches and removals that a crash would undo.
+    #[must_use]
+    pub fn unsynced(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.noted.len(), inner.removed.len())
     }
 
     /// Lets `writes` more writes succeed and fails all that follow, until [`MemoryStore::crash`].
@@ -325,7 +348,7 @@ impl HostStore for MemoryStore {
     fn apply(&self, writes: Vec<HostWrite>) -> Result<(), HostStoreError> {
         let mut inner = self.lock();
         inner.write("write a batch")?;
-        for write in std::mem::take(&mut inner.noted) {
+        for write in std::mem::take(&mut inner.noted).into_iter().flatten() {
             inner.durable.apply(write);
         }
         for root in std::mem::take(&mut inner.removed) {
@@ -341,10 +364,10 @@ impl HostStore for MemoryStore {
     fn note(&self, writes: Vec<HostWrite>) -> Result<(), HostStoreError> {
         let mut inner = self.lock();
         inner.write("note a batch")?;
-        for write in writes {
+        for write in &writes {
             inner.visible.apply(write.clone());
-            inner.noted.push(write);
         }
+        inner.noted.push(writes);
         Ok(())
     }
 }

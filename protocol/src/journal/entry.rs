@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::CheckpointName;
 use super::path::StoredPath;
 use super::slab_record::{HostIndex, SlabRecord};
 use crate::hash::{Digest, SlabId, byte_id, digest};
@@ -124,6 +125,16 @@ pub enum Change {
     /// on other hosts. Shape and bytes of a slab never change. An empty list says that slabs of segments
     /// have moved, which heads name in their base: so the heads with the new places are the newest.
     SlabsMoved(Vec<SlabRecord>),
+    /// A checkpoint of an earlier point is stored, and takes the place of the one before.
+    Checkpointed {
+        /// It.
+        checkpoint: CheckpointName,
+        /// The backup of that point, which keeps it.
+        backup: Option<BackupId>,
+        /// Slabs that nothing has named before: those that it is in, and those of older parts of the
+        /// journal, which nothing needs any more.
+        slabs: Vec<SlabRecord>,
+    },
 }
 
 /// A change of one vault.

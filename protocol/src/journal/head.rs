@@ -11,6 +11,7 @@ use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::CheckpointName;
 use super::entry::{Change, Entry, JournalPoint};
 use super::quorum::HeadSet;
 use super::slab_record::{HostIndex, SlabRecord};
@@ -22,7 +23,7 @@ use crate::signature::PublicKey;
 use crate::units::Epoch;
 
 /// Version of pieces written by this code.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 const HEADER: usize = 1 + 8 + 16 + 8 + 24;
 const TAG: usize = 16;
 
@@ -42,9 +43,12 @@ pub struct HeadBase {
     pub hosts: Vec<PublicKey>,
     /// The latest revision of each contract, so that a host that goes back is found out.
     pub revisions: Vec<(HostIndex, Revision)>,
-    /// Older parts of the journal, in order, from position 0.
+    /// What the oldest entries have led to; none as long as the segments begin at position 0.
+    pub checkpoint: Option<CheckpointName>,
+    /// Older parts of the journal, in order. The first begins at the checkpoint's point or before it,
+    /// and ends behind it.
     pub segments: Vec<Segment>,
-    /// The journal's point after all segments: where the tails begin.
+    /// The journal's point after the checkpoint and all segments: where the tails begin.
     pub point: JournalPoint,
 }
 
@@ -59,6 +63,14 @@ pub struct Segment {
     pub length: u64,
     /// Slabs that hold the bytes, in order; all full but the last.
     pub slabs: Vec<SlabRecord>,
+}
+
+impl Segment {
+    /// Position behind its last entry.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.from.position.saturating_add(self.entries)
+    }
 }
 
 /// A later piece of a slot: entries that were appended.
@@ -352,6 +364,7 @@ mod tests {
                     head_set: HeadSet::default(),
                     hosts: vec![],
                     revisions: vec![],
+                    checkpoint: None,
                     segments: vec![],
                     point,
                 };

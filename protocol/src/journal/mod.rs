@@ -7,9 +7,10 @@
 //! can travel alone.
 //!
 //! Where the entries live: the newest in the tails of the heads ([`head`]), older ones in segments,
-//! which are slabs that the head's base names. Who must hold a head before a change counts is
-//! decided in [`quorum`].
+//! which are slabs that the head's base names, and what the oldest have led to in a checkpoint
+//! ([`crate::tree`]). Who must hold a head before a change counts is decided in [`quorum`].
 
+pub mod checkpoint;
 pub mod entry;
 pub mod head;
 pub mod path;
@@ -17,6 +18,7 @@ pub mod quorum;
 pub mod slab_record;
 pub mod state;
 
+pub use checkpoint::CheckpointName;
 pub use entry::{
     BackupId, Change, Content, Entry, Extent, JournalPoint, StoredFile, VaultEvent, VaultId,
 };

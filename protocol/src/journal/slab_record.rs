@@ -43,6 +43,13 @@ impl SlabRecord {
         self.column_bytes().saturating_mul(u64::from(self.data))
     }
 
+    /// Plaintext bytes of a full slab: all frames without their seals of 16 bytes.
+    #[must_use]
+    pub fn plaintext(&self) -> u64 {
+        let frames = u64::from(self.data) << self.column.saturating_sub(self.frame).min(32);
+        frames.saturating_mul((1u64 << self.frame.min(32)).saturating_sub(16))
+    }
+
     /// Bytes of one column, so of one sector.
     #[must_use]
     pub fn column_bytes(&self) -> u64 {

@@ -47,8 +47,14 @@ impl Edits {
         self.below.is_empty() && self.at.is_empty()
     }
 
+    /// Refuses what a node cannot take.
+    pub(super) fn check(&self, rules: &Rules) -> Result<(), TreeError> {
+        let put = self.at.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        put.into_iter().try_for_each(|(key, value)| rules.limits.check(key, value))
+    }
+
     /// In order; what removes a prefix comes before what it says of the same key.
-    fn into_sorted(self) -> Vec<Edit> {
+    pub(super) fn into_sorted(self) -> Vec<Edit> {
         let below = self.below.into_iter().map(|key| Edit { key, change: Change::RemoveBelow });
         let at = self.at.into_iter().map(|(key, value)| {
             let change = value.map_or(Change::Remove, |value| Change::Put(Held::Value(value)));
@@ -61,14 +67,15 @@ impl Edits {
     }
 }
 
+/// What is to be done at one key.
 #[derive(Debug)]
-struct Edit {
-    key: Vec<u8>,
-    change: Change,
+pub(super) struct Edit {
+    pub(super) key: Vec<u8>,
+    pub(super) change: Change,
 }
 
 #[derive(Debug)]
-enum Change {
+pub(super) enum Change {
     RemoveBelow,
     Remove,
     Put(Held),
@@ -135,11 +142,7 @@ impl Apply {
     /// # Errors
     /// [`TreeError::ItemTooLarge`].
     pub fn new(rules: &Rules, root: Option<NodeRef>, edits: Edits) -> Result<Self, TreeError> {
-        for (key, value) in &edits.at {
-            if let Some(value) = value {
-                rules.limits.check(key, value)?;
-            }
-        }
+        edits.check(rules)?;
         Ok(Self {
             rules: rules.clone(),
             root,

@@ -21,8 +21,8 @@ use super::slabs::{self, SlabItemError};
 use crate::encoding::{self, DecodeError};
 use crate::hash::{Digest, SlabId, digest};
 use crate::journal::{
-    Backup, BackupId, Change, Content, Entry, HeldExtents, JournalPoint, JournalState, SlabRecord,
-    StoredPath, VaultEvent, VaultId, VaultState,
+    Backup, BackupId, Change, CheckpointName, Content, Entry, HeldExtents, JournalPoint,
+    JournalState, SlabRecord, StoredPath, VaultEvent, VaultId, VaultState,
 };
 use crate::signature::PublicKey;
 
@@ -72,6 +72,8 @@ pub struct CheckpointRoot {
     pub settings: BTreeMap<String, ByteBuf>,
     /// Extents that only backups name, in the order in which the vaults gave them up.
     pub held: Vec<HeldExtents>,
+    /// The checkpoint before.
+    pub checkpoint: Option<CheckpointName>,
     /// The trees.
     pub trees: Trees,
     /// The slabs in which the trees' nodes lie.
@@ -126,6 +128,7 @@ impl CheckpointRoot {
             backups: state.backups.clone(),
             settings: state.settings.iter().map(setting).collect(),
             held: state.held.clone(),
+            checkpoint: state.checkpoint.clone(),
             trees,
             metadata,
         }
@@ -198,6 +201,7 @@ impl Changes {
             Change::SlabsStored(records) | Change::SlabsMoved(records) => {
                 self.slabs.extend(records.iter().map(|r| r.id));
             }
+            Change::Checkpointed { slabs, .. } => self.slabs.extend(slabs.iter().map(|r| r.id)),
             Change::SlabsReleased(ids) => self.slabs.extend(ids),
             Change::Vault { vault, event: VaultEvent::Removed, .. } => {
                 self.removed.insert(*vault);
@@ -281,6 +285,7 @@ impl StateReader {
             vaults: root.vaults.iter().map(|(id, row)| (*id, vault(row))).collect(),
             backups: root.backups.clone(),
             settings: root.settings.iter().map(setting).collect(),
+            checkpoint: root.checkpoint.clone(),
             ..JournalState::default()
         };
         Self { state, held: root.held.clone(), files: FileReader::default() }
@@ -316,6 +321,7 @@ impl StateReader {
             enter(&mut self.state, entry)?;
         }
         self.held.into_iter().for_each(|held| self.state.enter_held(held));
+        self.state.pin_all();
         Ok(self.state)
     }
 }

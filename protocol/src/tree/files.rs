@@ -189,6 +189,15 @@ impl ValueKey {
     }
 }
 
+/// The vault and path that a key of the file tree is about.
+///
+/// # Errors
+/// [`FileItemError::Key`].
+pub fn key_path(key: &[u8]) -> Result<(VaultId, StoredPath), FileItemError> {
+    let parsed = ValueKey::parse(key).map(|(key, _)| (key.vault, key.path));
+    parsed.ok_or_else(|| FileItemError::Key(hex::encode(key)))
+}
+
 /// Makes paths of items that come in order.
 #[derive(Debug)]
 pub struct FileReader {

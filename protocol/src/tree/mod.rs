@@ -11,8 +11,8 @@
 //!   need nodes -> fed -/
 //! ```
 //!
-//! Nothing here fetches. What reads a tree is a [`Walk`]: [`Lookup`], [`Scan`], [`Diff`], [`Reach`] and
-//! [`Apply`] are advanced with `step` until they say which nodes they need, are fed those bytes with
+//! Nothing here fetches. What reads a tree is a [`Walk`]: [`Lookup`], [`Scan`], [`Diff`], [`Reach`],
+//! [`Apply`] and [`Rebuild`] are advanced with `step` until they say which nodes they need, are fed those bytes with
 //! `feed`, in any order, and advanced again. So their owner can fetch many nodes at once.
 //!
 //! Typed layers: [`files`] (vault, path, version), [`events`] (vault, number), [`slabs`] (slab id), and
@@ -36,6 +36,7 @@ pub mod files;
 pub mod node;
 pub mod pack;
 mod pieces;
+pub mod rebuild;
 pub mod slabs;
 pub mod walk;
 
@@ -45,6 +46,7 @@ pub use build::Builder;
 pub use diff::{Diff, Difference};
 pub use node::{Address, NewNode, NodeError, NodeRef};
 pub use pack::{PackError, Packer};
+pub use rebuild::Rebuild;
 pub use walk::{Lookup, Reach, Scan, Step, Walk};
 
 /// A key and its value.

@@ -7,6 +7,7 @@
 //! slab begins when the one before has its id.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::node::{Address, NewNode, NodeRef};
 use crate::hash::{Digest, SlabId};
@@ -108,6 +109,13 @@ impl Packer {
             addresses.push(here.or(known).ok_or(missing)?);
         }
         Ok(node.stored(&addresses))
+    }
+
+    /// The nodes in the present slab, and where in its plaintext.
+    #[must_use]
+    pub fn here(&self) -> Vec<(Digest, Range<usize>)> {
+        let range = |offset: u32, length: u32| offset as usize..(offset + length) as usize;
+        self.here.iter().map(|(node, (offset, length))| (*node, range(*offset, *length))).collect()
     }
 
     /// The plaintext of the present slab, which has to be stored now; empty if nothing was placed.

@@ -111,8 +111,10 @@ proptest! {
         for batch in batches {
             let (before, old) = (map.clone(), root);
             let edits = carry_out(&batch, &mut map);
+            let rebuilt = store.rebuild(&rules, root, edits.clone());
             let (edited, new) = store.apply(&rules, root, edits);
             root = edited;
+            prop_assert_eq!(digest(root), digest(rebuilt));
             let built = Store::default().build(&rules, map.clone());
             prop_assert_eq!(digest(root), digest(built));
             prop_assert_eq!(root.map(|r| (r.items, r.bytes, r.level)),

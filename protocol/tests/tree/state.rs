@@ -8,8 +8,8 @@ use proptest::{prop_oneof, proptest};
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId, digest as hash};
 use samara_protocol::journal::{
-    BackupId, Change, Content, Entry, Extent, HostIndex, JournalState, SlabRecord, StoredFile,
-    StoredPath, VaultEvent, VaultId,
+    BackupId, Change, CheckpointName, Content, Entry, Extent, HostIndex, JournalPoint,
+    JournalState, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId,
 };
 use samara_protocol::signature::PublicKey;
 use samara_protocol::tree::checkpoint::{
@@ -94,6 +94,19 @@ fn change() -> impl Strategy<Value = Change> {
             scope: (id % 2 == 0).then_some(VaultId([id % 3; 16])),
         }),
         1 => any::<u8>().prop_map(|id| Change::BackupDeleted(BackupId([id; 16]))),
+        2 => (any::<u8>(), slab_id()).prop_map(|(id, tree)| {
+            let (id, hosts) = (SlabId([id; 16]), vec![HostIndex(1)]);
+            let descriptor = Digest([1; 32]);
+            let root = SlabRecord { id, data: 1, column: 14, frame: 14, hosts, descriptor };
+            let checkpoint = CheckpointName {
+                point: JournalPoint::default(),
+                digest: Digest([2; 32]),
+                length: 9,
+                root: vec![root.clone()],
+                trees: vec![tree],
+            };
+            Change::Checkpointed { checkpoint, backup: None, slabs: vec![root] }
+        }),
         1 => ("[a-z]{1,2}", vec(any::<u8>(), 0..9))
             .prop_map(|(name, value)| Change::Setting { name, value }),
     ]
@@ -123,6 +136,11 @@ fn fit(change: Change, state: &JournalState) -> Change {
         Change::Vault { vault, event, .. } => {
             let number = state.vaults.get(&vault).map_or(0, |vault| vault.next);
             Change::Vault { vault, number, event }
+        }
+        Change::Checkpointed { mut checkpoint, slabs, .. } => {
+            let open = state.backups.iter().find(|(_, backup)| backup.checkpoint.is_none());
+            checkpoint.point = open.map_or(state.point, |(_, backup)| backup.point);
+            Change::Checkpointed { checkpoint, backup: open.map(|(id, _)| *id), slabs }
         }
         other => other,
     }
@@ -189,7 +207,9 @@ proptest! {
         for (change, time, lot) in changes {
             let entry = Entry { time, salt: [lot; 16], change: fit(change, &state) };
             // The writer releases no slab that is in use; of one, the fold would forget the live bytes.
-            let in_use = |id: &SlabId| state.slabs.get(id).is_some_and(|slab| slab.live > 0);
+            let in_use = |id: &SlabId| {
+                state.slabs.get(id).is_some_and(|slab| slab.live > 0 || slab.pins > 0)
+            };
             if matches!(&entry.change, Change::SlabsReleased(ids) if ids.iter().any(in_use)) {
                 continue;
             }

@@ -6,7 +6,7 @@ use samara_protocol::hash::SlabId;
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::{
     Apply, BoundaryKey, Builder, Diff, Difference, Edits, Item, Limits, Lookup, NewNode, NodeRef,
-    Packer, Reach, Rules, Scan, Step, TreeKind, Walk,
+    Packer, Reach, Rebuild, Rules, Scan, Step, TreeKind, Walk,
 };
 use zeroize::Zeroizing;
 
@@ -112,6 +112,20 @@ impl Store {
             new.push(node);
         });
         (self.settle(packer, root), new)
+    }
+
+    /// Gives the root of nodes that are all stored anew.
+    pub fn rebuild(
+        &mut self,
+        rules: &Rules,
+        root: Option<NodeRef>,
+        edits: Edits,
+    ) -> Option<NodeRef> {
+        let mut packer = packer();
+        let root = self.walk(Rebuild::new(rules, root, edits).unwrap(), |store, node| {
+            store.place(&mut packer, &node);
+        });
+        self.settle(packer, root)
     }
 
     pub fn scan(

@@ -8,8 +8,8 @@ use samara_protocol::journal::head::{
 };
 use samara_protocol::journal::quorum::HeadSet;
 use samara_protocol::journal::{
-    BackupId, Change, Content, Entry, Extent, HostIndex, JournalPoint, SlabRecord, StoredFile,
-    StoredPath, VaultEvent, VaultId,
+    BackupId, Change, CheckpointName, Content, Entry, Extent, HostIndex, JournalPoint, SlabRecord,
+    StoredFile, StoredPath, VaultEvent, VaultId,
 };
 use samara_protocol::units::Epoch;
 
@@ -119,6 +119,17 @@ fn journal() {
     let relocated = Change::Vault { vault: VaultId([35; 16]), number: 8, event };
     area.value("entry: vault relocated", &entry(relocated));
 
+    let checkpoint = CheckpointName {
+        point: JournalPoint { position: 2, hash: Digest([43; 32]) },
+        digest: Digest([44; 32]),
+        length: 700,
+        root: vec![slab()],
+        trees: vec![SlabId([45; 16])],
+    };
+    let (backup, slabs) = (Some(BackupId([46; 16])), vec![slab()]);
+    let stored = Change::Checkpointed { checkpoint: checkpoint.clone(), backup, slabs };
+    area.value("entry: checkpointed", &entry(stored));
+
     let head_set = HeadSet {
         generation: 4,
         hosts: vec![HostIndex(0), HostIndex(2)],
@@ -137,6 +148,7 @@ fn journal() {
         head_set,
         hosts: vec![secret(2).public()],
         revisions: vec![(HostIndex(0), revision())],
+        checkpoint: Some(checkpoint),
         segments: vec![segment],
         point,
     };

@@ -3,8 +3,8 @@
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::{
-    Backup, BackupId, Change, Content, Entry, Extent, FileState, HeldExtents, JournalPoint,
-    SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
+    Backup, BackupId, Change, CheckpointName, Content, Entry, Extent, FileState, HeldExtents,
+    JournalPoint, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
 };
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::checkpoint::{CheckpointRoot, Trees, VaultRow};
@@ -122,12 +122,20 @@ fn root(area: &mut Area) {
     };
     let row = VaultRow { name: "home".into(), created: 5, next: 301, chain: Digest([36; 32]) };
     let point = JournalPoint { position: 400, hash: Digest([38; 32]) };
+    let checkpoint = CheckpointName {
+        point,
+        digest: Digest([39; 32]),
+        length: 700,
+        root: vec![slab()],
+        trees: vec![SlabId([40; 16])],
+    };
     let backup = Backup {
         name: "before the move".into(),
         description: "all of it".into(),
         scope: Some(VAULT),
         point,
         created: 1_700_000_000_000,
+        checkpoint: Some(checkpoint.clone()),
     };
     let root = CheckpointRoot {
         version: CheckpointRoot::VERSION,
@@ -142,6 +150,7 @@ fn root(area: &mut Area) {
             until: 500,
             extents: vec![Extent { slab: SlabId([31; 16]), offset: 300, length: 70_000 }],
         }],
+        checkpoint: Some(checkpoint),
         trees: Trees { files: node(1), events: node(2), slabs: None },
         metadata: vec![slab()],
     };

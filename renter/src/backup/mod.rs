@@ -25,18 +25,23 @@ use samara_protocol::journal::entry::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{Backup, BackupId, Change, JournalState, VaultId, VaultState};
 use samara_protocol::sync::lock;
+use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
 pub use types::{
-    BackupDetail, BackupRequest, BackupRow, BackupState, BackupVault, RestoreReport, RestoreRequest,
+    BackupDetail, BackupDifference, BackupRequest, BackupRow, BackupState, BackupVault,
+    RestoreReport, RestoreRequest,
 };
 
-use crate::journal::{JournalStatus, SettleReport};
+use crate::checkpoint::DifferenceKind;
+use crate::journal::{JournalError, JournalStatus, SettleReport};
 use crate::progress::{Meter, Phase, Progress, Unit};
 use crate::rows::Stage;
 use crate::vault::{VaultError, Vaults, find, totals};
 use crate::world::{Pages, StoreError, Write, random_bytes};
 
 const PREFIX: &[u8] = b"backup/";
+/// How long a comparison waits for the checkpoint of a backup that was just made.
+const CHECKPOINT_PATIENCE: Millis = Millis::seconds(30);
 
 /// How far a backup is, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,9 +287,8 @@ impl Backups {
 
     /// Everything as it was at a backup's point.
     async fn state_at(&self, backup: &Backup) -> Result<JournalState, BackupError> {
-        let position = backup.point.position;
-        let state = self.vaults.journal.replay(position).await?;
-        state.ok_or(BackupError::NoHistory(position))
+        let state = self.vaults.journal.at_backup(backup).await?;
+        state.ok_or(BackupError::NoHistory(backup.point.position))
     }
 
     /// A backup and what is in it.
@@ -303,6 +307,53 @@ impl Backups {
                 vault.files.values().map(|file| file.versions.len() as u64).sum::<u64>();
         }
         Ok(detail)
+    }
+
+    /// What differs between two backups: of one vault, or of all that either is about.
+    pub(crate) async fn compare(
+        &self,
+        before: &str,
+        after: &str,
+        vault: Option<&str>,
+    ) -> Result<BackupDifference, BackupError> {
+        let before = self.with_checkpoint(before).await?;
+        let after = self.with_checkpoint(after).await?;
+        let journal = &self.vaults.journal;
+        let scope = match vault {
+            Some(name) => Some(journal.read(|state| find(state, name).map(|(id, _)| id))?),
+            None => before.scope.or(after.scope),
+        };
+        let files = journal.compare([&before, &after], scope).await?;
+        let count = |kind| files.iter().filter(|file| file.kind == kind).count() as u64;
+        Ok(BackupDifference {
+            before: before.name,
+            after: after.name,
+            added: count(DifferenceKind::Added),
+            removed: count(DifferenceKind::Removed),
+            changed: count(DifferenceKind::Changed),
+            files,
+        })
+    }
+
+    /// A backup, as soon as its checkpoint is stored. One that was just made has it in a moment.
+    async fn with_checkpoint(&self, name: &str) -> Result<Backup, BackupError> {
+        let journal = &self.vaults.journal;
+        let mut watch = journal.watch();
+        let clock = &self.vaults.world.clock;
+        let patience = clock.sleep(CHECKPOINT_PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            watch.borrow_and_update();
+            let (_, backup) = self.find(name)?;
+            if backup.checkpoint.is_some() {
+                return Ok(backup);
+            }
+            tokio::select! {
+                biased;
+                changed = watch.changed() => changed.map_err(|_| JournalError::Stopped)?,
+                () = &mut patience => return Err(JournalError::NoCheckpoint(backup.name).into()),
+            }
+        }
     }
 
     /// Gives a backup up.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::FileDifference;
 use crate::rows::Stage;
 use crate::vault::{Conflict, GetReport};
 
@@ -78,6 +79,23 @@ pub struct BackupDetail {
     pub bytes: u64,
     /// Versions in all of them.
     pub versions: u64,
+}
+
+/// What differs between two backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupDifference {
+    /// Name of the first.
+    pub before: String,
+    /// Name of the second.
+    pub after: String,
+    /// Files that only the second lists.
+    pub added: u64,
+    /// Files that only the first lists.
+    pub removed: u64,
+    /// Files that both list with other contents.
+    pub changed: u64,
+    /// All of them, in the order of vaults and paths.
+    pub files: Vec<FileDifference>,
 }
 
 /// A vault in a backup.

@@ -211,8 +211,10 @@ async fn known<'a>(
     data: &'a mut Data,
 ) -> Result<&'a Sectors, ContractError> {
     if data.known.is_none() {
-        let latest = handle.revision();
-        data.known = Some(Sectors::of(handle.0.link.sectors(&latest).await?));
+        let listed = handle.0.link.sectors(&handle.revision()).await;
+        // A commit that was given up may have come late: the list is then of a later revision.
+        data.agreed &= listed.is_ok();
+        data.known = Some(Sectors::of(listed?));
     }
     Ok(data.known.as_ref().expect("invariant: filled just above"))
 }

@@ -119,6 +119,12 @@ impl ContractHandle {
         self.0.labels.iter().map(|label| tags.tag(label, slab)).collect()
     }
 
+    /// Whether both go through one queue.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The tag under which new descriptors of a slab are filed.
     #[must_use]
     pub fn slab_tag(&self, keys: &KeyTree, slab: &SlabId) -> SlabTag {

@@ -41,7 +41,7 @@ use crate::contract::ContractError;
 use crate::journal::JournalError;
 use crate::recovery::Recovery;
 use crate::transfer::{DownloadError, UploadError};
-use crate::vault::Vaults;
+use crate::vault::{Vaults, sweep_checkpoints};
 use crate::world::StoreError;
 
 /// When garbage is looked for, and how much at once.
@@ -100,6 +100,8 @@ struct Memory {
     report: GarbageReport,
     /// Sectors of released slabs that wait at a host, and why.
     waiting: BTreeMap<HostIndex, (u64, String)>,
+    /// Slabs that nothing names but the checkpoint of a put that may go on.
+    resumable: BTreeSet<SlabId>,
     /// Attempts to find the sectors of a slab that nothing names.
     tries: BTreeMap<SlabId, u32>,
     audits: BTreeMap<HostIndex, audit::HostAudit>,
@@ -150,6 +152,8 @@ impl Garbage {
     async fn work(&self) -> Result<(), GarbageError> {
         // What a crash left half acknowledged comes first.
         self.vaults.journal.confirm().await?;
+        // A put that was stopped late may never be tried again, and keeps what its file had.
+        sweep_checkpoints(&self.vaults, None).await?;
         self.judge_ended().await?;
         self.release().await?;
         self.free().await?;
@@ -159,12 +163,14 @@ impl Garbage {
 
     /// What was freed and what waits.
     pub(crate) fn report(&self) -> GarbageReport {
+        let book = self.vaults.slabs.book();
+        let resumable = self.memory().resumable.clone();
         let (unused, thin, held) = self.vaults.journal.read(|state| {
             let held = state.held.iter().flat_map(|held| &held.extents);
             let held = held.fold(0u64, |sum, e| sum.saturating_add(u64::from(e.length)));
-            (state.dead.len() as u64, state.thin.len() as u64, held)
+            let unused = state.dead.difference(&resumable).count() as u64;
+            (unused, state.thin.len() as u64, held)
         });
-        let book = self.vaults.slabs.book();
         let memory = self.memory();
         let indexes: BTreeSet<HostIndex> =
             memory.waiting.keys().chain(memory.audits.keys()).copied().collect();

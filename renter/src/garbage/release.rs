@@ -76,10 +76,13 @@ impl Garbage {
             records.take(ROUND).map(|slab| slab.record.clone()).collect()
         });
         if dead.is_empty() {
-            self.memory().tries.clear();
+            let mut memory = self.memory();
+            memory.tries.clear();
+            memory.resumable.clear();
             return Ok(());
         }
         let kept = checkpointed_slabs(self.vaults.world.store.as_ref()).await?;
+        self.memory().resumable = kept.keys().copied().collect();
         let uploads = self.vaults.slabs.leases().uploads();
         let free =
             |record: &SlabRecord| !kept.contains_key(&record.id) && !uploads.contains(&record.id);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What was freed since this node started, and what waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GarbageReport {
-    /// Slabs that nothing names and that are not released yet.
+    /// Slabs that nothing names and that are not released yet, but for those that a put may go on from.
     pub unused: u64,
     /// Slabs in use of which less than half is used.
     pub thin: u64,

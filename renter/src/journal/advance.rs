@@ -16,7 +16,7 @@ use super::error::JournalError;
 use super::local::{self, LocalBase, Mode};
 use super::members::{Candidate, choose};
 use super::message::{HeadHost, JournalStatus, SettleReport};
-use super::owner::{Outcome, Owner, answer};
+use super::owner::{Outcome, Owner, SPILL_RETRY, answer};
 use super::slot::{Job, Slot};
 use super::spill;
 
@@ -39,7 +39,12 @@ impl Owner {
             if let Err(error) = self.shift_base().await {
                 self.problem = Some(error.to_string());
             }
+            if let Err(error) = self.take_checkpoint().await {
+                self.problem = Some(error.to_string());
+                self.checkpoint_at = self.world.clock.now().saturating_add(SPILL_RETRY);
+            }
             self.start_spill();
+            self.start_checkpoint();
             if !self.parked.is_empty() && !self.spilling {
                 self.accept().await;
             }
@@ -119,13 +124,15 @@ impl Owner {
             let count = written - self.meta.acknowledged;
             let span = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
             let mut state = write(&self.shared.published);
-            for entry in self.tail.iter().skip(span(skip)).take(span(count)) {
-                if let Err(error) = state.apply(entry) {
+            let entries = self.tail.iter().zip(&self.lengths).skip(span(skip)).take(span(count));
+            for (entry, length) in entries {
+                if let Err(error) = self.recorder.apply(&mut state, entry, *length) {
                     tracing::error!(%error, "an accepted entry does not follow any more");
                 }
             }
             drop(state);
             self.meta.acknowledged = written;
+            self.told.retain(|(position, _)| *position >= written);
             self.problem = None;
         }
         while self.waiters.front().is_some_and(|waiter| waiter.point.position <= written) {
@@ -301,6 +308,7 @@ impl Owner {
             head_set: self.base.head_set.clone(),
             hosts: self.hosts(),
             revisions,
+            checkpoint: self.base.checkpoint.clone(),
             segments: self.base.segments.clone(),
             point: self.base.point,
         }
@@ -417,6 +425,7 @@ impl Owner {
             head_set: self.base.head_set.hosts.iter().copied().map(head_host).collect(),
             hosts: indexes.into_iter().map(head_host).collect(),
             settled: self.slots.values().filter(holds).count(),
+            checkpoint: self.base.checkpoint.as_ref().map(|checkpoint| checkpoint.point.position),
             segments: self.base.segments.len(),
             problem: self.problem.clone(),
         };

@@ -3,12 +3,13 @@
 use samara_protocol::journal::FoldError;
 use samara_protocol::units::Epoch;
 
+use crate::checkpoint::CheckpointError;
 use crate::error::error_codes;
 use crate::world::StoreError;
 
 /// Why a change was not acknowledged. Unless said otherwise it may still come to be: entries that a
 /// host may hold are never taken back, and are completed with the next change.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
     /// Neither started fresh nor recovered.
     #[error(
@@ -63,6 +64,14 @@ pub enum JournalError {
     /// The renter's store holds a journal that does not decode or does not follow.
     #[error("the local journal is damaged: {0}; recover from the words")]
     Damaged(String),
+    /// A checkpoint could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A backup whose checkpoint is not stored yet.
+    #[error(
+        "the checkpoint of backup '{0}' is not at the hosts yet; it is written when they answer"
+    )]
+    NoCheckpoint(String),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopped,
@@ -81,5 +90,7 @@ error_codes!(JournalError {
     Self::Spill(_) => "heads_full",
     Self::Store(_) => "store_failed",
     Self::Damaged(_) => "journal_damaged",
+    Self::Checkpoint(_) => "checkpoint_unreadable",
+    Self::NoCheckpoint(_) => "no_checkpoint",
     Self::Stopped => "stopped",
 });

@@ -1,9 +1,13 @@
 //! The journal as everybody else sees it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 
+use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
-use samara_protocol::journal::{Change, JournalState, SlabRecord};
+use samara_protocol::journal::{
+    Backup, Change, CheckpointName, Content, Extent, JournalState, SlabRecord, VaultId,
+};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::read;
 use samara_protocol::units::Epoch;
@@ -15,6 +19,7 @@ use super::message::{
     Adopted, JournalOptions, JournalStatus, Message, Named, SettleReport, Shared, may_write,
 };
 use super::owner::Owner;
+use crate::checkpoint::{Checkpoints, FileDifference, Places};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
 use crate::world::{TaskHandle, World};
@@ -28,6 +33,7 @@ pub struct Journal {
     sender: mpsc::Sender<Message>,
     shared: Arc<Shared>,
     world: World,
+    checkpoints: Checkpoints,
     _task: Arc<dyn TaskHandle>,
 }
 
@@ -43,7 +49,9 @@ impl Journal {
         slabs: Slabs,
         options: JournalOptions,
     ) -> Result<Self, JournalError> {
-        let loaded = local::load(world.store.as_ref()).await?;
+        let checkpoints =
+            Checkpoints::new(world.clone(), keys.clone(), slabs.clone(), options.nodes);
+        let loaded = local::load(world.store.as_ref(), &checkpoints).await?;
         book.writer().claim(loaded.meta.epoch);
         if let Some(by) = loaded.meta.fenced {
             book.writer().fence(by);
@@ -54,9 +62,11 @@ impl Journal {
             status: watch::Sender::new(JournalStatus::default()),
         });
         let (sender, inbox) = mpsc::channel(QUEUE);
-        let owner = Owner::new(world.clone(), keys, book, slabs, options, loaded, shared.clone());
+        let shared_too = shared.clone();
+        let parts = (keys, book, slabs, checkpoints.clone());
+        let owner = Owner::new(world.clone(), parts, options, loaded, shared_too);
         let task = world.spawner.spawn("journal", Box::pin(owner.run(inbox)));
-        Ok(Self { sender, shared, world, _task: task.into() })
+        Ok(Self { sender, shared, world, checkpoints, _task: task.into() })
     }
 
     /// Makes changes, and returns when a write quorum of the head set holds them. Event numbers and
@@ -139,23 +149,72 @@ impl Journal {
         look(&read(&self.shared.published))
     }
 
-    /// What existed at an earlier position; nothing if the local journal does not reach it. Slabs that are
-    /// still known are where they lie now.
+    /// What a backup holds; nothing if neither its checkpoint nor the local journal reaches its point. Of the
+    /// slabs, those that are still known, where they lie now.
     ///
     /// # Errors
-    /// [`JournalError::Store`] and [`JournalError::Damaged`].
-    pub async fn replay(&self, to: u64) -> Result<Option<JournalState>, JournalError> {
-        let mut replayed = local::replay(self.world.store.as_ref(), to).await?;
-        if let Some(state) = &mut replayed {
+    /// [`JournalError::Store`], [`JournalError::Damaged`], [`JournalError::Checkpoint`].
+    pub(crate) async fn at_backup(
+        &self,
+        backup: &Backup,
+    ) -> Result<Option<JournalState>, JournalError> {
+        let (store, point) = (self.world.store.as_ref(), backup.point.position);
+        let mut state = match &backup.checkpoint {
+            Some(name) => {
+                let known = self.places(name);
+                Some(self.checkpoints.backup(backup, name, &known).await?)
+            }
+            None => local::replay(store, &self.checkpoints, point).await?,
+        };
+        if let Some(state) = &mut state {
+            let files = state.vaults.values().flat_map(|vault| vault.files.values());
+            let contents = files.flat_map(|f| &f.versions).map(|version| &version.file.content);
+            let slabs: BTreeSet<SlabId> = contents.flat_map(slabs_of).collect();
             self.read(|now| {
-                for (id, slab) in &mut state.slabs {
-                    if let Some(known) = now.slabs.get(id) {
-                        slab.record.clone_from(&known.record);
-                    }
-                }
+                let known = slabs.iter().filter_map(|id| Some((*id, now.slabs.get(id)?.clone())));
+                state.slabs = known.collect();
             });
         }
-        Ok(replayed)
+        Ok(state)
+    }
+
+    /// The files that two backups do not both list with the same contents; of one vault, or of all.
+    ///
+    /// # Errors
+    /// [`JournalError::Checkpoint`]; also where a backup's checkpoint is not stored yet.
+    pub(crate) async fn compare(
+        &self,
+        backups: [&Backup; 2],
+        scope: Option<VaultId>,
+    ) -> Result<Vec<FileDifference>, JournalError> {
+        let mut names = Vec::new();
+        let mut known = Places::new();
+        for backup in backups {
+            let name = backup.checkpoint.as_ref();
+            let name = name.ok_or_else(|| JournalError::NoCheckpoint(backup.name.clone()))?;
+            known.extend(self.places(name));
+            names.push(name);
+        }
+        Ok(self.checkpoints.compare([names[0], names[1]], scope, &known).await?)
+    }
+
+    /// Where the slabs of a checkpoint lie now.
+    fn places(&self, name: &CheckpointName) -> Places {
+        self.read(|now| {
+            let record = |id| Some((id, now.slabs.get(&id)?.record.clone()));
+            name.slabs().filter_map(record).collect()
+        })
+    }
+
+    /// Writes and reads checkpoints.
+    pub(crate) const fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    /// Has the metadata written anew, because some of it is lost or about to be.
+    pub(crate) async fn renew(&self) {
+        // An error means that the owner has ended.
+        let _ = self.sender.send(Message::Renew).await;
     }
 
     /// The changes between two positions, as far as this node keeps them.
@@ -200,4 +259,13 @@ impl Journal {
         self.sender.send(message(reply)).await.map_err(|_| JournalError::Stopped)?;
         answer.await.map_err(|_| JournalError::Stopped)
     }
+}
+
+/// The slabs that a file's bytes lie in.
+fn slabs_of(content: &Content) -> impl Iterator<Item = SlabId> {
+    let extents: &[Extent] = match content {
+        Content::Extents(extents) => extents,
+        Content::Inline(_) => &[],
+    };
+    extents.iter().map(|extent| extent.slab)
 }

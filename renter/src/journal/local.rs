@@ -5,6 +5,10 @@
 //! | `journal/meta` | [`Meta`]: what this node may do, epoch, position acknowledged at least |
 //! | `journal/base` | [`LocalBase`]: what the next full head starts with |
 //! | `journal/entry/` + position (8 bytes, big-endian) | one encoded [`Entry`] |
+//! | `journal/point/` + position (8 bytes, big-endian) | the [`JournalPoint`] of a base of this node |
+//!
+//! Entries begin at the checkpoint that the node has adopted, or at 0. Where the base names a checkpoint,
+//! it is the state to start from: `checkpoint/` has copies of its nodes.
 //!
 //! Entries are durable here before any host sees them, and are never written over with others: a crash
 //! at any moment leaves entries that are completed, not replaced.
@@ -14,16 +18,18 @@ use samara_protocol::encoding;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{Change, Entry, JournalState};
+use samara_protocol::journal::{Change, CheckpointName, Entry, JournalState};
 use samara_protocol::units::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::error::JournalError;
+use crate::checkpoint::{CheckpointError, Checkpoints, Places, Recorder};
 use crate::world::{Pages, Store, StoreError, Write};
 
 const META: &[u8] = b"journal/meta";
 const BASE: &[u8] = b"journal/base";
 const ENTRY: &[u8] = b"journal/entry/";
+const POINT: &[u8] = b"journal/point/";
 
 /// What this node may do with the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,9 +67,20 @@ pub(super) struct LocalBase {
     /// See [`samara_protocol::journal::head::HeadBase`]; none before there is a contract.
     pub(super) origin: Option<ContractId>,
     pub(super) head_set: HeadSet,
+    /// What the oldest entries have led to.
+    pub(super) checkpoint: Option<CheckpointName>,
     pub(super) segments: Vec<Segment>,
-    /// The journal's point after all segments.
+    /// The journal's point after the checkpoint and all segments.
     pub(super) point: JournalPoint,
+}
+
+impl LocalBase {
+    /// The points that heads with this base and no entries can show.
+    pub(super) fn points(&self) -> impl Iterator<Item = JournalPoint> {
+        let checkpoint = self.checkpoint.iter().map(|checkpoint| checkpoint.point);
+        let segments = self.segments.iter().map(|segment| segment.from);
+        checkpoint.chain(segments).chain([self.point])
+    }
 }
 
 /// Everything that the store holds.
@@ -77,6 +94,8 @@ pub(super) struct Loaded {
     pub(super) published: JournalState,
     /// The fold of all.
     pub(super) working: JournalState,
+    /// What the acknowledged entries behind the checkpoint have changed.
+    pub(super) recorder: Recorder,
 }
 
 fn entry_key(position: u64) -> Vec<u8> {
@@ -89,6 +108,23 @@ pub(super) fn put_meta(meta: &Meta) -> Write {
 
 pub(super) fn put_base(base: &LocalBase) -> Write {
     Write::Put(BASE.to_vec(), encoding::encode(base))
+}
+
+/// Keeps the points of a base, and so of all bases that this node has written.
+pub(super) fn put_points(base: &LocalBase) -> impl Iterator<Item = Write> {
+    base.points().map(|point| {
+        let key = [POINT, &point.position.to_be_bytes()].concat();
+        Write::Put(key, encoding::encode(&point))
+    })
+}
+
+/// Whether a base of this node has had this point.
+pub(super) async fn has_point(
+    store: &dyn Store,
+    point: &JournalPoint,
+) -> Result<bool, JournalError> {
+    let known = store.read(&[POINT, &point.position.to_be_bytes()].concat()).await?;
+    Ok(known == Some(encoding::encode(point)))
 }
 
 pub(super) fn put_entry(position: u64, entry: &Entry) -> Write {
@@ -108,10 +144,7 @@ pub(super) async fn changes(
     to: u64,
     mut take: impl FnMut(u64, Change) + Send,
 ) -> Result<(), JournalError> {
-    let mut pages = Pages::below(store, ENTRY);
-    if let Some(before) = from.checked_sub(1) {
-        pages = pages.after(entry_key(before));
-    }
+    let mut pages = entries(store, from);
     while let Some(page) = pages.next().await? {
         for (key, value) in page {
             let position = key[ENTRY.len()..].try_into().map(u64::from_be_bytes);
@@ -130,50 +163,91 @@ fn damaged(error: &dyn std::fmt::Display) -> JournalError {
     JournalError::Damaged(error.to_string())
 }
 
-/// Reads and replays everything.
-pub(super) async fn load(store: &dyn Store) -> Result<Loaded, JournalError> {
+fn unread(error: &CheckpointError) -> JournalError {
+    JournalError::Damaged(format!("its checkpoint is not there: {error}"))
+}
+
+/// The state from which the entries of a base lead on.
+async fn begin(checkpoints: &Checkpoints, base: &LocalBase) -> Result<JournalState, JournalError> {
+    let Some(name) = &base.checkpoint else { return Ok(JournalState::default()) };
+    let state = checkpoints.state(name, &Places::new()).await;
+    state.map_err(|error| unread(&error))
+}
+
+/// Rows of entries from a position on.
+fn entries(store: &dyn Store, from: u64) -> Pages<'_> {
+    let rows = Pages::below(store, ENTRY);
+    match from.checked_sub(1) {
+        Some(before) => rows.after(entry_key(before)),
+        None => rows,
+    }
+}
+
+/// Reads everything, from the checkpoint on.
+pub(super) async fn load(
+    store: &dyn Store,
+    checkpoints: &Checkpoints,
+) -> Result<Loaded, JournalError> {
     let Some(meta) = store.read(META).await? else { return Ok(Loaded::default()) };
     let meta: Meta = encoding::decode(&meta).map_err(|error| damaged(&error))?;
     if meta.version != Meta::VERSION {
         return Err(JournalError::Damaged(format!("it has version {}", meta.version)));
     }
-    let base = store.read(BASE).await?.unwrap_or_default();
-    let base: LocalBase = encoding::decode(&base).map_err(|error| damaged(&error))?;
-    let mut loaded = Loaded { meta, base, ..Loaded::default() };
-    let mut published = None;
-    let mut met_base = loaded.base.point.position == 0;
-    let mut pages = Pages::below(store, ENTRY);
+    let base = base(store).await?;
+    let state = begin(checkpoints, &base).await?;
+    let mut loaded = Loaded { meta, base, published: state, ..Loaded::default() };
+    let mut met_base = loaded.base.point == loaded.published.point;
+    // Beyond what is known to be acknowledged.
+    let mut beyond: Vec<Entry> = Vec::new();
+    let mut position = loaded.published.point.position;
+    let mut pages = entries(store, position);
     while let Some(page) = pages.next().await? {
         for (key, value) in page {
-            let point = loaded.working.point;
-            if point.position == meta.acknowledged && published.is_none() {
-                published = Some(loaded.working.clone());
-            }
-            if key != entry_key(point.position) {
-                return Err(JournalError::Damaged(format!("entry {} is missing", point.position)));
+            if key != entry_key(position) {
+                return Err(JournalError::Damaged(format!("entry {position} is missing")));
             }
             let entry: Entry = encoding::decode(&value).map_err(|error| damaged(&error))?;
-            loaded.working.apply(&entry).map_err(|error| damaged(&error))?;
-            met_base |= loaded.working.point == loaded.base.point;
-            if point.position >= loaded.base.point.position {
-                loaded.tail.push(entry);
+            if position >= loaded.base.point.position {
+                loaded.tail.push(entry.clone());
             }
+            if position < meta.acknowledged {
+                let taken = loaded.recorder.apply(&mut loaded.published, &entry, value.len());
+                taken.map_err(|error| damaged(&error))?;
+                met_base |= loaded.published.point == loaded.base.point;
+            } else {
+                beyond.push(entry);
+            }
+            position += 1;
         }
     }
-    if !met_base || loaded.working.point.position < meta.acknowledged {
+    // A base lies on what is acknowledged.
+    if !met_base || position < meta.acknowledged {
         return Err(JournalError::Damaged("its entries end too early".into()));
     }
-    loaded.published = published.unwrap_or_else(|| loaded.working.clone());
+    loaded.working = loaded.published.clone();
+    for entry in &beyond {
+        loaded.working.apply(entry).map_err(|error| damaged(&error))?;
+    }
     Ok(loaded)
 }
 
-/// The fold up to a position, from the store.
+async fn base(store: &dyn Store) -> Result<LocalBase, JournalError> {
+    let base = store.read(BASE).await?.unwrap_or_default();
+    encoding::decode(&base).map_err(|error| damaged(&error))
+}
+
+/// The fold up to a position, from the store; nothing if that is before its checkpoint or behind its end.
 pub(super) async fn replay(
     store: &dyn Store,
+    checkpoints: &Checkpoints,
     to: u64,
 ) -> Result<Option<JournalState>, JournalError> {
-    let mut state = JournalState::default();
-    let mut pages = Pages::below(store, ENTRY);
+    let base = base(store).await?;
+    if base.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.point.position > to) {
+        return Ok(None);
+    }
+    let mut state = begin(checkpoints, &base).await?;
+    let mut pages = entries(store, state.point.position);
     while state.point.position < to {
         let Some(page) = pages.next().await? else { return Ok(None) };
         for (_, value) in page {
@@ -187,16 +261,19 @@ pub(super) async fn replay(
     Ok(Some(state))
 }
 
-/// Replaces everything. A crash in between leaves a node that is fresh, never a mixture.
+/// Replaces everything with entries from a position on. A crash in between leaves a node that is fresh,
+/// never a mixture.
 pub(super) async fn replace(
     store: &dyn Store,
     meta: &Meta,
     base: &LocalBase,
+    from: u64,
     entries: &[Entry],
 ) -> Result<(), StoreError> {
     store.commit(vec![Write::Delete(META.to_vec()), Write::Delete(BASE.to_vec())]).await?;
     Pages::below(store, ENTRY).delete().await?;
-    let mut position = 0u64;
+    Pages::below(store, POINT).delete().await?;
+    let mut position = from;
     for part in entries.chunks(Pages::ROWS) {
         let mut writes = Vec::with_capacity(part.len());
         for entry in part {
@@ -205,5 +282,6 @@ pub(super) async fn replace(
         }
         store.commit(writes).await?;
     }
-    store.commit(vec![put_base(base), put_meta(meta)]).await
+    let points = put_points(base);
+    store.commit(points.chain([put_base(base), put_meta(meta)]).collect()).await
 }

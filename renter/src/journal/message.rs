@@ -6,7 +6,10 @@ use samara_protocol::contract::ContractId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{Change, Entry, HostIndex, JournalState, SlabRecord};
+use samara_protocol::journal::{
+    Change, CheckpointName, Entry, HostIndex, JournalState, SlabRecord,
+};
+use samara_protocol::tree::Limits;
 use samara_protocol::units::Epoch;
 use tokio::sync::{oneshot, watch};
 
@@ -20,11 +23,23 @@ pub struct JournalOptions {
     pub spill: usize,
     /// Most bytes of one append.
     pub append: usize,
+    /// Acknowledged entries since the last checkpoint above which the next is written.
+    pub checkpoint_entries: u64,
+    /// Their bytes, likewise.
+    pub checkpoint_bytes: u64,
+    /// Sizes of the nodes of checkpoint trees.
+    pub nodes: Limits,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { spill: 512 << 10, append: 384 << 10 }
+        Self {
+            spill: 512 << 10,
+            append: 384 << 10,
+            checkpoint_entries: 50_000,
+            checkpoint_bytes: 16 << 20,
+            nodes: Limits::STORED,
+        }
     }
 }
 
@@ -49,7 +64,9 @@ pub struct JournalStatus {
     pub hosts: Vec<HeadHost>,
     /// Hosts that hold everything acknowledged.
     pub settled: usize,
-    /// Parts of the journal that were moved into slabs.
+    /// Position of the checkpoint, if there is one: older entries need not be replayed.
+    pub checkpoint: Option<u64>,
+    /// Parts of the journal behind it that were moved into slabs.
     pub segments: usize,
     /// Why the last change was not acknowledged.
     pub problem: Option<String>,
@@ -82,8 +99,8 @@ pub struct SettleReport {
 pub(crate) struct Named {
     /// The slabs that hold the journal's older entries.
     pub(crate) segments: Vec<SlabRecord>,
-    /// Whether everything that was handed in before is made, if not acknowledged, or refused, and no
-    /// entries are on their way into a slab.
+    /// Whether everything that was handed in before is made, if not acknowledged, or refused, and neither
+    /// entries nor a checkpoint are on their way into slabs.
     pub(crate) quiet: bool,
 }
 
@@ -96,10 +113,13 @@ pub(crate) struct Adopted {
     /// That of the head that is adopted.
     pub(crate) origin: Option<ContractId>,
     pub(crate) head_set: HeadSet,
+    pub(crate) checkpoint: Option<CheckpointName>,
     pub(crate) segments: Vec<Segment>,
-    /// The journal's point after all segments.
+    /// The journal's point after the checkpoint and all segments.
     pub(crate) base_point: JournalPoint,
-    /// All entries from position 0.
+    /// What the checkpoint stands for; nothing without one.
+    pub(crate) state: JournalState,
+    /// All entries after that.
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -112,8 +132,10 @@ impl Adopted {
             account,
             origin: None,
             head_set: HeadSet::default(),
+            checkpoint: None,
             segments: Vec::new(),
             base_point: JournalPoint::default(),
+            state: JournalState::default(),
             entries: Vec::new(),
         }
     }
@@ -138,6 +160,9 @@ pub(super) enum Message {
         records: Vec<SlabRecord>,
         reply: oneshot::Sender<Result<JournalPoint, JournalError>>,
     },
+    /// Slabs of the checkpoint or of older parts of the journal are lost: everything that is known here is
+    /// written anew.
+    Renew,
     /// What is named by the head alone.
     Named {
         reply: oneshot::Sender<Named>,
@@ -186,7 +211,7 @@ impl Adopted {
             epoch: self.epoch,
             account: self.account,
             fenced: None,
-            acknowledged: self.entries.len() as u64,
+            acknowledged: self.state.point.position.saturating_add(self.entries.len() as u64),
         }
     }
 
@@ -195,6 +220,7 @@ impl Adopted {
             origin: self.origin,
             number,
             head_set: self.head_set.clone(),
+            checkpoint: self.checkpoint.clone(),
             segments: self.segments.clone(),
             point: self.base_point,
         }

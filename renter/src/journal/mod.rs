@@ -14,6 +14,7 @@
 //! is acknowledged.
 
 mod advance;
+mod checkpointing;
 mod error;
 mod handle;
 mod image;

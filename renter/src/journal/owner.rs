@@ -28,6 +28,7 @@ use super::error::JournalError;
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
 use super::message::{Adopted, JournalOptions, Message, Named, SettleReport, Shared, may_write};
 use super::slot::{Slot, Written, base_bytes};
+use crate::checkpoint::{CheckpointError, Checkpoints, Made, Recorder};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
 use crate::transfer::UploadError;
@@ -36,9 +37,9 @@ use crate::world::{World, Write, random_bytes};
 /// Messages that one round may take together.
 const GROUP: usize = 256;
 /// Bytes that sealing, framing and revisions yet to come may add to a slot.
-const MARGIN: usize = 64 << 10;
+pub(super) const MARGIN: usize = 64 << 10;
 /// Wait before another attempt to move entries into a slab.
-const SPILL_RETRY: u64 = 10_000;
+pub(super) const SPILL_RETRY: u64 = 10_000;
 
 pub(super) type Reply = oneshot::Sender<Result<JournalPoint, JournalError>>;
 
@@ -64,6 +65,9 @@ pub(super) struct Settler {
 pub(super) enum Outcome {
     Written(ContractId, Box<Written>),
     Spilled(Result<Segment, UploadError>),
+    Checkpointed(Result<Box<Made>, CheckpointError>),
+    /// The cache of nodes was tidied.
+    Tidied,
 }
 
 pub(super) struct Owner {
@@ -71,6 +75,7 @@ pub(super) struct Owner {
     pub(super) keys: Arc<KeyTree>,
     pub(super) book: ContractBook,
     pub(super) slabs: Slabs,
+    pub(super) checkpoints: Checkpoints,
     pub(super) options: JournalOptions,
     pub(super) genesis: BlockHash,
     pub(super) shared: Arc<Shared>,
@@ -94,26 +99,34 @@ pub(super) struct Owner {
     pub(super) settle_to: Option<u64>,
     pub(super) spilling: bool,
     pub(super) spill_at: u64,
+    /// What is to go into checkpoints.
+    pub(super) recorder: Recorder,
+    pub(super) checkpointing: bool,
+    pub(super) checkpoint_at: u64,
+    /// A checkpoint that was written and that no head names yet.
+    pub(super) made: Option<Box<Made>>,
+    /// Checkpoints whose slabs are kept until the entry at a position, which tells of them, is
+    /// acknowledged.
+    pub(super) told: Vec<(u64, Arc<Made>)>,
     pub(super) problem: Option<String>,
 }
 
 impl Owner {
     pub(super) fn new(
         world: World,
-        keys: Arc<KeyTree>,
-        book: ContractBook,
-        slabs: Slabs,
+        (keys, book, slabs, checkpoints): (Arc<KeyTree>, ContractBook, Slabs, Checkpoints),
         options: JournalOptions,
         loaded: Loaded,
         shared: Arc<Shared>,
     ) -> Self {
         let genesis = world.chain.genesis().hash();
-        let Loaded { meta, base, tail, published, working } = loaded;
+        let Loaded { meta, base, tail, published, working, recorder } = loaded;
         let mut owner = Self {
             world,
             keys,
             book,
             slabs,
+            checkpoints,
             options,
             genesis,
             shared,
@@ -131,6 +144,11 @@ impl Owner {
             settle_to: None,
             spilling: false,
             spill_at: 0,
+            recorder,
+            checkpointing: false,
+            checkpoint_at: 0,
+            made: None,
+            told: Vec::new(),
             problem: None,
         };
         owner.publish_state(published);
@@ -169,7 +187,10 @@ impl Owner {
         let waits = self.slots.values().filter(|slot| !slot.busy && self.is_due(slot));
         let spill = (!self.parked.is_empty() && !self.spilling)
             .then(|| Millis(self.spill_at.saturating_sub(now)));
-        match waits.map(|slot| slot.wait(now)).chain(spill).min() {
+        let waits_to_write = !self.checkpointing && self.made.is_none();
+        let checkpoint = (waits_to_write && self.recorder.next().is_some())
+            .then(|| Millis(self.checkpoint_at.saturating_sub(now)));
+        match waits.map(|slot| slot.wait(now)).chain(spill).chain(checkpoint).min() {
             Some(wait) if self.may_write().is_ok() => self.world.clock.sleep(Millis(wait.0.max(1))),
             _ => Box::pin(futures::future::pending()),
         }
@@ -234,10 +255,17 @@ impl Owner {
             Message::Named { reply } => {
                 let slabs = self.base.segments.iter().flat_map(|segment| &segment.slabs);
                 let segments = slabs.cloned().collect();
-                let quiet = self.parked.is_empty() && !self.spilling;
+                let still = !self.spilling && !self.checkpointing && self.made.is_none();
+                let quiet = self.parked.is_empty() && still;
                 answer(reply, Named { segments, quiet });
             }
             Message::Refresh => {}
+            Message::Renew => {
+                let whole = self.recorder.next().is_some_and(|cut| cut.whole);
+                if self.may_write().is_ok() && !whole {
+                    self.recorder.cut_whole(&read(&self.shared.published));
+                }
+            }
             Message::Start { epoch, account, reply } => {
                 answer(reply, self.start(epoch, account).await);
             }
@@ -265,15 +293,21 @@ impl Owner {
     async fn adopt(&mut self, adopted: Adopted) -> Result<(), JournalError> {
         let meta = adopted.meta();
         let base = adopted.base(self.base.number.saturating_add(1));
-        let mut state = JournalState::default();
-        for entry in &adopted.entries {
-            state.apply(entry).map_err(|error| JournalError::Damaged(error.to_string()))?;
+        let Adopted { mut state, entries, .. } = adopted;
+        let first = state.point.position;
+        let mut recorder = Recorder::default();
+        for entry in &entries {
+            let applied = recorder.apply(&mut state, entry, encoding::encode(entry).len());
+            applied.map_err(|error| JournalError::Damaged(error.to_string()))?;
         }
-        local::replace(self.world.store.as_ref(), &meta, &base, &adopted.entries).await?;
+        local::replace(self.world.store.as_ref(), &meta, &base, first, &entries).await?;
         self.book.writer().claim(meta.epoch);
-        let first = usize::try_from(base.point.position).unwrap_or(usize::MAX);
-        self.tail = adopted.entries.get(first..).unwrap_or_default().to_vec();
+        let skip = base.point.position.saturating_sub(first);
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        self.tail = entries.get(skip..).unwrap_or_default().to_vec();
         self.lengths = self.tail.iter().map(|entry| encoding::encode(entry).len()).collect();
+        self.recorder = recorder;
+        self.told.clear();
         self.meta = meta;
         self.base = base;
         self.working = state.clone();
@@ -390,12 +424,12 @@ impl Owner {
         Ok(true)
     }
 
-    fn entry(&self, change: Change) -> Entry {
+    pub(super) fn entry(&self, change: Change) -> Entry {
         let salt = random_bytes(self.world.random.as_ref());
         Entry { time: self.world.clock.now(), salt, change }
     }
 
-    fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Entry) {
         self.lengths.push(encoding::encode(&entry).len());
         self.tail.push(entry);
     }
@@ -406,7 +440,7 @@ impl Owner {
     }
 
     /// Forgets entries of the tail from `mark` on, which no host and no store has seen.
-    fn roll_back(&mut self, mark: usize) {
+    pub(super) fn roll_back(&mut self, mark: usize) {
         self.tail.truncate(mark);
         self.lengths.truncate(mark);
         let mut state = read(&self.shared.published).clone();
@@ -437,6 +471,10 @@ impl Owner {
                 if let Some(slot) = self.slots.get_mut(&contract) {
                     slot.settle(*written, now);
                 }
+            }
+            Outcome::Tidied => {}
+            Outcome::Checkpointed(result) => {
+                self.checkpoint_written(result);
             }
             Outcome::Spilled(result) => {
                 self.spilling = false;
@@ -486,14 +524,15 @@ impl Owner {
     }
 
     pub(super) async fn set_base(&mut self, base: LocalBase) -> Result<(), JournalError> {
-        let writes = vec![local::put_base(&base), local::put_meta(&self.meta)];
+        let writes = [local::put_base(&base), local::put_meta(&self.meta)];
+        let writes = local::put_points(&base).chain(writes).collect();
         self.world.store.commit(writes).await?;
         self.base = base;
         self.publish_segments();
         Ok(())
     }
 
-    fn publish_segments(&self) {
+    pub(super) fn publish_segments(&self) {
         let slabs = self.base.segments.iter().flat_map(|segment| &segment.slabs).cloned();
         let slabs = Arc::new(slabs.collect());
         *write(&self.shared.segments) = slabs;

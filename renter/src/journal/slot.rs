@@ -262,12 +262,13 @@ impl Job {
     }
 
     /// Whether a head's point lies on this journal. Before the base its last entry tells, whose salt no
-    /// other entry has, or where a segment begins.
+    /// other entry has; one without entries shows the point of a base that this node has had.
     async fn leads_to(&self, head: &Head) -> Result<bool, Failure> {
         let (mut at, point) = (self.base.point, &head.point);
         if point.position < at.position {
             let Some(last) = head.entries.last() else {
-                return Ok(self.base.segments.iter().any(|segment| segment.from == *point));
+                let known = local::has_point(self.store.as_ref(), point).await;
+                return known.map_err(Failure::local);
             };
             let known = local::entry(self.store.as_ref(), point.position.saturating_sub(1)).await;
             return known.map(|known| known.as_ref() == Some(last)).map_err(Failure::local);

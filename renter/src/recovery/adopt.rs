@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
-use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::{Head, HeadBase, Segment};
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{Entry, HostIndex, SlabRecord};
+use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
 use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Epoch};
@@ -18,6 +17,7 @@ use super::error::RecoveryError;
 use super::progress::{Progress, Step, load_silent, save_silent};
 use super::types::{RecoveryHost, RecoveryPhase, RecoveryReport};
 use super::{Context, Recovery};
+use crate::checkpoint::Places;
 use crate::journal::{Adopted, Candidate, Mode, choose};
 use crate::progress::{Meter, Phase, ProgressEvent, Unit};
 use crate::transfer::Downloader;
@@ -26,10 +26,13 @@ use crate::world::ChainError;
 /// Accounts without a trace after which no later one was used: each takeover uses the next.
 const UNUSED: u64 = 8;
 
-/// Plaintext bytes of a full slab: sealed frames without their tags.
-fn capacity(record: &SlabRecord) -> u64 {
-    let frames = u64::from(record.data) << record.column.saturating_sub(record.frame).min(32);
-    frames.saturating_mul((1u64 << record.frame.min(32)).saturating_sub(16))
+/// A journal as a head leads to it.
+#[derive(Default)]
+struct Led {
+    /// What the checkpoint stands for; nothing without one.
+    state: JournalState,
+    /// All entries after that.
+    entries: Vec<Entry>,
 }
 
 impl Recovery {
@@ -59,17 +62,17 @@ impl Recovery {
         };
         let hosts = newest.map(Head::hosts).unwrap_or_default();
         self.take_contracts(claim, &progress.found, &hosts, report).await?;
-        let (entries, base) = match newest {
+        let (led, base) = match newest {
             Some(newest) => (self.journal_of(context, newest).await?, Some(&newest.base)),
-            None if quorum => (Vec::new(), None),
+            None if quorum => (Led::default(), None),
             None => return Err(no_head(claim)),
         };
         if let Some(newest) = newest {
-            report.parted.extend(find_parted(claim, newest, &entries));
+            report.parted.extend(find_parted(claim, newest, &led));
         }
         let may_write = quorum && newest.is_none_or(|newest| claim.can_write(newest));
         let mode = if may_write && claim.promised { Mode::Active } else { Mode::ReadOnly };
-        self.journal.adopt(self.adopted(mode, epoch, base, entries)).await?;
+        self.journal.adopt(self.adopted(mode, epoch, base, led)).await?;
         self.count(report);
         let (files, bytes) = (report.files, report.bytes);
         context.progress.report(ProgressEvent::NamesAvailable { files, bytes });
@@ -78,13 +81,7 @@ impl Recovery {
     }
 
     /// What the journal takes over from the newest head, or from none.
-    fn adopted(
-        &self,
-        mode: Mode,
-        epoch: Epoch,
-        base: Option<&HeadBase>,
-        entries: Vec<Entry>,
-    ) -> Adopted {
+    fn adopted(&self, mode: Mode, epoch: Epoch, base: Option<&HeadBase>, led: Led) -> Adopted {
         let old_set = base.map(|base| base.head_set.clone()).unwrap_or_default();
         let head_set = if mode == Mode::Active { self.head_set(&old_set) } else { old_set };
         let old_account = base.map_or(0, |base| base.account);
@@ -98,9 +95,11 @@ impl Recovery {
             account,
             origin: base.map(|base| base.origin),
             head_set,
+            checkpoint: base.and_then(|base| base.checkpoint.clone()),
             segments: base.map(|base| base.segments.clone()).unwrap_or_default(),
             base_point: base.map(|base| base.point).unwrap_or_default(),
-            entries,
+            state: led.state,
+            entries: led.entries,
         }
     }
 
@@ -205,38 +204,62 @@ impl Recovery {
         Ok(hosts.into_iter().map(|(key, announced)| (key, announced.operator)).collect())
     }
 
-    /// All entries of a head: its segments', then its own.
-    async fn journal_of(
-        &self,
-        context: &Context<'_>,
-        newest: &Head,
-    ) -> Result<Vec<Entry>, RecoveryError> {
-        let segments = &newest.base.segments;
-        let (now, total) = (self.world.clock.now(), segments.len() as u64);
-        let mut meter =
-            Meter::new(context.progress, Phase::Adopting, Unit::Segments, Some(total), now);
+    /// What a head leads to: its checkpoint, then the entries of its segments and its own.
+    async fn journal_of(&self, context: &Context<'_>, newest: &Head) -> Result<Led, RecoveryError> {
+        let HeadBase { segments, checkpoint, .. } = &newest.base;
+        let begin = checkpoint.as_ref().map(|name| name.point).unwrap_or_default();
+        let total = segments.len() as u64 + u64::from(checkpoint.is_some());
+        let mut meter = Meter::new(
+            context.progress,
+            Phase::Adopting,
+            Unit::Segments,
+            Some(total),
+            self.world.clock.now(),
+        );
         let downloader = self.slabs.downloader();
         let mut entries = Vec::new();
-        let mut point = JournalPoint::default();
+        // The first segment may begin before the checkpoint.
+        let mut point = segments.first().map_or(begin, |first| first.from);
+        if point.position > begin.position {
+            return Err(RecoveryError::Broken("its parts begin behind its checkpoint".into()));
+        }
         for (number, segment) in segments.iter().enumerate() {
             self.set_phase(RecoveryPhase::Adopting {
-                segments_done: number as u64,
+                segments_done: meter.done,
                 segments_total: total,
             });
             if segment.from != point {
                 return Err(RecoveryError::Broken(format!("part {number} does not follow")));
             }
-            let part = fetch(&downloader, number, segment).await?;
-            point = part.iter().fold(point, |point, entry| point.after(entry));
-            entries.extend(part);
-            meter.done = number as u64 + 1;
+            for entry in fetch(&downloader, number, segment).await? {
+                if point.position == begin.position && point != begin {
+                    return Err(RecoveryError::Broken("its checkpoint does not follow".into()));
+                }
+                point = point.after(&entry);
+                if point.position > begin.position {
+                    entries.push(entry);
+                }
+            }
+            meter.done += 1;
             meter.report(None, self.world.clock.now());
         }
         if point != newest.base.point {
             return Err(RecoveryError::Broken("its parts do not lead to the head".into()));
         }
         entries.extend(newest.entries.iter().cloned());
-        Ok(entries)
+        let mut state = JournalState::default();
+        if let Some(name) = checkpoint {
+            // Repair may have moved its slabs since.
+            let moved = entries.iter().filter_map(|entry| match &entry.change {
+                Change::SlabsMoved(records) => Some(records),
+                _ => None,
+            });
+            let known: Places = moved.flatten().map(|r| (r.id, r.clone())).collect();
+            state = self.journal.checkpoints().state(name, &known).await?;
+            meter.done += 1;
+            meter.report(None, self.world.clock.now());
+        }
+        Ok(Led { state, entries })
     }
 
     /// Counts what is there now.
@@ -356,8 +379,14 @@ impl Recovery {
                         let operator = operators.get(&host).cloned().unwrap_or_default();
                         self.book.add_host(self.book.next_index()?, host, operator).await?;
                     }
-                    let earlier = ids(&earlier(&found, &live.found));
-                    self.book.adopt(&live.contract, &answer.status, &earlier).await?;
+                    // One that died before it noted what it had adopted has it in use: revisions of a
+                    // contract go through one queue, whoever holds it.
+                    let used =
+                        self.book.index_of(&host).and_then(|index| self.book.contract(index));
+                    if used.is_none() {
+                        let earlier = ids(&earlier(&found, &live.found));
+                        self.book.adopt(&live.contract, &answer.status, &earlier).await?;
+                    }
                     adopted += 1;
                 }
                 Err(_) => left.push(live.found),
@@ -391,7 +420,7 @@ async fn fetch(
     let mut bytes = Vec::new();
     let mut left = segment.length;
     for record in &segment.slabs {
-        let length = left.min(capacity(record));
+        let length = left.min(record.plaintext());
         let end = u32::try_from(length).map_err(|error| failed(error.to_string()))?;
         if end == 0 {
             break;
@@ -410,18 +439,20 @@ async fn fetch(
 
 /// Hosts whose head ends before the newest one begins, and does not lie on its journal: its entries in
 /// slabs tell.
-fn find_parted(claim: &Claim, newest: &Head, entries: &[Entry]) -> Vec<RecoveryHost> {
+fn find_parted(claim: &Claim, newest: &Head, led: &Led) -> Vec<RecoveryHost> {
+    let mut point = led.state.point;
     let begin = newest.base.point.position;
     let shorter = claim.answered.iter().filter_map(|answered| {
         let shown = answered.head.as_ref().filter(|shown| !shown.parted)?;
         let head = &shown.head;
-        let shorter = head.epoch == newest.epoch && head.point.position < begin;
+        let at = head.point.position;
+        // What led to the checkpoint is not looked at again.
+        let shorter = head.epoch == newest.epoch && (point.position..begin).contains(&at);
         shorter.then_some((&answered.live.found, head))
     });
     let mut shorter: Vec<_> = shorter.collect();
     shorter.sort_by_key(|(_, head)| head.point.position);
-    let mut point = JournalPoint::default();
-    let mut rest = entries.iter();
+    let mut rest = led.entries.iter();
     let mut parted = Vec::new();
     for (found, head) in shorter {
         while point.position < head.point.position {

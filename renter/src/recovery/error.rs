@@ -2,6 +2,7 @@
 
 use samara_protocol::units::{Amount, Epoch};
 
+use crate::checkpoint::CheckpointError;
 use crate::error::error_codes;
 use crate::journal::JournalError;
 use crate::world::{ChainError, StoreError};
@@ -63,6 +64,9 @@ pub enum RecoveryError {
         /// What failed, host by host.
         reason: String,
     },
+    /// The checkpoint that the head names could not be fetched, or does not fit together.
+    #[error("the checkpoint that the newest head names cannot be read: {0}")]
+    Checkpoint(#[from] CheckpointError),
     /// The journal that came does not follow.
     #[error("the journal does not follow: {0}")]
     Broken(String),
@@ -89,6 +93,7 @@ error_codes!(RecoveryError {
     Self::NoEpochLeft { .. } => "no_epoch_left",
     Self::NoMoney { .. } => "no_money",
     Self::Segment { .. } => "segment_missing",
+    Self::Checkpoint(_) => "checkpoint_unreadable",
     Self::Broken(_) => "journal_broken",
     Self::Journal(error) => error.code(),
     Self::Book(_) => "contract_table",

@@ -62,8 +62,10 @@ impl<'a> Line<'a> {
     /// The point at a position, as far as the head itself tells.
     fn point_at(&self, position: u64) -> Option<JournalPoint> {
         let Some(after) = position.checked_sub(self.begin()) else {
-            let mut segments = self.voice.head.base.segments.iter();
-            return segments.find(|segment| segment.from.position == position).map(|s| s.from);
+            let base = &self.voice.head.base;
+            let checkpoint = base.checkpoint.iter().map(|checkpoint| checkpoint.point);
+            let mut known = checkpoint.chain(base.segments.iter().map(|segment| segment.from));
+            return known.find(|point| point.position == position);
         };
         self.points.get(usize::try_from(after).ok()?).copied()
     }
@@ -173,6 +175,7 @@ mod tests {
             head_set: set,
             hosts: (0..members).map(host).collect(),
             revisions: Vec::new(),
+            checkpoint: None,
             segments: Vec::new(),
             point: JournalPoint::default(),
         };

@@ -33,7 +33,8 @@ use self::lineage::Lineage;
 use self::settled::Settled;
 use self::upkeep::Upkeep;
 use crate::backup::{
-    BackupDetail, BackupError, BackupRequest, BackupRow, Backups, RestoreReport, RestoreRequest,
+    BackupDetail, BackupDifference, BackupError, BackupRequest, BackupRow, Backups, RestoreReport,
+    RestoreRequest,
 };
 use crate::contract::{ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
@@ -503,6 +504,20 @@ impl Renter {
     pub async fn backup(&self, name: &str) -> Result<BackupDetail, BackupError> {
         let detail = self.0.backups.show(name).await?;
         Ok(BackupDetail { row: self.as_seen(detail.row.clone()), ..detail })
+    }
+
+    /// The files that two backups do not both list with the same contents: of one vault, or of all. Only
+    /// what differs is read.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn compare_backups(
+        &self,
+        before: &str,
+        after: &str,
+        vault: Option<&str>,
+    ) -> Result<BackupDifference, BackupError> {
+        self.0.backups.compare(before, after, vault).await
     }
 
     /// Restores all of a backup or a part of it.

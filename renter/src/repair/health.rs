@@ -97,7 +97,7 @@ impl Examined {
 
 /// Whether anything may read a slab: without a backup nothing can name one that no version uses.
 pub(super) fn is_used(state: &JournalState, slab: &SlabUse) -> bool {
-    slab.live > 0 || !state.backups.is_empty()
+    slab.live > 0 || slab.pins > 0 || !state.backups.is_empty()
 }
 
 /// The record that the journal has of a slab in use now, and whether names lie in it.
@@ -108,9 +108,9 @@ pub(super) fn record_of(journal: &Journal, slab: &SlabId) -> Option<(bool, SlabR
     }
     let record = journal.read(|state| {
         let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
-        slab.map(|slab| slab.record.clone())
+        slab.map(|slab| (slab.is_metadata(), slab.record.clone()))
     });
-    record.map(|record| (false, record))
+    record
 }
 
 /// The class of a slab of which `sound` of `total` shards are left and `silent` may come back.
@@ -208,6 +208,8 @@ pub(super) struct Census {
     pub(super) wanting: u64,
     /// Slabs of files that cannot be read now.
     pub(super) unreadable: Arc<BTreeSet<SlabId>>,
+    /// Slabs of metadata that are lost.
+    pub(super) lost_metadata: BTreeSet<SlabId>,
 }
 
 impl Census {
@@ -230,7 +232,8 @@ impl Census {
                 let mut last = None;
                 for (id, slab) in state.slabs.range((after, Bound::Unbounded)).take(PAGE) {
                     if is_used(state, slab) {
-                        census.count(&slab.record, false, standings, damage, held);
+                        let metadata = slab.is_metadata();
+                        census.count(&slab.record, metadata, standings, damage, held);
                     }
                     last = Some(*id);
                 }
@@ -260,6 +263,9 @@ impl Census {
         {
             // Nobody shares it while the census is taken.
             Arc::make_mut(&mut self.unreadable).insert(record.id);
+        }
+        if metadata && examined.class == HealthClass::Lost {
+            self.lost_metadata.insert(record.id);
         }
         if !examined.wants_repair() {
             return;

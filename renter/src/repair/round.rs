@@ -1,6 +1,9 @@
 //! One look: silent hosts are asked, audits made, slabs counted, the most urgent ones repaired.
 
+use std::collections::BTreeSet;
+
 use futures::StreamExt as _;
+use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Change, HostIndex, SlabRecord};
 use samara_protocol::sync::lock;
 
@@ -111,8 +114,25 @@ impl Repair {
         work.census = Census::take(world, journal, standings, damage, held).await;
         work.mended = 0;
         self.0.slabs.set_unreadable(work.census.unreadable.clone());
+        self.renew_metadata(&work.census.lost_metadata).await;
         let (standings, damage) = (standings.clone(), work.damage.version());
         work.counted = Some(Counted { standings, damage, position, segments });
+    }
+
+    /// What the hosts have lost of the metadata in use is known here: it is written anew. Without it this
+    /// node goes on, and a recovery from the words would not.
+    async fn renew_metadata(&self, lost: &BTreeSet<SlabId>) {
+        let journal = &self.0.journal;
+        let segments = journal.segment_slabs();
+        let lost = segments.iter().any(|record| lost.contains(&record.id))
+            || journal.read(|state| {
+                let mut checkpoints = state.checkpoint.iter();
+                checkpoints.any(|name| name.slabs().any(|slab| lost.contains(&slab)))
+            });
+        if lost {
+            tracing::warn!("metadata is lost at the hosts; it is written anew");
+            journal.renew().await;
+        }
     }
 
     /// Takes slabs of one kind out of the queue that still want repair.
@@ -227,8 +247,14 @@ impl Repair {
     ) -> Vec<Result<(), JournalError>> {
         let journal = &self.0.journal;
         let count = records.len();
-        if metadata {
-            let told = journal.move_segments(records).await.map(drop);
+        let segments = journal.segment_slabs();
+        let of_segments = |record: &SlabRecord| segments.iter().any(|known| known.id == record.id);
+        if metadata && records.iter().any(of_segments) {
+            let (heads, table): (Vec<_>, Vec<_>) = records.into_iter().partition(of_segments);
+            let mut told = journal.move_segments(heads).await.map(drop);
+            if told.is_ok() && !table.is_empty() {
+                told = journal.append(vec![Change::SlabsMoved(table)]).await.map(drop);
+            }
             return vec![told; count];
         }
         let together = journal.append(vec![Change::SlabsMoved(records.clone())]).await.map(drop);

@@ -223,8 +223,9 @@ impl Checkpoint {
 }
 
 /// Removes checkpoints that nobody goes on from: no slab was added for [`KEPT`], another epoch, no such
-/// vault, the file is listed in that state, or it lay below `root` and is gone.
-pub(super) async fn sweep(vaults: &Vaults, root: &Path) -> Result<(), StoreError> {
+/// vault, the file is listed in that state, or it lay below `root` and is gone. Without a root no file is
+/// looked for: what is gone may lie on a disk that is not attached.
+pub(crate) async fn sweep(vaults: &Vaults, root: Option<&Path>) -> Result<(), StoreError> {
     let store = vaults.world.store.as_ref();
     let mut after: Option<Vec<u8>> = None;
     loop {
@@ -268,7 +269,7 @@ fn slab_row(key: &[u8], value: &[u8]) -> Option<SlabRow> {
     encoding::decode(value).ok().filter(|_| is_slab)
 }
 
-async fn is_wanted(vaults: &Vaults, head: &Head, root: &Path) -> bool {
+async fn is_wanted(vaults: &Vaults, head: &Head, root: Option<&Path>) -> bool {
     let age = vaults.world.clock.now().saturating_sub(head.touched);
     if age > KEPT.0 || head.epoch != vaults.journal.status().epoch {
         return false;
@@ -281,7 +282,8 @@ async fn is_wanted(vaults: &Vaults, head: &Head, root: &Path) -> bool {
             })
         })
     });
-    let below = head.source.as_deref().map(Path::new).filter(|source| source.starts_with(root));
+    let source = head.source.as_deref().map(Path::new);
+    let below = source.filter(|source| root.is_some_and(|root| source.starts_with(root)));
     let Some(source) = below.filter(|_| is_open) else { return is_open };
     // One that cannot be looked at may be there.
     !matches!(vaults.world.files.stat(source).await, Ok(None))

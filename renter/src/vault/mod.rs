@@ -34,7 +34,7 @@ mod types;
 use std::sync::Arc;
 
 pub(crate) use batch::append as append_changes;
-pub(crate) use checkpoint::checkpointed_slabs;
+pub(crate) use checkpoint::{checkpointed_slabs, sweep as sweep_checkpoints};
 pub use error::{GetError, PutError, VaultError};
 pub(crate) use get::Source;
 pub(crate) use names::{

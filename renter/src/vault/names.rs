@@ -233,12 +233,10 @@ impl Vaults {
 
     /// Everything as it was at a backup's point.
     pub(crate) async fn at_backup(&self, name: &str) -> Result<JournalState, VaultError> {
-        let position = self
-            .journal
-            .read(|state| state.backup_named(name).map(|(_, backup)| backup.point.position))
-            .ok_or_else(|| VaultError::NoBackup(name.to_owned()))?;
-        let state = self.journal.replay(position).await?;
-        state.ok_or_else(|| VaultError::NoBackup(name.to_owned()))
+        let missing = || VaultError::NoBackup(name.to_owned());
+        let named = |state: &JournalState| state.backup_named(name).map(|(_, b)| b.clone());
+        let backup = self.journal.read(named).ok_or_else(missing)?;
+        self.journal.at_backup(&backup).await?.ok_or_else(missing)
     }
 
     /// One file, or one of its versions.

@@ -45,7 +45,7 @@ impl Vaults {
         }
         let Walked { candidates, folders } = self.walk(request, &mut report, progress).await?;
         let vault = self.find_or_create(&request.vault).await?;
-        sweep(self, &request.source).await?;
+        sweep(self, Some(&request.source)).await?;
         let total = candidates.iter().map(|candidate| candidate.entry.size).sum();
         let mut meter = Meter::new(progress, Phase::Storing, Unit::Bytes, Some(total), started);
         let mut run = Run { vaults: self, vault, report: &mut report, progress };

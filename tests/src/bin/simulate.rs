@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use samara_tests::sim::trace::Fault;
-use samara_tests::sim::{Options, run};
+use samara_tests::sim::{Options, Sabotage, run};
 
 /// Runs the renter's real code against real hosts in a simulated world, one run for each seed.
 #[derive(Parser)]
@@ -26,6 +26,12 @@ struct Arguments {
     /// Twelve hosts, three of which are lost at the end: all must become whole again.
     #[arg(long)]
     losses: bool,
+    /// So many hosts in each run, instead of what its seed draws.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(2..=200))]
+    hosts: Option<u64>,
+    /// Break something on purpose: some seed must fail.
+    #[arg(long, value_enum, default_value_t = Sabotage::None)]
+    sabotage: Sabotage,
     /// Go on after a seed that fails.
     #[arg(long)]
     keep_going: bool,
@@ -33,8 +39,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Arguments { operations, trace, losses, .. } = arguments;
-    let options = Options { operations, trace, losses, ..Options::default() };
+    let Arguments { operations, trace, losses, sabotage, .. } = arguments;
+    let hosts = arguments.hosts.and_then(|hosts| usize::try_from(hosts).ok());
+    let options = Options { operations, trace, sabotage, losses, hosts };
     let started = Instant::now();
     let mut faults: BTreeMap<Fault, u64> = BTreeMap::new();
     let (mut done, mut events, mut acknowledged, mut failed) = (0u64, 0u64, 0u64, Vec::new());

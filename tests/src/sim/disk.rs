@@ -11,8 +11,9 @@ use samara_protocol::host::store::{
 };
 use samara_protocol::sector::SectorEntry;
 
-/// A rule that all hosts break, to show that the simulator notices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Something that is broken on purpose, to show that the simulator notices: a rule by all hosts, or what
+/// a renter rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sabotage {
     /// None.
     #[default]
@@ -23,6 +24,12 @@ pub enum Sabotage {
     ForgetPromises,
     /// They show the heads of an earlier moment, more of them than may lie.
     OldHeads,
+    /// They take requests of an epoch below the one that they have promised.
+    LowerEpochs,
+    /// A machine draws the same random bytes again each time it starts.
+    StaleRandomness,
+    /// Hosts of one operator say that each has its own.
+    HiddenOperators,
 }
 
 /// A disk, true or sabotaged.
@@ -43,8 +50,8 @@ impl HostStore for SimDisk {
 
     fn record(&self, contract: &ContractId) -> Result<Option<ContractRecord>, HostStoreError> {
         let mut record = self.store.record(contract)?;
-        if let Some(record) = record.as_mut().filter(|_| self.sabotage == Sabotage::ForgetPromises)
-        {
+        let forgets = matches!(self.sabotage, Sabotage::ForgetPromises | Sabotage::LowerEpochs);
+        if let Some(record) = record.as_mut().filter(|_| forgets) {
             record.promised = EpochClaim::NONE;
         }
         Ok(record)

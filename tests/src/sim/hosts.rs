@@ -1,57 +1,31 @@
-//! The simulated hosts: the real host rules over stores that tell synced from unsynced writes, behind
-//! a network that delays, drops and reorders.
-//!
-//! A request travels on a task of the network: what a renter has sent may arrive after it died.
+//! The simulated hosts: the real host rules over stores that tell synced from unsynced writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use futures::FutureExt as _;
 use samara_protocol::chain::Action;
+use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
-use samara_protocol::hash::ContractNonce;
 use samara_protocol::host::core::{Host, HostRules};
 use samara_protocol::host::memory::{MemoryImage, MemoryStore};
-use samara_protocol::host::message::{
-    ContractCall, ContractStatus, HostRequest, HostResponse, Refusal,
-};
-use samara_protocol::host::{EpochClaim, HostAnnouncement, HostStore as _, HostStoreError, Prices};
+use samara_protocol::host::message::{ContractCall, HostRequest, HostResponse, Refusal};
+use samara_protocol::host::{HostAnnouncement, HostStore as _, HostStoreError, Prices};
 use samara_protocol::sector::SectorSize;
-use samara_protocol::signature::{PublicKey, SecretKey, Signature};
+use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Epoch, Millis};
-use samara_renter::world::{ChainView as _, HostCallError, HostClient, Lane};
-use tokio::sync::oneshot;
+use samara_renter::world::ChainView as _;
 
 use super::chain::{EPOCH, SimChain, fixed_key};
 use super::chance::Chance;
 use super::disk::{Sabotage, SimDisk};
-use super::machine::{Machine, Point};
+use super::lies::{Lie, answer};
+use super::machine::Machine;
+use super::network::{MachineHosts, Partitions, Weather};
 use super::trace::{Fault, Trace};
+use super::witness::Witness;
 
-const CONTROL_DEADLINE: u64 = 15_000;
-const BULK_DEADLINE: u64 = 60_000;
 const CAPACITY: u64 = 1 << 30;
-
-/// How the network is, for all hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weather {
-    /// Requests of 1,000 that never arrive.
-    pub request_lost: u64,
-    /// Answers of 1,000 that never arrive.
-    pub answer_lost: u64,
-    /// Requests of 1,000 that arrive seconds late.
-    pub late: u64,
-    /// Longest usual delay each way, milliseconds.
-    pub delay: u64,
-}
-
-impl Weather {
-    /// Nothing is lost.
-    pub const FAIR: Self = Self { request_lost: 0, answer_lost: 0, late: 0, delay: 20 };
-}
 
 /// What all hosts ask for.
 #[must_use]
@@ -76,12 +50,15 @@ struct Shared {
     chain: SimChain,
     trace: Arc<Trace>,
     keys: Vec<SecretKey>,
+    operators: Vec<usize>,
     sabotage: Sabotage,
+    witness: Witness,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     weather: Weather,
+    partitions: Partitions,
     hosts: Vec<SimHost>,
     numbers: BTreeMap<PublicKey, usize>,
 }
@@ -96,41 +73,26 @@ struct SimHost {
     /// What it lies about.
     lie: Lie,
     chance: Chance,
-}
-
-/// What a host lies about, until it is healed.
-#[derive(Clone)]
-enum Lie {
-    Nothing,
-    /// It says that it promised the last epoch there is, with a claim that nobody signed.
-    Claims,
-    /// It shows the heads that it had at an earlier moment.
-    Heads(Arc<Host<SimDisk>>),
-}
-
-/// What becomes of one request.
-struct Fate {
-    there: u64,
-    back: u64,
-    arrives: bool,
-    answered: bool,
-    /// Whether the caller hears at once that the connection broke.
-    broken: bool,
+    /// Highest epoch that it has said to have promised, by contract.
+    promised: BTreeMap<ContractId, Epoch>,
+    /// Requests sent to it, and the latest of them that has arrived.
+    sent: u64,
+    arrived: u64,
 }
 
 impl SimHosts {
-    /// So many hosts, funded and announced.
+    /// Hosts of these operators, funded and announced.
     ///
     /// # Panics
     /// When a host cannot be opened over its empty store.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         seed: u64,
-        count: usize,
+        operators: &[usize],
         sabotage: Sabotage,
-        chain: SimChain,
-        trace: Arc<Trace>,
+        (chain, witness, trace): (SimChain, Witness, Arc<Trace>),
     ) -> Self {
+        let count = operators.len();
         let numbers = 1..=u8::try_from(count).unwrap_or(200);
         let keys: Vec<SecretKey> = numbers.map(fixed_key).collect();
         let mut hosts = Vec::new();
@@ -138,7 +100,7 @@ impl SimHosts {
             chain.fund(key.public(), Amount::coins(100));
             let announcement = HostAnnouncement {
                 addresses: vec![format!("/memory/{number}")],
-                operator: format!("operator {number}"),
+                operator: operator_name(sabotage, operators, number),
                 capacity: CAPACITY,
                 accepting: true,
                 prices: prices(),
@@ -153,11 +115,17 @@ impl SimHosts {
                 lost: false,
                 lie: Lie::Nothing,
                 chance,
+                promised: BTreeMap::new(),
+                sent: 0,
+                arrived: 0,
             });
         }
         let by_key = keys.iter().enumerate().map(|(number, key)| (key.public(), number)).collect();
-        let inner = Inner { weather: Weather::FAIR, hosts, numbers: by_key };
-        let all = Self(Arc::new(Shared { chain, trace, keys, sabotage, inner: Mutex::new(inner) }));
+        let partitions = Partitions::new();
+        let inner = Inner { weather: Weather::FAIR, partitions, hosts, numbers: by_key };
+        let (operators, inner) = (operators.to_vec(), Mutex::new(inner));
+        let shared = Shared { chain, trace, keys, operators, sabotage, witness, inner };
+        let all = Self(Arc::new(shared));
         (0..count).for_each(|number| all.start(number));
         all
     }
@@ -176,6 +144,32 @@ impl SimHosts {
     #[must_use]
     pub fn key(&self, number: usize) -> &SecretKey {
         &self.0.keys[number]
+    }
+
+    /// Who runs a host.
+    #[must_use]
+    pub fn operator(&self, number: usize) -> usize {
+        self.0.operators[number]
+    }
+
+    /// Who a host says that it is run by.
+    #[must_use]
+    pub fn operator_name(&self, number: usize) -> String {
+        operator_name(self.0.sabotage, &self.0.operators, number)
+    }
+
+    pub(super) fn sabotage(&self) -> Sabotage {
+        self.0.sabotage
+    }
+
+    /// The number of the host with a key.
+    #[must_use]
+    pub fn number_of(&self, host: &PublicKey) -> Option<usize> {
+        self.lock().numbers.get(host).copied()
+    }
+
+    pub(super) fn witness(&self) -> &Witness {
+        &self.0.witness
     }
 
     /// The same hosts as one machine reaches them.
@@ -198,6 +192,7 @@ impl SimHosts {
         let mut inner = self.lock();
         let host = &mut inner.hosts[number];
         host.lie = Lie::Nothing;
+        host.disk.set_capacity(CAPACITY);
         if host.running.is_some() || host.lost {
             return;
         }
@@ -243,6 +238,55 @@ impl SimHosts {
         true
     }
 
+    /// A host signs for heads that it will have forgotten when it is started again.
+    pub fn forget_heads(&self, number: usize) {
+        let disk = Arc::new(MemoryStore::new(CAPACITY));
+        disk.restore(&self.lock().hosts[number].disk.image());
+        let Ok(other) = self.open(number, &disk) else { return };
+        self.trace().event(format_args!("host {number} is going to forget its heads"));
+        self.lock().hosts[number].lie = Lie::Receipts(Arc::new(other));
+    }
+
+    /// A host answers reads with other bytes until it is started again.
+    pub fn serve_wrong_bytes(&self, number: usize) {
+        self.trace().event(format_args!("host {number} serves wrong bytes"));
+        self.lock().hosts[number].lie = Lie::Bytes;
+    }
+
+    /// A host takes no more sectors until it is started again.
+    pub fn fill(&self, number: usize) {
+        self.trace().fault(Fault::HostFull, format_args!("host {number}"));
+        self.lock().hosts[number].disk.set_capacity(0);
+    }
+
+    /// A byte rots on a host's disk, in a sector that is drawn. Whether there is one.
+    ///
+    /// # Panics
+    /// Never: a store in memory reads.
+    pub fn rot(&self, number: usize, chance: &mut Chance) -> bool {
+        let disk = self.lock().hosts[number].disk.clone();
+        let stored = disk.stored().expect("it reads");
+        let Some(entry) = stored.get(chance.index(stored.len())) else { return false };
+        let offset = chance.index(entry.size.bytes() as usize);
+        self.trace().fault(Fault::BitRot, format_args!("host {number} {}", entry.root));
+        disk.corrupt(&entry.root, offset)
+    }
+
+    /// A machine cannot reach some hosts until the partition is mended.
+    pub fn cut_off(&self, machine: u32, hosts: BTreeSet<usize>) {
+        self.trace().event(format_args!("m{machine} is cut off from hosts {hosts:?}"));
+        self.lock().partitions.insert(machine, hosts);
+    }
+
+    /// All machines reach all hosts.
+    pub fn mend_partitions(&self) {
+        self.lock().partitions.clear();
+    }
+
+    pub(super) fn is_cut_off(&self, machine: u32, number: usize) -> bool {
+        self.lock().partitions.get(&machine).is_some_and(|hosts| hosts.contains(&number))
+    }
+
     /// A host cannot be reached until it is started again.
     pub fn stop(&self, number: usize) {
         self.lock().hosts[number].running = None;
@@ -256,6 +300,22 @@ impl SimHosts {
         let host = &mut inner.hosts[number];
         host.running = None;
         host.disk.crash();
+    }
+
+    /// As [`SimHosts::crash`], and of what it had not synced a part is there.
+    pub fn crash_torn(&self, number: usize, chance: &mut Chance) {
+        let disk = {
+            let mut inner = self.lock();
+            let host = &mut inner.hosts[number];
+            host.running = None;
+            host.disk.clone()
+        };
+        let (batches, removals) = disk.unsynced();
+        let kept = (chance.index(batches + 1), chance.index(removals + 1));
+        let fault = if batches + removals > 0 { Fault::TornWrites } else { Fault::HostCrash };
+        self.trace()
+            .fault(fault, format_args!("host {number} keeps {kept:?} of {batches} and {removals}"));
+        disk.crash_torn(kept.0, kept.1);
     }
 
     /// A host's disk takes so many more writes and fails until the host crashes.
@@ -287,6 +347,7 @@ impl SimHosts {
             let host = &mut inner.hosts[number];
             let Some(image) = host.image.take().filter(|_| !host.lost) else { return false };
             host.running = None;
+            host.promised.clear();
             host.disk.restore(&image);
         }
         self.trace().fault(Fault::HostLies, format_args!("host {number}"));
@@ -294,7 +355,7 @@ impl SimHosts {
         true
     }
 
-    fn trace(&self) -> &Trace {
+    pub(super) fn trace(&self) -> &Trace {
         &self.0.trace
     }
 
@@ -336,6 +397,7 @@ impl SimHosts {
     /// Brings every host back that is not lost; those with a failed disk lose power first.
     pub fn heal(&self) {
         self.set_weather(Weather::FAIR);
+        self.mend_partitions();
         for number in self.surviving() {
             let mut inner = self.lock();
             let host = &mut inner.hosts[number];
@@ -346,26 +408,36 @@ impl SimHosts {
         }
     }
 
-    fn fate(&self, number: usize, deadline: u64) -> Fate {
+    /// The weather on the way to a host, and its draws, which come back with [`SimHosts::put_chance`].
+    pub(super) fn weather_to(&self, number: usize) -> (Weather, Chance) {
+        let inner = self.lock();
+        (inner.weather, inner.hosts[number].chance.clone())
+    }
+
+    pub(super) fn put_chance(&self, number: usize, chance: Chance) {
+        self.lock().hosts[number].chance = chance;
+    }
+
+    /// A request is on its way to a host; returns which it is.
+    pub(super) fn sent(&self, number: usize) -> u64 {
         let mut inner = self.lock();
-        let weather = inner.weather;
-        let chance = &mut inner.hosts[number].chance;
-        let arrives = !chance.per_mille(weather.request_lost);
-        let answered = arrives && !chance.per_mille(weather.answer_lost);
-        let late = chance.per_mille(weather.late);
-        let there =
-            if late { chance.within(1_000, 2 * deadline) } else { chance.within(0, weather.delay) };
-        let (back, broken) = (chance.within(0, weather.delay), chance.per_mille(500));
-        drop(inner);
-        let trace = &self.0.trace;
-        if !arrives {
-            trace.fault(Fault::RequestLost, format_args!("to host {number}"));
-        } else if !answered {
-            trace.fault(Fault::AnswerLost, format_args!("of host {number}"));
-        } else if late {
-            trace.fault(Fault::RequestLate, format_args!("to host {number} by {there} ms"));
+        let host = &mut inner.hosts[number];
+        host.sent += 1;
+        host.sent
+    }
+
+    /// A request arrives.
+    pub(super) fn arrived(&self, number: usize, ticket: u64) {
+        let overtaken = {
+            let mut inner = self.lock();
+            let host = &mut inner.hosts[number];
+            let overtaken = ticket < host.arrived;
+            host.arrived = host.arrived.max(ticket);
+            overtaken
+        };
+        if overtaken {
+            self.trace().fault(Fault::Reordered, format_args!("at host {number}"));
         }
-        Fate { there, back, arrives, answered, broken }
     }
 
     /// Hands a request to a host; nothing if it is down.
@@ -385,13 +457,28 @@ impl SimHosts {
             (Host::<SimDisk>::payer(&request), Host::<SimDisk>::concerns(&request));
         let facts = self.0.chain.facts(&facts_of, payer, concerns);
         let from = PublicKey([u8::try_from(machine).unwrap_or(u8::MAX); 32]);
-        let truth = host.handle(&facts, &from, request.clone());
-        let answer = match lie {
-            Lie::Nothing => truth,
-            Lie::Claims => forged(&request, truth),
-            Lie::Heads(old) => with_head_of(&old.handle(&facts, &from, request), truth),
-        };
-        let answer = encoding::encode(&answer);
+        let mut claim = None;
+        if let HostRequest::Contract(request) = &request {
+            self.0.witness.see(request);
+            let promises = matches!(request.call, ContractCall::Promise);
+            claim = Some((request.contract, request.claim.epoch, promises));
+        }
+        let (mut told, is_false) = answer(&host, &lie, &facts, &from, request.clone());
+        if self.0.sabotage == Sabotage::LowerEpochs
+            && matches!(told, HostResponse::Refused(Refusal::Fenced { .. }))
+            && let Some(host) = self.forget_promises(number)
+        {
+            told = host.handle(&facts, &from, request);
+        }
+        if is_false {
+            let bytes = matches!(lie, Lie::Bytes);
+            let fault = if bytes { Fault::WrongBytes } else { Fault::FalseReceipt };
+            self.trace().fault(fault, format_args!("of host {number}"));
+        }
+        if let Some(claim) = claim.filter(|_| matches!(lie, Lie::Nothing)) {
+            self.check_epoch(number, claim, &told);
+        }
+        let answer = encoding::encode(&told);
         let answer_name = match encoding::decode(&answer) {
             Ok(HostResponse::Refused(refusal)) => format!("refused: {refusal}"),
             Ok(_) => format!("{} bytes", answer.len()),
@@ -401,8 +488,43 @@ impl SimHosts {
         Some(answer)
     }
 
+    /// A host that said that it promised an epoch takes no change of a lower one.
+    fn check_epoch(
+        &self,
+        number: usize,
+        (contract, epoch, promises): (ContractId, Epoch, bool),
+        told: &HostResponse,
+    ) {
+        let mut inner = self.lock();
+        let host = &mut inner.hosts[number];
+        let promised = host.promised.entry(contract).or_default();
+        let changed = matches!(told, HostResponse::HeadWritten(_) | HostResponse::Committed(_));
+        if promises && matches!(told, HostResponse::Head { .. }) || changed {
+            if changed && epoch < *promised && self.0.sabotage != Sabotage::ForgetPromises {
+                let promised = *promised;
+                drop(inner);
+                let what = format!("host {number} takes epoch {epoch}, it promised {promised}");
+                return self.0.trace.violation(what);
+            }
+            *promised = (*promised).max(epoch);
+        }
+    }
+
+    /// A host starts anew over its disk, which forgets promises.
+    fn forget_promises(&self, number: usize) -> Option<Arc<Host<SimDisk>>> {
+        let disk = self.lock().hosts[number].disk.clone();
+        let host = Arc::new(self.open(number, &disk).ok()?);
+        self.lock().hosts[number].running = Some(host.clone());
+        Some(host)
+    }
+
     /// As [`SimHosts::deliver`]; a host that panics is a violation.
-    fn deliver_safely(&self, number: usize, machine: u32, body: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn deliver_safely(
+        &self,
+        number: usize,
+        machine: u32,
+        body: &[u8],
+    ) -> Option<Vec<u8>> {
         let call = std::panic::AssertUnwindSafe(|| self.deliver(number, machine, body));
         match std::panic::catch_unwind(call) {
             Ok(answer) => answer,
@@ -415,89 +537,7 @@ impl SimHosts {
     }
 }
 
-/// The same answer under a promise that nobody has claimed.
-fn forged(request: &HostRequest, truth: HostResponse) -> HostResponse {
-    let epoch = Epoch { counter: u64::MAX, writer: [0xff; 16] };
-    let lie = EpochClaim { nonce: ContractNonce([7; 16]), epoch, signature: Signature([9; 64]) };
-    match (request, truth) {
-        (_, HostResponse::Latest(status)) => {
-            HostResponse::Latest(Box::new(ContractStatus { promised: lie, ..*status }))
-        }
-        (HostRequest::Contract(request), HostResponse::Head { status, head }) => {
-            if matches!(request.call, ContractCall::Promise) {
-                let (given, promised) = (request.claim.epoch, Box::new(lie));
-                return HostResponse::Refused(Refusal::Fenced { given, promised });
-            }
-            let status = Box::new(ContractStatus { promised: lie, ..*status });
-            HostResponse::Head { status, head }
-        }
-        (HostRequest::Contract(request), HostResponse::HeadWritten(_) | HostResponse::Stored) => {
-            let (given, promised) = (request.claim.epoch, Box::new(lie));
-            HostResponse::Refused(Refusal::Fenced { given, promised })
-        }
-        (_, truth) => truth,
-    }
-}
-
-/// The same answer with the head that the host had before: slot and receipt are truly signed.
-fn with_head_of(old: &HostResponse, truth: HostResponse) -> HostResponse {
-    match (old, truth) {
-        (HostResponse::Head { status: old, head }, HostResponse::Head { status, .. }) => {
-            let status = ContractStatus { slot: old.slot, receipt: old.receipt, ..*status };
-            HostResponse::Head { status: Box::new(status), head: head.clone() }
-        }
-        (_, truth) => truth,
-    }
-}
-
-/// The hosts as one machine reaches them.
-pub struct MachineHosts {
-    hosts: SimHosts,
-    machine: Arc<Machine>,
-}
-
-#[async_trait]
-impl HostClient for MachineHosts {
-    async fn call(
-        &self,
-        host: &PublicKey,
-        lane: Lane,
-        request: HostRequest,
-    ) -> Result<HostResponse, HostCallError> {
-        self.machine.point(Point::Call).await;
-        let unreachable = |reason: &str| {
-            Err(HostCallError::Unreachable { host: *host, reason: reason.to_owned() })
-        };
-        let number = self.hosts.lock().numbers.get(host).copied();
-        let Some(number) = number else { return unreachable("nobody has this key") };
-        let deadline = match lane {
-            Lane::Control => CONTROL_DEADLINE,
-            Lane::Bulk => BULK_DEADLINE,
-        };
-        let fate = self.hosts.fate(number, deadline);
-        // The messages travel as bytes, as they do in earnest.
-        let body = encoding::encode(&request);
-        let (sender, receiver) = oneshot::channel();
-        let (hosts, machine) = (self.hosts.clone(), self.machine.number());
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(fate.there)).await;
-            let answer =
-                if fate.arrives { hosts.deliver_safely(number, machine, &body) } else { None };
-            tokio::time::sleep(Duration::from_millis(fate.back)).await;
-            if answer.is_some() && !fate.answered || answer.is_none() && !fate.broken {
-                // Nobody says anything: the caller waits until its deadline.
-                tokio::time::sleep(Duration::from_millis(2 * BULK_DEADLINE)).await;
-            }
-            let _ = sender.send(answer.filter(|_| fate.answered));
-        });
-        let answer =
-            tokio::time::timeout(Duration::from_millis(deadline), receiver.map(Result::ok));
-        let answer = match answer.await {
-            Ok(Some(Some(answer))) => answer,
-            Ok(_) => return unreachable("the connection broke"),
-            Err(_) => return Err(HostCallError::TimedOut { host: *host }),
-        };
-        encoding::decode(&answer)
-            .map_err(|error| HostCallError::False { host: *host, reason: error.to_string() })
-    }
+fn operator_name(sabotage: Sabotage, operators: &[usize], number: usize) -> String {
+    let hidden = sabotage == Sabotage::HiddenOperators;
+    format!("operator {}", if hidden { number } else { operators[number] })
 }

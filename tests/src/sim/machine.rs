@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use samara_protocol::hash::SlabId;
 use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 use samara_renter::world::{
@@ -21,6 +22,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::chain::{EPOCH, SimChain};
 use super::chance::Chance;
+use super::disk::Sabotage;
 use super::files::SimFiles;
 use super::hosts::SimHosts;
 use super::trace::{Fault, Trace};
@@ -111,14 +113,18 @@ impl Machine {
             inner.life
         };
         self.dead.send_replace(false);
-        let stream = format!("renter {} life {life}", self.number);
+        let draws = if hosts.sabotage() == Sabotage::StaleRandomness { 1 } else { life };
+        let stream = format!("renter {} life {draws}", self.number);
         World {
             chain: Arc::new(chain.clone()),
             hosts: Arc::new(hosts.seen_by(self.clone())),
             store: self.clone(),
             files: Arc::new(files.clone()),
             clock: self.clone(),
-            random: Arc::new(SimRandom(Mutex::new(Chance::new(self.seed, &stream)))),
+            random: Arc::new(SimRandom {
+                chance: Mutex::new(Chance::new(self.seed, &stream)),
+                trace: self.trace.clone(),
+            }),
             spawner: self.clone(),
             compute: Arc::new(Inline),
         }
@@ -310,11 +316,17 @@ impl Spawner for Machine {
     }
 }
 
-struct SimRandom(Mutex<Chance>);
+struct SimRandom {
+    chance: Mutex<Chance>,
+    trace: Arc<Trace>,
+}
 
 impl Randomness for SimRandom {
     fn fill(&self, buffer: &mut [u8]) {
-        lock(&self.0).fill(buffer);
+        lock(&self.chance).fill(buffer);
+        if let Ok(id) = <[u8; SlabId::LEN]>::try_from(&*buffer) {
+            self.trace.note_draw(SlabId(id));
+        }
     }
 }
 

@@ -9,12 +9,12 @@ use samara_protocol::chain::Action;
 use samara_protocol::contract::ContractTerms;
 use samara_protocol::hash::ContractNonce;
 use samara_protocol::journal::HostIndex;
-use samara_protocol::journal::quorum::Quorum;
 use samara_protocol::keys::phrase::Phrase;
 use samara_protocol::keys::tree::KeyTree;
 use samara_protocol::sector::SectorSize;
+use samara_protocol::tree::Limits;
 use samara_protocol::units::{Amount, Epoch, Millis};
-use samara_renter::contract::{ContractBook, Redundancy, Writer};
+use samara_renter::contract::{ContractBook, LineRates, Redundancy, Writer};
 use samara_renter::garbage::GarbageOptions;
 use samara_renter::journal::JournalOptions;
 use samara_renter::progress::Silent;
@@ -31,10 +31,12 @@ use super::chance::Chance;
 use super::copies::Image;
 use super::disk::Sabotage;
 use super::files::SimFiles;
-use super::hosts::{SimHosts, Weather};
+use super::hosts::SimHosts;
 use super::machine::{Ended, Machine, Point};
 use super::model::{Content, Effect, Model, Names};
+use super::setting::{Moods, OPERATORS, Setting};
 use super::trace::{Fault, Trace};
+use super::witness::Witness;
 
 /// Simulated milliseconds after which an operation hangs.
 pub(super) const LIMIT: u64 = 6 * 3_600_000;
@@ -42,6 +44,8 @@ pub(super) const LIMIT: u64 = 6 * 3_600_000;
 const DOUBTS: usize = 6;
 /// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten.
 const QUIET: usize = 60;
+/// Bytes of a sealed frame.
+pub(super) const FRAME: u32 = 1 << 10;
 /// Attempts before a healthy network counts as stuck.
 pub(super) const PATIENCE: usize = 30;
 
@@ -56,11 +60,14 @@ pub struct Options {
     pub sabotage: Sabotage,
     /// Twelve hosts, of which three are lost at the end: then what is stored must become whole again.
     pub losses: bool,
+    /// So many hosts, instead of what the seed draws.
+    pub hosts: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { operations: 25, trace: false, sabotage: Sabotage::None, losses: false }
+        let sabotage = Sabotage::None;
+        Self { operations: 25, trace: false, sabotage, losses: false, hosts: None }
     }
 }
 
@@ -98,6 +105,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         let work = async move {
             let mut run = Run::new(seed, options, inside).await;
             Box::pin(run.all(options.operations)).await;
+            run.hosts.witness().finish();
             run.model.acknowledged
         };
         let work = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -132,17 +140,26 @@ pub(super) struct Run {
     pub(super) chance: Chance,
     /// Draws of what goes wrong.
     pub(super) trouble: Chance,
+    /// Draws of partitions, disks and lies.
+    pub(super) mischief: Chance,
     /// Draws of file contents.
     pub(super) content: Chance,
     /// Operations so far; makes names and times that differ.
     pub(super) number: u64,
     /// Hosts that every acknowledged slab may lose.
     pub(super) tolerance: usize,
-    /// The host that shows old heads now and then, where one may lie.
+    /// The host that shows old heads or forgets new ones now and then, where one may lie.
     pub(super) liar: Option<usize>,
+    /// The host on whose disk bytes rot, where they do.
+    pub(super) rotting: Option<usize>,
+    /// Whether some have.
+    pub(super) rotten: bool,
+    /// Whether some operator runs several hosts.
+    pub(super) shared: bool,
+    pub(super) moods: Moods,
     pub(super) sabotage: Sabotage,
     /// See [`Options::losses`].
-    losses: bool,
+    pub(super) losses: bool,
     /// Whether the renter was opened again and has acknowledged nothing since.
     pub(super) restarted: bool,
     /// A disk as it once was.
@@ -155,23 +172,33 @@ impl Run {
     async fn new(seed: u64, options: Options, trace: Arc<Trace>) -> Self {
         let Options { sabotage, losses, .. } = options;
         let mut chance = Chance::new(seed, "operations");
-        let count = [3, 3, 3, 5, 5, 9][chance.index(6)];
-        let count = if losses { super::losses::HOSTS } else { count };
+        let usual = [3, 3, 3, 5, 5, 9][chance.index(6)];
+        let setting = Setting::draw(seed, usual, &options);
+        let count = setting.operators.len();
+        let redundancy = setting.redundancy;
         let chain = SimChain::new(seed, trace.clone());
-        let hosts = SimHosts::new(seed, count, sabotage, chain.clone(), trace.clone());
         let mut entropy = Zeroizing::new([0; 16]);
         Chance::new(seed, "words").fill(entropy.as_mut());
         let phrase = Phrase::from_entropy(&entropy).expect("16 bytes make words");
         let keys = Arc::new(KeyTree::new(&phrase.seed(""), &chain.genesis().hash()));
+        let witness = Witness::new(keys.clone(), redundancy, trace.clone());
+        let world = (chain.clone(), witness, trace.clone());
+        let hosts = SimHosts::new(seed, &setting.operators, sabotage, world);
         chain.fund(keys.account(0).public(), Amount::coins(10_000));
-        let redundancy =
-            if losses { super::losses::REDUNDANCY } else { Redundancy::for_hosts(count) };
         let machine = Machine::new(seed, 0, trace.clone());
         let mut trouble = Chance::new(seed, "trouble");
         // A host that lies is replaced for good; what three losses do is to be seen alone.
-        let liar = (!losses && Quorum::of(count).liars > 0).then(|| trouble.index(count));
+        let liar = (!losses && setting.liars() > 0).then(|| trouble.index(count));
+        let mut mischief = Chance::new(seed, "mischief");
+        // One bad host is enough: what slabs bear beyond it is lost in the end.
+        let rotting = setting.moods.rot.then(|| liar.unwrap_or_else(|| mischief.index(count)));
         let run = Self {
             liar,
+            rotting,
+            rotten: false,
+            shared: setting.is_shared(),
+            moods: setting.moods,
+            mischief,
             sabotage,
             losses,
             seed,
@@ -232,7 +259,7 @@ impl Run {
             let contract = terms.contract;
             self.chain.send(&account, &[&key, host], Action::FormContract(Box::new(terms)));
             let index = HostIndex(u16::try_from(number).unwrap_or(u16::MAX));
-            book.add_host(index, host.public(), format!("operator {number}"))
+            book.add_host(index, host.public(), self.hosts.operator_name(number))
                 .await
                 .expect("a free number");
             let contract = self.chain.contract_of(&contract).expect("it was just formed");
@@ -270,7 +297,7 @@ impl Run {
         self.resolve().await;
         let Some(renter) = self.renter.clone() else { return };
         if self.sabotage != Sabotage::None || !self.trace.violations().is_empty() {
-            return;
+            return self.check_head_set(&renter);
         }
         let mut problem = String::new();
         for _ in 0..QUIET {
@@ -281,13 +308,32 @@ impl Run {
                     let (freed, moved) = (report.freed_bytes, report.rewritten_bytes);
                     let text =
                         format_args!("hosts hold what is needed; {freed} B freed, {moved} B moved");
-                    return self.trace.event(text);
+                    self.trace.event(text);
+                    return self.check_head_set(&renter);
                 }
                 Some(problem) => problem,
             };
         }
         let report = renter.garbage();
         self.trace.violation(format!("garbage stays at hosts: {problem}; {report:?}"));
+    }
+
+    /// A head set has one host of each operator, where there are enough of them.
+    fn check_head_set(&self, renter: &Renter) {
+        let operator = |host: &String| {
+            (0..self.hosts.count())
+                .find(|number| self.hosts.key(*number).public().to_string() == *host)
+                .map(|number| self.hosts.operator(number))
+        };
+        let contracts = renter.contracts();
+        let all: BTreeSet<_> = contracts.iter().map(|row| operator(&row.host)).collect();
+        let set = renter.status().head_set;
+        let counted: BTreeSet<_> = set.iter().map(|row| operator(&row.host)).collect();
+        if all.len() >= OPERATORS && counted.len() < set.len() {
+            let (hosts, operators) = (set.len(), counted.len());
+            let what = format!("{hosts} hosts of {operators} operators make the head set");
+            self.trace.violation(what);
+        }
     }
 
     /// What is at hosts and should not be.
@@ -307,75 +353,6 @@ impl Run {
         let report = renter.garbage();
         let waits = report.unused > 0 || !report.waiting.is_empty();
         waits.then(|| "some of it waits".to_owned())
-    }
-
-    /// Changes what goes wrong.
-    async fn trouble(&mut self) {
-        let count = self.hosts.count();
-        let trouble = &mut self.trouble;
-        if trouble.per_mille(200) {
-            let weather = match trouble.below(4) {
-                0 | 1 => Weather::FAIR,
-                2 => Weather { request_lost: 20, answer_lost: 20, late: 10, delay: 60 },
-                _ => Weather { request_lost: 80, answer_lost: 80, late: 40, delay: 400 },
-            };
-            let silent = if weather == Weather::FAIR { 0 } else { 30 };
-            self.hosts.set_weather(weather);
-            self.chain.set_faults(silent, silent);
-        }
-        let spare = count - Quorum::of(count).write;
-        let down = (0..count).filter(|number| !self.hosts.runs(*number)).count();
-        // Mostly a quorum is up; sometimes it is not.
-        let most = if trouble.per_mille(100) { count } else { spare };
-        let host = trouble.index(count);
-        match trouble.below(10) {
-            0 if down < most => self.hosts.crash(host),
-            1 if down < most => self.hosts.stop(host),
-            7 if !self.losses && down < most && self.hosts.runs(host) => {
-                self.hosts.forge_claims(host)
-            }
-            8 => {
-                if let Some(liar) = self.liar.filter(|_| trouble.per_mille(500)) {
-                    self.hosts.show_old_heads(liar);
-                }
-            }
-            2 => self.hosts.fail_disk(host, trouble.below(12)),
-            3..=5 => {
-                for number in 0..count {
-                    if !self.hosts.runs(number) && trouble.per_mille(600) {
-                        self.hosts.start(number);
-                    }
-                }
-            }
-            6 => {
-                // A disk that failed is mended by a restart.
-                self.hosts.crash(host);
-                self.hosts.start(host);
-            }
-            _ => {}
-        }
-        if trouble.per_mille(60) {
-            let host = trouble.index(count);
-            let host = self.liar.filter(|_| trouble.per_mille(500)).unwrap_or(host);
-            self.hosts.remember(host);
-        }
-        if trouble.per_mille(40) {
-            self.trace.fault(Fault::RenterCrash, format_args!("m{}", self.machine.number()));
-            self.die().await;
-            self.reopen().await;
-        }
-        if self.trouble.per_mille(35) {
-            self.take_over().await;
-        }
-        if self.trouble.per_mille(60) {
-            self.visit().await;
-        }
-        if self.trouble.per_mille(100) {
-            self.take_image();
-        }
-        if self.trouble.per_mille(60) {
-            self.put_back().await;
-        }
     }
 
     /// Lets the renter's machine die, if anything runs on it.
@@ -553,7 +530,7 @@ impl Run {
 /// Small slabs and short waits.
 fn config(redundancy: Redundancy, sabotage: Sabotage) -> RenterConfig {
     let mut config = sound_config(redundancy);
-    if sabotage == Sabotage::ForgetPromises {
+    if matches!(sabotage, Sabotage::ForgetPromises | Sabotage::LowerEpochs) {
         // What a node does by itself tells it soon that it was taken over, also where promises are
         // forgotten. Here it has to learn from its next write.
         config.upkeep = Millis::seconds(600);
@@ -568,12 +545,18 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
     let transfer = TransferOptions {
         minimum_column: size(1 << 10),
         maximum_column: size(16 << 10),
-        frame: 1 << 10,
+        frame: FRAME,
         ..TransferOptions::new(redundancy)
     };
     RenterConfig {
         transfer,
-        journal: JournalOptions { spill: 5 << 10, ..JournalOptions::default() },
+        journal: JournalOptions {
+            spill: 5 << 10,
+            checkpoint_entries: 12,
+            // A node fits into the largest slab.
+            nodes: Limits::new(6 << 10, 12 << 10).expect("the one is half of the other"),
+            ..JournalOptions::default()
+        },
         vault: VaultOptions {
             inline: 1 << 10,
             inline_batch: 3 << 10,
@@ -582,6 +565,7 @@ fn sound_config(redundancy: Redundancy) -> RenterConfig {
             chunk: 8 << 10,
             ..VaultOptions::default()
         },
+        line: LineRates::default(),
         upkeep: Millis::seconds(10),
         repair: RepairOptions::default(),
         garbage: GarbageOptions {

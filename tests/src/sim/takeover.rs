@@ -1,5 +1,6 @@
 //! Machines that come and go: take-overs, visits of a machine that only reads, and the last check.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +80,11 @@ impl Run {
         let (old_machine, old) = (self.machine.clone(), self.renter.take());
         let fresh = Machine::new(self.seed, self.machines, self.trace.clone());
         self.machines += 1;
+        if self.moods.partitions && self.mischief.per_mille(500) {
+            // Each side sees other hosts.
+            self.partition(old_machine.number());
+            self.partition(fresh.number());
+        }
         // The old renter is in the middle of a put when it is taken over.
         let last_words = old.as_ref().map(|old| self.last_words(old.clone(), old_machine.clone()));
         self.machine = fresh;
@@ -100,6 +106,7 @@ impl Run {
         if let Some(seen) = self.look("after a take-over").await {
             self.model.settle(seen);
         }
+        self.hosts.mend_partitions();
         if let Some(old) = old {
             self.check_fenced(&old, &old_machine).await;
             drop(old);
@@ -266,6 +273,20 @@ impl Run {
         }
     }
 
+    /// Some operators are lost with all their hosts, whose number slabs bear.
+    fn lose_operators(&mut self, most_hosts: usize, most: usize) {
+        let (mut hosts, mut operators) = (0, BTreeSet::new());
+        for _ in 0..most {
+            let operator = self.hosts.operator(self.trouble.index(self.hosts.count()));
+            let own = |number: &usize| self.hosts.operator(*number) == operator;
+            let own: Vec<usize> = (0..self.hosts.count()).filter(own).collect();
+            if hosts + own.len() <= most_hosts && operators.insert(operator) {
+                hosts += own.len();
+                own.into_iter().for_each(|number| self.hosts.lose(number));
+            }
+        }
+    }
+
     /// Everything loses power, some hosts are gone, and a fresh machine has the words only.
     pub(super) async fn last_check(&mut self) {
         let known = self.renter.as_ref().is_some_and(|renter| !renter.status().head_set.is_empty());
@@ -277,22 +298,27 @@ impl Run {
         // A node that took over from few hosts has a smaller head set until the others are back.
         let set = self.renter.as_ref().map_or(0, |renter| renter.status().head_set.len());
         let quorum = Quorum::of(set);
-        let mut most = self.tolerance.min(set - quorum.read);
-        // Shards that a host has forgotten are lost like those of a host that is gone.
-        if let Some(liar) = self.liar.filter(|_| quorum.liars > 0 && most > 0)
+        // Shards that a host has forgotten or spoilt are lost like those of a host that is gone.
+        let mut most = self.tolerance.saturating_sub(usize::from(self.rotten));
+        let is_new = self.liar != self.rotting || !self.rotten;
+        if let Some(liar) = self.liar.filter(|_| quorum.liars > 0 && (!is_new || most > 0))
             && self.hosts.roll_back(liar)
         {
-            most -= 1;
+            most -= usize::from(is_new);
         }
         if self.sabotage == Sabotage::OldHeads {
             for number in 0..self.hosts.count() {
                 self.hosts.show_old_heads(number);
             }
         }
-        let lost = self.trouble.within(0, most as u64);
-        for _ in 0..lost {
-            let left = self.hosts.surviving();
-            self.hosts.lose(left[self.trouble.index(left.len())]);
+        if self.shared {
+            self.lose_operators(most, set - quorum.read);
+        } else {
+            let lost = self.trouble.within(0, most.min(set - quorum.read) as u64);
+            for _ in 0..lost {
+                let left = self.hosts.surviving();
+                self.hosts.lose(left[self.trouble.index(left.len())]);
+            }
         }
         let (old_machine, old) = (self.machine.clone(), self.renter.take());
         self.machine = Machine::new(self.seed, self.machines, self.trace.clone());
@@ -303,6 +329,9 @@ impl Run {
         }
         let Some(seen) = self.look("at the end").await else { return };
         self.read_all("at the end", &seen).await;
+        if recovered == Recovered::Reading && self.shared {
+            self.trace.violation("fewer operators are lost than may be, and it only reads".into());
+        }
         if recovered == Recovered::Reading {
             // Nothing was promised or moved: the old machine may go on.
             return;

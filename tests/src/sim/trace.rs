@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
+use samara_protocol::hash::SlabId;
 use samara_protocol::sync::lock;
 use tokio::time::Instant;
 
@@ -19,12 +20,28 @@ pub enum Fault {
     AnswerLost,
     /// A request arrives seconds late.
     RequestLate,
+    /// A request arrives twice; the second answer is lost.
+    RequestTwice,
+    /// A request arrives after one that was sent later.
+    Reordered,
+    /// A request is lost because its machine is cut off from the host.
+    Partitioned,
     /// A host that cannot be reached was called.
     HostUnreachable,
     /// A host lost power: what it had not synced is gone.
     HostCrash,
     /// A host's disk failed between two writes.
     HostDisk,
+    /// A host lost power, and of what it had not synced a part is there.
+    TornWrites,
+    /// A host's disk is full for a while.
+    HostFull,
+    /// A byte of a stored sector is another one.
+    BitRot,
+    /// A host answers a read with other bytes.
+    WrongBytes,
+    /// A host signs that it has a head, and forgets it.
+    FalseReceipt,
     /// A host is gone for good.
     HostLost,
     /// A host shows what it held at an earlier moment.
@@ -53,6 +70,36 @@ pub enum Fault {
     PutBack,
 }
 
+impl Fault {
+    /// Kinds that some hundred runs must have seen.
+    pub const USUAL: [Self; 24] = [
+        Self::RequestLost,
+        Self::AnswerLost,
+        Self::RequestLate,
+        Self::RequestTwice,
+        Self::Reordered,
+        Self::Partitioned,
+        Self::HostUnreachable,
+        Self::HostCrash,
+        Self::HostDisk,
+        Self::HostFull,
+        Self::BitRot,
+        Self::WrongBytes,
+        Self::FalseReceipt,
+        Self::HostLost,
+        Self::HostLies,
+        Self::ForgedClaims,
+        Self::OldHead,
+        Self::RenterCrash,
+        Self::RenterCrashInside,
+        Self::CommitCut,
+        Self::Cancelled,
+        Self::ChainSilent,
+        Self::TakeOver,
+        Self::PutBack,
+    ];
+}
+
 /// The record of one run.
 #[derive(Debug)]
 pub struct Trace {
@@ -67,6 +114,8 @@ struct Inner {
     events: u64,
     faults: BTreeMap<Fault, u64>,
     violations: Vec<String>,
+    /// What machines have drawn of 16 bytes: every slab id, and more.
+    drawn: Vec<SlabId>,
 }
 
 impl Trace {
@@ -78,6 +127,7 @@ impl Trace {
             events: 0,
             faults: BTreeMap::new(),
             violations: Vec::new(),
+            drawn: Vec::new(),
         };
         Self { inner: Mutex::new(inner), start: Instant::now(), print }
     }
@@ -120,6 +170,23 @@ impl Trace {
     pub fn violation(&self, what: String) {
         self.event(format_args!("VIOLATION {what}"));
         self.lock().violations.push(what);
+    }
+
+    /// A machine has drawn bytes that may become a slab's id.
+    pub fn note_draw(&self, id: SlabId) {
+        self.lock().drawn.push(id);
+    }
+
+    /// How many such draws there were.
+    #[must_use]
+    pub fn draws(&self) -> usize {
+        self.lock().drawn.len()
+    }
+
+    /// These draws, from a number on.
+    #[must_use]
+    pub fn drawn(&self, from: usize) -> Vec<SlabId> {
+        self.lock().drawn.get(from..).unwrap_or_default().to_vec()
     }
 
     /// What must never happen and did.

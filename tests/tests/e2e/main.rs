@@ -7,7 +7,9 @@
 mod demo;
 mod faults;
 mod health;
+mod load;
 mod network;
+mod power;
 mod scenarios;
 mod trouble;
 mod wire;

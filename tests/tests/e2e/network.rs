@@ -45,7 +45,7 @@ pub fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Arc<Shared>) -> F) {
     let shared = {
         let mut slot = lock(&SHARED);
         slot.upgrade().unwrap_or_else(|| {
-            let shared = Arc::new(RUNTIME.block_on(start(HOSTS, |_| {})));
+            let shared = Arc::new(RUNTIME.block_on(start(Own::with_hosts(HOSTS), |_| {})));
             *slot = Arc::downgrade(&shared);
             shared
         })
@@ -74,16 +74,40 @@ pub fn play_among<F: Future<Output = ()>>(
     prepare: impl FnOnce(&Layout),
     scenario: impl FnOnce(Arc<Shared>) -> F,
 ) {
-    let shared = Arc::new(RUNTIME.block_on(start(hosts, prepare)));
+    play_own(Own::with_hosts(hosts), prepare, scenario);
+}
+
+/// What a network of a scenario's own consists of.
+pub struct Own {
+    pub validators: usize,
+    pub hosts: usize,
+    /// Makes the program that runs the nodes, in a folder of its own.
+    pub program: fn(&Path) -> PathBuf,
+}
+
+impl Own {
+    fn with_hosts(hosts: usize) -> Self {
+        Self { validators: 1, hosts, program: |_| SAMARA.into() }
+    }
+}
+
+/// As [`play_alone`], on such a network.
+pub fn play_own<F: Future<Output = ()>>(
+    own: Own,
+    prepare: impl FnOnce(&Layout),
+    scenario: impl FnOnce(Arc<Shared>) -> F,
+) {
+    let shared = Arc::new(RUNTIME.block_on(start(own, prepare)));
     RUNTIME.block_on(scenario(Arc::clone(&shared)));
 }
 
-async fn start(hosts: usize, prepare: impl FnOnce(&Layout)) -> Shared {
+async fn start(own: Own, prepare: impl FnOnce(&Layout)) -> Shared {
     let folder = tempfile::Builder::new().prefix("samara-e2e-").tempdir().unwrap();
-    let plan = Plan::local(folder.path().join("network"), 1, hosts, 0);
+    let plan = Plan::local(folder.path().join("network"), own.validators, own.hosts, 0);
     let layout = Layout::create(&plan).unwrap();
     prepare(&layout);
-    let mut network = Network::new(layout, Runner::Processes(SAMARA.into()));
+    let program = (own.program)(folder.path());
+    let mut network = Network::new(layout, Runner::Processes(program));
     network.start(|_| {}).await.unwrap();
     Shared { network: Arc::new(tokio::sync::Mutex::new(network)), folder }
 }
@@ -135,6 +159,16 @@ impl Shared {
     /// Kills a node as a crash would.
     pub async fn kill(&self, name: &str) {
         self.network.lock().await.kill(name).await.unwrap();
+    }
+
+    /// The folder of a node.
+    pub async fn folder_of(&self, name: &str) -> PathBuf {
+        self.network.lock().await.place(name).unwrap().folder
+    }
+
+    /// A client of a running node.
+    pub async fn client_of(&self, name: &str) -> Client {
+        self.network.lock().await.client(name).unwrap()
     }
 
     /// Kills a node and deletes all that it had.
@@ -237,7 +271,8 @@ impl RunningCommand {
 /// A renter's machine.
 pub struct Renter {
     network: Arc<tokio::sync::Mutex<Network>>,
-    name: String,
+    /// Its node's name.
+    pub name: String,
     data: PathBuf,
     /// Its words.
     pub words: Phrase,

@@ -4,11 +4,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
-use samara_renter::backup::{BackupDetail, BackupRequest, BackupRow, RestoreRequest};
+use samara_renter::backup::{
+    BackupDetail, BackupDifference, BackupRequest, BackupRow, RestoreRequest,
+};
+use serde::Deserialize;
 
 use super::{Done, failed, known};
 use crate::api::error::ApiError;
-use crate::api::extract::{Json, Path};
+use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
 use crate::api::stream::WithoutClient;
 
@@ -16,6 +19,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/backups", get(list).post(create))
         .route("/v1/backups/{name}", get(show).delete(remove))
+        .route("/v1/backups/{name}/diff/{other}", get(compare))
         .route("/v1/restore", post(restore))
 }
 
@@ -38,6 +42,22 @@ async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<BackupDetail>, ApiError> {
     known(&api)?.backup(&name).await.map(Json).map_err(failed)
+}
+
+/// What is compared.
+#[derive(Deserialize)]
+struct CompareQuery {
+    /// The one vault; all if none.
+    vault: Option<String>,
+}
+
+async fn compare(
+    State(api): State<Api>,
+    Path((before, after)): Path<(String, String)>,
+    Query(query): Query<CompareQuery>,
+) -> Result<Json<BackupDifference>, ApiError> {
+    let found = known(&api)?.compare_backups(&before, &after, query.vault.as_deref()).await;
+    found.map(Json).map_err(failed)
 }
 
 async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {

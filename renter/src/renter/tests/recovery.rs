@@ -16,6 +16,7 @@ use crate::rows::RenterState;
 use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFile, MemoryFiles, MortalStore, Node, allowance, config, noise, put};
 use crate::vault::Conflict;
+use crate::world::{Store as _, Write};
 
 /// What a machine has below a folder.
 type Below = BTreeMap<String, MemoryFile>;
@@ -75,6 +76,30 @@ async fn what_was_acknowledged_comes_back_from_the_words_alone() {
 
     let node = Node::blank(&network).await;
     assert_eq!(recover(&node).await.files, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_contract_in_use_is_not_adopted_again() {
+    let network = TestNetwork::empty(8).await;
+    let (node, _) = stored(&network).await;
+    node.lose().await;
+    network.set([3], Fault::Dead);
+    let node = Node::blank(&network).await;
+    recover(&node).await;
+    let noted = || node.store.disk.scan(b"recovery/silent", None, 1);
+    let silent = noted().await.unwrap();
+    assert_eq!(silent.len(), 1);
+    network.set([3], Fault::None);
+    node.renter.upkeep().await;
+    let book = &node.renter.0.book;
+    let index = book.index_of(&network.hosts[3].key.public()).unwrap();
+    let used = book.contract(index).unwrap();
+    // As if the machine had died right before it noted that, and was at work again.
+    let writes = silent.into_iter().map(|(key, value)| Write::Put(key, value)).collect();
+    node.store.commit(writes).await.unwrap();
+    node.renter.upkeep().await;
+    assert!(book.contract(index).unwrap().is_same(&used));
+    assert!(noted().await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -175,6 +175,41 @@ async fn slabs_of_an_event_whose_checkpoint_stayed_are_used_again() {
     assert_back(&node, "/back").await;
 }
 
+/// What a checkpoint that stayed after its file was acknowledged keeps from the collector, before and
+/// after a change and a round.
+async fn kept_after(change: impl AsyncFn(&Node)) -> (usize, u64) {
+    let network = TestNetwork::empty(5).await;
+    let node = ready(&network).await;
+    cut(&node, 2_900_000).await;
+    let stayed = node.store.disk.scan(b"put/", None, usize::MAX).await.unwrap();
+    node.put("/home", "home").await;
+    let writes = stayed.into_iter().map(|(key, value)| Write::Put(key, value)).collect();
+    node.store.commit(writes).await.unwrap();
+    change(&node).await;
+    node.renter.collect().await;
+    let report = node.renter.garbage();
+    assert_eq!((report.unused, report.problem), (0, None));
+    (rows(&node).await, node.renter.needed_bytes().await.unwrap().values().sum())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_stayed_keeps_nothing_that_no_put_goes_on_from() {
+    // The file is listed: its slabs are the journal's.
+    let (rows, listed) = kept_after(async |_: &Node| ()).await;
+    assert_eq!(rows, 0);
+    // Nothing can be put into a vault that is gone.
+    let gone = async |node: &Node| node.renter.remove_vault("home").await.unwrap();
+    let (rows, bytes) = kept_after(gone).await;
+    assert!(rows == 0 && bytes < listed / 10, "{rows} {bytes} {listed}");
+    // A file that was removed may be put again.
+    let purged = async |node: &Node| {
+        node.renter.remove("home", "big", false).await.unwrap();
+        node.renter.remove_version("home", "big", 0).await.unwrap();
+    };
+    let (rows, bytes) = kept_after(purged).await;
+    assert!(rows > 0 && bytes > listed / 2, "{rows} {bytes} {listed}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_file_that_changed_unseen_starts_over() {
     let network = TestNetwork::empty(5).await;
