@@ -14,6 +14,10 @@ use crate::disk::{folder_of, sync_folder};
 /// the renter may start without a recovery. Removed once it has.
 pub const NEW_WORDS: &str = "new-words";
 
+/// Name of the empty file that says: the renter of this folder writes. A database that is missing beside
+/// it was deleted, and is brought back from the words.
+pub const WRITES: &str = "renter-writes";
+
 /// Name of the empty file that says: this node's validator key has never voted anywhere, so it may vote
 /// at once. Written where words are drawn; removed once the node votes.
 pub const NEW_VALIDATOR: &str = "new-validator";

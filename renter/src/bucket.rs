@@ -14,18 +14,37 @@ pub(crate) struct Bucket {
     level: i128,
     most: i128,
     filled: u64,
+    /// All that was ever taken, times span.
+    taken: i128,
 }
+
+/// A place in the line of those who have taken tokens and wait until what was taken before is made up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(i128);
 
 impl Bucket {
     /// A bucket that starts with `burst` tokens and holds no more.
     pub(crate) fn new(rate: u64, span: Millis, burst: u64, now: u64) -> Self {
         let span = span.0.max(1);
         let most = i128::from(burst) * i128::from(span);
-        Self { rate, span, level: most, most, filled: now }
+        Self { rate, span, level: most, most, filled: now, taken: 0 }
     }
 
     /// Time until tokens can be taken; nothing if none ever come.
     pub(crate) fn wait(&mut self, now: u64) -> Option<Millis> {
+        let place = Place(self.taken);
+        self.wait_at(place, now)
+    }
+
+    /// Takes tokens, and gives the place in the line from which on they are there.
+    pub(crate) fn line_up(&mut self, tokens: u64) -> Place {
+        let place = Place(self.taken);
+        self.take(tokens);
+        place
+    }
+
+    /// Time until all that was taken before a place is made up; nothing if it never is.
+    pub(crate) fn wait_at(&mut self, place: Place, now: u64) -> Option<Millis> {
         let passed = now.saturating_sub(self.filled);
         self.filled = self.filled.max(now);
         let back = i128::from(passed) * i128::from(self.rate);
@@ -33,8 +52,15 @@ impl Bucket {
         if self.rate == 0 {
             return None;
         }
-        let lacking = u64::try_from((-self.level).max(0)).unwrap_or(u64::MAX);
+        let there = self.level.saturating_add(self.taken.saturating_sub(place.0));
+        let lacking = u64::try_from((-there).max(0)).unwrap_or(u64::MAX);
         Some(Millis(lacking.div_ceil(self.rate)))
+    }
+
+    /// Gives back tokens that were taken and are not used: those behind come the earlier.
+    pub(crate) fn give_back(&mut self, tokens: u64) {
+        let cost = i128::from(tokens) * i128::from(self.span);
+        self.level = self.level.saturating_add(cost);
     }
 
     /// Tokens come back at another rate from now on.
@@ -50,6 +76,7 @@ impl Bucket {
     pub(crate) fn take(&mut self, tokens: u64) {
         let cost = i128::from(tokens) * i128::from(self.span);
         self.level = self.level.saturating_sub(cost);
+        self.taken = self.taken.saturating_add(cost);
     }
 }
 
@@ -68,6 +95,20 @@ mod tests {
         assert_eq!(bucket.wait(1_050), Some(Millis(4_000)));
         assert_eq!(bucket.wait(9_000), Some(Millis(0)));
         assert_eq!(Bucket::new(0, Millis(1), 5, 0).wait(7), None);
+    }
+
+    #[test]
+    fn a_line_is_served_in_turn_and_moves_up() {
+        let mut bucket = Bucket::new(1_000, Millis::seconds(1), 0, 0);
+        let places = [bucket.line_up(2_000), bucket.line_up(3_000), bucket.line_up(1_000)];
+        let wait = |bucket: &mut Bucket, now| places.map(|place| bucket.wait_at(place, now));
+        assert_eq!(wait(&mut bucket, 0), [0, 2_000, 5_000].map(|wait| Some(Millis(wait))));
+        bucket.set_rate(500, 1_000);
+        assert_eq!(wait(&mut bucket, 1_000), [0, 2_000, 8_000].map(|wait| Some(Millis(wait))));
+        // The second leaves.
+        bucket.give_back(3_000);
+        assert_eq!(bucket.wait_at(places[2], 1_000), Some(Millis(2_000)));
+        assert_eq!(bucket.wait(3_000), Some(Millis(2_000)));
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 //! connections. Each part has ended with all its tasks before the next one is told to, and the data
 //! folder's lock goes last: no task outlives [`run`]. A start that fails half-way stops the same way.
 
+mod bring_back;
 mod chain_role;
 mod dispatch;
 mod error;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use samara_protocol::signature::SecretKey;
 use samara_renter::Renter;
 use samara_renter::rows::RenterState;
-use samara_renter::world::World;
+use samara_renter::world::{Spawner as _, World};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -156,7 +157,11 @@ impl Starter<'_> {
             let store = DiskStore::open(&self.folder.join("renter.redb"))?;
             parts.disks.push(("renter", store.broken()));
             let renter = self.renter(role, store, parts, &light).await?;
-            start_new_words(self.folder, parts.renter.insert(renter)).await;
+            let renter = parts.renter.insert(renter);
+            start_new_words(self.folder, renter).await;
+            let keeping = bring_back::keep(self.folder, renter.clone());
+            // It ends with the renter's other tasks.
+            parts.renter_tasks.spawn("bring back", Box::pin(keeping)).detach();
         }
         Ok(light)
     }

@@ -4,14 +4,14 @@
 //! Who comes first is served first; slabs of names are counted and do not wait. Heads, descriptors and all other control messages never wait here.
 //! Time that a request waits is no fault of its host: it is to be taken before the host's time runs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Place};
 use crate::world::Clock;
 
 /// Limits of transfers.
@@ -27,40 +27,63 @@ pub struct LineRates {
 /// One way of the line.
 struct Way {
     rate: watch::Sender<u64>,
-    /// Bytes that went without waiting, and are to be made up for.
-    urgent: AtomicU64,
-    /// A turn is held while one waits: those behind it come in their order.
-    turn: Mutex<Bucket>,
+    /// A leaf, held by nobody who waits: a transfer that nobody drives on keeps no other one waiting.
+    bucket: Mutex<Bucket>,
+}
+
+/// One who waits for bytes that it has taken. Who leaves gives them back.
+struct Standing<'a> {
+    way: &'a Way,
+    place: Place,
+    bytes: u64,
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        lock(&self.way.bucket).give_back(self.bytes);
+    }
 }
 
 impl Way {
     fn new(now: u64) -> Self {
         let bucket = Bucket::new(0, Millis::seconds(1), 0, now);
-        let urgent = AtomicU64::new(0);
-        Self { rate: watch::Sender::new(0), urgent, turn: Mutex::new(bucket) }
+        Self { rate: watch::Sender::new(0), bucket: Mutex::new(bucket) }
     }
 
     async fn take(&self, clock: &dyn Clock, bytes: u64) {
-        if *self.rate.borrow() == 0 {
+        let mut rates = self.rate.subscribe();
+        if *rates.borrow() == 0 {
             return;
         }
-        let mut bucket = self.turn.lock().await;
-        let mut rates = self.rate.subscribe();
+        let place = lock(&self.bucket).line_up(bytes);
+        let mut standing = Standing { way: self, place, bytes };
         loop {
-            bucket.set_rate(*rates.borrow_and_update(), clock.now());
-            bucket.take(self.urgent.swap(0, Ordering::Relaxed));
-            // No rate is no limit.
-            let Some(wait) = bucket.wait(clock.now()) else { return };
-            if wait.0 == 0 {
-                bucket.take(bytes);
-                return;
+            let wait = {
+                let (rate, now) = (*rates.borrow_and_update(), clock.now());
+                let mut bucket = lock(&self.bucket);
+                bucket.set_rate(rate, now);
+                bucket.wait_at(standing.place, now)
+            };
+            match wait {
+                // No rate is no limit.
+                None => return,
+                Some(Millis(0)) => {
+                    standing.bytes = 0;
+                    return;
+                }
+                Some(wait) => tokio::select! {
+                    biased;
+                    // The other end is held by the one who waits.
+                    _ = rates.changed() => {}
+                    () = clock.sleep(wait) => {}
+                },
             }
-            tokio::select! {
-                biased;
-                // The other end is held by the one who waits.
-                _ = rates.changed() => {}
-                () = clock.sleep(wait) => {}
-            }
+        }
+    }
+
+    fn take_at_once(&self, bytes: u64) {
+        if *self.rate.borrow() != 0 {
+            lock(&self.bucket).take(bytes);
         }
     }
 }
@@ -100,9 +123,7 @@ impl Line {
 
     /// Counts bytes that are sent at once: names come before files.
     pub(crate) fn send_at_once(&self, bytes: u64) {
-        if *self.0.up.rate.borrow() != 0 {
-            self.0.up.urgent.fetch_add(bytes, Ordering::Relaxed);
-        }
+        self.0.up.take_at_once(bytes);
     }
 
     /// Waits until so many bytes may be fetched.
@@ -158,6 +179,27 @@ mod tests {
         futures::future::join_all(sends).await;
         let order = std::mem::take(&mut *order.lock().unwrap());
         assert_eq!(order, [(0, 0), (1, 2_000), (2, 4_000), (3, 6_000), (4, 8_000)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_go_on_or_leaves_keeps_nobody_waiting() {
+        let clock = TestNetwork::empty(0).await.world.clock;
+        let line = Line::new(clock.clone());
+        line.set(LineRates { upload: 1_000, download: 0 });
+        line.send(1_000).await;
+        let started = clock.now();
+        // Begun, and then left alone by whoever should drive it.
+        let mut forgotten = Box::pin(line.send(3_000));
+        assert!(futures::poll!(forgotten.as_mut()).is_pending());
+        line.send(500).await;
+        assert_eq!(clock.now() - started, 4_000);
+        let mut leaves = Box::pin(line.send(1_000_000));
+        assert!(futures::poll!(leaves.as_mut()).is_pending());
+        drop(leaves);
+        line.send(500).await;
+        assert_eq!(clock.now() - started, 4_500);
+        forgotten.await;
+        assert_eq!(clock.now() - started, 4_500);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,21 @@ use crate::rows::{ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus};
 use crate::vault::totals;
 
 impl Renter {
+    /// Waits until the state is as wanted.
+    pub async fn until(&self, wanted: impl Fn(&RenterState) -> bool + Send) {
+        let mut watch = self.0.journal.watch();
+        loop {
+            watch.borrow_and_update();
+            if wanted(&self.status().state) {
+                return;
+            }
+            if watch.changed().await.is_err() {
+                // The journal's owner has ended: nothing changes any more.
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Everything at a glance.
     #[must_use]
     pub fn status(&self) -> RenterStatus {

@@ -4,6 +4,7 @@
 //! coding benchmark times memcpy between its rounds, and the others name what the machine did besides.
 
 pub mod coding;
+pub mod names;
 mod network;
 pub mod puts;
 pub mod report;
@@ -19,6 +20,8 @@ pub enum Benchmark {
     Transfer,
     /// Acknowledged puts of 1 KiB by many writers on a local network
     Puts,
+    /// A backup after one change among many files, and a recovery that lists them all
+    Names,
     /// Recovery scan of a synthetic chain over loopback
     Scan,
 }

@@ -16,7 +16,7 @@ pub async fn on_network(
     program: &Path,
     hosts: usize,
     capacity: u64,
-    measure: impl AsyncFnOnce(&Network, &Path) -> anyhow::Result<Report>,
+    measure: impl AsyncFnOnce(&mut Network, &Path) -> anyhow::Result<Report>,
 ) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
     let plan = Plan {
@@ -29,7 +29,7 @@ pub async fn on_network(
     };
     let mut network = Network::new(Layout::create(&plan)?, Runner::Processes(program.to_owned()));
     network.start(|step| eprintln!("{step}")).await?;
-    let outcome = measure(&network, folder.path()).await;
+    let outcome = measure(&mut network, folder.path()).await;
     network.stop().await?;
     outcome
 }
@@ -43,6 +43,14 @@ pub fn processor_seconds(pid: u32) -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+/// Bytes that a process has written so far, to files and sockets, from `/proc/PID/io`.
+#[must_use]
+pub fn written(pid: u32) -> Option<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let line = io.lines().find(|line| line.starts_with("wchar:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Largest resident size of a process in bytes, from `/proc/PID/status`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
 use samara_node::redundancy::Redundancy;
-use samara_tests::bench::{Benchmark, coding, puts, scan, transfer};
+use samara_tests::bench::{Benchmark, coding, names, puts, scan, transfer};
 
 /// Measures and prints a table, or with --json one object for each benchmark.
 #[derive(Parser)]
@@ -25,7 +25,7 @@ struct Arguments {
     /// Any K of N hosts bring a file back
     #[arg(long, value_name = "K/N", default_value = "10/30")]
     redundancy: Redundancy,
-    /// Hosts of the network, for `transfer` and `puts`
+    /// Hosts of the network, for `transfer`, `puts` and `names`
     #[arg(long, default_value_t = 30)]
     hosts: usize,
     /// Size of the object in MiB, for `transfer`
@@ -37,13 +37,16 @@ struct Arguments {
     /// Puts of each writer in a round, for `puts`
     #[arg(long, default_value_t = 100)]
     puts: usize,
+    /// Files, for `names`
+    #[arg(long, default_value_t = 1_000_000)]
+    files: u64,
     /// Blocks of the chain, for `scan`
     #[arg(long, default_value_t = 1_000_000)]
     blocks: u64,
     /// Contracts of others in the chain, for `scan`
     #[arg(long, default_value_t = 100_000)]
     foreign: u64,
-    /// The samara binary, for `transfer` and `puts` [default: beside this program]
+    /// The samara binary, for `transfer`, `puts` and `names` [default: beside this program]
     #[arg(long)]
     program: Option<PathBuf>,
 }
@@ -69,6 +72,11 @@ async fn main() -> anyhow::Result<()> {
             let bytes = arguments.size << 20;
             let setting = transfer::Setting { hosts, data, total, bytes, rounds };
             transfer::run(&program(arguments.program)?, setting).await?
+        }
+        Benchmark::Names => {
+            let Arguments { hosts, files, rounds, .. } = arguments;
+            let setting = names::Setting { hosts, data, total, files, rounds };
+            names::run(&program(arguments.program)?, setting).await?
         }
         Benchmark::Puts => {
             let Arguments { hosts, writers, puts, rounds, .. } = arguments;

@@ -324,6 +324,11 @@ impl Renter {
         Client::of_folder(&self.data).unwrap()
     }
 
+    /// Its data folder.
+    pub fn folder(&self) -> &Path {
+        &self.data
+    }
+
     /// Kills the machine's node as a crash would.
     pub async fn crash(&self) {
         self.network.lock().await.kill(&self.name).await.unwrap();

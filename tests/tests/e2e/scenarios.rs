@@ -96,6 +96,37 @@ fn a_lost_machine_is_recovered_from_its_words() {
 }
 
 #[test]
+fn a_deleted_database_comes_back_by_itself() {
+    play(|shared| async move {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let home = Stored::prepare(scratch.path(), "home", 300_000);
+        renter.run(&home.put()).await.ok();
+        renter.run(&["backup", "create", "first"]).await.ok();
+        let more = scratch.path().join("more");
+        std::fs::write(&more, "more").unwrap();
+        renter.run(&["put", text(&more), "home/more"]).await.ok();
+        renter.run(&["backup", "create", "second"]).await.ok();
+        renter.crash().await;
+        std::fs::remove_file(renter.folder().join("renter.redb")).unwrap();
+        renter.restart().await;
+        let client = renter.client();
+        loop {
+            let status: Value = client.get("/v1/renter").await.unwrap();
+            if status["state"] == "active" {
+                break;
+            }
+            // The answer is the node's, in its own time.
+            tokio::task::yield_now().await;
+        }
+        home.assert_in_backup(&renter, "first", scratch.path()).await;
+        let found = renter.run(&["backup", "diff", "first", "second"]).await.ok();
+        assert_eq!((&found["added"], &found["removed"]), (&1.into(), &0.into()), "{found}");
+        assert_eq!(found["files"][0]["path"], "more");
+    });
+}
+
+#[test]
 fn words_that_own_nothing_are_told_so() {
     play(|shared| async move {
         let words = samara_node::seed::command::draw(samara_node::seed::command::WordCount::Twelve)
