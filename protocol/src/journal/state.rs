@@ -1,6 +1,7 @@
 //! The fold of the journal: what exists now, or at any earlier point.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -90,8 +91,9 @@ pub struct VaultState {
     pub next: u64,
     /// Chain of its events' digests.
     pub chain: Digest,
-    /// Files by path, deleted ones too as long as they have versions.
-    pub files: BTreeMap<StoredPath, FileState>,
+    /// Files by path, deleted ones too as long as they have versions. Copies of a state share those that
+    /// are the same in both.
+    pub files: BTreeMap<StoredPath, Arc<FileState>>,
     /// Folders that exist by themselves, also with nothing in them.
     pub folders: BTreeSet<StoredPath>,
 }
@@ -145,6 +147,14 @@ impl Backup {
 }
 
 impl FileState {
+    /// Takes a version in behind those before. Most files have one, which gets no room for more.
+    pub(crate) fn push(&mut self, version: Version) {
+        if self.versions.is_empty() {
+            self.versions.reserve_exact(1);
+        }
+        self.versions.push(version);
+    }
+
     /// The version that is listed, if the file is.
     #[must_use]
     pub fn current(&self) -> Option<&Version> {
@@ -159,9 +169,9 @@ impl VaultState {
     }
 
     fn put(&mut self, path: &StoredPath, version: Version) {
-        let state = self.files.entry(path.clone()).or_default();
+        let state = Arc::make_mut(self.files.entry(path.clone()).or_default());
         state.deleted = false;
-        state.versions.push(version);
+        state.push(version);
     }
 
     fn move_file(
@@ -176,11 +186,11 @@ impl VaultState {
         if self.files.get(from).is_none_or(|file| file.current().is_none()) {
             return Err(FoldError::Missing { position, what: format!("file '{from}'") });
         }
-        if let Some(mut moved) = self.files.remove(from) {
+        if let Some(moved) = self.files.remove(from) {
             // What a deleted file at the target left stays as older versions, though some may have been
             // put later: the file that moved is the one that is listed.
-            let target = self.files.entry(to.clone()).or_default();
-            target.versions.append(&mut moved.versions);
+            let target = Arc::make_mut(self.files.entry(to.clone()).or_default());
+            target.versions.append(&mut Arc::unwrap_or_clone(moved).versions);
             target.deleted = false;
         }
         Ok(())
@@ -189,7 +199,8 @@ impl VaultState {
     fn delete(&mut self, position: u64, path: &StoredPath) -> Result<(), FoldError> {
         let file = self.files.get_mut(path).filter(|file| !file.deleted);
         let what = || format!("file '{path}'");
-        file.ok_or_else(|| FoldError::Missing { position, what: what() })?.deleted = true;
+        let file = file.ok_or_else(|| FoldError::Missing { position, what: what() })?;
+        Arc::make_mut(file).deleted = true;
         Ok(())
     }
 
@@ -205,7 +216,9 @@ impl VaultState {
         };
         let file = self.files.get_mut(path).ok_or_else(missing)?;
         let index = file.versions.iter().position(|known| known.number == version);
-        let removed = file.versions.remove(index.ok_or_else(missing)?);
+        let index = index.ok_or_else(missing)?;
+        let file = Arc::make_mut(file);
+        let removed = file.versions.remove(index);
         if file.versions.is_empty() {
             self.files.remove(path);
         }
@@ -221,13 +234,17 @@ impl VaultState {
         extents: &[Extent],
     ) -> Result<(u64, Vec<Extent>), FoldError> {
         let file = self.files.get_mut(path);
-        let found = file.and_then(|file| file.versions.iter_mut().find(|v| v.number == version));
-        let fits = |version: &&mut Version| {
+        let fits = |known: &Version| {
             let bytes = extents.iter().map(|extent| u64::from(extent.length));
             let bytes = bytes.fold(0u64, u64::saturating_add);
-            matches!(version.file.content, Content::Extents(_)) && bytes == version.file.size
+            let in_slabs = matches!(known.file.content, Content::Extents(_));
+            known.number == version && in_slabs && bytes == known.file.size
         };
-        let Some(found) = found.filter(fits) else {
+        let found = file.and_then(|file| {
+            let index = file.versions.iter().position(fits)?;
+            Arc::make_mut(file).versions.get_mut(index)
+        });
+        let Some(found) = found else {
             let what = format!("version {version} of file '{path}' with as many bytes in slabs");
             return Err(FoldError::Missing { position, what });
         };

@@ -9,6 +9,7 @@
 //! state again from the root and the items of two trees. The events are not needed for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -21,7 +22,7 @@ use super::slabs::{self, SlabItemError};
 use crate::encoding::{self, DecodeError};
 use crate::hash::{Digest, SlabId, digest};
 use crate::journal::{
-    Backup, BackupId, Change, CheckpointName, Content, Entry, HeldExtents, JournalPoint,
+    Backup, BackupId, Change, CheckpointName, Content, Entry, FileState, HeldExtents, JournalPoint,
     JournalState, SlabRecord, StoredPath, VaultEvent, VaultId, VaultState,
 };
 use crate::signature::PublicKey;
@@ -229,7 +230,8 @@ impl Changes {
         }
         for (id, path) in self.paths {
             let vault = state.vaults.get(&id);
-            let file = vault.and_then(|vault| vault.files.get(&path)).cloned();
+            let file = vault.and_then(|vault| vault.files.get(&path));
+            let file = file.map(|file| FileState::clone(file));
             let folder = vault.is_some_and(|vault| vault.folders.contains(&path));
             PathEntry { vault: id, path, file, folder }.edit(&mut edits.files);
         }
@@ -341,7 +343,7 @@ fn enter(state: &mut JournalState, entry: PathEntry) -> Result<(), CheckpointErr
         vault.folders.insert(path.clone());
     }
     if let Some(file) = file {
-        vault.files.insert(path, file);
+        vault.files.insert(path, Arc::new(file));
     }
     Ok(())
 }

@@ -258,7 +258,7 @@ impl FileReader {
             Some(number) => {
                 let FileVersion { time, since, file } = encoding::decode(bytes).map_err(failed)?;
                 let state = entry.file.get_or_insert_default();
-                state.versions.push(Version { number, time, since, file });
+                state.push(Version { number, time, since, file });
             }
             None => {
                 let mark: PathMark = encoding::decode(bytes).map_err(failed)?;

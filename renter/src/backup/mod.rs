@@ -145,8 +145,9 @@ impl Backups {
         };
         self.keep(id, &record).await?;
         let clock = &self.vaults.world.clock;
-        let total = Some(needed as u64);
-        let mut meter = Meter::new(progress, Phase::Settling, Unit::Hosts, total, clock.now());
+        let total = needed as u64;
+        let now = clock.now();
+        let mut meter = Meter::new(progress, Phase::Settling, Unit::Hosts, Some(total), now);
         let mut watch = journal.watch();
         let settling = journal.settle(position, needed);
         tokio::pin!(settling);
@@ -178,7 +179,7 @@ impl Backups {
             ));
         }
         self.keep(id, &record).await?;
-        meter.done = record.hosts_ok.min(total.unwrap_or_default());
+        meter.done = record.hosts_ok.min(total);
         meter.report(None, clock.now());
         Ok(())
     }

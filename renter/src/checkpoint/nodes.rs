@@ -61,7 +61,7 @@ impl Checkpoints {
         let mut missing = Vec::new();
         for node in nodes {
             let kept = self.world.store.read(&node_key(&node.digest)).await?;
-            if !kept.is_some_and(|kept| walk.feed(&node, &kept).is_ok()) {
+            if kept.is_none_or(|kept| walk.feed(&node, &kept).is_err()) {
                 missing.push(node);
             }
         }

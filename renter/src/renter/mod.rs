@@ -398,7 +398,7 @@ impl Renter {
     ) -> Result<Vec<ListRow>, VaultError> {
         let mut rows = self.0.vaults.list(vault, options).await?;
         // A vault that is gone is shown by a backup only, to which nothing comes any more.
-        let id = self.vault_id(vault).unwrap_or_else(|| VaultId([0; 16]));
+        let id = self.vault_id(vault).unwrap_or(VaultId([0; 16]));
         self.0.settled.mark(id, &mut rows, options.backup.is_none()).await?;
         Ok(rows)
     }

@@ -106,11 +106,10 @@ pub(super) fn record_of(journal: &Journal, slab: &SlabId) -> Option<(bool, SlabR
     if let Some(record) = segments.iter().find(|record| record.id == *slab) {
         return Some((true, record.clone()));
     }
-    let record = journal.read(|state| {
+    journal.read(|state| {
         let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
         slab.map(|slab| (slab.is_metadata(), slab.record.clone()))
-    });
-    record
+    })
 }
 
 /// The class of a slab of which `sound` of `total` shards are left and `silent` may come back.

@@ -71,11 +71,9 @@ impl Flight {
     pub(super) fn new(
         book: ContractBook,
         lease: UploadLease,
-        class: SlabClass,
-        redundancy: Redundancy,
+        (class, redundancy): (SlabClass, Redundancy),
         geometry: Geometry,
-        sealed: Vec<SealedShard>,
-        columns: Columns,
+        (sealed, columns): (Vec<SealedShard>, Columns),
         hosts: Vec<ContractHandle>,
     ) -> Self {
         let total = usize::from(redundancy.total);

@@ -196,10 +196,9 @@ impl Uploader {
         let geometry = geometry(options, redundancy, plaintext.bytes.len() as u64)?;
         let length = u32::try_from(plaintext.bytes.len()).unwrap_or(u32::MAX);
         let room = self.0.buffers.room(&geometry).await.map_err(|_| UploadError::Stopped)?;
-        let (sealed, columns) = self.seal(slab, geometry, plaintext, room).await?;
+        let sealed = self.seal(slab, geometry, plaintext, room).await?;
         let book = self.0.book.clone();
-        let mut flight =
-            Flight::new(book, lease, class, redundancy, geometry, sealed, columns, hosts);
+        let mut flight = Flight::new(book, lease, (class, redundancy), geometry, sealed, hosts);
         flight.store_all();
         loop {
             flight.settle_stores(world, options).await?;

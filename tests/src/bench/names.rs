@@ -70,7 +70,7 @@ async fn measure(
     for round in 0..setting.rounds {
         let changed = round as u64 * 7_919 % setting.files;
         let file = file(&source, changed);
-        std::fs::write(&file, format!("{round:015}\n"))?;
+        std::fs::write(&file, format!("changed {round:07}\n"))?;
         put(&client, &file, &target(changed)).await?;
         let (before, written_before) = (at_hosts(&client).await?, written(pid).unwrap_or(0));
         let (name, start) = (format!("round {round}"), Instant::now());

@@ -70,8 +70,7 @@ async fn what_is_acknowledged_is_settled_once_the_slow_host_has_it() {
     node.renter.upkeep().await;
     assert_eq!(stages(&node).await, all(Stage::Settled, &["b", "c", "d", "e"]));
     assert_eq!(node.renter.backups()[0].stage, Stage::Settled);
-    let status = node.renter.status();
-    assert_eq!(status.settled_position, status.position);
+    assert!(node.renter.status().settled_position >= node.renter.backups()[0].position);
 }
 
 #[tokio::test(start_paused = true)]

@@ -407,7 +407,7 @@ async fn the_same_put_twice_at_once_sends_its_bytes_once() {
     let once = sent();
     node.files.put("/home/sub/large.bin", &noise(7, 700_000), 20);
     let other = node.renter.put(put("/home/sub", "other"), &Silent);
-    let (a, b, c) = futures::future::join3(one(), one(), other).await;
+    let (a, b, c) = Box::pin(futures::future::join3(one(), one(), other)).await;
     let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
     assert_eq!((a.stored_files, b.stored_files), (1, 0), "{b:?}");
     assert_eq!(b.unchanged_files, first.stored_files);
