@@ -14,8 +14,8 @@ use crate::disk::{folder_of, sync_folder};
 /// the renter may start without a recovery. Removed once it has.
 pub const NEW_WORDS: &str = "new-words";
 
-/// Name of the empty file that says: the renter of this folder writes. A database that is missing beside
-/// it was deleted, and is brought back from the words.
+/// Name of the file that says under which epoch the renter of this folder writes. A database that is
+/// missing beside it was deleted, and is brought back from the words.
 pub const WRITES: &str = "renter-writes";
 
 /// Name of the empty file that says: this node's validator key has never voted anywhere, so it may vote

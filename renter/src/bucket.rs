@@ -16,10 +16,12 @@ pub(crate) struct Bucket {
     filled: u64,
     /// All that was ever taken, times span.
     taken: i128,
+    /// Places that were left, and what was given back there: of no use to those ahead.
+    left: Vec<(Place, i128)>,
 }
 
 /// A place in the line of those who have taken tokens and wait until what was taken before is made up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place(i128);
 
 impl Bucket {
@@ -27,7 +29,7 @@ impl Bucket {
     pub(crate) fn new(rate: u64, span: Millis, burst: u64, now: u64) -> Self {
         let span = span.0.max(1);
         let most = i128::from(burst) * i128::from(span);
-        Self { rate, span, level: most, most, filled: now, taken: 0 }
+        Self { rate, span, level: most, most, filled: now, taken: 0, left: Vec::new() }
     }
 
     /// Time until tokens can be taken; nothing if none ever come.
@@ -52,15 +54,21 @@ impl Bucket {
         if self.rate == 0 {
             return None;
         }
-        let there = self.level.saturating_add(self.taken.saturating_sub(place.0));
+        if self.level >= 0 {
+            self.left.clear();
+        }
+        let behind: i128 =
+            self.left.iter().filter(|(at, _)| *at > place).map(|(_, cost)| cost).sum();
+        let there = self.level.saturating_add(self.taken.saturating_sub(place.0)) - behind;
         let lacking = u64::try_from((-there).max(0)).unwrap_or(u64::MAX);
         Some(Millis(lacking.div_ceil(self.rate)))
     }
 
-    /// Gives back tokens that were taken and are not used: those behind come the earlier.
-    pub(crate) fn give_back(&mut self, tokens: u64) {
+    /// Gives back tokens that were taken at a place and are not used: those behind come the earlier.
+    pub(crate) fn give_back(&mut self, place: Place, tokens: u64) {
         let cost = i128::from(tokens) * i128::from(self.span);
         self.level = self.level.saturating_add(cost);
+        self.left.push((place, cost));
     }
 
     /// Tokens come back at another rate from now on.
@@ -106,7 +114,9 @@ mod tests {
         bucket.set_rate(500, 1_000);
         assert_eq!(wait(&mut bucket, 1_000), [0, 2_000, 8_000].map(|wait| Some(Millis(wait))));
         // The second leaves.
-        bucket.give_back(3_000);
+        bucket.give_back(places[1], 3_000);
+        // The one ahead gains nothing by it.
+        assert_eq!(bucket.wait_at(places[0], 1_000), Some(Millis(0)));
         assert_eq!(bucket.wait_at(places[2], 1_000), Some(Millis(2_000)));
         assert_eq!(bucket.wait(3_000), Some(Millis(2_000)));
     }

@@ -41,11 +41,15 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
     let config = configuration(&arguments, &network)?;
     // Absent, or empty.
     let existed = data.exists();
-    let is_new = std::fs::read_dir(&data).map_or(true, |mut entries| entries.next().is_none());
+    let is_new = match std::fs::read_dir(&data) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
     // What is wrong with the folder is said before anything is asked. Whoever stops at a question leaves
     // nothing behind.
     let checked = open(&data);
-    if is_new {
+    // What is not ours to lock is not ours to clear.
+    if is_new && checked.is_ok() {
         remove_new(&data, existed);
     }
     checked?;

@@ -310,7 +310,8 @@ impl Backups {
         Ok(detail)
     }
 
-    /// What differs between two backups: of one vault, or of all that either is about.
+    /// What differs between two backups: of one vault, by the name that it has in either, or of all that
+    /// both are about.
     pub(crate) async fn compare(
         &self,
         before: &str,
@@ -319,12 +320,9 @@ impl Backups {
     ) -> Result<BackupDifference, BackupError> {
         let before = self.with_checkpoint(before).await?;
         let after = self.with_checkpoint(after).await?;
-        let journal = &self.vaults.journal;
-        let scope = match vault {
-            Some(name) => Some(journal.read(|state| find(state, name).map(|(id, _)| id))?),
-            None => before.scope.or(after.scope),
-        };
-        let files = journal.compare([&before, &after], scope).await?;
+        let files = self.vaults.journal.compare([&before, &after], vault).await?;
+        let no_vault = || VaultError::NoVault(vault.unwrap_or_default().to_owned());
+        let files = files.ok_or_else(no_vault)?;
         let count = |kind| files.iter().filter(|file| file.kind == kind).count() as u64;
         Ok(BackupDifference {
             before: before.name,

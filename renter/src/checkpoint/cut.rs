@@ -90,6 +90,18 @@ impl Recorder {
         self.cuts.push_back(Arc::new(Cut { root, edits, backup, whole }));
     }
 
+    /// Whether one that does not build upon others waits to be written.
+    pub(crate) fn has_whole(&self) -> bool {
+        self.cuts.iter().any(|cut| cut.whole)
+    }
+
+    /// Gives up what comes before a cut that does not build upon it; returns the backups whose
+    /// checkpoints are lost by it.
+    pub(crate) fn skip_to_whole(&mut self) -> Vec<BackupId> {
+        let before = self.cuts.iter().position(|cut| cut.whole).unwrap_or_default();
+        self.cuts.drain(..before).filter_map(|cut| cut.backup).collect()
+    }
+
     /// The next to be written.
     pub(crate) fn next(&self) -> Option<&Arc<Cut>> {
         self.cuts.front()

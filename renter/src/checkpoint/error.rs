@@ -44,6 +44,14 @@ pub enum CheckpointError {
     /// An item that is no event.
     #[error(transparent)]
     Event(#[from] EventItemError),
+    /// More than a root may have.
+    #[error("the checkpoint's root has {bytes} bytes, {limit} are the most: delete backups")]
+    RootTooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// Most bytes.
+        limit: usize,
+    },
     /// Nodes could not be laid out.
     #[error(transparent)]
     Pack(#[from] PackError),
@@ -53,4 +61,19 @@ pub enum CheckpointError {
     /// The renter's store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CheckpointError {
+    /// Whether something of an older checkpoint could not be had, so that one that builds upon it cannot
+    /// be written.
+    pub(crate) const fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::Download { .. }
+                | Self::Unknown { .. }
+                | Self::Root(_)
+                | Self::Tree(_)
+                | Self::Format(_)
+        )
+    }
 }

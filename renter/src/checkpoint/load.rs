@@ -89,14 +89,15 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The files that two checkpoints do not both list with the same contents, in order. Only what
-    /// differs is read.
+    /// The files that two checkpoints do not both list with the same contents, in order: of vaults within
+    /// both scopes, and of that name in either, if one is given; nothing if there is none. Only what differs is read.
     pub(crate) async fn compare(
         &self,
         names: [&CheckpointName; 2],
-        scope: Option<VaultId>,
+        scopes: [Option<VaultId>; 2],
+        vault: Option<&str>,
         known: &Places,
-    ) -> Result<Vec<FileDifference>, CheckpointError> {
+    ) -> Result<Option<Vec<FileDifference>>, CheckpointError> {
         let [before, after] =
             [self.root(names[0], known).await?, self.root(names[1], known).await?];
         let mut all = places(&before, known);
@@ -110,10 +111,17 @@ impl Checkpoints {
             }
         }
         let mut found = Vec::new();
-        for (vault, path) in paths {
-            if scope.is_some_and(|scope| scope != vault) {
-                continue;
-            }
+        let named = |id: &VaultId| {
+            let rows = [&before, &after].map(|root| root.vaults.get(id));
+            rows.into_iter().flatten().any(|row| vault.is_none_or(|name| row.name == name))
+        };
+        let mut ids = before.vaults.keys().chain(after.vaults.keys());
+        if vault.is_some() && !ids.any(named) {
+            return Ok(None);
+        }
+        let about =
+            |id: &VaultId| scopes.iter().all(|scope| scope.is_none_or(|scope| scope == *id));
+        for (vault, path) in paths.into_iter().filter(|(id, _)| about(id) && named(id)) {
             let before_file = self.listed(old, &all, &vault, &path).await?;
             let after_file = self.listed(new, &all, &vault, &path).await?;
             let kind = match (&before_file, &after_file) {
@@ -131,7 +139,7 @@ impl Checkpoints {
                 after: after_file.map(|file| file.size),
             });
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// The file that a tree lists under a path.

@@ -136,10 +136,17 @@ impl Checkpoints {
         Ok(root)
     }
 
-    /// Forgets the copies of all nodes but those that a checkpoint has written anew.
+    /// Forgets the copies of all roots but a checkpoint's, and of all nodes but its own if it was written
+    /// anew. Nothing may be written into the cache meanwhile.
     pub(crate) async fn tidy(&self, made: &Made) -> Result<(), StoreError> {
-        let Some(written) = &made.anew else { return Ok(()) };
         let store = self.world.store.as_ref();
+        let mut roots = Pages::below(store, ROOT);
+        while let Some(page) = roots.next().await? {
+            let own = root_key(&made.name.digest);
+            let stale = page.into_iter().map(|(key, _)| key).filter(|key| *key != own);
+            store.commit(stale.map(Write::Delete).collect()).await?;
+        }
+        let Some(written) = &made.anew else { return Ok(()) };
         let mut pages = Pages::below(store, NODE);
         while let Some(page) = pages.next().await? {
             let stale = page.into_iter().map(|(key, _)| key).filter(|key| {

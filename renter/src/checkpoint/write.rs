@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use samara_protocol::hash::Digest;
 use samara_protocol::journal::{CheckpointName, SlabRecord};
-use samara_protocol::tree::checkpoint::{CheckpointRoot, Trees};
+use samara_protocol::tree::checkpoint::{CheckpointRoot, MAX_ROOT, Trees};
 use samara_protocol::tree::{Apply, Edits, NewNode, NodeRef, Packer, Rebuild, TreeKind, Walk};
 
 use super::cut::Cut;
@@ -40,29 +40,29 @@ impl Made {
 
 impl Checkpoints {
     /// Writes a checkpoint upon the one before, whose slabs lie at `known`.
+    ///
+    /// A whole cut needs the one before for the history of events alone; `without` says that it was
+    /// asked for often enough, and is to be given up if it cannot be had.
     pub(crate) async fn write(
         &self,
         before: Option<&CheckpointName>,
         known: &Places,
         cut: &Cut,
+        without: bool,
     ) -> Result<Made, CheckpointError> {
-        let mut old = None;
-        if let Some(name) = before {
-            match self.root(name, known).await {
-                Ok(root) => old = Some(root),
-                Err(error) if cut.whole => {
-                    tracing::warn!(%error, "the history of a lost checkpoint is not carried on");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let written = self.write_upon(old.as_ref(), known, cut).await;
-        match (written, old) {
-            (Err(CheckpointError::Download { what, source }), Some(_)) if cut.whole => {
-                tracing::warn!(%what, %source, "the history of a lost checkpoint is not carried on");
+        let written = match before {
+            None => self.write_upon(None, known, cut).await,
+            Some(name) => match self.root(name, known).await {
+                Ok(root) => self.write_upon(Some(&root), known, cut).await,
+                Err(error) => Err(error),
+            },
+        };
+        match written {
+            Err(error) if cut.whole && without && error.is_missing() => {
+                tracing::error!(%error, "the history of events before now is lost at the hosts");
                 self.write_upon(None, known, cut).await
             }
-            (written, _) => written,
+            written => written,
         }
     }
 
@@ -200,7 +200,9 @@ impl<'a> Writer<'a> {
         metadata.extend(self.stored.iter().map(|slab| slab.record.clone()));
         let root = CheckpointRoot { trees, metadata, ..cut.root.clone() };
         let bytes = samara_protocol::encoding::encode(&root);
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_ROOT);
+        let too_large = CheckpointError::RootTooLarge { bytes: bytes.len(), limit: MAX_ROOT };
+        let length = length.ok_or(too_large)?;
         let digest = root.digest();
         let trees = root.metadata.iter().map(|record| record.id).collect();
         let capacity = self.uploader.capacity(SlabClass::Metadata)?.max(1) as usize;

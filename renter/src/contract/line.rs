@@ -1,8 +1,9 @@
 //! The line to all hosts, and what sectors may take of it: bytes a second for each way, over all that
 //! this node stores and reads, repair and collection included.
 //!
-//! Who comes first is served first; slabs of names are counted and do not wait. Heads, descriptors and all other control messages never wait here.
-//! Time that a request waits is no fault of its host: it is to be taken before the host's time runs.
+//! Who comes first is served first; slabs of names are counted and do not wait. Heads, descriptors and all
+//! other control messages never wait here. Time that a request waits is no fault of its host: it is to
+//! be taken before the host's time runs.
 
 use std::sync::{Arc, Mutex};
 
@@ -40,7 +41,7 @@ struct Standing<'a> {
 
 impl Drop for Standing<'_> {
     fn drop(&mut self) {
-        lock(&self.way.bucket).give_back(self.bytes);
+        lock(&self.way.bucket).give_back(self.place, self.bytes);
     }
 }
 

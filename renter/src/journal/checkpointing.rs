@@ -18,11 +18,15 @@ use super::owner::{MARGIN, Outcome, Owner, SPILL_RETRY};
 use super::slot::base_bytes;
 use crate::checkpoint::{CheckpointError, Cut, Made, Places};
 
+/// Attempts, ten seconds apart, before what cannot be had of an older checkpoint counts as lost.
+const TRIES: u32 = 30;
+
 impl Owner {
     /// Starts to write the next cut, if one is due.
     pub(super) fn start_checkpoint(&mut self) {
         let now = self.world.clock.now();
-        if self.checkpointing || self.made.is_some() || now < self.checkpoint_at {
+        let busy = self.checkpointing || self.made.is_some() || self.tidying;
+        if busy || now < self.checkpoint_at {
             return;
         }
         while self.recorder.next().is_some_and(|cut| self.is_told(cut)) {
@@ -38,13 +42,14 @@ impl Owner {
         self.checkpointing = true;
         let (checkpoints, before) = (self.checkpoints.clone(), self.base.checkpoint.clone());
         let known = before.as_ref().map(|name| self.places(name)).unwrap_or_default();
+        let without = self.checkpoint_failures >= TRIES;
         self.inflight.push(Box::pin(async move {
-            let written = checkpoints.write(before.as_ref(), &known, &cut).await;
+            let written = checkpoints.write(before.as_ref(), &known, &cut, without).await;
             Outcome::Checkpointed(written.map(Box::new))
         }));
     }
 
-    /// Whether a backup's checkpoint is the one that the base names, or nobody wants it any more.
+    /// Whether the base names the checkpoint of a backup's point, and no backup waits for it.
     fn is_told(&self, cut: &Cut) -> bool {
         let Some(id) = cut.backup else { return false };
         let open = self.working.backups.get(&id).is_some_and(|open| open.checkpoint.is_none());
@@ -62,21 +67,34 @@ impl Owner {
     pub(super) fn checkpoint_written(&mut self, result: Result<Box<Made>, CheckpointError>) {
         self.checkpointing = false;
         match result {
-            Ok(made) => self.made = Some(made),
-            Err(error) => self.retry_checkpoint(&error),
+            Ok(made) => {
+                self.checkpoint_failures = 0;
+                self.made = Some(made);
+            }
+            Err(error) => {
+                self.retry_checkpoint(&error);
+                let hopeless = self.checkpoint_failures >= TRIES && error.is_missing();
+                if hopeless && self.recorder.has_whole() {
+                    for backup in self.recorder.skip_to_whole() {
+                        tracing::error!(%backup, "what a backup was to hold is lost at the hosts");
+                    }
+                }
+            }
         }
     }
 
     fn retry_checkpoint(&mut self, error: &dyn std::fmt::Display) {
         tracing::warn!(%error, "a checkpoint was not written; it is tried again");
         self.made = None;
+        self.checkpoint_failures = self.checkpoint_failures.saturating_add(1);
         self.checkpoint_at = self.world.clock.now().saturating_add(SPILL_RETRY);
     }
 
     /// Names a checkpoint that was written, as soon as the heads have room for it.
     pub(super) async fn take_checkpoint(&mut self) -> Result<(), JournalError> {
         // A part of the journal that is on its way into a slab begins where the base ends.
-        if self.spilling || self.made.is_none() {
+        let now = self.world.clock.now();
+        if self.spilling || self.made.is_none() || now < self.checkpoint_at {
             return Ok(());
         }
         let Some(cut) = self.recorder.next().cloned() else {
@@ -130,6 +148,7 @@ impl Owner {
         self.recorder.done();
         let (checkpoints, made) = (self.checkpoints.clone(), std::sync::Arc::new(*made));
         self.told.push((position, made.clone()));
+        self.tidying = true;
         self.inflight.push(Box::pin(async move {
             if let Err(error) = checkpoints.tidy(&made).await {
                 tracing::debug!(%error, "old nodes stay in the store");

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::{
-    Backup, Change, CheckpointName, Content, Extent, JournalState, SlabRecord, VaultId,
+    Backup, Change, CheckpointName, Content, Extent, JournalState, SlabRecord,
 };
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::read;
@@ -178,15 +178,16 @@ impl Journal {
         Ok(state)
     }
 
-    /// The files that two backups do not both list with the same contents; of one vault, or of all.
+    /// The files that two backups do not both list with the same contents: of one vault, or of all that
+    /// both are about. Nothing if neither has a vault of that name.
     ///
     /// # Errors
     /// [`JournalError::Checkpoint`]; also where a backup's checkpoint is not stored yet.
     pub(crate) async fn compare(
         &self,
         backups: [&Backup; 2],
-        scope: Option<VaultId>,
-    ) -> Result<Vec<FileDifference>, JournalError> {
+        vault: Option<&str>,
+    ) -> Result<Option<Vec<FileDifference>>, JournalError> {
         let mut names = Vec::new();
         let mut known = Places::new();
         for backup in backups {
@@ -195,7 +196,8 @@ impl Journal {
             known.extend(self.places(name));
             names.push(name);
         }
-        Ok(self.checkpoints.compare([names[0], names[1]], scope, &known).await?)
+        let scopes = backups.map(|backup| backup.scope);
+        Ok(self.checkpoints.compare([names[0], names[1]], scopes, vault, &known).await?)
     }
 
     /// Where the slabs of a checkpoint lie now.

@@ -23,7 +23,7 @@ use samara_protocol::units::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::error::JournalError;
-use crate::checkpoint::{CheckpointError, Checkpoints, Places, Recorder};
+use crate::checkpoint::{Checkpoints, Places, Recorder};
 use crate::world::{Pages, Store, StoreError, Write};
 
 const META: &[u8] = b"journal/meta";
@@ -56,7 +56,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    pub(super) const VERSION: u8 = 1;
+    pub(super) const VERSION: u8 = 2;
 }
 
 /// What the next full head starts with.
@@ -163,15 +163,28 @@ fn damaged(error: &dyn std::fmt::Display) -> JournalError {
     JournalError::Damaged(error.to_string())
 }
 
-fn unread(error: &CheckpointError) -> JournalError {
-    JournalError::Damaged(format!("its checkpoint is not there: {error}"))
+/// The state from which the entries of a base lead on.
+async fn begin(
+    store: &dyn Store,
+    checkpoints: &Checkpoints,
+    base: &LocalBase,
+) -> Result<JournalState, JournalError> {
+    let Some(name) = &base.checkpoint else { return Ok(JournalState::default()) };
+    let kept = checkpoints.state(name, &Places::new()).await;
+    let Err(error) = kept else { return Ok(kept?) };
+    // Copies of its nodes are missing here, and repair may have moved its slabs since.
+    tracing::warn!(%error, "the checkpoint is not all here; it is read from the hosts");
+    let mut moved = Places::new();
+    changes(store, name.point.position, u64::MAX, |_, change| moved_by(&change, &mut moved))
+        .await?;
+    Ok(checkpoints.state(name, &moved).await?)
 }
 
-/// The state from which the entries of a base lead on.
-async fn begin(checkpoints: &Checkpoints, base: &LocalBase) -> Result<JournalState, JournalError> {
-    let Some(name) = &base.checkpoint else { return Ok(JournalState::default()) };
-    let state = checkpoints.state(name, &Places::new()).await;
-    state.map_err(|error| unread(&error))
+/// Notes where a change says that slabs lie now.
+pub(crate) fn moved_by(change: &Change, places: &mut Places) {
+    if let Change::SlabsMoved(records) = change {
+        places.extend(records.iter().map(|record| (record.id, record.clone())));
+    }
 }
 
 /// Rows of entries from a position on.
@@ -194,7 +207,7 @@ pub(super) async fn load(
         return Err(JournalError::Damaged(format!("it has version {}", meta.version)));
     }
     let base = base(store).await?;
-    let state = begin(checkpoints, &base).await?;
+    let state = begin(store, checkpoints, &base).await?;
     let mut loaded = Loaded { meta, base, published: state, ..Loaded::default() };
     let mut met_base = loaded.base.point == loaded.published.point;
     // Beyond what is known to be acknowledged.
@@ -246,7 +259,7 @@ pub(super) async fn replay(
     if base.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.point.position > to) {
         return Ok(None);
     }
-    let mut state = begin(checkpoints, &base).await?;
+    let mut state = begin(store, checkpoints, &base).await?;
     let mut pages = entries(store, state.point.position);
     while state.point.position < to {
         let Some(page) = pages.next().await? else { return Ok(None) };

@@ -28,6 +28,7 @@ mod spill;
 pub use error::JournalError;
 pub use handle::Journal;
 pub use local::Mode;
+pub(crate) use local::moved_by;
 pub use members::{Candidate, choose};
 pub(crate) use message::Adopted;
 pub use message::{HeadHost, JournalOptions, JournalStatus, SettleReport};

@@ -103,6 +103,10 @@ pub(super) struct Owner {
     pub(super) recorder: Recorder,
     pub(super) checkpointing: bool,
     pub(super) checkpoint_at: u64,
+    /// Failures to write the next cut.
+    pub(super) checkpoint_failures: u32,
+    /// Whether old copies of nodes are being removed: those of the next checkpoint must come later.
+    pub(super) tidying: bool,
     /// A checkpoint that was written and that no head names yet.
     pub(super) made: Option<Box<Made>>,
     /// Checkpoints whose slabs are kept until the entry at a position, which tells of them, is
@@ -147,6 +151,8 @@ impl Owner {
             recorder,
             checkpointing: false,
             checkpoint_at: 0,
+            checkpoint_failures: 0,
+            tidying: false,
             made: None,
             told: Vec::new(),
             problem: None,
@@ -261,8 +267,7 @@ impl Owner {
             }
             Message::Refresh => {}
             Message::Renew => {
-                let whole = self.recorder.next().is_some_and(|cut| cut.whole);
-                if self.may_write().is_ok() && !whole {
+                if self.may_write().is_ok() && !self.recorder.has_whole() {
                     self.recorder.cut_whole(&read(&self.shared.published));
                 }
             }
@@ -472,7 +477,7 @@ impl Owner {
                     slot.settle(*written, now);
                 }
             }
-            Outcome::Tidied => {}
+            Outcome::Tidied => self.tidying = false,
             Outcome::Checkpointed(result) => {
                 self.checkpoint_written(result);
             }
@@ -495,6 +500,10 @@ impl Owner {
 
     /// The oldest entries lie in a slab now: the base names it.
     async fn take_segment(&mut self, segment: Segment) -> Result<(), JournalError> {
+        if segment.from != self.base.point {
+            // Another journal was adopted while it was on its way.
+            return Ok(());
+        }
         let count = usize::try_from(segment.entries).unwrap_or(usize::MAX).min(self.tail.len());
         let point = self.tail[..count].iter().fold(segment.from, |point, e| point.after(e));
         let mut base = self.base.clone();

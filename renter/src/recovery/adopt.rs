@@ -7,7 +7,7 @@ use samara_protocol::contract::ContractId;
 use samara_protocol::encoding;
 use samara_protocol::journal::head::{Head, HeadBase, Segment};
 use samara_protocol::journal::quorum::HeadSet;
-use samara_protocol::journal::{Change, Entry, HostIndex, JournalState};
+use samara_protocol::journal::{Entry, HostIndex, JournalState};
 use samara_protocol::recovery::FoundContract;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Epoch};
@@ -18,7 +18,7 @@ use super::progress::{Progress, Step, load_silent, save_silent};
 use super::types::{RecoveryHost, RecoveryPhase, RecoveryReport};
 use super::{Context, Recovery};
 use crate::checkpoint::Places;
-use crate::journal::{Adopted, Candidate, Mode, choose};
+use crate::journal::{Adopted, Candidate, Mode, choose, moved_by};
 use crate::progress::{Meter, Phase, ProgressEvent, Unit};
 use crate::transfer::Downloader;
 use crate::world::ChainError;
@@ -250,11 +250,8 @@ impl Recovery {
         let mut state = JournalState::default();
         if let Some(name) = checkpoint {
             // Repair may have moved its slabs since.
-            let moved = entries.iter().filter_map(|entry| match &entry.change {
-                Change::SlabsMoved(records) => Some(records),
-                _ => None,
-            });
-            let known: Places = moved.flatten().map(|r| (r.id, r.clone())).collect();
+            let mut known = Places::new();
+            entries.iter().for_each(|entry| moved_by(&entry.change, &mut known));
             state = self.journal.checkpoints().state(name, &known).await?;
             meter.done += 1;
             meter.report(None, self.world.clock.now());

@@ -43,6 +43,11 @@ pub enum VaultError {
     /// No such backup.
     #[error("there is no backup '{0}'")]
     NoBackup(String),
+    /// What a backup holds can be told by nobody any more.
+    #[error(
+        "the checkpoint of backup '{0}' is not stored, and the local journal does not reach back to it"
+    )]
+    NoHistory(String),
     /// A name that no vault may have.
     #[error(
         "'{0}' cannot name a vault: a name has 1 to 64 bytes, no '/', '\\', ':' or control character, \
@@ -86,6 +91,7 @@ error_codes!(VaultError {
     Self::NoVersion { .. } => "no_version",
     Self::VersionOfFolder { .. } => "bad_path",
     Self::NoBackup(_) => "no_backup",
+    Self::NoHistory(_) => "no_history",
     Self::Name(_) => "bad_name",
     Self::Exists(_) => "exists",
     Self::Folder { .. } => "is_folder",

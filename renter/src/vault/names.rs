@@ -236,7 +236,8 @@ impl Vaults {
         let missing = || VaultError::NoBackup(name.to_owned());
         let named = |state: &JournalState| state.backup_named(name).map(|(_, b)| b.clone());
         let backup = self.journal.read(named).ok_or_else(missing)?;
-        self.journal.at_backup(&backup).await?.ok_or_else(missing)
+        let state = self.journal.at_backup(&backup).await?;
+        state.ok_or_else(|| VaultError::NoHistory(name.to_owned()))
     }
 
     /// One file, or one of its versions.

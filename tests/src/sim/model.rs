@@ -23,11 +23,14 @@ impl Content {
     }
 }
 
+/// Files by vault and path.
+pub type Vaults = BTreeMap<String, BTreeMap<String, Content>>;
+
 /// All vaults with their files, and the names of all backups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// Files by vault and path.
-    pub vaults: BTreeMap<String, BTreeMap<String, Content>>,
+    pub vaults: Vaults,
     /// Names of backups.
     pub backups: BTreeSet<String>,
 }

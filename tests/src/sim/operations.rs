@@ -365,7 +365,11 @@ impl Run {
         let name = format!("backup {}", self.number);
         let request = BackupRequest { name: name.clone(), ..BackupRequest::default() };
         let work = renter.create_backup(request, &Silent);
+        let certain = (self.model.doubts() == 0).then(|| self.model.likely().vaults);
         let (verdict, _) = self.act(&name, Box::pin(work), |error| error.code()).await;
+        if let (Verdict::Acknowledged, Some(vaults)) = (&verdict, certain) {
+            self.shown.insert(name.clone(), vaults);
+        }
         self.judge(&verdict, Effect::CreateBackup(name));
     }
 

@@ -33,7 +33,7 @@ use super::disk::Sabotage;
 use super::files::SimFiles;
 use super::hosts::SimHosts;
 use super::machine::{Ended, Machine, Point};
-use super::model::{Content, Effect, Model, Names};
+use super::model::{Content, Effect, Model, Names, Vaults};
 use super::setting::{Moods, OPERATORS, Setting};
 use super::trace::{Fault, Trace};
 use super::witness::Witness;
@@ -171,6 +171,8 @@ pub(super) struct Run {
     pub(super) image: Option<Image>,
     /// Changes that copies have tried; makes names that differ.
     pub(super) copied: u64,
+    /// What backups were made of, where that was certain.
+    pub(super) shown: BTreeMap<String, Vaults>,
 }
 
 impl Run {
@@ -224,6 +226,7 @@ impl Run {
             restarted: false,
             image: None,
             copied: 0,
+            shown: BTreeMap::new(),
             tolerance: usize::from(redundancy.margin),
             trace,
         };
@@ -416,19 +419,29 @@ impl Run {
     pub(super) async fn observe(&self, renter: &Renter) -> Result<Names, String> {
         let mut names = Names::default();
         for vault in renter.vaults() {
-            let options = ListOptions { recursive: true, ..ListOptions::default() };
-            let rows = renter.list(&vault.name, &options).await;
-            let mut files = BTreeMap::new();
-            for row in rows.map_err(|error| error.to_string())? {
-                let ListRow::File(row) = row else { continue };
-                let hash = blake3::Hash::from_hex(&row.version.hash)
-                    .map_err(|error| format!("'{}' is no hash: {error}", row.version.hash))?;
-                files.insert(row.path, Content { size: row.version.size, hash });
-            }
+            let files = listed(renter, &vault.name, None).await?;
             names.vaults.insert(vault.name, files);
         }
         names.backups.extend(renter.backups().into_iter().map(|row| row.name));
         Ok(names)
+    }
+
+    /// Compares what backups show with what was there when they were made.
+    pub(super) async fn check_backups(&self, when: &str, seen: &Names) {
+        let Some(renter) = &self.renter else { return };
+        for (backup, vaults) in self.shown.iter().filter(|(name, _)| seen.backups.contains(*name)) {
+            for (vault, expected) in vaults {
+                let problem = match listed(renter, vault, Some(backup)).await {
+                    Ok(files) if files == *expected => continue,
+                    Ok(files) => format!("{} files, {} were there", files.len(), expected.len()),
+                    Err(error) => error,
+                };
+                let what = format!("{when}: '{backup}' does not show vault '{vault}': {problem}");
+                self.trace.violation(what);
+            }
+        }
+        let shown = self.shown.keys().filter(|name| seen.backups.contains(*name)).count();
+        self.trace.event(format_args!("{shown} backups show what they should"));
     }
 
     /// Compares what the renter lists with the model.
@@ -530,6 +543,25 @@ impl Run {
         }
         self.trace.violation(format!("stuck though all hosts are well: {problem}"));
     }
+}
+
+/// The files that a renter lists in a vault, now or in a backup.
+async fn listed(
+    renter: &Renter,
+    vault: &str,
+    backup: Option<&str>,
+) -> Result<BTreeMap<String, Content>, String> {
+    let backup = backup.map(str::to_owned);
+    let options = ListOptions { recursive: true, backup, ..ListOptions::default() };
+    let rows = renter.list(vault, &options).await.map_err(|error| error.to_string())?;
+    let mut files = BTreeMap::new();
+    for row in rows {
+        let ListRow::File(row) = row else { continue };
+        let hash = blake3::Hash::from_hex(&row.version.hash)
+            .map_err(|error| format!("'{}' is no hash: {error}", row.version.hash))?;
+        files.insert(row.path, Content { size: row.version.size, hash });
+    }
+    Ok(files)
 }
 
 /// Small slabs and short waits.

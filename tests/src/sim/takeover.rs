@@ -329,6 +329,7 @@ impl Run {
         }
         let Some(seen) = self.look("at the end").await else { return };
         self.read_all("at the end", &seen).await;
+        self.check_backups("at the end", &seen).await;
         if recovered == Recovered::Reading && self.shared {
             self.trace.violation("fewer operators are lost than may be, and it only reads".into());
         }

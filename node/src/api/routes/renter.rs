@@ -181,11 +181,12 @@ async fn set_limits(
 ) -> Result<Json<LineRates>, ApiError> {
     let renter = api.renter()?;
     let kept = |error| failed(JournalError::from(error));
-    if request.reset {
-        renter.set_line_rates(None).await.map_err(kept)?;
-    }
-    if request.upload.is_some() || request.download.is_some() {
-        let now = renter.line_rates();
+    if request.upload.is_none() && request.download.is_none() {
+        if request.reset {
+            renter.set_line_rates(None).await.map_err(kept)?;
+        }
+    } else {
+        let now = if request.reset { LineRates::default() } else { renter.line_rates() };
         let upload = request.upload.unwrap_or(now.upload);
         let download = request.download.unwrap_or(now.download);
         renter.set_line_rates(Some(LineRates { upload, download })).await.map_err(kept)?;

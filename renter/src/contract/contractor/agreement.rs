@@ -121,9 +121,13 @@ impl Contractor {
 
     /// A transaction was submitted within a turn, and its block is not waited for there.
     pub(crate) fn waits(&self, nonce: u64, id: TransactionId) -> Waiting {
-        let mut outbox = self.outbox();
-        outbox.note(nonce, id);
-        *lock(&self.0.waiting) = (self.account(), outbox);
+        let account = self.account();
+        let mut waiting = lock(&self.0.waiting);
+        if waiting.0 != account {
+            *waiting = (account, Outbox::default());
+        }
+        waiting.1.note(nonce, id);
+        drop(waiting);
         Waiting { contractor: self.clone(), id }
     }
 

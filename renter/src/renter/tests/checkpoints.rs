@@ -4,7 +4,7 @@ use crate::RenterConfig;
 use crate::backup::{BackupRequest, RestoreRequest};
 use crate::checkpoint::DifferenceKind::{self, Added, Changed, Removed};
 use crate::progress::Silent;
-use crate::testing::world::TestNetwork;
+use crate::testing::world::{Fault, TestNetwork};
 use crate::testing::{MemoryFiles, MortalStore, Node, config, noise};
 use crate::vault::{Conflict, ListOptions, ListRow};
 use crate::world::{Store as _, Write};
@@ -170,9 +170,11 @@ async fn metadata_is_written_anew_from_what_is_known_here() {
     let old: Vec<_> = node.renter.0.journal.read(|state| {
         state.checkpoint.iter().flat_map(|name| name.slabs().collect::<Vec<_>>()).collect()
     });
+    // A backup waits for its checkpoint as well.
+    let request = BackupRequest { name: "before".into(), ..BackupRequest::default() };
+    node.renter.create_backup(request, &Silent).await.unwrap();
     node.renter.0.journal.renew().await;
-    let position = written(&node).await;
-    assert_eq!(position, node.renter.0.journal.status().checkpoint.unwrap());
+    written(&node).await;
     node.renter.0.journal.read(|state| {
         let name = state.checkpoint.as_ref().unwrap();
         assert!(!name.slabs().any(|slab| old.contains(&slab)), "nothing of the old is used");
@@ -182,4 +184,24 @@ async fn metadata_is_written_anew_from_what_is_known_here() {
     let node = blank(&network).await;
     recover(&node).await;
     assert_eq!(listed(&node, None).await, expected);
+    assert_eq!(listed(&node, Some("before")).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_hosts_finds_the_last_of_many_checkpoints() {
+    let network = TestNetwork::empty(8).await;
+    let node = filled(&network).await;
+    for round in 0..6u64 {
+        // No wait in between: each checkpoint is cut while the one before is written or tidied up after.
+        node.files.put("/home/again", &noise(round, 500), 20 + round);
+        node.put("/home", "home").await;
+        let request = BackupRequest { name: format!("{round}"), ..BackupRequest::default() };
+        node.renter.create_backup(request, &Silent).await.unwrap();
+    }
+    written(&node).await;
+    let expected = listed(&node, None).await;
+    node.renter.shutdown().await;
+    network.set(0..8, Fault::Dead);
+    let again = Node::with(&network, node.store.clone(), node.files.clone(), small()).await;
+    assert_eq!(listed(&again, None).await, expected);
 }
