@@ -191,9 +191,9 @@ pub fn open_or_make(path: &Path) -> Result<Database, redb::Error> {
             Err(redb::Error::Io(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "{name} is no whole database ({error}). If this node was never used, delete the \
-                     file and start again; else its disk has lost it: see \"Backups of nothing\" in \
-                     docs/operators.md for what is lost with it"
+                    "{name} is no whole database ({error}). A renter's database is a cache: \
+                     delete it and start again. So do if this node was never used; else its disk has \
+                     lost it: see \"Backups of nothing\" in docs/operators.md for what is lost with it"
                 ),
             )))
         }

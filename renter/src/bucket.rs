@@ -66,6 +66,9 @@ impl Bucket {
 
     /// Gives back tokens that were taken at a place and are not used: those behind come the earlier.
     pub(crate) fn give_back(&mut self, place: Place, tokens: u64) {
+        if tokens == 0 {
+            return;
+        }
         let cost = i128::from(tokens) * i128::from(self.span);
         self.level = self.level.saturating_add(cost);
         self.left.push((place, cost));

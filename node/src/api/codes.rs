@@ -31,8 +31,8 @@ impl Code {
 /// up: it starts from what the others show.
 const GIVE_UP: &str = "if hosts are gone for good and this node cannot write without them, go on with the same words \
      in an empty data folder: `samara recover start --give-up-silent` there gives them up";
-const NO_QUORUM: &str = "see `samara hosts` for who does not answer; nothing that was acknowledged was lost. If hosts are \
-     gone for good, go on with the same words in an empty data folder: `samara recover start \
+const NO_QUORUM: &str = "see `samara hosts` for who does not answer; nothing that was acknowledged is lost by this. If hosts are \
+     gone for good and most of the others answer, go on with the same words in an empty data folder: `samara recover start \
      --give-up-silent` there gives them up";
 
 /// All codes, by their word.
@@ -69,7 +69,7 @@ pub const CODES: &[Code] = &[
         .hint("add --recursive to remove it with all in it"),
     code("journal_broken", 500, 1, "the journal that the hosts hold does not follow"),
     code("journal_damaged", 500, 1, "the local journal is damaged")
-        .hint("recover from the words in a new data folder"),
+        .hint("stop the node, delete `renter.redb` in its data folder, and start it again: it is brought back from the words"),
     code("name_clash", 409, 4, "a path would be a file and a folder at the same time")
         .hint("move or remove what is there first"),
     code("no_allowance", 409, 4, "no allowance is set")

@@ -11,12 +11,14 @@ use std::time::Duration;
 use samara_renter::Renter;
 use samara_renter::progress::Silent;
 use samara_renter::recovery::{RecoveryError, RecoveryOptions};
-use samara_renter::rows::RenterState;
+use samara_renter::rows::{RenterState, RenterStatus};
 
 use crate::data::{DataFolder, WRITES, write_private};
 
 /// Wait before a recovery that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// Longest such wait; each is twice the one before.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// Keeps the file, and recovers where it stands beside an empty database. Ends with the renter's tasks.
 pub(super) fn keep(folder: &DataFolder, renter: Renter) -> impl Future<Output = ()> + use<> {
@@ -52,11 +54,14 @@ fn read(marker: &Path) -> Option<String> {
 
 /// Recovers until this renter writes again, or another node is found to have taken over.
 async fn bring_back(renter: &Renter, epoch: &str) {
+    let mut wait = RETRY;
+    // Whether a read quorum has shown that nobody has written since.
+    let mut certain = false;
     loop {
-        let read_only = match renter.status().state {
+        let RenterStatus { state, epoch: newest, .. } = renter.status();
+        let read_only = match state {
             RenterState::Fresh | RenterState::Recovering { .. } => true,
-            // What the hosts have was read.
-            RenterState::ReadOnly if renter.status().epoch == epoch => false,
+            RenterState::ReadOnly if newest == epoch => !certain,
             RenterState::ReadOnly => {
                 return tracing::error!(
                     "the renter's database was gone, and another node has written since: this one reads. \
@@ -70,20 +75,37 @@ async fn bring_back(renter: &Renter, epoch: &str) {
             "the renter's database is gone: it is brought back from the words"
         );
         let options = RecoveryOptions { read_only, ..RecoveryOptions::default() };
-        let wait = match renter.recover(options, &Silent).await {
+        let reached = match renter.recover(options, &Silent).await {
             Ok(report) => {
-                tracing::info!(outcome = ?report.outcome, files = report.files, "brought back");
+                tracing::info!(outcome = ?report.outcome, files = report.files, "recovered");
+                certain = report.may_be_missing.is_none();
                 let state = renter.status().state;
-                !(state == RenterState::Active || read_only && state == RenterState::ReadOnly)
+                state == RenterState::Active || (certain && state == RenterState::ReadOnly)
             }
             Err(RecoveryError::Running | RecoveryError::Active) => return,
             Err(error) => {
                 tracing::warn!(%error, "not brought back; tried again");
-                true
+                false
             }
         };
-        if wait {
-            tokio::time::sleep(RETRY).await;
+        if renter.status().state == RenterState::Active {
+            return resume_allowance(renter).await;
         }
+        if !reached {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST);
+        }
+    }
+}
+
+/// The allowance goes on, as if nothing had happened.
+async fn resume_allowance(renter: &Renter) {
+    match renter.resume_allowance().await {
+        Ok(true) => tracing::info!("the renter's database is back"),
+        Ok(false) => tracing::warn!("the renter's database is back; it had no allowance"),
+        Err(error) => tracing::warn!(
+            %error,
+            "the renter's database is back; set the allowance again with `samara allowance set`"
+        ),
     }
 }

@@ -19,13 +19,17 @@ const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStoreError {
     /// The database cannot be used.
-    #[error("cannot open the renter's store {path}: {source}", path = .path.display())]
+    #[error("cannot open the renter's store {path}: {source}. If its disk is sound, delete the file, and start the node again: it is brought back from the words", path = .path.display())]
     Database {
         /// The file.
         path: PathBuf,
         /// What redb says.
         source: Box<redb::Error>,
     },
+    /// It opens, and what is in it is not what was written.
+    #[error("the database {path} is damaged. It is a cache: delete it, and start the node again; it is brought back from the words",
+        path = .0.display())]
+    Damaged(PathBuf),
     /// Written by a newer program.
     #[error("{path} has version {found}, this program reads {VERSION}: use a newer samara", path = .path.display())]
     Newer {
@@ -57,8 +61,15 @@ impl DiskStore {
             path: path.to_owned(),
             source: Box::new(source),
         };
-        let database = Reopening::file(path).map_err(fail)?;
-        let found = database.with(prepare).map_err(fail)?;
+        // redb panics at pages that make no sense.
+        let opening = || {
+            let database = Reopening::file(path)?;
+            let found = database.with(prepare)?;
+            Ok((database, found))
+        };
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(opening));
+        let Ok(opened) = opened else { return Err(OpenStoreError::Damaged(path.to_owned())) };
+        let (database, found) = opened.map_err(fail)?;
         if found > VERSION {
             return Err(OpenStoreError::Newer { path: path.to_owned(), found });
         }

@@ -27,8 +27,8 @@ use crate::journal::{
 };
 use crate::signature::PublicKey;
 
-/// Most bytes of an encoded root.
-pub const MAX_ROOT: usize = 16 << 20;
+/// Most bytes of an encoded root: some three million versions that only backups hold, at 44 bytes each.
+pub const MAX_ROOT: usize = 128 << 20;
 /// Domain of a root's digest.
 const DOMAIN: &str = "samara v1 checkpoint root";
 

@@ -50,6 +50,8 @@ impl Checkpoints {
         cut: &Cut,
         without: bool,
     ) -> Result<Made, CheckpointError> {
+        // The trees' own slabs come on top; what is over already need not be sent.
+        root_length(&samara_protocol::encoding::encode(&cut.root))?;
         let written = match before {
             None => self.write_upon(None, known, cut).await,
             Some(name) => match self.root(name, known).await {
@@ -93,6 +95,13 @@ fn is_wasteful(root: &CheckpointRoot) -> bool {
     let used: u64 = trees.iter().flatten().map(|tree| tree.bytes).fold(0, u64::saturating_add);
     let taken = root.metadata.iter().map(SlabRecord::capacity).fold(0, u64::saturating_add);
     taken > used.saturating_mul(SLACK) || root.metadata.len() >= MOST_SLABS
+}
+
+/// Bytes of a root, if that is not more than may be read.
+fn root_length(root: &[u8]) -> Result<u32, CheckpointError> {
+    let bytes = root.len();
+    let length = u32::try_from(bytes).ok().filter(|_| bytes <= MAX_ROOT);
+    length.ok_or(CheckpointError::RootTooLarge { bytes, limit: MAX_ROOT })
 }
 
 /// Nodes on their way into slabs.
@@ -200,9 +209,7 @@ impl<'a> Writer<'a> {
         metadata.extend(self.stored.iter().map(|slab| slab.record.clone()));
         let root = CheckpointRoot { trees, metadata, ..cut.root.clone() };
         let bytes = samara_protocol::encoding::encode(&root);
-        let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_ROOT);
-        let too_large = CheckpointError::RootTooLarge { bytes: bytes.len(), limit: MAX_ROOT };
-        let length = length.ok_or(too_large)?;
+        let length = root_length(&bytes)?;
         let digest = root.digest();
         let trees = root.metadata.iter().map(|record| record.id).collect();
         let capacity = self.uploader.capacity(SlabClass::Metadata)?.max(1) as usize;

@@ -135,6 +135,10 @@ impl Owner {
             self.told.retain(|(position, _)| *position >= written);
             self.problem = None;
         }
+        if self.waiters.front().is_some_and(|waiter| waiter.point.position <= written) {
+            // Who is answered may look at who holds it.
+            self.publish();
+        }
         while self.waiters.front().is_some_and(|waiter| waiter.point.position <= written) {
             if let Some(waiter) = self.waiters.pop_front() {
                 answer(waiter.reply, Ok(waiter.point));

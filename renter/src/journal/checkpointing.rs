@@ -73,7 +73,10 @@ impl Owner {
             }
             Err(error) => {
                 self.retry_checkpoint(&error);
-                let hopeless = self.checkpoint_failures >= TRIES && error.is_missing();
+                if error.is_missing() {
+                    self.checkpoint_failures = self.checkpoint_failures.saturating_add(1);
+                }
+                let hopeless = self.checkpoint_failures >= TRIES;
                 if hopeless && self.recorder.has_whole() {
                     for backup in self.recorder.skip_to_whole() {
                         tracing::error!(%backup, "what a backup was to hold is lost at the hosts");
@@ -86,7 +89,7 @@ impl Owner {
     fn retry_checkpoint(&mut self, error: &dyn std::fmt::Display) {
         tracing::warn!(%error, "a checkpoint was not written; it is tried again");
         self.made = None;
-        self.checkpoint_failures = self.checkpoint_failures.saturating_add(1);
+        self.problem = Some(format!("a checkpoint was not written: {error}"));
         self.checkpoint_at = self.world.clock.now().saturating_add(SPILL_RETRY);
     }
 

@@ -62,7 +62,7 @@ pub enum JournalError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The renter's store holds a journal that does not decode or does not follow.
-    #[error("the local journal is damaged: {0}; recover from the words")]
+    #[error("the local journal is damaged: {0}")]
     Damaged(String),
     /// A checkpoint could not be read.
     #[error(transparent)]

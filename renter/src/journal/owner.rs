@@ -103,7 +103,7 @@ pub(super) struct Owner {
     pub(super) recorder: Recorder,
     pub(super) checkpointing: bool,
     pub(super) checkpoint_at: u64,
-    /// Failures to write the next cut.
+    /// How often something was missing that the next cut builds upon.
     pub(super) checkpoint_failures: u32,
     /// Whether old copies of nodes are being removed: those of the next checkpoint must come later.
     pub(super) tidying: bool,
@@ -193,8 +193,9 @@ impl Owner {
         let waits = self.slots.values().filter(|slot| !slot.busy && self.is_due(slot));
         let spill = (!self.parked.is_empty() && !self.spilling)
             .then(|| Millis(self.spill_at.saturating_sub(now)));
-        let waits_to_write = !self.checkpointing && self.made.is_none();
-        let checkpoint = (waits_to_write && self.recorder.next().is_some())
+        let idle = !self.checkpointing && !self.tidying && !self.spilling;
+        let retried = idle && now < self.checkpoint_at;
+        let checkpoint = (retried && self.recorder.next().is_some())
             .then(|| Millis(self.checkpoint_at.saturating_sub(now)));
         match waits.map(|slot| slot.wait(now)).chain(spill).chain(checkpoint).min() {
             Some(wait) if self.may_write().is_ok() => self.world.clock.sleep(Millis(wait.0.max(1))),

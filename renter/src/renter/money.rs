@@ -59,6 +59,19 @@ impl Renter {
         Ok(report)
     }
 
+    /// Sets the allowance that the journal knows, if none is set: for a node that is the one that had it.
+    /// Whether there is one now.
+    ///
+    /// # Errors
+    /// As [`Renter::set_allowance`].
+    pub async fn resume_allowance(&self) -> Result<bool, RenterError> {
+        if self.allowance().is_some() {
+            return Ok(true);
+        }
+        let Some(allowance) = self.0.upkeep.setting() else { return Ok(false) };
+        self.set_allowance(allowance).await.map(|_| true)
+    }
+
     /// What would be done under an allowance, and what it would cost; nothing is set.
     ///
     /// # Errors

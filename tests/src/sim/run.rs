@@ -43,8 +43,9 @@ pub(super) const LIMIT: u64 = 6 * 3_600_000;
 /// Doubtful changes above which the run waits until all is certain.
 const DOUBTS: usize = 6;
 /// Looks at the hosts, two minutes apart, before what is too much there counts as forgotten. Audits find a
-/// rotten byte after an hour or more; what its repair leaves behind takes two more audits.
-const QUIET: usize = 180;
+/// rotten byte after an hour or more; what its repair leaves behind takes two more audits. Hosts keep
+/// what was stored and never committed for six hours.
+const QUIET: usize = 240;
 /// Bytes of a sealed frame.
 pub(super) const FRAME: u32 = 1 << 10;
 /// Attempts before a healthy network counts as stuck.

@@ -61,7 +61,7 @@ async fn compare(
 }
 
 async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {
-    api.renter()?.delete_backup(&name).await.map_err(failed)?;
+    known(&api)?.delete_backup(&name).await.map_err(failed)?;
     Ok(Json(Done {}))
 }
 

@@ -74,7 +74,7 @@ async fn create(
     State(api): State<Api>,
     Json(request): Json<NameRequest>,
 ) -> Result<Json<VaultRow>, ApiError> {
-    api.renter()?.create_vault(&request.name).await.map(Json).map_err(failed)
+    known(&api)?.create_vault(&request.name).await.map(Json).map_err(failed)
 }
 
 async fn rename(
@@ -82,7 +82,7 @@ async fn rename(
     Path(vault): Path<String>,
     Json(request): Json<NameRequest>,
 ) -> Result<Json<Done>, ApiError> {
-    api.renter()?.rename_vault(&vault, &request.name).await.map_err(failed)?;
+    known(&api)?.rename_vault(&vault, &request.name).await.map_err(failed)?;
     Ok(Json(Done {}))
 }
 
@@ -90,7 +90,7 @@ async fn remove_vault(
     State(api): State<Api>,
     Path(vault): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    api.renter()?.remove_vault(&vault).await.map_err(failed)?;
+    known(&api)?.remove_vault(&vault).await.map_err(failed)?;
     Ok(Json(Done {}))
 }
 
@@ -107,8 +107,7 @@ async fn move_file(
     Path(vault): Path<String>,
     Json(request): Json<MoveRequest>,
 ) -> Result<Json<Changed>, ApiError> {
-    let files =
-        api.renter()?.move_file(&vault, &request.from, &request.to).await.map_err(failed)?;
+    let files = known(&api)?.move_file(&vault, &request.from, &request.to).await.map_err(failed)?;
     Ok(Json(Changed { files }))
 }
 
@@ -117,7 +116,7 @@ async fn remove(
     Path(vault): Path<String>,
     Json(request): Json<RemoveRequest>,
 ) -> Result<Json<Changed>, ApiError> {
-    let renter = api.renter()?;
+    let renter = known(&api)?;
     let files = match request.version {
         Some(version) => {
             renter.remove_version(&vault, &request.path, version).await.map_err(failed)?;
