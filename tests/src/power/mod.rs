@@ -1,6 +1,6 @@
 //! What a disk holds when the power goes, for real processes.
 //!
-//! A library in C ([`SHIM`], compiled here by the system's compiler) is loaded into each process and notes
+//! A library in C (`shim.c`, compiled here by the system's compiler) is loaded into each process and notes
 //! every change of a file below the process's folder, and every sync. From these notes [`Disk`] makes the
 //! folder that a disk would hold if power went now: all that was synced, and of the rest nothing, all, or a
 //! random part, page by page and name by name. Files are kept by their pages, folders by their entries: a
