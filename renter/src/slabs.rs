@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 
 use samara_protocol::hash::SlabId;
-use samara_protocol::journal::{Content, StoredFile};
+use samara_protocol::journal::StoredFile;
 use samara_protocol::sync::{read, write};
 
 use crate::contract::ContractBook;
@@ -52,12 +52,7 @@ impl Slabs {
     /// Whether a file's bytes can be read, as far as is known.
     pub(crate) fn can_read(&self, file: &StoredFile) -> bool {
         let unreadable = read(&self.unreadable).clone();
-        match &file.content {
-            Content::Extents(extents) => {
-                !extents.iter().any(|extent| unreadable.contains(&extent.slab))
-            }
-            Content::Inline(_) => true,
-        }
+        !file.content.extents().iter().any(|extent| unreadable.contains(&extent.slab))
     }
 
     /// Cuts slabs to another redundancy from now on.

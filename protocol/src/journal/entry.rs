@@ -225,6 +225,17 @@ pub enum Content {
     Inline(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
+impl Content {
+    /// The extents; none for what is right here.
+    #[must_use]
+    pub fn extents(&self) -> &[Extent] {
+        match self {
+            Self::Extents(extents) => extents,
+            Self::Inline(_) => &[],
+        }
+    }
+}
+
 /// A run of plaintext bytes in a slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {

@@ -524,20 +524,23 @@ impl JournalState {
             VaultEvent::Created { .. } | VaultEvent::Removed => {}
             VaultEvent::Renamed { name } => vault.name.clone_from(name),
             VaultEvent::Put { path, file } => {
-                if let Some(extent) =
-                    extents(file).iter().find(|extent| !self.slabs.contains_key(&extent.slab))
+                if let Some(extent) = file
+                    .content
+                    .extents()
+                    .iter()
+                    .find(|extent| !self.slabs.contains_key(&extent.slab))
                 {
                     return Err(missing(format!("slab {}", extent.slab)));
                 }
                 let (time, since) = (entry.time, position);
                 vault.put(path, Version { number, time, since, file: file.clone() });
-                self.count(extents(file), Use::Named, true);
+                self.count(file.content.extents(), Use::Named, true);
             }
             VaultEvent::Moved { from, to } => vault.move_file(position, from, to)?,
             VaultEvent::Deleted { path } => vault.delete(position, path)?,
             VaultEvent::VersionRemoved { path, version } => {
                 let removed = vault.remove_version(position, path, *version)?;
-                self.give_up(id, removed.since, extents(&removed.file).to_vec());
+                self.give_up(id, removed.since, removed.file.content.extents().to_vec());
             }
             VaultEvent::Relocated { path, version, extents } => {
                 if let Some(extent) =
@@ -649,7 +652,7 @@ impl JournalState {
             return Err(FoldError::Missing { position: self.point.position, what });
         };
         for version in vault.files.values().flat_map(|file| &file.versions) {
-            self.give_up(id, version.since, extents(&version.file).to_vec());
+            self.give_up(id, version.since, version.file.content.extents().to_vec());
         }
         Ok(())
     }
@@ -696,13 +699,6 @@ fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
         return Err(FoldError::Name { position, name: text.clone() });
     }
     Ok(())
-}
-
-fn extents(file: &StoredFile) -> &[Extent] {
-    match &file.content {
-        Content::Extents(extents) => extents,
-        Content::Inline(_) => &[],
-    }
 }
 
 /// What is counted of a slab.

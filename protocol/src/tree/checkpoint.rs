@@ -22,7 +22,7 @@ use super::slabs::{self, SlabItemError};
 use crate::encoding::{self, DecodeError};
 use crate::hash::{Digest, SlabId, digest};
 use crate::journal::{
-    Backup, BackupId, Change, CheckpointName, Content, Entry, FileState, HeldExtents, JournalPoint,
+    Backup, BackupId, Change, CheckpointName, Entry, FileState, HeldExtents, JournalPoint,
     JournalState, SlabRecord, StoredPath, VaultEvent, VaultId, VaultState,
 };
 use crate::signature::PublicKey;
@@ -188,12 +188,17 @@ impl Changes {
     #[must_use]
     pub fn all(state: &JournalState) -> Self {
         let mut changes = Self::default();
-        changes.slabs.extend(state.slabs.keys());
+        changes.take_all(state);
+        changes
+    }
+
+    /// Takes in all files and slabs of a state, beside what was taken in before.
+    pub fn take_all(&mut self, state: &JournalState) {
+        self.slabs.extend(state.slabs.keys());
         for (id, vault) in &state.vaults {
             let paths = vault.files.keys().chain(&vault.folders);
-            changes.paths.extend(paths.map(|path| (*id, path.clone())));
+            self.paths.extend(paths.map(|path| (*id, path.clone())));
         }
-        changes
     }
 
     /// Takes in what an entry touches, which follows the entries before.
@@ -332,9 +337,7 @@ fn enter(state: &mut JournalState, entry: PathEntry) -> Result<(), CheckpointErr
     let PathEntry { vault: id, path, file, folder } = entry;
     for version in file.iter().flat_map(|file| &file.versions) {
         // The writer releases no slab in use. Were one missing, all other files are still there.
-        if let Content::Extents(extents) = &version.file.content {
-            state.enter_extents(extents);
-        }
+        state.enter_extents(version.file.content.extents());
     }
     let Some(vault) = state.vaults.get_mut(&id) else {
         return Err(CheckpointError::Vault { vault: id, path });

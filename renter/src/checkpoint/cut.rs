@@ -72,9 +72,9 @@ impl Recorder {
 
     /// Cuts a checkpoint that does not build upon the one before, which is lost or about to be.
     pub(crate) fn cut_whole(&mut self, state: &JournalState) {
-        let changes = std::mem::take(&mut self.changes);
-        let events = changes.edits(state).events;
-        let edits = TreeEdits { events, ..Changes::all(state).edits(state) };
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.take_all(state);
+        let edits = changes.edits(state);
         self.push(state, edits, None, true);
     }
 

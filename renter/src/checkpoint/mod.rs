@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use samara_protocol::hash::SlabId;
-use samara_protocol::journal::SlabRecord;
+use samara_protocol::journal::{CheckpointName, JournalState, SlabRecord};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::tree::{BoundaryKey, Limits, Rules, TreeKind};
 
@@ -35,6 +35,12 @@ use crate::world::World;
 
 /// Where slabs lie now, by id.
 pub(crate) type Places = BTreeMap<SlabId, SlabRecord>;
+
+/// Where the slabs of a checkpoint lie by a state, as far as they are in its table.
+pub(crate) fn places_in(state: &JournalState, name: &CheckpointName) -> Places {
+    let record = |id| Some((id, state.slabs.get(&id)?.record.clone()));
+    name.slabs().filter_map(record).collect()
+}
 
 /// Writes and reads checkpoints. A cheap clone.
 #[derive(Clone)]

@@ -10,12 +10,12 @@ use std::ops::Bound;
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{
-    Change, Content, Extent, JournalState, SlabRecord, StoredPath, VaultEvent, VaultId, Version,
+    Change, Extent, JournalState, SlabRecord, StoredPath, VaultEvent, VaultId, Version,
 };
 
 use super::{Garbage, GarbageError};
 use crate::transfer::{Piece, SlabClass};
-use crate::vault::{append_changes, extents, vault_event};
+use crate::vault::{append_changes, vault_event};
 
 /// Slabs rewritten together.
 const SLABS: usize = 256;
@@ -208,7 +208,7 @@ impl Tenant {
     fn is_there(&self, state: &JournalState) -> bool {
         let file = state.vaults.get(&self.vault).and_then(|vault| vault.files.get(&self.path));
         let version = file.and_then(|f| f.versions.iter().find(|v| v.number == self.version));
-        version.is_some_and(|version| extents(&version.file) == self.content)
+        version.is_some_and(|version| version.file.content.extents() == self.content)
     }
 }
 
@@ -228,10 +228,7 @@ fn without_pinned(
 }
 
 fn is_in(version: &Version, slabs: &BTreeMap<SlabId, SlabRecord>) -> bool {
-    match &version.file.content {
-        Content::Extents(extents) => extents.iter().any(|extent| slabs.contains_key(&extent.slab)),
-        Content::Inline(_) => false,
-    }
+    version.file.content.extents().iter().any(|extent| slabs.contains_key(&extent.slab))
 }
 
 fn tenant(
@@ -242,7 +239,7 @@ fn tenant(
 ) -> (Tenant, bool) {
     let now = state.point.position;
     let pinned = state.backups.values().any(|backup| backup.shows(vault, version.since, now));
-    let content = extents(&version.file).to_vec();
+    let content = version.file.content.extents().to_vec();
     (Tenant { vault, path: path.clone(), version: version.number, content }, pinned)
 }
 

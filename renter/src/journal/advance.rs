@@ -258,7 +258,7 @@ impl Owner {
         if due.is_empty() {
             return;
         }
-        let base = Arc::new(self.head_base(origin));
+        let base = Arc::new(self.head_base(&self.base, origin));
         for id in due {
             self.start_write(id, base.clone());
         }
@@ -300,7 +300,8 @@ impl Owner {
         hosts
     }
 
-    pub(super) fn head_base(&self, origin: ContractId) -> HeadBase {
+    /// What heads upon a base begin with.
+    pub(super) fn head_base(&self, base: &LocalBase, origin: ContractId) -> HeadBase {
         let revisions =
             self.slots.values().map(|slot| (slot.handle.index(), slot.handle.revision().revision));
         let mut revisions: Vec<_> = revisions.collect();
@@ -309,12 +310,12 @@ impl Owner {
             epoch: self.meta.epoch,
             origin,
             account: self.meta.account,
-            head_set: self.base.head_set.clone(),
+            head_set: base.head_set.clone(),
             hosts: self.hosts(),
             revisions,
-            checkpoint: self.base.checkpoint.clone(),
-            segments: self.base.segments.clone(),
-            point: self.base.point,
+            checkpoint: base.checkpoint.clone(),
+            segments: base.segments.clone(),
+            point: base.point,
         }
     }
 

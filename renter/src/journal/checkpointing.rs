@@ -6,17 +6,14 @@
 //! its entries do not tell of, and no backup's point lies behind the base's checkpoint untold.
 
 use samara_protocol::encoding;
-use samara_protocol::host::message::MAX_HEAD;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::{Change, CheckpointName, SlabRecord};
-use samara_protocol::signature::PublicKey;
 use samara_protocol::sync::read;
 
 use super::error::JournalError;
 use super::local::{self, LocalBase};
-use super::owner::{MARGIN, Outcome, Owner, SPILL_RETRY};
-use super::slot::base_bytes;
-use crate::checkpoint::{CheckpointError, Cut, Made, Places};
+use super::owner::{Outcome, Owner, SPILL_RETRY};
+use crate::checkpoint::{CheckpointError, Cut, Made, places_in};
 
 /// Attempts, ten seconds apart, before what cannot be had of an older checkpoint counts as lost.
 const TRIES: u32 = 30;
@@ -41,7 +38,7 @@ impl Owner {
         let Some(cut) = self.recorder.next().cloned() else { return };
         self.checkpointing = true;
         let (checkpoints, before) = (self.checkpoints.clone(), self.base.checkpoint.clone());
-        let known = before.as_ref().map(|name| self.places(name)).unwrap_or_default();
+        let known = before.as_ref().map(|name| places_in(&self.working, name)).unwrap_or_default();
         let without = self.checkpoint_failures >= TRIES;
         self.inflight.push(Box::pin(async move {
             let written = checkpoints.write(before.as_ref(), &known, &cut, without).await;
@@ -55,12 +52,6 @@ impl Owner {
         let open = self.working.backups.get(&id).is_some_and(|open| open.checkpoint.is_none());
         let named = self.base.checkpoint.as_ref().map(|checkpoint| checkpoint.point);
         named == Some(cut.point()) && !open
-    }
-
-    /// Where the slabs of a checkpoint lie.
-    fn places(&self, name: &CheckpointName) -> Places {
-        let slabs = &self.working.slabs;
-        name.slabs().filter_map(|id| Some((id, slabs.get(&id)?.record.clone()))).collect()
     }
 
     /// Takes what came of writing one.
@@ -125,7 +116,7 @@ impl Owner {
         };
         let entry = self.entry(change);
         let bytes = encoding::encode(&entry).len() + self.lengths[passed..].iter().sum::<usize>();
-        if bytes + self.bytes_before(&base) > MAX_HEAD {
+        if bytes > self.room_upon(&base) {
             // The tail goes into a slab first.
             self.made = Some(made);
             return Ok(());
@@ -174,13 +165,5 @@ impl Owner {
         }
         base.checkpoint = Some(name);
         (base, dropped.into_iter().flat_map(|segment| segment.slabs).collect())
-    }
-
-    /// Bytes that a base takes in a slot, with room for what else there is.
-    fn bytes_before(&self, base: &LocalBase) -> usize {
-        let mut head = self.head_base(PublicKey([0; 32]));
-        head.checkpoint.clone_from(&base.checkpoint);
-        head.segments.clone_from(&base.segments);
-        MARGIN + base_bytes(&head)
     }
 }

@@ -5,9 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
-use samara_protocol::journal::{
-    Backup, Change, CheckpointName, Content, Extent, JournalState, SlabRecord,
-};
+use samara_protocol::journal::{Backup, Change, CheckpointName, Content, JournalState, SlabRecord};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::read;
 use samara_protocol::units::Epoch;
@@ -19,7 +17,7 @@ use super::message::{
     Adopted, JournalOptions, JournalStatus, Message, Named, SettleReport, Shared, may_write,
 };
 use super::owner::Owner;
-use crate::checkpoint::{Checkpoints, FileDifference, Places};
+use crate::checkpoint::{self, Checkpoints, FileDifference, Places};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
 use crate::world::{TaskHandle, World};
@@ -169,7 +167,8 @@ impl Journal {
         if let Some(state) = &mut state {
             let files = state.vaults.values().flat_map(|vault| vault.files.values());
             let contents = files.flat_map(|f| &f.versions).map(|version| &version.file.content);
-            let slabs: BTreeSet<SlabId> = contents.flat_map(slabs_of).collect();
+            let extents = contents.flat_map(Content::extents);
+            let slabs: BTreeSet<SlabId> = extents.map(|extent| extent.slab).collect();
             self.read(|now| {
                 let known = slabs.iter().filter_map(|id| Some((*id, now.slabs.get(id)?.clone())));
                 state.slabs = known.collect();
@@ -202,10 +201,7 @@ impl Journal {
 
     /// Where the slabs of a checkpoint lie now.
     fn places(&self, name: &CheckpointName) -> Places {
-        self.read(|now| {
-            let record = |id| Some((id, now.slabs.get(&id)?.record.clone()));
-            name.slabs().filter_map(record).collect()
-        })
+        self.read(|now| checkpoint::places_in(now, name))
     }
 
     /// Writes and reads checkpoints.
@@ -261,13 +257,4 @@ impl Journal {
         self.sender.send(message(reply)).await.map_err(|_| JournalError::Stopped)?;
         answer.await.map_err(|_| JournalError::Stopped)
     }
-}
-
-/// The slabs that a file's bytes lie in.
-fn slabs_of(content: &Content) -> impl Iterator<Item = SlabId> {
-    let extents: &[Extent] = match content {
-        Content::Extents(extents) => extents,
-        Content::Inline(_) => &[],
-    };
-    extents.iter().map(|extent| extent.slab)
 }

@@ -137,14 +137,18 @@ pub(super) async fn entry(store: &dyn Store, position: u64) -> Result<Option<Ent
     bytes.map(|bytes| encoding::decode(&bytes).map_err(|error| damaged(&error))).transpose()
 }
 
-/// The changes from a position on, as far as they are kept here, with their positions.
-pub(super) async fn changes(
+/// Gives the entries from one position to another, as far as they are kept here, with their positions and
+/// encoded lengths.
+async fn entries(
     store: &dyn Store,
     from: u64,
     to: u64,
-    mut take: impl FnMut(u64, Change) + Send,
+    mut take: impl FnMut(u64, Entry, usize) -> Result<(), JournalError> + Send,
 ) -> Result<(), JournalError> {
-    let mut pages = entries(store, from);
+    let mut pages = Pages::below(store, ENTRY);
+    if let Some(before) = from.checked_sub(1) {
+        pages = pages.after(entry_key(before));
+    }
     while let Some(page) = pages.next().await? {
         for (key, value) in page {
             let position = key[ENTRY.len()..].try_into().map(u64::from_be_bytes);
@@ -152,11 +156,25 @@ pub(super) async fn changes(
             if position >= to {
                 return Ok(());
             }
-            let entry: Entry = encoding::decode(&value).map_err(|error| damaged(&error))?;
-            take(position, entry.change);
+            let entry = encoding::decode(&value).map_err(|error| damaged(&error))?;
+            take(position, entry, value.len())?;
         }
     }
     Ok(())
+}
+
+/// The changes from a position on, as far as they are kept here, with their positions.
+pub(super) async fn changes(
+    store: &dyn Store,
+    from: u64,
+    to: u64,
+    mut take: impl FnMut(u64, Change) + Send,
+) -> Result<(), JournalError> {
+    entries(store, from, to, |position, entry, _| {
+        take(position, entry.change);
+        Ok(())
+    })
+    .await
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> JournalError {
@@ -187,15 +205,6 @@ pub(crate) fn moved_by(change: &Change, places: &mut Places) {
     }
 }
 
-/// Rows of entries from a position on.
-fn entries(store: &dyn Store, from: u64) -> Pages<'_> {
-    let rows = Pages::below(store, ENTRY);
-    match from.checked_sub(1) {
-        Some(before) => rows.after(entry_key(before)),
-        None => rows,
-    }
-}
-
 /// Reads everything, from the checkpoint on.
 pub(super) async fn load(
     store: &dyn Store,
@@ -213,26 +222,24 @@ pub(super) async fn load(
     // Beyond what is known to be acknowledged.
     let mut beyond: Vec<Entry> = Vec::new();
     let mut position = loaded.published.point.position;
-    let mut pages = entries(store, position);
-    while let Some(page) = pages.next().await? {
-        for (key, value) in page {
-            if key != entry_key(position) {
-                return Err(JournalError::Damaged(format!("entry {position} is missing")));
-            }
-            let entry: Entry = encoding::decode(&value).map_err(|error| damaged(&error))?;
-            if position >= loaded.base.point.position {
-                loaded.tail.push(entry.clone());
-            }
-            if position < meta.acknowledged {
-                let taken = loaded.recorder.apply(&mut loaded.published, &entry, value.len());
-                taken.map_err(|error| damaged(&error))?;
-                met_base |= loaded.published.point == loaded.base.point;
-            } else {
-                beyond.push(entry);
-            }
-            position += 1;
+    entries(store, position, u64::MAX, |at, entry, length| {
+        if at != position {
+            return Err(JournalError::Damaged(format!("entry {position} is missing")));
         }
-    }
+        if position >= loaded.base.point.position {
+            loaded.tail.push(entry.clone());
+        }
+        if position < meta.acknowledged {
+            let taken = loaded.recorder.apply(&mut loaded.published, &entry, length);
+            taken.map_err(|error| damaged(&error))?;
+            met_base |= loaded.published.point == loaded.base.point;
+        } else {
+            beyond.push(entry);
+        }
+        position += 1;
+        Ok(())
+    })
+    .await?;
     // A base lies on what is acknowledged.
     if !met_base || position < meta.acknowledged {
         return Err(JournalError::Damaged("its entries end too early".into()));
@@ -260,18 +267,11 @@ pub(super) async fn replay(
         return Ok(None);
     }
     let mut state = begin(store, checkpoints, &base).await?;
-    let mut pages = entries(store, state.point.position);
-    while state.point.position < to {
-        let Some(page) = pages.next().await? else { return Ok(None) };
-        for (_, value) in page {
-            if state.point.position == to {
-                break;
-            }
-            let entry: Entry = encoding::decode(&value).map_err(|error| damaged(&error))?;
-            state.apply(&entry).map_err(|error| damaged(&error))?;
-        }
-    }
-    Ok(Some(state))
+    entries(store, state.point.position, to, |_, entry, _| {
+        state.apply(&entry).map_err(|error| damaged(&error))
+    })
+    .await?;
+    Ok((state.point.position == to).then_some(state))
 }
 
 /// Replaces everything with entries from a position on. A crash in between leaves a node that is fresh,

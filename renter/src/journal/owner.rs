@@ -37,7 +37,7 @@ use crate::world::{World, Write, random_bytes};
 /// Messages that one round may take together.
 const GROUP: usize = 256;
 /// Bytes that sealing, framing and revisions yet to come may add to a slot.
-pub(super) const MARGIN: usize = 64 << 10;
+const MARGIN: usize = 64 << 10;
 /// Wait before another attempt to move entries into a slab.
 pub(super) const SPILL_RETRY: u64 = 10_000;
 
@@ -408,7 +408,7 @@ impl Owner {
         if bytes > self.options.append {
             return Err(JournalError::TooLarge { bytes, limit: self.options.append });
         }
-        if self.lengths.iter().sum::<usize>() + bytes > self.room() {
+        if self.lengths.iter().sum::<usize>() + bytes > self.room_upon(&self.base) {
             return Ok(false);
         }
         for mut entry in entries {
@@ -440,9 +440,11 @@ impl Owner {
         self.tail.push(entry);
     }
 
-    /// Bytes of entries that fit into every slot.
-    fn room(&self) -> usize {
-        MAX_HEAD.saturating_sub(MARGIN + base_bytes(&self.head_base(PublicKey([0; 32]))))
+    /// Bytes of entries that fit into every slot upon a base.
+    pub(super) fn room_upon(&self, base: &LocalBase) -> usize {
+        // Every origin is as long as this one.
+        let base = self.head_base(base, PublicKey([0; 32]));
+        MAX_HEAD.saturating_sub(MARGIN + base_bytes(&base))
     }
 
     /// Forgets entries of the tail from `mark` on, which no host and no store has seen.

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::hash::SlabId;
-use samara_protocol::journal::{Content, SlabRecord, StoredFile};
+use samara_protocol::journal::{SlabRecord, StoredFile};
 use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 
@@ -223,9 +223,8 @@ impl Repair {
 
     /// The files that have bytes in some slabs.
     fn affected(&self, slabs: &BTreeSet<SlabId>) -> (Vec<AffectedFile>, u64) {
-        let hit = |file: &StoredFile| match &file.content {
-            Content::Extents(extents) => extents.iter().any(|extent| slabs.contains(&extent.slab)),
-            Content::Inline(_) => false,
+        let hit = |file: &StoredFile| {
+            file.content.extents().iter().any(|extent| slabs.contains(&extent.slab))
         };
         let (mut files, mut total) = (Vec::new(), 0);
         self.0.journal.read(|state| {

@@ -40,7 +40,7 @@ pub(crate) use get::Source;
 pub(crate) use names::{
     check_file_place, check_folder_place, event as vault_event, find, folder, totals,
 };
-pub(crate) use plan::{Chosen, Destination, extents, select};
+pub(crate) use plan::{Chosen, Destination, select};
 pub use range::FileStream;
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,

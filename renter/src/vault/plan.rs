@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{
-    Content, Extent, JournalState, SlabRecord, StoredFile, StoredPath, VaultState,
+    Content, JournalState, SlabRecord, StoredFile, StoredPath, VaultState,
 };
 
 use super::error::{GetError, VaultError};
@@ -52,7 +52,7 @@ impl SlabTable {
         older: Option<&JournalState>,
     ) -> Self {
         let mut table = BTreeMap::new();
-        for extent in files.flat_map(extents) {
+        for extent in files.flat_map(|file| file.content.extents()) {
             let find = || {
                 let older = older.and_then(|state| state.slabs.get(&extent.slab));
                 now.slabs.get(&extent.slab).or(older).map(|slab| Arc::new(slab.record.clone()))
@@ -77,7 +77,7 @@ impl SlabTable {
             return Ranges::Inline;
         }
         let mut ranges = Vec::new();
-        for extent in extents(file) {
+        for extent in file.content.extents() {
             let Some(record) = self.0.get(&extent.slab) else {
                 return Ranges::Unknown(extent.slab);
             };
@@ -90,13 +90,6 @@ impl SlabTable {
             }
         }
         Ranges::Slabs(ranges)
-    }
-}
-
-pub(crate) fn extents(file: &StoredFile) -> &[Extent] {
-    match &file.content {
-        Content::Extents(extents) => extents,
-        Content::Inline(_) => &[],
     }
 }
 

@@ -9,7 +9,7 @@ use crate::testing::{MemoryFiles, MortalStore, Node, config, noise};
 use crate::vault::{Conflict, ListOptions, ListRow};
 use crate::world::{Store as _, Write};
 
-use super::recover;
+use super::{put_rounds, recover};
 
 /// A checkpoint after every few entries, and slabs for what lies between.
 fn small() -> RenterConfig {
@@ -27,13 +27,7 @@ async fn blank(network: &TestNetwork) -> Node {
 async fn filled(network: &TestNetwork) -> Node {
     let node = blank(network).await;
     node.start(network).await;
-    for round in 0..5u64 {
-        for number in 0..20 {
-            let path = format!("/home/{round}/{number}");
-            node.files.put(&path, &noise(round * 100 + number, 300), 10);
-        }
-        node.put("/home", "home").await;
-    }
+    put_rounds(&node, 5, 20).await;
     node
 }
 

@@ -40,12 +40,17 @@ async fn spilled(network: &TestNetwork) -> Node {
     let (store, files) = (MortalStore::immortal(), MemoryFiles::default());
     let node = Node::with(network, store, files, spilling()).await;
     node.start(network).await;
-    for round in 0..6u64 {
-        for number in 0..60 {
+    put_rounds(&node, 6, 60).await;
+    node
+}
+
+/// Puts so many small files so many times, each round with those before.
+async fn put_rounds(node: &Node, rounds: u64, files: u64) {
+    for round in 0..rounds {
+        for number in 0..files {
             let path = format!("/home/{round}/{number}");
             node.files.put(&path, &noise(round * 100 + number, 300), 10);
         }
         node.put("/home", "home").await;
     }
-    node
 }
