@@ -109,15 +109,10 @@ impl Garbage {
     /// Bytes that each host should hold, but for what is on its way.
     async fn expected(&self) -> Result<BTreeMap<HostIndex, u64>, GarbageError> {
         let named = self.vaults.journal.named().await?;
-        let kept = checkpointed_slabs(self.vaults.world.store.as_ref()).await?;
+        let open = self.open_puts().await?;
         let mut expected = BTreeMap::new();
-        named.segments.iter().for_each(|record| add(&mut expected, record));
+        named.segments.iter().chain(&open).for_each(|record| add(&mut expected, record));
         let mut after = Bound::Unbounded;
-        // A put that was cut goes on from these; once it is acknowledged, the state has them too.
-        self.vaults.journal.read(|state| {
-            let open = kept.values().filter(|record| !state.slabs.contains_key(&record.id));
-            open.for_each(|record| add(&mut expected, record));
-        });
         loop {
             let last = self.vaults.journal.read(|state| {
                 let page = state.slabs.range((after, Bound::Unbounded)).take(PAGE);
@@ -129,6 +124,16 @@ impl Garbage {
             let Some(last) = last else { return Ok(expected) };
             after = Bound::Excluded(last);
         }
+    }
+
+    /// Slabs that only puts name which were cut and may go on. Those of a put that is acknowledged lie where
+    /// the state says: since then a repair may have moved them.
+    async fn open_puts(&self) -> Result<Vec<SlabRecord>, GarbageError> {
+        let kept = checkpointed_slabs(self.vaults.world.store.as_ref()).await?;
+        let open = kept.into_values();
+        Ok(self.vaults.journal.read(|state| {
+            open.filter(|record| !state.slabs.contains_key(&record.id)).collect()
+        }))
     }
 
     async fn audit_host(
@@ -213,9 +218,8 @@ impl Garbage {
         for root in self.listed_at(index).await? {
             listed.remove(&root);
         }
-        let kept = checkpointed_slabs(self.vaults.world.store.as_ref()).await?;
         let mut records: Vec<SlabRecord> = named.segments;
-        records.extend(kept.into_values());
+        records.extend(self.open_puts().await?);
         let mut unknown = 0;
         let mut after: Option<SlabId> = None;
         loop {
