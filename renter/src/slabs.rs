@@ -9,7 +9,7 @@ use samara_protocol::sync::{read, write};
 
 use crate::contract::ContractBook;
 use crate::garbage::Leases;
-use crate::transfer::{Downloader, Redundancy, TransferOptions, Uploader};
+use crate::transfer::{Downloader, Redundancy, SlabClass, TransferOptions, Uploader};
 
 /// Slabs in and out. A cheap clone.
 #[derive(Clone)]
@@ -23,7 +23,8 @@ pub(crate) struct Slabs {
 struct Inner {
     options: TransferOptions,
     uploader: Uploader,
-    downloader: Downloader,
+    files: Downloader,
+    names: Downloader,
 }
 
 impl Slabs {
@@ -73,8 +74,12 @@ impl Slabs {
         read(&self.inner).uploader.clone()
     }
 
-    pub(crate) fn downloader(&self) -> Downloader {
-        read(&self.inner).downloader.clone()
+    pub(crate) fn downloader(&self, class: SlabClass) -> Downloader {
+        let inner = read(&self.inner);
+        match class {
+            SlabClass::Data => inner.files.clone(),
+            SlabClass::Metadata => inner.names.clone(),
+        }
     }
 }
 
@@ -83,7 +88,8 @@ impl Inner {
         Self {
             options,
             uploader: Uploader::new(book.clone(), options, leases.clone()),
-            downloader: Downloader::new(book.clone(), options),
+            files: Downloader::new(book.clone(), options),
+            names: Downloader::for_names(book.clone(), options),
         }
     }
 }

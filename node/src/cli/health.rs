@@ -1,5 +1,7 @@
 //! `samara health`.
 
+use std::time::Duration;
+
 use samara_renter::repair::{HealthReport, SlabCounts};
 
 use super::display::{self, Lines};
@@ -9,6 +11,8 @@ use super::session::Session;
 
 /// Rows of each kind that the page shows; `--json` has all.
 const ROWS: usize = 10;
+/// Repairs that take longer, in seconds, say so.
+const LONG: u64 = 60;
 
 /// How what is stored does.
 pub async fn health(session: &Session) -> Result<Exit, Failure> {
@@ -31,6 +35,17 @@ pub fn classes(counts: &SlabCounts) -> String {
     let texts: Vec<String> =
         present.map(|(count, class)| format!("{} {class}", display::thousands(*count))).collect();
     if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+}
+
+/// What is to be repaired, and how long that takes at least where it takes long.
+pub fn waiting(slabs: u64, bytes: u64, seconds: Option<u64>) -> String {
+    let mut text =
+        format!("{}, up to {} to move", display::count(slabs, "slab"), display::size(bytes));
+    if let Some(seconds) = seconds.filter(|seconds| *seconds >= LONG) {
+        let least = display::duration(Duration::from_secs(seconds));
+        text.push_str(&format!(", {least} at least within the limits (`samara limits`)"));
+    }
+    text
 }
 
 fn text(report: &HealthReport) -> String {
@@ -63,7 +78,8 @@ fn text(report: &HealthReport) -> String {
         }),
     );
     if report.waiting > 0 {
-        lines.line("waiting", display::count(report.waiting, "slab"));
+        let HealthReport { waiting: slabs, waiting_bytes, waiting_seconds, .. } = *report;
+        lines.line("waiting", waiting(slabs, waiting_bytes, waiting_seconds));
     }
     section(
         &mut lines,
@@ -126,6 +142,14 @@ mod tests {
     use samara_renter::repair::{AffectedFile, StoryRow};
 
     use super::*;
+
+    #[test]
+    fn a_repair_that_the_limits_hold_up_says_so() {
+        assert_eq!(waiting(1, 3_000_000, Some(59)), "1 slab, up to 3.0 MB to move");
+        let held_up = waiting(80, 3_200_000_000, Some(32_000));
+        let text = "80 slabs, up to 3.2 GB to move, 8 h 53 min at least within the limits";
+        assert!(held_up.starts_with(text), "{held_up}");
+    }
 
     #[test]
     fn the_page_says_what_is_in_danger_and_what_was_done() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use samara_protocol::units::Amount;
 use samara_renter::contract::Allowance;
+use samara_renter::repair::HealthSummary;
 use samara_renter::rows::{ContractRow, LapseRow, RenewalState, RenterState, RenterStatus};
 use serde::Serialize;
 
@@ -294,8 +295,9 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         warnings.push(format!("{slabs} lost for good: `samara health` names the files"));
     }
     if renter.health.waiting > 0 {
-        let slabs = display::count(renter.health.waiting, "slab");
-        warnings.push(format!("{slabs} to be repaired: `samara health`"));
+        let HealthSummary { waiting, waiting_bytes, waiting_seconds, .. } = renter.health;
+        let waiting = super::health::waiting(waiting, waiting_bytes, waiting_seconds);
+        warnings.push(format!("to be repaired: {waiting}; `samara health`"));
     }
     if let Some(lapse) = renter.lapses.first() {
         if let RenterState::Fenced { .. } = renter.state {

@@ -10,6 +10,7 @@ use samara_protocol::tree::{NodeRef, Step, TreeError, Walk};
 use super::error::CheckpointError;
 use super::write::Made;
 use super::{Checkpoints, Places};
+use crate::transfer::SlabClass;
 use crate::world::{Pages, StoreError, Write};
 
 const NODE: &[u8] = b"checkpoint/node/";
@@ -101,7 +102,7 @@ impl Checkpoints {
         let unknown = || CheckpointError::Unknown { what: what(), slab: at.slab };
         let record = places.get(&at.slab).ok_or_else(unknown)?;
         let range = at.offset..at.offset.saturating_add(at.length);
-        let read = self.slabs.downloader().read(record, range).await;
+        let read = self.slabs.downloader(SlabClass::Metadata).read(record, range).await;
         read.map_err(|source| CheckpointError::Download { what: what(), source })
     }
 
@@ -126,7 +127,7 @@ impl Checkpoints {
             let record = places.get(&record.id).unwrap_or(record);
             let left = u64::from(name.length).saturating_sub(bytes.len() as u64);
             let length = u32::try_from(left.min(record.plaintext())).unwrap_or(u32::MAX);
-            let part = self.slabs.downloader().read(record, 0..length).await;
+            let part = self.slabs.downloader(SlabClass::Metadata).read(record, 0..length).await;
             let what = || format!("the root of checkpoint {}", name.digest);
             let failed = |source| CheckpointError::Download { what: what(), source };
             bytes.extend(part.map_err(failed)?);

@@ -253,9 +253,32 @@ impl ContractHandle {
         ticket: Queued,
     ) -> Result<Bytes, ContractError> {
         let Some(aligned) = align(size, range.clone()) else { return Ok(Bytes::new()) };
-        let length = aligned.end - aligned.start;
-        self.0.line.fetch(length.into()).await;
+        self.0.line.fetch(u64::from(aligned.end - aligned.start)).await;
         drop(ticket);
+        self.read_now(root, size, range, aligned).await
+    }
+
+    /// As [`ContractHandle::read`], without waiting for the line.
+    pub(crate) async fn read_at_once(
+        &self,
+        root: SectorRoot,
+        size: SectorSize,
+        range: Range<u32>,
+    ) -> Result<Bytes, ContractError> {
+        let Some(aligned) = align(size, range.clone()) else { return Ok(Bytes::new()) };
+        self.0.line.fetch_at_once(u64::from(aligned.end - aligned.start));
+        self.read_now(root, size, range, aligned).await
+    }
+
+    /// Reads `range` out of the `aligned` one, which can be proven.
+    async fn read_now(
+        &self,
+        root: SectorRoot,
+        size: SectorSize,
+        range: Range<u32>,
+        aligned: Range<u32>,
+    ) -> Result<Bytes, ContractError> {
+        let length = aligned.end - aligned.start;
         let answer = self
             .paid(
                 Access::Read,

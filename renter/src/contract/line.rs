@@ -131,6 +131,11 @@ impl Line {
     pub(crate) async fn fetch(&self, bytes: u64) {
         self.0.down.take(self.0.clock.as_ref(), bytes).await;
     }
+
+    /// Counts bytes that are fetched at once: names come before files.
+    pub(crate) fn fetch_at_once(&self, bytes: u64) {
+        self.0.down.take_at_once(bytes);
+    }
 }
 
 /// Counts those of one transfer that wait for the line. A cheap clone.

@@ -131,9 +131,10 @@ impl Garbage {
     async fn open_puts(&self) -> Result<Vec<SlabRecord>, GarbageError> {
         let kept = checkpointed_slabs(self.vaults.world.store.as_ref()).await?;
         let open = kept.into_values();
-        Ok(self.vaults.journal.read(|state| {
-            open.filter(|record| !state.slabs.contains_key(&record.id)).collect()
-        }))
+        Ok(self
+            .vaults
+            .journal
+            .read(|state| open.filter(|record| !state.slabs.contains_key(&record.id)).collect()))
     }
 
     async fn audit_host(

@@ -8,7 +8,7 @@ use samara_protocol::journal::{Change, HostIndex, SlabRecord};
 use super::free::FreeRow;
 use super::leases::{Ended, Shards};
 use super::{Garbage, GarbageError};
-use crate::transfer::DownloadError;
+use crate::transfer::{DownloadError, SlabClass};
 use crate::vault::checkpointed_slabs;
 use crate::world::Write;
 
@@ -131,7 +131,8 @@ impl Garbage {
 
     /// The sectors of a slab, by host.
     pub(super) async fn shards(&self, record: &SlabRecord) -> Result<Shards, DownloadError> {
-        let descriptor = self.vaults.slabs.downloader().slab_descriptor(record).await?;
+        let descriptor =
+            self.vaults.slabs.downloader(SlabClass::Data).slab_descriptor(record).await?;
         let roots = descriptor.shards.iter().map(|shard| shard.root);
         Ok(record.hosts.iter().copied().zip(roots).collect())
     }

@@ -150,7 +150,7 @@ impl Garbage {
         slabs: &BTreeMap<SlabId, SlabRecord>,
         tenants: &[Tenant],
     ) -> Result<(), GarbageError> {
-        let downloader = self.vaults.slabs.downloader();
+        let downloader = self.vaults.slabs.downloader(SlabClass::Data);
         let mut pipeline = self.vaults.slabs.uploader().pipeline(SlabClass::Data);
         let mut moved: BTreeMap<(SlabId, u32, u32), Vec<Piece>> = BTreeMap::new();
         let mut bytes = 0u64;

@@ -20,7 +20,7 @@ use super::{Context, Recovery};
 use crate::checkpoint::Places;
 use crate::journal::{Adopted, Candidate, Mode, choose, moved_by};
 use crate::progress::{Meter, Phase, ProgressEvent, Unit};
-use crate::transfer::Downloader;
+use crate::transfer::{Downloader, SlabClass};
 use crate::world::ChainError;
 
 /// Accounts without a trace after which no later one was used: each takeover uses the next.
@@ -216,7 +216,7 @@ impl Recovery {
             Some(total),
             self.world.clock.now(),
         );
-        let downloader = self.slabs.downloader();
+        let downloader = self.slabs.downloader(SlabClass::Metadata);
         let mut entries = Vec::new();
         // The first segment may begin before the checkpoint.
         let mut point = segments.first().map_or(begin, |first| first.from);

@@ -24,7 +24,7 @@ use crate::bucket::Bucket;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::journal::Journal;
 use crate::slabs::Slabs;
-use crate::transfer::DownloadError;
+use crate::transfer::{DownloadError, SlabClass};
 use crate::world::random_bytes;
 
 /// Time that a suspected shard is given, because commits may still be on their way.
@@ -111,8 +111,9 @@ impl Auditor {
         self.totals.bytes = self.totals.bytes.saturating_add(bytes);
     }
 
-    /// Looks closer at what is suspected, then visits slabs as long as the budget allows.
-    pub(super) async fn run(&mut self, standings: &Standings, damage: &mut Damage) {
+    /// Looks closer at what is suspected, then visits one slab, as far as the budget allows; whether there
+    /// may be more to do at once.
+    pub(super) async fn run(&mut self, standings: &Standings, damage: &Damage) -> bool {
         if standings.has_new_contracts(&self.standings) {
             // A new contract has nothing of what the one before held: that is not to wait for an hour.
             self.cursor = Cursor::Segments(0, self.now());
@@ -120,10 +121,12 @@ impl Auditor {
         self.standings = standings.clone();
         self.take_reports();
         self.confirm(standings, damage).await;
-        while self.may_read() && self.book.writer().fenced().is_none() {
-            let Some(record) = self.next() else { break };
-            self.visit(&record, standings, damage).await;
+        if !self.may_read() || self.book.writer().fenced().is_some() {
+            return false;
         }
+        let Some(record) = self.next() else { return false };
+        self.visit(&record, standings, damage).await;
+        true
     }
 
     /// What readers and uploaders met.
@@ -177,12 +180,13 @@ impl Auditor {
     }
 
     /// Reads one random group of each shard.
-    async fn visit(&mut self, record: &SlabRecord, standings: &Standings, damage: &mut Damage) {
+    async fn visit(&mut self, record: &SlabRecord, standings: &Standings, damage: &Damage) {
         self.totals.slabs += 1;
         self.totals.last = Some(self.now());
         // Also the question for the descriptor counts, so that a round over lost slabs ends some time.
         self.requests.take(1);
-        let descriptor = match self.slabs.downloader().slab_descriptor(record).await {
+        let descriptor = match self.slabs.downloader(SlabClass::Data).slab_descriptor(record).await
+        {
             Ok(descriptor) => descriptor,
             Err(DownloadError::NoDescriptor { .. }) => {
                 return self.mark_forgotten(record, standings, damage).await;
@@ -214,7 +218,7 @@ impl Auditor {
                 Ok(_) => self.totals.proven += 1,
                 Err(error) if error.is_loss() => {
                     self.note(record.id, &contract, error.to_string());
-                    if damage.reason(&record.id, contract.index()).is_none() {
+                    if damage.now().reason(&record.id, contract.index()).is_none() {
                         self.suspect(record.id, contract.index());
                     }
                 }
@@ -229,7 +233,7 @@ impl Auditor {
         &mut self,
         record: &SlabRecord,
         standings: &Standings,
-        damage: &mut Damage,
+        damage: &Damage,
     ) {
         let sound = record.hosts.iter().filter(|index| standings.of_host(**index).is_sound());
         for contract in sound.filter_map(|index| self.book.contract(*index)).collect::<Vec<_>>() {
@@ -254,7 +258,7 @@ impl Auditor {
     }
 
     /// Reads suspected shards whole, once they had time.
-    async fn confirm(&mut self, standings: &Standings, damage: &mut Damage) {
+    async fn confirm(&mut self, standings: &Standings, damage: &Damage) {
         let now = self.now();
         let due = self.suspects.iter().filter(|(_, since)| now.saturating_sub(**since) >= GRACE);
         let due: Vec<(SlabId, HostIndex)> = due.map(|(place, _)| *place).collect();
@@ -267,7 +271,7 @@ impl Auditor {
             let shard = record.hosts.iter().position(|index| *index == host);
             let contract = self.book.contract(host).filter(|_| standings.of_host(host).is_sound());
             let (Some(shard), Some(contract)) = (shard, contract) else { continue };
-            let downloader = self.slabs.downloader();
+            let downloader = self.slabs.downloader(SlabClass::Data);
             let Ok(descriptor) = downloader.slab_descriptor(&record).await else { continue };
             let Some(root) = descriptor.shards.get(shard).map(|shard| shard.root) else { continue };
             let column = descriptor.geometry.column();
@@ -280,7 +284,7 @@ impl Auditor {
                     self.note(slab, &contract, reason.clone());
                     damage.mark(slab, host, reason).await;
                 }
-                None => damage.clear(&slab, host).await,
+                None => drop(damage.clear(&slab, host).await),
             }
         }
     }

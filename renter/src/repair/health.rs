@@ -10,14 +10,15 @@ use samara_protocol::journal::{JournalState, SlabRecord};
 use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
 
-use super::damage::Damage;
+use super::damage::Lost;
 use super::standing::{Standing, Standings};
 use crate::journal::Journal;
+use crate::transfer::SlabClass;
 use crate::world::World;
 
 /// Slabs looked at while the journal's owner waits.
 const PAGE: usize = 1_024;
-/// Most slabs that wait in memory to be repaired; the others come with the next census.
+/// Most slabs of a class that wait in memory to be repaired; the others come with the next census.
 const QUEUE: usize = 1_024;
 /// Most slabs kept by name of those that cannot be read.
 const UNREADABLE: usize = 16_384;
@@ -54,10 +55,10 @@ pub(super) struct Examined {
 
 impl Examined {
     /// Looks at a slab.
-    pub(super) fn of(record: &SlabRecord, standings: &Standings, damage: &Damage) -> Self {
+    pub(super) fn of(record: &SlabRecord, standings: &Standings, lost: &Lost) -> Self {
         let (mut missing, mut for_good, mut silent) = (Vec::new(), false, 0);
         for (shard, host) in (0u8..=u8::MAX).zip(&record.hosts) {
-            if let Some(reason) = damage.reason(&record.id, *host) {
+            if let Some(reason) = lost.reason(&record.id, *host) {
                 for_good = true;
                 missing.push((shard, reason.to_owned()));
                 continue;
@@ -100,15 +101,19 @@ pub(super) fn is_used(state: &JournalState, slab: &SlabUse) -> bool {
     slab.live > 0 || slab.pins > 0 || !state.backups.is_empty()
 }
 
-/// The record that the journal has of a slab in use now, and whether names lie in it.
-pub(super) fn record_of(journal: &Journal, slab: &SlabId) -> Option<(bool, SlabRecord)> {
+fn class_of(slab: &SlabUse) -> SlabClass {
+    if slab.is_metadata() { SlabClass::Metadata } else { SlabClass::Data }
+}
+
+/// The record that the journal has of a slab in use now, and what lies in it.
+pub(super) fn record_of(journal: &Journal, slab: &SlabId) -> Option<(SlabClass, SlabRecord)> {
     let segments = journal.segment_slabs();
     if let Some(record) = segments.iter().find(|record| record.id == *slab) {
-        return Some((true, record.clone()));
+        return Some((SlabClass::Metadata, record.clone()));
     }
     journal.read(|state| {
         let slab = state.slabs.get(slab).filter(|slab| is_used(state, slab));
-        slab.map(|slab| (slab.is_metadata(), slab.record.clone()))
+        slab.map(|slab| (class_of(slab), slab.record.clone()))
     })
 }
 
@@ -186,11 +191,100 @@ impl SlabCounts {
     }
 }
 
-/// What is repaired first: metadata, then what has the least parity left, per mille.
-pub(super) type Urgency = (bool, u64, SlabId);
+/// What is repaired first: what has the least parity left, per mille.
+pub(super) type Urgency = (u64, SlabId);
 
 /// Slabs whose repair failed: until when they are left alone, and why.
 pub(super) type Held = BTreeMap<SlabId, (u64, String)>;
+
+/// The most urgent slabs of one class.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    slabs: BTreeSet<Urgency>,
+    /// Whether there were more than it takes.
+    more: bool,
+}
+
+impl Queue {
+    fn push(&mut self, urgency: Urgency) {
+        self.slabs.insert(urgency);
+        if self.slabs.len() > QUEUE {
+            self.slabs.pop_last();
+            self.more = true;
+        }
+    }
+
+    /// Takes out the most urgent one.
+    pub(super) fn pop(&mut self) -> Option<SlabId> {
+        self.slabs.pop_first().map(|(_, slab)| slab)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slabs.is_empty()
+    }
+
+    /// Whether those are done that were queued, and others wait.
+    fn wants_more(&self) -> bool {
+        self.more && self.slabs.is_empty()
+    }
+}
+
+/// A queue for names and one for files, of which neither waits for the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queues {
+    metadata: Queue,
+    data: Queue,
+}
+
+impl Queues {
+    pub(super) fn of(&mut self, class: SlabClass) -> &mut Queue {
+        match class {
+            SlabClass::Metadata => &mut self.metadata,
+            SlabClass::Data => &mut self.data,
+        }
+    }
+
+    pub(super) fn are_empty(&self) -> bool {
+        self.metadata.is_empty() && self.data.is_empty()
+    }
+
+    pub(super) fn want_more(&self) -> bool {
+        self.metadata.wants_more() || self.data.wants_more()
+    }
+}
+
+/// Bytes of sectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) fetched: u64,
+    pub(super) sent: u64,
+}
+
+impl Moved {
+    /// What moves at most when so many shards of a slab are rebuilt.
+    pub(super) fn to_repair(record: &SlabRecord, missing: usize) -> Self {
+        let column = record.column_bytes();
+        let of = |shards: u64| column.saturating_mul(shards);
+        Self { fetched: of(record.data.into()), sent: of(missing as u64) }
+    }
+
+    pub(super) fn add(&mut self, more: &Self) {
+        self.fetched = self.fetched.saturating_add(more.fetched);
+        self.sent = self.sent.saturating_add(more.sent);
+    }
+
+    pub(super) const fn without(&self, done: &Self) -> Self {
+        Self {
+            fetched: self.fetched.saturating_sub(done.fetched),
+            sent: self.sent.saturating_sub(done.sent),
+        }
+    }
+
+    /// Both ways together.
+    pub(super) const fn total(&self) -> u64 {
+        self.fetched.saturating_add(self.sent)
+    }
+}
 
 /// All slabs counted at one moment.
 #[derive(Clone, Debug, Default)]
@@ -199,12 +293,12 @@ pub(super) struct Census {
     pub(super) at: u64,
     pub(super) data: SlabCounts,
     pub(super) metadata: SlabCounts,
-    /// The most urgent of those that want repair and are not held.
-    pub(super) queue: BTreeSet<Urgency>,
-    /// Whether there were more than the queue takes.
-    pub(super) more: bool,
-    /// Those that want repair, in the queue or not.
+    /// Those that want repair and are not held.
+    pub(super) queues: Queues,
+    /// Those that want repair, queued or not.
     pub(super) wanting: u64,
+    /// What moves to repair them.
+    pub(super) to_move: Moved,
     /// Slabs of files that cannot be read now.
     pub(super) unreadable: Arc<BTreeSet<SlabId>>,
     /// Slabs of metadata that are lost.
@@ -218,12 +312,12 @@ impl Census {
         world: &World,
         journal: &Journal,
         standings: &Standings,
-        damage: &Damage,
+        lost: &Lost,
         held: &Held,
     ) -> Self {
         let mut census = Self { at: world.clock.now(), ..Self::default() };
         for record in journal.segment_slabs().iter() {
-            census.count(record, true, standings, damage, held);
+            census.count(record, SlabClass::Metadata, standings, lost, held);
         }
         let mut after = Bound::Unbounded;
         loop {
@@ -231,8 +325,7 @@ impl Census {
                 let mut last = None;
                 for (id, slab) in state.slabs.range((after, Bound::Unbounded)).take(PAGE) {
                     if is_used(state, slab) {
-                        let metadata = slab.is_metadata();
-                        census.count(&slab.record, metadata, standings, damage, held);
+                        census.count(&slab.record, class_of(slab), standings, lost, held);
                     }
                     last = Some(*id);
                 }
@@ -248,12 +341,13 @@ impl Census {
     fn count(
         &mut self,
         record: &SlabRecord,
-        metadata: bool,
+        class: SlabClass,
         standings: &Standings,
-        damage: &Damage,
+        lost: &Lost,
         held: &Held,
     ) {
-        let examined = Examined::of(record, standings, damage);
+        let examined = Examined::of(record, standings, lost);
+        let metadata = class == SlabClass::Metadata;
         let counts = if metadata { &mut self.metadata } else { &mut self.data };
         counts.count(examined.class);
         if !metadata
@@ -270,17 +364,14 @@ impl Census {
             return;
         }
         self.wanting += 1;
+        self.to_move.add(&Moved::to_repair(record, examined.missing.len()));
         if held.contains_key(&record.id) {
             return;
         }
         let parity = record.hosts.len().saturating_sub(usize::from(record.data)).max(1);
         let left = examined.sound.saturating_sub(usize::from(record.data));
         let left = (left * 1_000 / parity) as u64;
-        self.queue.insert((!metadata, left, record.id));
-        if self.queue.len() > QUEUE {
-            self.queue.pop_last();
-            self.more = true;
-        }
+        self.queues.of(class).push((left, record.id));
     }
 }
 

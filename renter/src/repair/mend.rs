@@ -17,11 +17,12 @@ use samara_protocol::sector::SectorEntry;
 use samara_protocol::slab::{DescriptorError, ShardDescriptor, SlabDescriptor};
 use samara_protocol::units::Epoch;
 
+use super::health::Moved;
 use super::standing::Standings;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::garbage::UploadLease;
 use crate::slabs::Slabs;
-use crate::transfer::{DownloadError, order};
+use crate::transfer::{DownloadError, SlabClass, order};
 use crate::world::random_bytes;
 
 /// Times that a placement is described again because a host took its sector and then failed.
@@ -94,22 +95,16 @@ pub(super) struct Mending<'a> {
     pub(super) book: &'a ContractBook,
     pub(super) slabs: &'a Slabs,
     pub(super) standings: &'a Standings,
+    pub(super) class: SlabClass,
     pub(super) record: &'a SlabRecord,
     /// Shards that are missing.
     pub(super) missing: &'a [u8],
 }
 
 impl Mending<'_> {
-    /// Bytes that are moved at most, both ways together.
-    pub(super) fn bytes(&self) -> u64 {
-        let column = 1u64 << u32::from(self.record.column.min(32));
-        column * (u64::from(self.record.data) + self.missing.len() as u64)
-    }
-
     /// Bytes that are held until hosts have them; rebuilding has a budget of its own.
     fn room(&self) -> u64 {
-        let column = 1u64 << u32::from(self.record.column.min(32));
-        column * self.missing.len() as u64
+        Moved::to_repair(self.record, self.missing.len()).sent
     }
 
     /// Whether any host could take a shard.
@@ -125,7 +120,7 @@ impl Mending<'_> {
             return Err(MendError::NoHost);
         }
         let lease = self.slabs.leases().upload(self.record.id);
-        let downloader = self.slabs.downloader();
+        let downloader = self.slabs.downloader(self.class);
         let _room = downloader.room(self.room()).await.ok_or(MendError::Stopped)?;
         let descriptor = downloader.slab_descriptor(self.record).await?;
         let sectors = downloader.sectors(self.record, &shards).await?;
@@ -190,7 +185,14 @@ impl Mending<'_> {
                 let Some(host) = free.take(self.host_of(shard.shard)) else { continue };
                 let bytes = shard.bytes.clone();
                 let root = descriptor.shards[usize::from(shard.shard)].root;
-                sending.push(async move { (number, host.store(root, bytes).await, host) });
+                let class = self.class;
+                sending.push(async move {
+                    let stored = match class {
+                        SlabClass::Metadata => host.store_at_once(root, bytes).await,
+                        SlabClass::Data => host.store(root, bytes).await,
+                    };
+                    (number, stored, host)
+                });
             }
             if sending.is_empty() {
                 break;

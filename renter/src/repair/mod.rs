@@ -14,9 +14,10 @@
 //!
 //! Invariants: nothing is done unless this node may write; the old placement holds until a write quorum
 //! has the new one; no two shards of a slab lie on one host; what is moved and what audits read stays
-//! within its limits; memory for sectors comes out of the downloads' budget. Owner of what is known
-//! is `Repair`, whose one look at a time works on it; all of it but the lost shards is found anew after
-//! a start.
+//! within its limits; memory for sectors comes out of the downloads' budgets. Counting, audits, and the
+//! repair of names and of files go on beside each other: under a narrow limit a file's repair takes hours,
+//! and nothing waits for it. Owner of what is known is `Repair`; all of it but the lost shards is found
+//! anew after a start.
 
 mod audit;
 mod damage;
@@ -31,12 +32,14 @@ mod standing;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{SlabRecord, StoredFile};
 use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
+use tokio::sync::watch;
 
 pub use health::{HealthClass, SlabCounts};
 pub use options::RepairOptions;
@@ -47,14 +50,15 @@ pub use report::{
 
 use self::audit::Auditor;
 use self::damage::Damage;
-use self::health::{Census, Held};
+use self::health::{Census, Held, Moved};
 use self::report::Repairing;
 use self::standing::Standings;
 use crate::bucket::Bucket;
-use crate::contract::ContractBook;
+use crate::contract::{ContractBook, LineRates};
 use crate::journal::Journal;
 use crate::recovery::Recovery;
 use crate::slabs::Slabs;
+use crate::transfer::SlabClass;
 use crate::world::{StoreError, World};
 
 /// Repairs kept for people to read.
@@ -75,32 +79,41 @@ struct Inner {
     slabs: Slabs,
     recovery: Recovery,
     options: RepairOptions,
-    /// What one look after the other works on.
+    damage: Damage,
+    auditor: tokio::sync::Mutex<Auditor>,
+    /// When silent hosts were last asked whether they are there.
+    probed: AtomicU64,
+    /// Held for no transfer.
     work: tokio::sync::Mutex<Work>,
+    /// Hears of every census.
+    censuses: watch::Sender<()>,
+    /// One batch of names at a time, and one of files.
+    names: tokio::sync::Mutex<()>,
+    files: tokio::sync::Mutex<()>,
     /// A leaf, held for no call.
     bandwidth: Mutex<Bucket>,
     /// What reports show. A leaf, held for no call.
     seen: Mutex<Seen>,
 }
 
-/// What a look works on.
+/// What was counted, and what came of it.
+#[derive(Default)]
 struct Work {
-    damage: Damage,
-    auditor: Auditor,
     census: Census,
     /// What the census was taken of; nothing before the first.
     counted: Option<Counted>,
     held: Held,
     /// Slabs repaired since the census.
     mended: u64,
-    /// When silent hosts were last asked whether they are there.
-    probed: u64,
+    /// What was moved for them.
+    moved: Moved,
 }
 
 /// All that the health of slabs follows from.
 struct Counted {
     standings: Standings,
-    damage: u64,
+    /// Version of what is lost.
+    lost: u64,
     position: u64,
     segments: Arc<Vec<SlabRecord>>,
 }
@@ -112,6 +125,7 @@ struct Seen {
     census: Census,
     lost_shards: u64,
     waiting: u64,
+    to_move: Moved,
     held: Vec<HeldRow>,
     repairing: BTreeMap<SlabId, Repairing>,
     hosts: Vec<UnsoundHostRow>,
@@ -135,28 +149,67 @@ impl Repair {
         let now = world.clock.now();
         let damage = Damage::open(world.clone()).await?;
         let auditor = Auditor::new(book.clone(), journal.clone(), slabs.clone(), &options);
-        let work = Work {
-            damage,
-            auditor,
-            census: Census::default(),
-            counted: None,
-            held: Held::new(),
-            mended: 0,
-            probed: 0,
-        };
         let rate = options.bandwidth;
         let bandwidth = Mutex::new(Bucket::new(rate, Millis::seconds(1), rate, now));
-        let (work, seen) = (tokio::sync::Mutex::new(work), Mutex::default());
-        let inner = Inner { world, book, journal, slabs, recovery, options, work, bandwidth, seen };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(Inner {
+            world,
+            book,
+            journal,
+            slabs,
+            recovery,
+            options,
+            damage,
+            auditor: tokio::sync::Mutex::new(auditor),
+            probed: AtomicU64::default(),
+            work: tokio::sync::Mutex::default(),
+            censuses: watch::Sender::default(),
+            names: tokio::sync::Mutex::default(),
+            files: tokio::sync::Mutex::default(),
+            bandwidth,
+            seen: Mutex::default(),
+        })))
     }
 
     /// Looks after slabs, again and again.
     pub(crate) async fn run(self) {
+        let (clock, interval) = (&self.0.world.clock, self.0.options.interval);
+        let watch = async {
+            loop {
+                clock.sleep(interval).await;
+                self.watch().await;
+            }
+        };
+        let audit = async {
+            loop {
+                clock.sleep(interval).await;
+                while self.audit().await {}
+            }
+        };
+        let names = self.repair_all(SlabClass::Metadata);
+        let files = self.repair_all(SlabClass::Data);
+        futures::join!(watch, audit, names, files);
+    }
+
+    /// Repairs slabs of a class after each census, and when it is time to.
+    async fn repair_all(&self, class: SlabClass) {
+        let mut censuses = self.0.censuses.subscribe();
         loop {
-            self.0.world.clock.sleep(self.0.options.interval).await;
-            while self.look().await {}
+            tokio::select! {
+                biased;
+                // The other end is `self`.
+                _ = censuses.changed() => {}
+                () = self.0.world.clock.sleep(self.0.options.interval) => {}
+            }
+            while self.repair(class).await {}
         }
+    }
+
+    /// One look, with some repairs of each class; whether there may be more to do at once.
+    pub(crate) async fn look(&self) -> bool {
+        while self.audit().await {}
+        self.watch().await;
+        let names = self.repair(SlabClass::Metadata).await;
+        self.repair(SlabClass::Data).await || names
     }
 
     /// Why nothing is done now, if it is not.
@@ -181,8 +234,18 @@ impl Repair {
             slabs: data.with(&names),
             repairing: seen.repairing.len() as u64,
             waiting: seen.waiting,
+            waiting_bytes: seen.to_move.total(),
+            waiting_seconds: self.least_seconds(seen.to_move),
             idle: seen.idle.clone(),
         }
+    }
+
+    /// How long it takes at least to move so much within the limits; nothing if repair is switched off.
+    fn least_seconds(&self, moved: Moved) -> Option<u64> {
+        let LineRates { upload, download } = self.0.book.line().rates();
+        let at = |bytes: u64, rate: u64| bytes.checked_div(rate).unwrap_or_default();
+        let whole = moved.total().checked_div(self.0.options.bandwidth)?;
+        Some(whole.max(at(moved.sent, upload)).max(at(moved.fetched, download)))
     }
 
     /// Everything there is to tell.
@@ -198,6 +261,8 @@ impl Repair {
                 metadata: seen.census.metadata,
                 lost_shards: seen.lost_shards,
                 waiting: seen.waiting,
+                waiting_bytes: seen.to_move.total(),
+                waiting_seconds: self.least_seconds(seen.to_move),
                 held: seen.held.clone(),
                 repairing: repairing.collect(),
                 hosts: seen.hosts.clone(),

@@ -14,8 +14,12 @@ pub struct HealthSummary {
     pub slabs: SlabCounts,
     /// Slabs that are being repaired.
     pub repairing: u64,
-    /// Slabs that want repair and are not under way.
+    /// Slabs that want repair and are not done.
     pub waiting: u64,
+    /// Bytes of sectors that their repair moves at most, both ways together.
+    pub waiting_bytes: u64,
+    /// How long that takes at least within the limits, in seconds; nothing if repair is switched off.
+    pub waiting_seconds: Option<u64>,
     /// Why repair does nothing at present, if it does not.
     pub idle: Option<String>,
 }
@@ -33,8 +37,12 @@ pub struct HealthReport {
     pub metadata: SlabCounts,
     /// Shards that their hosts have lost and that are not replaced yet.
     pub lost_shards: u64,
-    /// Slabs that want repair and are not under way.
+    /// Slabs that want repair and are not done.
     pub waiting: u64,
+    /// Bytes of sectors that their repair moves at most, both ways together.
+    pub waiting_bytes: u64,
+    /// How long that takes at least within the limits, in seconds; nothing if repair is switched off.
+    pub waiting_seconds: Option<u64>,
     /// Why repairs that were tried wait, newest reason last.
     pub held: Vec<HeldRow>,
     /// Repairs under way.

@@ -1,22 +1,29 @@
-//! One look: silent hosts are asked, audits made, slabs counted, the most urgent ones repaired.
+//! The steps: silent hosts are asked, audits made, slabs counted, the most urgent ones repaired.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt as _;
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Change, HostIndex, SlabRecord};
 use samara_protocol::sync::lock;
+use samara_protocol::units::Millis;
 
-use super::health::{Census, Examined, record_of};
+use super::damage::Lost;
+use super::health::{Census, Examined, Moved, record_of};
 use super::mend::{MendError, Mended, Mending};
 use super::report::{HeldRow, Repairing, StoryRow, UnsoundHostRow};
 use super::standing::Standings;
 use super::{Counted, HELD, Inner, Repair, STORY, Work};
 use crate::contract::ContractHandle;
 use crate::journal::JournalError;
+use crate::transfer::SlabClass;
 
-/// Slabs that are repaired before the journal is told of them together.
+/// Most slabs that are repaired before the journal is told of them together.
 const BATCH: usize = 8;
+/// Longest time that the journal is not told of a repair that is made: a crash loses it.
+const TELL: Millis = Millis::seconds(10);
 /// A host is asked whether it is there when it has not answered for a part of the patience.
 const QUIET: u64 = 3;
 /// Longest time between two such questions to a host that fails, milliseconds.
@@ -32,41 +39,54 @@ const MOST_HELD: usize = 4_096;
 
 /// A slab chosen for repair.
 struct Chosen {
-    metadata: bool,
+    class: SlabClass,
     record: SlabRecord,
     examined: Examined,
 }
 
+impl Chosen {
+    fn is_metadata(&self) -> bool {
+        self.class == SlabClass::Metadata
+    }
+}
+
 impl Repair {
-    /// One look, with at most [`BATCH`] repairs; whether there may be more to do at once.
-    pub(crate) async fn look(&self) -> bool {
-        let mut work = self.0.work.lock().await;
-        if let Err(reason) = self.may() {
-            self.seen().idle = Some(reason);
+    /// Asks silent hosts and counts slabs.
+    pub(super) async fn watch(&self) {
+        let may = self.may();
+        let may_write = may.is_ok();
+        let off = || (self.0.options.bandwidth == 0).then(|| "repair is switched off".to_owned());
+        self.seen().idle = may.err().or_else(off);
+        if may_write {
+            self.probe().await;
+            self.count().await;
+        }
+    }
+
+    /// Makes an audit; whether another can be made at once.
+    pub(super) async fn audit(&self) -> bool {
+        if self.may().is_err() {
             return false;
         }
-        self.probe(&mut work).await;
-        let standings = Standings::of(&self.0.book, &self.0.options);
-        let Work { auditor, damage, .. } = &mut *work;
-        auditor.run(&standings, damage).await;
-        self.count(&mut work, &standings).await;
-        let idle = (self.0.options.bandwidth == 0).then(|| "repair is switched off".to_owned());
-        self.seen().idle.clone_from(&idle);
-        self.show(&work, &standings);
-        let more = idle.is_none() && self.repair(&mut work, &standings).await;
-        self.show(&work, &standings);
+        let mut auditor = self.0.auditor.lock().await;
+        let more = auditor.run(&self.standings(), &self.0.damage).await;
+        self.seen().audits = auditor.totals();
         more
     }
 
+    fn standings(&self) -> Standings {
+        Standings::of(&self.0.book, &self.0.options)
+    }
+
     /// Asks hosts that fail or have not been heard of for long, so that silence is known and ends.
-    async fn probe(&self, work: &mut Work) {
+    async fn probe(&self) {
         let book = &self.0.book;
         let now = self.0.world.clock.now();
         let quiet_for = self.0.options.patience.0 / QUIET;
-        if now.saturating_sub(work.probed) < PROBE.min(quiet_for) {
+        if now.saturating_sub(self.0.probed.load(Ordering::Relaxed)) < PROBE.min(quiet_for) {
             return;
         }
-        work.probed = now;
+        self.0.probed.store(now, Ordering::Relaxed);
         let quiet = |contract: &ContractHandle| {
             let health = book.reports().health(&contract.host());
             health.failing > 0 || now.saturating_sub(health.last_answer) >= quiet_for
@@ -79,12 +99,20 @@ impl Repair {
         futures::stream::iter(asking).buffer_unordered(PROBES).collect::<Vec<()>>().await;
     }
 
-    /// Takes a census, if anything has changed and the last one is used up or old.
-    async fn count(&self, work: &mut Work, standings: &Standings) {
+    /// Takes a census, if anything has changed and the last one is used up or old, and shows it.
+    async fn count(&self) {
+        let mut work = self.0.work.lock().await;
+        let standings = self.standings();
+        if self.is_due(&mut work, &standings) {
+            self.take_census(&mut work, &standings).await;
+            self.0.censuses.send_replace(());
+        }
+        self.show(&work, &standings);
+    }
+
+    /// Whether a census is to be taken.
+    fn is_due(&self, work: &mut Work, standings: &Standings) -> bool {
         let now = self.0.world.clock.now();
-        let position = self.0.journal.status().acknowledged;
-        let segments = self.0.journal.segment_slabs();
-        let damage = work.damage.version();
         let before = work.held.len();
         let hosts_changed =
             work.counted.as_ref().is_none_or(|c| !c.standings.agrees_with(standings));
@@ -93,30 +121,29 @@ impl Repair {
         }
         work.held.retain(|_, (until, _)| *until > now);
         let again = work.held.len() < before;
-        let same = work
-            .counted
-            .as_ref()
-            .is_some_and(|counted| counted.position == position && *counted.segments == *segments);
-        let urgent = again
-            || hosts_changed
-            || work.counted.as_ref().is_none_or(|counted| counted.damage != damage)
-            || (work.census.more && work.census.queue.is_empty());
-        let used_up = work.census.queue.is_empty() || now.saturating_sub(work.census.at) >= STALE;
-        if !urgent && (same || !used_up) {
-            return;
+        let Some(counted) = &work.counted else { return true };
+        let same = counted.position == self.0.journal.status().acknowledged
+            && *counted.segments == *self.0.journal.segment_slabs();
+        let queues = &work.census.queues;
+        let used_up = queues.are_empty() || now.saturating_sub(work.census.at) >= STALE;
+        let lost = self.0.damage.now().version;
+        again || hosts_changed || counted.lost != lost || queues.want_more() || (!same && used_up)
+    }
+
+    async fn take_census(&self, work: &mut Work, standings: &Standings) {
+        let Inner { world, journal, damage, .. } = &*self.0;
+        let (position, segments) = (journal.status().acknowledged, journal.segment_slabs());
+        for slab in damage.now().slabs() {
+            let record = record_of(journal, &slab).map(|(_, record)| record);
+            damage.keep_only(&slab, record.as_ref()).await;
         }
-        for slab in work.damage.slabs() {
-            let record = record_of(&self.0.journal, &slab).map(|(_, record)| record);
-            work.damage.keep_only(&slab, record.as_ref()).await;
-        }
-        let (damage, held) = (&work.damage, &work.held);
-        let Inner { world, journal, .. } = &*self.0;
-        work.census = Census::take(world, journal, standings, damage, held).await;
-        work.mended = 0;
+        let lost = damage.now();
+        work.census = Census::take(world, journal, standings, &lost, &work.held).await;
+        (work.mended, work.moved) = (0, Moved::default());
         self.0.slabs.set_unreadable(work.census.unreadable.clone());
         self.renew_metadata(&work.census.lost_metadata).await;
-        let (standings, damage) = (standings.clone(), work.damage.version());
-        work.counted = Some(Counted { standings, damage, position, segments });
+        let (standings, lost) = (standings.clone(), lost.version);
+        work.counted = Some(Counted { standings, lost, position, segments });
     }
 
     /// What the hosts have lost of the metadata in use is known here: it is written anew. Without it this
@@ -135,81 +162,120 @@ impl Repair {
         }
     }
 
-    /// Takes slabs of one kind out of the queue that still want repair.
-    fn choose(&self, work: &mut Work, standings: &Standings) -> Vec<Chosen> {
+    /// Takes slabs out of their queue that still want repair.
+    fn choose(&self, work: &mut Work, class: SlabClass, standings: &Standings) -> Vec<Chosen> {
+        let lost: Lost = self.0.damage.now();
         let mut chosen: Vec<Chosen> = Vec::new();
         while chosen.len() < BATCH {
-            let Some(urgency) = work.census.queue.pop_first() else { break };
-            let slab = urgency.2;
+            let Some(slab) = work.census.queues.of(class).pop() else { break };
             if work.held.contains_key(&slab) {
                 continue;
             }
-            let Some((metadata, record)) = record_of(&self.0.journal, &slab) else { continue };
-            if chosen.first().is_some_and(|first| first.metadata != metadata) {
-                work.census.queue.insert(urgency);
-                break;
-            }
-            let examined = Examined::of(&record, standings, &work.damage);
+            let Some((class, record)) = record_of(&self.0.journal, &slab) else { continue };
+            let examined = Examined::of(&record, standings, &lost);
             if examined.wants_repair() {
-                chosen.push(Chosen { metadata, record, examined });
+                chosen.push(Chosen { class, record, examined });
             }
         }
         chosen
     }
 
-    /// Repairs the most urgent slabs; whether there may be more.
-    async fn repair(&self, work: &mut Work, standings: &Standings) -> bool {
-        let chosen = self.choose(work, standings);
-        let Some(metadata) = chosen.first().map(|chosen| chosen.metadata) else { return false };
+    /// Repairs the most urgent slabs of a class; whether there may be more.
+    pub(super) async fn repair(&self, class: SlabClass) -> bool {
+        if self.0.options.bandwidth == 0 || self.may().is_err() {
+            return false;
+        }
+        let turn = match class {
+            SlabClass::Metadata => &self.0.names,
+            SlabClass::Data => &self.0.files,
+        };
+        let _turn = turn.lock().await;
+        let standings = self.standings();
+        let chosen = self.choose(&mut *self.0.work.lock().await, class, &standings);
+        if chosen.is_empty() {
+            return false;
+        }
+        let any = self.repair_batch(chosen, &standings).await;
+        self.count().await;
+        any || !self.0.work.lock().await.census.queues.of(class).is_empty()
+    }
+
+    /// Repairs slabs and tells the journal of them, soon after each; whether any is repaired.
+    async fn repair_batch(&self, chosen: Vec<Chosen>, standings: &Standings) -> bool {
         let repairs = chosen.into_iter().map(|chosen| async move {
             let done = self.mend(&chosen, standings).await;
             self.seen().repairing.remove(&chosen.record.id);
             (chosen, done)
         });
         let repairs = futures::stream::iter(repairs);
-        let done: Vec<(Chosen, Result<Mended, MendError>)> =
-            repairs.buffer_unordered(self.0.options.parallel.max(1)).collect().await;
-        let mut mended = Vec::new();
-        for (chosen, done) in done {
-            match done {
-                Ok(done) => mended.push((chosen, done)),
-                Err(error) => self.hold(work, &chosen, error.to_string()),
+        let mut repairs = pin!(repairs.buffer_unordered(self.0.options.parallel.max(1)));
+        let (mut mended, mut late, mut any) = (Vec::new(), None, false);
+        loop {
+            let telling = async {
+                match &mut late {
+                    Some(late) => late.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                ended = repairs.next() => match ended {
+                    Some((chosen, Ok(done))) => {
+                        mended.push((chosen, done));
+                        late.get_or_insert_with(|| self.0.world.clock.sleep(TELL));
+                    }
+                    Some((chosen, Err(error))) => self.hold(&chosen, error.to_string()).await,
+                    None => break,
+                },
+                () = telling => {
+                    late = None;
+                    any |= self.tell_of(std::mem::take(&mut mended)).await;
+                }
             }
         }
+        self.tell_of(mended).await || any
+    }
+
+    /// Tells the journal of repaired slabs; whether it knows of any now.
+    async fn tell_of(&self, mended: Vec<(Chosen, Mended)>) -> bool {
+        if mended.is_empty() {
+            return false;
+        }
         let records = mended.iter().map(|(_, mended)| mended.record.clone()).collect();
-        let told = if mended.is_empty() { Vec::new() } else { self.tell(records, metadata).await };
+        let told = self.tell(records).await;
         let mut any = false;
         for ((chosen, mended), told) in mended.into_iter().zip(told) {
             match told {
                 Ok(()) => {
                     any = true;
-                    self.settle(work, &chosen, &mended).await;
+                    self.settle(&chosen, &mended).await;
                 }
                 Err(error) => {
                     let reason = format!("the new places are not acknowledged: {error}");
-                    self.hold(work, &chosen, reason);
+                    self.hold(&chosen, reason).await;
                 }
             }
         }
-        any || !work.census.queue.is_empty()
+        any
     }
 
     async fn mend(&self, chosen: &Chosen, standings: &Standings) -> Result<Mended, MendError> {
-        let Chosen { metadata, record, examined } = chosen;
+        let Chosen { class, record, examined } = chosen;
         let shards: Vec<u8> = examined.missing.iter().map(|(shard, _)| *shard).collect();
         let missing = examined.missing.iter().map(|(shard, reason)| {
             let host = record.hosts.get(usize::from(*shard)).map(|host| self.name(*host));
             format!("shard {shard} of host {}: {reason}", host.unwrap_or_default())
         });
         let since = self.0.world.clock.now();
-        let repairing = Repairing { metadata: *metadata, since, missing: missing.collect() };
+        let repairing =
+            Repairing { metadata: chosen.is_metadata(), since, missing: missing.collect() };
         self.seen().repairing.insert(record.id, repairing);
         let (book, slabs) = (&self.0.book, &self.0.slabs);
-        let mending = Mending { book, slabs, standings, record, missing: &shards };
+        let mending = Mending { book, slabs, standings, class: *class, record, missing: &shards };
         if !mending.has_a_free_host() {
             return Err(MendError::NoHost);
         }
-        self.pace(mending.bytes()).await;
+        self.pace(*class, Moved::to_repair(record, shards.len()).total()).await;
         let asked = record.hosts.iter().filter(|host| standings.of_host(**host).is_sound());
         let asked = asked.filter_map(|host| book.contract(*host)).map(|contract| async move {
             // What it comes to is in the writer's state.
@@ -222,13 +288,13 @@ impl Repair {
         Box::pin(mending.run()).await
     }
 
-    /// Waits until so many bytes may be moved.
-    async fn pace(&self, bytes: u64) {
+    /// Waits until so many bytes may be moved. Those of names are counted and do not wait.
+    async fn pace(&self, class: SlabClass, bytes: u64) {
         loop {
             let wait = {
                 let mut bandwidth = lock(&self.0.bandwidth);
                 let wait = bandwidth.wait(self.0.world.clock.now());
-                if wait.is_none_or(|wait| wait.0 == 0) {
+                if class == SlabClass::Metadata || wait.is_none_or(|wait| wait.0 == 0) {
                     bandwidth.take(bytes);
                     return;
                 }
@@ -240,16 +306,12 @@ impl Repair {
 
     /// Tells the journal of new places: of all together, or one by one if one of them does not follow,
     /// as when its slab is not used any more.
-    async fn tell(
-        &self,
-        records: Vec<SlabRecord>,
-        metadata: bool,
-    ) -> Vec<Result<(), JournalError>> {
+    async fn tell(&self, records: Vec<SlabRecord>) -> Vec<Result<(), JournalError>> {
         let journal = &self.0.journal;
         let count = records.len();
         let segments = journal.segment_slabs();
         let of_segments = |record: &SlabRecord| segments.iter().any(|known| known.id == record.id);
-        if metadata && records.iter().any(of_segments) {
+        if records.iter().any(of_segments) {
             let (heads, table): (Vec<_>, Vec<_>) = records.into_iter().partition(of_segments);
             let mut told = journal.move_segments(heads).await.map(drop);
             if told.is_ok() && !table.is_empty() {
@@ -274,16 +336,21 @@ impl Repair {
     }
 
     /// A repair is done: the journal knows it.
-    async fn settle(&self, work: &mut Work, chosen: &Chosen, mended: &Mended) {
-        let slab = chosen.record.id;
-        work.mended += 1;
-        work.damage.keep_only(&slab, Some(&mended.record)).await;
-        for (_, _, to) in &mended.moves {
-            work.damage.clear(&slab, *to).await;
-        }
-        if let Some(counted) = &mut work.counted {
-            // This change is counted among those that are mended.
-            counted.damage = work.damage.version();
+    async fn settle(&self, chosen: &Chosen, mended: &Mended) {
+        let (slab, damage) = (chosen.record.id, &self.0.damage);
+        {
+            let mut work = self.0.work.lock().await;
+            work.mended += 1;
+            let moved = Moved::to_repair(&chosen.record, chosen.examined.missing.len());
+            work.moved.add(&moved);
+            let mut changes = damage.keep_only(&slab, Some(&mended.record)).await;
+            for (_, _, to) in &mended.moves {
+                changes += damage.clear(&slab, *to).await;
+            }
+            if let Some(counted) = &mut work.counted {
+                // They are counted among what is mended.
+                counted.lost += changes;
+            }
         }
         let what = mended.moves.iter().map(|(shard, from, to)| {
             let reason = chosen.examined.missing.iter().find(|(missing, _)| missing == shard);
@@ -292,13 +359,14 @@ impl Repair {
             format!("shard {shard} from host {from} to host {to}: {reason}")
         });
         let what: Vec<String> = what.collect();
-        tracing::info!(slab = %slab.short(), metadata = chosen.metadata, ?what, "slab repaired");
+        tracing::info!(slab = %slab.short(), metadata = chosen.is_metadata(), ?what, "slab repaired");
         self.tell_story(chosen, true, what);
     }
 
     /// A repair has failed: it waits a while.
-    fn hold(&self, work: &mut Work, chosen: &Chosen, reason: String) {
+    async fn hold(&self, chosen: &Chosen, reason: String) {
         let slab = chosen.record.id;
+        let mut work = self.0.work.lock().await;
         tracing::info!(slab = %slab.short(), reason, "slab not repaired");
         // One row for all that fail alike, as when every host has a shard.
         let news = work.held.values().all(|(_, known)| *known != reason);
@@ -313,7 +381,7 @@ impl Repair {
 
     fn tell_story(&self, chosen: &Chosen, repaired: bool, what: Vec<String>) {
         let (at, slab) = (self.0.world.clock.now(), chosen.record.id.to_string());
-        let metadata = chosen.metadata;
+        let metadata = chosen.is_metadata();
         let mut seen = self.seen();
         if seen.story.len() == STORY {
             seen.story.pop_front();
@@ -343,13 +411,13 @@ impl Repair {
         let held = held.collect();
         let mut seen = self.seen();
         seen.counted = work.counted.is_some();
-        // The queue is of no use to readers.
-        let Census { at, data, metadata, wanting, ref unreadable, .. } = work.census;
+        // The queues are of no use to readers.
+        let Census { at, data, metadata, wanting, to_move, ref unreadable, .. } = work.census;
         let unreadable = unreadable.clone();
         seen.census = Census { at, data, metadata, wanting, unreadable, ..Census::default() };
-        seen.lost_shards = work.damage.len() as u64;
+        seen.lost_shards = self.0.damage.now().len() as u64;
         seen.waiting = wanting.saturating_sub(work.mended);
-        seen.audits = work.auditor.totals();
+        seen.to_move = to_move.without(&work.moved);
         (seen.held, seen.hosts) = (held, hosts);
     }
 }

@@ -52,7 +52,11 @@ impl Standings {
             }
             let silent = now.saturating_sub(health.last_answer.max(health.first_seen));
             if health.is_unreachable() && silent >= options.patience.0 {
-                return Standing::Silent(format!("silent for {} minutes", silent / 60_000));
+                let silent = match silent / 1_000 {
+                    seconds @ 0..120 => format!("{seconds} seconds"),
+                    seconds => format!("{} minutes", seconds / 60),
+                };
+                return Standing::Silent(format!("silent for {silent}"));
             }
             Standing::Sound
         };

@@ -20,15 +20,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::choice::penalty;
 use super::error::DownloadError;
 use super::gather::{Gather, Shared};
-use super::options::{TransferOptions, UNIT, units};
+use super::options::{SlabClass, TransferOptions, UNIT, units};
 use crate::contract::{ContractBook, ContractHandle};
 use crate::world::{World, compute};
 
 /// Ranges above this are opened off the runtime's threads.
 const INLINE_OPEN: usize = 128 << 10;
 
-/// Reads slabs. A cheap clone; all clones share one cache of descriptors, and all streams one byte
-/// budget.
+/// Reads slabs of one class. A cheap clone; all clones share one cache of descriptors, and all streams one
+/// byte budget.
 #[derive(Clone)]
 pub struct Downloader(Arc<Inner>);
 
@@ -78,11 +78,25 @@ impl SlabReading {
 }
 
 impl Downloader {
-    /// A downloader over the live contracts of a book.
+    /// A downloader of files over the live contracts of a book.
     #[must_use]
     pub fn new(book: ContractBook, options: TransferOptions) -> Self {
+        Self::of(SlabClass::Data, book, options)
+    }
+
+    /// A downloader of slabs of names, which wait for no file: neither for the line nor for memory.
+    #[must_use]
+    pub fn for_names(book: ContractBook, options: TransferOptions) -> Self {
+        let budget = options.names_budget;
+        let options =
+            TransferOptions { download_budget: budget, rebuild_budget: budget, ..options };
+        Self::of(SlabClass::Metadata, book, options)
+    }
+
+    fn of(class: SlabClass, book: ContractBook, options: TransferOptions) -> Self {
         let budget = |bytes| Arc::new(Semaphore::new(units(bytes) as usize));
         let shared = Shared {
+            class,
             room: budget(options.rebuild_budget),
             rebuild_budget: options.rebuild_budget,
             patience: options.read_patience,

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::choice::penalty;
 use super::error::DownloadError;
-use super::options::units;
+use super::options::{SlabClass, units};
 use super::rescue::{self, Rescue};
 use super::shard::Shard;
 use crate::contract::{ContractBook, ContractError, Queued};
@@ -34,6 +34,8 @@ const STRAGGLER: Millis = Millis(10);
 /// What other reads share with this one.
 #[derive(Clone)]
 pub(super) struct Shared {
+    /// What is read. Names do not wait for the line.
+    pub(super) class: SlabClass,
     /// Room for cells that are rebuilt, in permits.
     pub(super) room: Arc<Semaphore>,
     /// The same in bytes, when nothing is rebuilt.
@@ -255,9 +257,12 @@ impl<'a> Gather<'a> {
         let shard = &self.shards[index];
         let contract = shard.contract.clone().filter(|_| shard.is_alive())?;
         let (root, size, slab) = (shard.root, self.geometry.column(), self.slab);
-        let ticket = self.queued.ticket();
+        let ticket = (self.shared.class == SlabClass::Data).then(|| self.queued.ticket());
         Some(Box::pin(async move {
-            let read = contract.read_in_turn(root, size, range, ticket).await;
+            let read = match ticket {
+                Some(ticket) => contract.read_in_turn(root, size, range, ticket).await,
+                None => contract.read_at_once(root, size, range).await,
+            };
             if read.as_ref().is_err_and(ContractError::is_loss) {
                 contract.link().reports().suspect(slab, &contract.host());
             }

@@ -57,6 +57,9 @@ pub struct TransferOptions {
     pub download_budget: u64,
     /// Bytes that all reads may hold to rebuild what hosts do not give.
     pub rebuild_budget: u64,
+    /// Bytes that reads of names may hold to rebuild what hosts do not give, and as many that their repair
+    /// may hold.
+    pub names_budget: u64,
     /// Wait for slow hosts once enough have stored their shards.
     pub store_patience: Millis,
     /// Wait for a host's range before others are asked to rebuild it.
@@ -78,7 +81,8 @@ impl TransferOptions {
             // Two slabs of 10 of 30 with the largest columns, and the plaintext of two more.
             upload_budget: 320 << 20,
             download_budget: 80 << 20,
-            rebuild_budget: 48 << 20,
+            rebuild_budget: 40 << 20,
+            names_budget: 4 << 20,
             store_patience: Millis::seconds(3),
             read_patience: Millis(400),
             descriptors: 4_096,

@@ -20,7 +20,7 @@ use super::types::{Conflict, GetReport, GetRequest};
 use super::{Vaults, item};
 use crate::garbage::ReadLease;
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Unit};
-use crate::transfer::ExtentReader;
+use crate::transfer::{ExtentReader, SlabClass};
 use crate::world::{FileError, FileKind, Naming, WriteFile};
 
 /// A time from which files are taken.
@@ -212,8 +212,12 @@ impl Run<'_> {
             Work::Alone(index) => vec![(index, self.alone(&self.files[index]).await)],
             Work::Shared { range, files } => {
                 let end = range.offset.saturating_add(range.length);
-                let read =
-                    self.vaults.slabs.downloader().read(&range.record, range.offset..end).await;
+                let read = self
+                    .vaults
+                    .slabs
+                    .downloader(SlabClass::Data)
+                    .read(&range.record, range.offset..end)
+                    .await;
                 let mut results = Vec::with_capacity(files.len());
                 match read {
                     Ok(bytes) => {
@@ -269,7 +273,7 @@ impl Run<'_> {
             Ranges::Slabs(ranges) => ranges.clone(),
         };
         let mut writer = self.vaults.world.files.create(self.root, &file.target).await?;
-        let mut reader = ExtentReader::new(self.vaults.slabs.downloader(), ranges);
+        let mut reader = ExtentReader::new(self.vaults.slabs.downloader(SlabClass::Data), ranges);
         let mut hasher = blake3::Hasher::new();
         let mut size = 0u64;
         loop {

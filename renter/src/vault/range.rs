@@ -10,7 +10,7 @@ use super::error::{GetError, VaultError};
 use super::names::{find, version};
 use super::plan::{Ranges, SlabTable};
 use crate::garbage::ReadLease;
-use crate::transfer::{ExtentReader, SlabRange};
+use crate::transfer::{ExtentReader, SlabClass, SlabRange};
 
 /// Most bytes of one [`Vaults::read_range`].
 const MAX_RANGE: u64 = 16 << 20;
@@ -29,7 +29,7 @@ impl Vaults {
             Located::Inline(bytes) => return Ok(bytes),
             Located::Slabs(ranges, lease) => (ranges, lease),
         };
-        let downloader = self.slabs.downloader();
+        let downloader = self.slabs.downloader(SlabClass::Data);
         let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
         for part in ranges {
             let end = part.offset.saturating_add(part.length);
@@ -57,7 +57,7 @@ impl Vaults {
                 FileStream { path, inline: Some(bytes), reader: None, _lease: None }
             }
             Located::Slabs(ranges, lease) => {
-                let reader = ExtentReader::new(self.slabs.downloader(), ranges);
+                let reader = ExtentReader::new(self.slabs.downloader(SlabClass::Data), ranges);
                 FileStream { path, inline: None, reader: Some(reader), _lease: Some(lease) }
             }
         })
