@@ -25,5 +25,5 @@ pub use entry::{
 pub use path::{PathError, StoredPath};
 pub use slab_record::{HostIndex, SlabRecord};
 pub use state::{
-    Backup, FileState, FoldError, HeldExtents, JournalState, SlabUse, VaultState, Version,
+    Backup, FileState, FoldError, HeldExtents, HeldSpan, JournalState, SlabUse, VaultState, Version,
 };

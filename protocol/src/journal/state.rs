@@ -30,8 +30,8 @@ pub struct JournalState {
     pub backups: BTreeMap<BackupId, Backup>,
     /// Settings.
     pub settings: BTreeMap<String, Vec<u8>>,
-    /// Extents that only backups name, in the order in which the vaults gave them up.
-    pub held: Vec<HeldExtents>,
+    /// Extents that only backups name.
+    pub held: BTreeMap<HeldSpan, HeldExtents>,
     /// The latest checkpoint, which stands for an earlier point.
     pub checkpoint: Option<CheckpointName>,
     /// Slabs that nothing names.
@@ -67,15 +67,21 @@ impl SlabUse {
     }
 }
 
+/// When a version named bytes that its vault has given up. An entry gives one version one place, so no two
+/// of them begin at the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeldSpan {
+    /// Position of the entry that gave them up.
+    pub until: u64,
+    /// Position of the entry from which on the version named them.
+    pub since: u64,
+}
+
 /// Where bytes lie that a vault has given up, and that a backup was made in time to see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldExtents {
     /// The vault.
     pub vault: VaultId,
-    /// Position of the entry from which on a version named them.
-    pub since: u64,
-    /// Position of the entry that gave them up.
-    pub until: u64,
     /// Where they are.
     pub extents: Vec<Extent>,
 }
@@ -578,10 +584,10 @@ impl JournalState {
     }
 
     /// Takes extents in that only backups name.
-    pub(crate) fn enter_held(&mut self, held: HeldExtents) {
+    pub(crate) fn enter_held(&mut self, span: HeldSpan, held: HeldExtents) {
         self.count(&held.extents, Use::Named, true);
         self.count(&held.extents, Use::Held, true);
-        self.held.push(held);
+        self.held.insert(span, held);
     }
 
     /// A vault names these extents no longer. They stay counted as long as a backup shows them.
@@ -592,7 +598,7 @@ impl JournalState {
         let until = self.point.position;
         if self.backups.values().any(|backup| backup.shows(vault, since, until)) {
             self.count(&extents, Use::Held, true);
-            self.held.push(HeldExtents { vault, since, until, extents });
+            self.held.insert(HeldSpan { until, since }, HeldExtents { vault, extents });
         } else {
             self.count(&extents, Use::Named, false);
         }
@@ -600,13 +606,13 @@ impl JournalState {
 
     /// A backup is gone: what it alone has held is not counted any more.
     fn let_go(&mut self) {
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.held).into_iter().partition(|held| {
-                let shows = |backup: &Backup| backup.shows(held.vault, held.since, held.until);
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.held).into_iter().partition(|(span, held)| {
+                let shows = |backup: &Backup| backup.shows(held.vault, span.since, span.until);
                 self.backups.values().any(shows)
             });
         self.held = kept;
-        for held in gone {
+        for held in gone.into_values() {
             self.count(&held.extents, Use::Held, false);
             self.count(&held.extents, Use::Named, false);
         }

@@ -1,12 +1,13 @@
-//! Checkpoints: the state of the journal at one point, as three trees and a root record.
+//! Checkpoints: the state of the journal at one point, as four trees and a root record.
 //!
 //! What grows with the number of files is in the trees: files and folders in [`super::files`], the vaults'
-//! histories in [`super::events`], slabs in [`super::slabs`]. What is small is in the [`CheckpointRoot`]: hosts, vaults,
-//! backups, settings, the roots of the trees, and the records of the slabs in which nodes lie.
+//! histories in [`super::events`], slabs in [`super::slabs`], what only backups name in [`super::held`]. What is
+//! small is in the [`CheckpointRoot`]: hosts, vaults, backups, settings, the roots of the trees, and the
+//! records of the slabs in which nodes lie.
 //!
 //! From one checkpoint to the next, [`Changes`] collects what entries touch, and turns it into edits of
 //! the trees with the state after them; so a checkpoint costs what changed. [`StateReader`] makes the
-//! state again from the root and the items of two trees. The events are not needed for it.
+//! state again from the root and the items of three trees. The events are not needed for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,22 +18,23 @@ use serde_bytes::ByteBuf;
 use super::apply::Edits;
 use super::events::{Event, EventRecord};
 use super::files::{FileItemError, FileReader, PathEntry, folder_prefix};
+use super::held::{HeldItemError, HeldReader, edit_held};
 use super::node::NodeRef;
 use super::slabs::{self, SlabItemError};
 use crate::encoding::{self, DecodeError};
 use crate::hash::{Digest, SlabId, digest};
 use crate::journal::{
-    Backup, BackupId, Change, CheckpointName, Entry, FileState, HeldExtents, JournalPoint,
+    Backup, BackupId, Change, CheckpointName, Entry, FileState, FoldError, HeldSpan, JournalPoint,
     JournalState, SlabRecord, StoredPath, VaultEvent, VaultId, VaultState,
 };
 use crate::signature::PublicKey;
 
-/// Most bytes of an encoded root: some three million versions that only backups hold, at 44 bytes each.
-pub const MAX_ROOT: usize = 128 << 20;
+/// Most bytes of an encoded root: some ten thousand backups.
+pub const MAX_ROOT: usize = 16 << 20;
 /// Domain of a root's digest.
 const DOMAIN: &str = "samara v1 checkpoint root";
 
-/// The roots of the three trees; none for an empty tree.
+/// The roots of the trees; none for an empty tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trees {
     /// Files.
@@ -41,6 +43,15 @@ pub struct Trees {
     pub events: Option<NodeRef>,
     /// The slab table.
     pub slabs: Option<NodeRef>,
+    /// What only backups name.
+    pub held: Option<NodeRef>,
+}
+
+impl Trees {
+    /// Those that are not empty.
+    pub fn iter(&self) -> impl Iterator<Item = &NodeRef> {
+        [&self.files, &self.events, &self.slabs, &self.held].into_iter().flatten()
+    }
 }
 
 /// A vault without its files.
@@ -71,8 +82,6 @@ pub struct CheckpointRoot {
     pub backups: BTreeMap<BackupId, Backup>,
     /// Settings.
     pub settings: BTreeMap<String, ByteBuf>,
-    /// Extents that only backups name, in the order in which the vaults gave them up.
-    pub held: Vec<HeldExtents>,
     /// The checkpoint before.
     pub checkpoint: Option<CheckpointName>,
     /// The trees.
@@ -96,6 +105,9 @@ pub enum CheckpointError {
     /// An item that is no file.
     #[error(transparent)]
     File(#[from] FileItemError),
+    /// Items that are no held extents.
+    #[error(transparent)]
+    Held(#[from] HeldItemError),
     /// A file in a vault that the root does not have.
     #[error("'{path}' is in vault {vault}, which the checkpoint does not have")]
     Vault {
@@ -128,7 +140,6 @@ impl CheckpointRoot {
             vaults: state.vaults.iter().map(|(id, vault)| (*id, row(vault))).collect(),
             backups: state.backups.clone(),
             settings: state.settings.iter().map(setting).collect(),
-            held: state.held.clone(),
             checkpoint: state.checkpoint.clone(),
             trees,
             metadata,
@@ -168,10 +179,11 @@ pub struct Changes {
     paths: BTreeSet<(VaultId, StoredPath)>,
     removed: BTreeSet<VaultId>,
     slabs: BTreeSet<SlabId>,
+    held: BTreeSet<HeldSpan>,
     events: Edits,
 }
 
-/// Edits of the three trees.
+/// Edits of the trees.
 #[derive(Clone, Debug, Default)]
 pub struct TreeEdits {
     /// Of the files.
@@ -180,11 +192,12 @@ pub struct TreeEdits {
     pub events: Edits,
     /// Of the slab table.
     pub slabs: Edits,
+    /// Of what only backups name.
+    pub held: Edits,
 }
 
 impl Changes {
-    /// All files and slabs of a state, for a first checkpoint. Its events are those of the entries that
-    /// led to it.
+    /// All of a state, for a first checkpoint, but its events: those are of the entries that led to it.
     #[must_use]
     pub fn all(state: &JournalState) -> Self {
         let mut changes = Self::default();
@@ -192,17 +205,35 @@ impl Changes {
         changes
     }
 
-    /// Takes in all files and slabs of a state, beside what was taken in before.
+    /// Takes in all of a state but its events, beside what was taken in before.
     pub fn take_all(&mut self, state: &JournalState) {
         self.slabs.extend(state.slabs.keys());
+        self.held.extend(state.held.keys());
         for (id, vault) in &state.vaults {
             let paths = vault.files.keys().chain(&vault.folders);
             self.paths.extend(paths.map(|path| (*id, path.clone())));
         }
     }
 
-    /// Takes in what an entry touches, which follows the entries before.
-    pub fn take(&mut self, entry: &Entry) {
+    /// Applies an entry to a state, and takes in what it touches.
+    ///
+    /// # Errors
+    /// As [`JournalState::apply`]; then nothing is changed.
+    pub fn apply(&mut self, state: &mut JournalState, entry: &Entry) -> Result<(), FoldError> {
+        let position = state.point.position;
+        let before: Vec<HeldSpan> = match entry.change {
+            Change::BackupDeleted(_) => state.held.keys().copied().collect(),
+            _ => Vec::new(),
+        };
+        state.apply(entry)?;
+        self.held.extend(before.into_iter().filter(|span| !state.held.contains_key(span)));
+        let given_up = HeldSpan { until: position, since: 0 }..;
+        self.held.extend(state.held.range(given_up).map(|(span, _)| span));
+        self.take(entry);
+        Ok(())
+    }
+
+    fn take(&mut self, entry: &Entry) {
         match &entry.change {
             Change::SlabsStored(records) | Change::SlabsMoved(records) => {
                 self.slabs.extend(records.iter().map(|r| r.id));
@@ -246,6 +277,9 @@ impl Changes {
                 None => slabs::remove_slab(&mut edits.slabs, &id),
             }
         }
+        for span in self.held {
+            edit_held(&mut edits.held, &span, state.held.get(&span));
+        }
         edits
     }
 }
@@ -266,12 +300,12 @@ fn touched(event: &VaultEvent) -> [Option<&StoredPath>; 2] {
     }
 }
 
-/// Makes a state again: from the root, then the slabs, then the files.
+/// Makes a state again: from the root, then the slabs, then the files and what is held.
 #[derive(Debug)]
 pub struct StateReader {
     state: JournalState,
-    held: Vec<HeldExtents>,
     files: FileReader,
+    held: HeldReader,
 }
 
 impl StateReader {
@@ -295,7 +329,7 @@ impl StateReader {
             checkpoint: root.checkpoint.clone(),
             ..JournalState::default()
         };
-        Self { state, held: root.held.clone(), files: FileReader::default() }
+        Self { state, files: FileReader::default(), held: HeldReader::default() }
     }
 
     /// Takes an item of the slab table; all of them come before the first file.
@@ -319,15 +353,28 @@ impl StateReader {
         }
     }
 
+    /// Takes the next item of the tree of held extents.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Held`].
+    pub fn take_held(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), CheckpointError> {
+        if let Some((span, held)) = self.held.take(key, value)? {
+            self.state.enter_held(span, held);
+        }
+        Ok(())
+    }
+
     /// The state.
     ///
     /// # Errors
-    /// As [`StateReader::take_file`].
+    /// As [`StateReader::take_file`] and [`StateReader::take_held`].
     pub fn finish(mut self) -> Result<JournalState, CheckpointError> {
         for entry in self.files.finish()? {
             enter(&mut self.state, entry)?;
         }
-        self.held.into_iter().for_each(|held| self.state.enter_held(held));
+        if let Some((span, held)) = self.held.finish()? {
+            self.state.enter_held(span, held);
+        }
         self.state.pin_all();
         Ok(self.state)
     }

@@ -15,9 +15,9 @@
 //! [`Apply`] and [`Rebuild`] are advanced with `step` until they say which nodes they need, are fed those bytes with
 //! `feed`, in any order, and advanced again. So their owner can fetch many nodes at once.
 //!
-//! Typed layers: [`files`] (vault, path, version), [`events`] (vault, number), [`slabs`] (slab id), and
-//! [`checkpoint`], which ties the three to the fold of the journal. A node's bytes are plaintext here;
-//! they are sealed with the frames of the slab they lie in.
+//! Typed layers: [`files`] (vault, path, version), [`events`] (vault, number), [`slabs`] (slab id), [`held`]
+//! (span of the journal), and [`checkpoint`], which ties them to the fold of the journal. A node's bytes are
+//! plaintext here; they are sealed with the frames of the slab they lie in.
 //!
 //! Invariants: equal contents have equal roots (by digest); any bytes that are fed give a node or a typed
 //! error, and never a node with another digest than the one asked for (I7); a walk holds the inner
@@ -33,6 +33,7 @@ mod codec;
 pub mod diff;
 pub mod events;
 pub mod files;
+pub mod held;
 pub mod node;
 pub mod pack;
 mod pieces;
@@ -62,6 +63,8 @@ pub enum TreeKind {
     Events = 1,
     /// Slabs by id.
     Slabs = 2,
+    /// Extents that only backups name, by when they were given up.
+    Held = 3,
 }
 
 impl TreeKind {
@@ -70,6 +73,7 @@ impl TreeKind {
             0 => Some(Self::Files),
             1 => Some(Self::Events),
             2 => Some(Self::Slabs),
+            3 => Some(Self::Held),
             _ => None,
         }
     }

@@ -151,6 +151,7 @@ struct Forest {
     files: Rules,
     events: Rules,
     slabs: Rules,
+    held: Rules,
 }
 
 impl Forest {
@@ -161,6 +162,7 @@ impl Forest {
             files: rules(TreeKind::Files),
             events: rules(TreeKind::Events),
             slabs: rules(TreeKind::Slabs),
+            held: rules(TreeKind::Held),
         }
     }
 
@@ -169,6 +171,7 @@ impl Forest {
             files: self.store.apply(&self.files, trees.files, edits.files).0,
             events: self.store.apply(&self.events, trees.events, edits.events).0,
             slabs: self.store.apply(&self.slabs, trees.slabs, edits.slabs).0,
+            held: self.store.apply(&self.held, trees.held, edits.held).0,
         }
     }
 
@@ -179,6 +182,9 @@ impl Forest {
         }
         for (key, value) in self.store.scan(TreeKind::Files, root.trees.files, b"", b"") {
             reader.take_file(&key, value)?;
+        }
+        for (key, value) in self.store.scan(TreeKind::Held, root.trees.held, b"", b"") {
+            reader.take_held(&key, value)?;
         }
         reader.finish()
     }
@@ -213,8 +219,7 @@ proptest! {
             if matches!(&entry.change, Change::SlabsReleased(ids) if ids.iter().any(in_use)) {
                 continue;
             }
-            if state.apply(&entry).is_ok() {
-                pending.take(&entry);
+            if pending.apply(&mut state, &entry).is_ok() {
                 taken.push(entry);
             }
             if lot % 16 > 0 {
@@ -224,11 +229,12 @@ proptest! {
             let edits = std::mem::take(&mut pending).edits(&state);
             trees = forest.apply(trees, edits);
             let mut all = Changes::all(&state);
-            let mut events = Changes::default();
-            taken.iter().for_each(|entry| events.take(entry));
+            let (mut events, mut again) = (Changes::default(), JournalState::default());
+            taken.iter().for_each(|entry| events.apply(&mut again, entry).unwrap());
             let anew = forest.apply(Trees::default(), std::mem::take(&mut all).edits(&state));
             prop_assert_eq!(digest(trees.files), digest(anew.files));
             prop_assert_eq!(digest(trees.slabs), digest(anew.slabs));
+            prop_assert_eq!(digest(trees.held), digest(anew.held));
             let anew = forest.apply(Trees::default(), events.edits(&state));
             prop_assert_eq!(digest(trees.events), digest(anew.events));
 

@@ -4,12 +4,13 @@ use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::{
     Backup, BackupId, Change, CheckpointName, Content, Entry, Extent, FileState, HeldExtents,
-    JournalPoint, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
+    HeldSpan, JournalPoint, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
 };
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::checkpoint::{CheckpointRoot, Trees, VaultRow};
 use samara_protocol::tree::events::{EventRecord, event_key};
 use samara_protocol::tree::files::PathEntry;
+use samara_protocol::tree::held::held_key;
 use samara_protocol::tree::slabs::slab_item;
 use samara_protocol::tree::{
     Address, BoundaryKey, Builder, Limits, NewNode, NodeRef, Packer, Rules, TreeKind,
@@ -108,6 +109,8 @@ fn items(area: &mut Area) {
     let (key, value) = slab_item(&slab());
     area.bytes("slab key", &key);
     area.bytes("slab value", &value);
+    area.bytes("held key: 300 to 500", &held_key(&HeldSpan { until: 500, since: 300 }));
+    area.value("held value", &HeldExtents { vault: VAULT, extents: vec![extent] });
 }
 
 fn slab() -> SlabRecord {
@@ -144,14 +147,8 @@ fn root(area: &mut Area) {
         vaults: [(VAULT, row)].into(),
         backups: [(BackupId([37; 16]), backup)].into(),
         settings: [("allowance".into(), ByteBuf::from(vec![1, 2, 3]))].into(),
-        held: vec![HeldExtents {
-            vault: VAULT,
-            since: 300,
-            until: 500,
-            extents: vec![Extent { slab: SlabId([31; 16]), offset: 300, length: 70_000 }],
-        }],
         checkpoint: Some(checkpoint),
-        trees: Trees { files: node(1), events: node(2), slabs: None },
+        trees: Trees { files: node(1), events: node(2), slabs: None, held: node(3) },
         metadata: vec![slab()],
     };
     area.value("checkpoint root", &root);

@@ -52,8 +52,7 @@ impl Recorder {
         if let Change::BackupCreated { id, .. } = &entry.change {
             self.cut(state, Some(*id));
         }
-        state.apply(entry)?;
-        self.changes.take(entry);
+        self.changes.apply(state, entry)?;
         self.entries = self.entries.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes as u64);
         Ok(())

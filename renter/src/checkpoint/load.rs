@@ -57,6 +57,10 @@ impl Checkpoints {
             items.iter().try_for_each(|(key, value)| reader.take_slab(key, value))?;
         }
         self.read_files(&root, &places, Vec::new(), &mut reader).await?;
+        let mut held = Scan::new(TreeKind::Held, root.trees.held, Vec::new(), &[]);
+        while let Continue(items) = self.next(&mut held, &places).await? {
+            items.into_iter().try_for_each(|(key, value)| reader.take_held(&key, value))?;
+        }
         Ok(reader.finish()?)
     }
 

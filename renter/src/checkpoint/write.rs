@@ -84,6 +84,7 @@ impl Checkpoints {
             files: writer.tree(TreeKind::Files, kept(trees.files), edits.files, &places).await?,
             events: writer.tree(TreeKind::Events, trees.events, edits.events, &places).await?,
             slabs: writer.tree(TreeKind::Slabs, kept(trees.slabs), edits.slabs, &places).await?,
+            held: writer.tree(TreeKind::Held, kept(trees.held), edits.held, &places).await?,
         };
         writer.finish(trees, places, cut).await
     }
@@ -91,8 +92,7 @@ impl Checkpoints {
 
 /// Whether most of what lies in a checkpoint's slabs is no longer part of it.
 fn is_wasteful(root: &CheckpointRoot) -> bool {
-    let trees = [root.trees.files, root.trees.events, root.trees.slabs];
-    let used: u64 = trees.iter().flatten().map(|tree| tree.bytes).fold(0, u64::saturating_add);
+    let used = root.trees.iter().map(|tree| tree.bytes).fold(0, u64::saturating_add);
     let taken = root.metadata.iter().map(SlabRecord::capacity).fold(0, u64::saturating_add);
     taken > used.saturating_mul(SLACK) || root.metadata.len() >= MOST_SLABS
 }
@@ -203,6 +203,7 @@ impl<'a> Writer<'a> {
             files: resolve(trees.files),
             events: resolve(trees.events),
             slabs: resolve(trees.slabs),
+            held: resolve(trees.held),
         };
         let mut metadata: Vec<SlabRecord> =
             if self.anew { Vec::new() } else { old.into_values().collect() };

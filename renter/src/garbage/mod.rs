@@ -166,7 +166,7 @@ impl Garbage {
         let book = self.vaults.slabs.book();
         let resumable = self.memory().resumable.clone();
         let (unused, thin, held) = self.vaults.journal.read(|state| {
-            let held = state.held.iter().flat_map(|held| &held.extents);
+            let held = state.held.values().flat_map(|held| &held.extents);
             let held = held.fold(0u64, |sum, e| sum.saturating_add(u64::from(e.length)));
             let unused = state.dead.difference(&resumable).count() as u64;
             (unused, state.thin.len() as u64, held)

@@ -257,10 +257,12 @@ fn tree_vectors(samples: &mut Samples) {
     }
     let slab = [&fields(&[&area["slab key"]])[..], &area["slab value"]].concat();
     samples.add("slab_items", "slab", slab);
+    let held = [&area["held key: 300 to 500"][..], &area["held value"]];
+    samples.add("held_items", "held", fields(&held));
     let root = &area["checkpoint root"];
     samples.add("checkpoint_root", "root", &root[..]);
     let slab: [&[u8]; 2] = [&area["slab key"], &area["slab value"]];
-    let all = [&[&root[..]][..], &slab, &files].concat();
+    let all = [&[&root[..]][..], &slab, &files, &held].concat();
     samples.add("checkpoint_root", "root and items", fields(&all));
 }
 
@@ -368,9 +370,12 @@ fn sector_proofs(samples: &mut Samples) {
 /// Stored nodes of small trees: leaves, and nodes above them.
 fn nodes(samples: &mut Samples) {
     let limits = Limits::new(256, 500).expect("invariant: limits as the vectors have them");
-    for (name, kind) in
-        [("files", TreeKind::Files), ("events", TreeKind::Events), ("slabs", TreeKind::Slabs)]
-    {
+    for (name, kind) in [
+        ("files", TreeKind::Files),
+        ("events", TreeKind::Events),
+        ("slabs", TreeKind::Slabs),
+        ("held", TreeKind::Held),
+    ] {
         let mut builder = Builder::new(&TreeRules::new(kind, boundary_key(), limits));
         let mut nodes: Vec<NewNode> = Vec::new();
         for number in 0..40u8 {

@@ -41,7 +41,7 @@ pub use shell::{
     api_bodies, engine_messages, frames, network_toml, samara_toml, sealed_words, texts,
     validator_change, wire_request, wire_response,
 };
-pub use tree::{checkpoint_root, event_items, file_items, slab_items, tree_node};
+pub use tree::{checkpoint_root, event_items, file_items, held_items, slab_items, tree_node};
 
 /// A function that takes hostile bytes.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,7 @@ targets! {
     head_slot: 256,
     head_tail: 256,
     header: 64,
+    held_items: 64,
     host_papers: 64,
     host_request: 256,
     host_response: 256,

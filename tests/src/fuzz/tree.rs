@@ -6,6 +6,7 @@ use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::checkpoint::{CheckpointRoot, StateReader};
 use samara_protocol::tree::events::{EventReader, EventRecord};
 use samara_protocol::tree::files::{FileReader, PathEntry};
+use samara_protocol::tree::held::{HeldReader, edit_held, held_key};
 use samara_protocol::tree::slabs::{read_slab, slab_item};
 use samara_protocol::tree::{
     Address, Apply, BoundaryKey, Builder, Diff, Edits, Item, Limits, Lookup, NodeRef, Reach, Rules,
@@ -25,6 +26,7 @@ pub fn tree_node(data: &[u8]) {
     let kind = match data.get(1) {
         Some(1) => TreeKind::Events,
         Some(2) => TreeKind::Slabs,
+        Some(3) => TreeKind::Held,
         _ => TreeKind::Files,
     };
     let Some(root) = reference(data) else {
@@ -185,6 +187,23 @@ pub fn event_items(data: &[u8]) {
     let _ = reader.finish();
 }
 
+/// Items of the tree of held extents: keys and values by turns.
+pub fn held_items(data: &[u8]) {
+    let mut reader = HeldReader::default();
+    for (key, value) in items(data) {
+        match reader.take(&key, value) {
+            Ok(Some((span, held))) => edit_held(&mut Edits::default(), &span, Some(&held)),
+            Ok(None) => {}
+            Err(error) => return assert!(!error.to_string().is_empty()),
+        }
+    }
+    if let Ok(Some((span, held))) = reader.finish() {
+        let key = held_key(&span);
+        assert_eq!(reader.take(&key, encode(&held)), Ok(None));
+        assert_eq!(reader.finish(), Ok(Some((span, held))));
+    }
+}
+
 /// An item of the slab table: the key behind its length, the value.
 pub fn slab_items(data: &[u8]) {
     let mut fields = Fields(data);
@@ -208,6 +227,9 @@ pub fn checkpoint_root(data: &[u8]) {
     let mut reader = StateReader::new(&root);
     for (key, value) in items(fields.0) {
         if reader.take_slab(&key, &value).is_ok() {
+            continue;
+        }
+        if reader.take_held(&key, value.clone()).is_ok() {
             continue;
         }
         if let Err(error) = reader.take_file(&key, value) {

@@ -157,6 +157,45 @@ async fn backups_are_checkpoints_that_can_be_compared() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_only_backups_hold_is_in_the_checkpoint_until_they_go() {
+    let network = TestNetwork::empty(8).await;
+    let node = filled(&network).await;
+    for (vault, number) in [("one", 1), ("two", 2)] {
+        for file in 0..6 {
+            let content = noise(100 * number + file, 9_000);
+            node.files.put(&format!("/{vault}/{file}"), &content, 10);
+        }
+        node.put(&format!("/{vault}"), vault).await;
+        backup(&node, vault).await;
+    }
+    node.renter.remove_vault("one").await.unwrap();
+    node.renter.remove_vault("two").await.unwrap();
+    let held = |node: &Node| node.renter.garbage().held;
+    assert_eq!(held(&node), 12 * 9_000);
+    // The first backup shows one of the vaults; the other one shows both.
+    put_rounds(&node, 8, 20).await;
+    let position = written(&node).await;
+    node.renter.delete_backup("one").await.unwrap();
+    assert_eq!(held(&node), 12 * 9_000);
+    node.lose().await;
+
+    let node = blank(&network).await;
+    recover(&node).await;
+    assert!(node.renter.0.journal.status().checkpoint >= Some(position));
+    assert_eq!(held(&node), 12 * 9_000);
+    node.renter.delete_backup("two").await.unwrap();
+    assert_eq!(held(&node), 0);
+    put_rounds(&node, 9, 20).await;
+    assert!(written(&node).await > position);
+    node.lose().await;
+
+    let node = blank(&network).await;
+    recover(&node).await;
+    assert_eq!(held(&node), 0);
+    assert_eq!(listed(&node, None).await.len(), 180);
+}
+
+#[tokio::test(start_paused = true)]
 async fn metadata_is_written_anew_from_what_is_known_here() {
     let network = TestNetwork::empty(8).await;
     let node = filled(&network).await;
