@@ -79,7 +79,7 @@ async fn bring_back(renter: &Renter, epoch: &str) {
             Ok(report) => {
                 tracing::info!(outcome = ?report.outcome, files = report.files, "recovered");
                 certain = report.may_be_missing.is_none();
-                let state = renter.status().state;
+                let state = renter.state();
                 state == RenterState::Active || (certain && state == RenterState::ReadOnly)
             }
             Err(RecoveryError::Running | RecoveryError::Active) => return,
@@ -88,7 +88,7 @@ async fn bring_back(renter: &Renter, epoch: &str) {
                 false
             }
         };
-        if renter.status().state == RenterState::Active {
+        if renter.state() == RenterState::Active {
             return resume_allowance(renter).await;
         }
         if !reached {

@@ -304,7 +304,7 @@ async fn start_new_words(folder: &DataFolder, renter: &Renter) {
     if !marker.exists() {
         return;
     }
-    if renter.status().state == RenterState::Fresh
+    if renter.state() == RenterState::Fresh
         && let Err(error) = renter.start_fresh().await
     {
         tracing::error!(%error, "the renter's new words were not started; tried again next time");

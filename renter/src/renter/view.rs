@@ -8,7 +8,7 @@ use samara_protocol::journal::HostIndex;
 
 use super::Renter;
 use crate::backup::{BackupRow, BackupState};
-use crate::journal::{HeadHost, Mode};
+use crate::journal::{HeadHost, JournalStatus, Mode};
 use crate::rows::{ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus};
 use crate::vault::totals;
 
@@ -18,7 +18,7 @@ impl Renter {
         let mut watch = self.0.journal.watch();
         loop {
             watch.borrow_and_update();
-            if wanted(&self.status().state) {
+            if wanted(&self.state()) {
                 return;
             }
             if watch.changed().await.is_err() {
@@ -28,19 +28,30 @@ impl Renter {
         }
     }
 
-    /// Everything at a glance.
+    /// Whether it writes, and why not. Unlike the status it costs the same however much is stored.
     #[must_use]
-    pub fn status(&self) -> RenterStatus {
-        let journal = self.0.journal.status();
+    pub fn state(&self) -> RenterState {
+        self.state_by(&self.0.journal.status())
+    }
+
+    fn state_by(&self, journal: &JournalStatus) -> RenterState {
         let recovery = self.0.recovery.status();
-        let unfinished = recovery.running || self.0.recovery.is_unfinished();
-        let state = match (journal.fenced, journal.mode) {
-            _ if unfinished => RenterState::Recovering { progress: recovery.progress },
+        if recovery.running || self.0.recovery.is_unfinished() {
+            return RenterState::Recovering { progress: recovery.progress };
+        }
+        match (journal.fenced, journal.mode) {
             (Some(by), _) => RenterState::Fenced { by: by.to_string() },
             (None, Mode::Fresh) => RenterState::Fresh,
             (None, Mode::Active) => RenterState::Active,
             (None, Mode::ReadOnly) => RenterState::ReadOnly,
-        };
+        }
+    }
+
+    /// Everything at a glance.
+    #[must_use]
+    pub fn status(&self) -> RenterStatus {
+        let journal = self.0.journal.status();
+        let state = self.state_by(&journal);
         let halted = self.0.upkeep.halted();
         let refused = self.0.upkeep.lineage().refusal().map(|error| error.to_string());
         let (vaults, files, bytes, backups) = self.0.journal.read(|state| {
