@@ -352,14 +352,26 @@ pub struct AllowanceArguments {
     pub dry_run: bool,
 }
 
+/// Bytes in a second; `/s` may be said, and less than one is not taken for no limit.
+fn rate(text: &str) -> Result<ByteCount, String> {
+    let bytes = text.trim().trim_end_matches("/s");
+    let rate: ByteCount =
+        bytes.parse().map_err(|_| "write bytes a second as in 500kB or 2MB".to_owned())?;
+    let is_zero = bytes.trim_start_matches('0').is_empty();
+    if rate.0 == 0 && !is_zero {
+        return Err("less than one byte a second; 0 is no limit".to_owned());
+    }
+    Ok(rate)
+}
+
 /// Without options it shows what holds.
 #[derive(Debug, Args)]
 pub struct LimitsArguments {
     /// Bytes sent to hosts in a second, as in `2 MB`; 0 for no limit
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
     pub upload: Option<ByteCount>,
     /// Bytes fetched from hosts in a second; 0 for no limit
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
     pub download: Option<ByteCount>,
     /// Go back to what samara.toml says
     #[arg(long)]

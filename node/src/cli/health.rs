@@ -57,6 +57,10 @@ fn text(report: &HealthReport) -> String {
     }
     lines.line("files", format!("slabs: {}", classes(&report.data)));
     lines.line("names", format!("slabs: {}", classes(&report.metadata)));
+    if report.unanswered > 0 {
+        let slabs = display::count(report.unanswered, "more slab");
+        lines.item(format!("{slabs} cannot be read now: too few of their hosts answer"));
+    }
     if report.lost_shards > 0 {
         let shards = display::count(report.lost_shards, "shard");
         lines.item(format!("{shards} lost by their hosts and not replaced yet"));

@@ -142,7 +142,7 @@ const fn when_interrupted(command: &Command) -> &'static str {
             "the backup goes on in the background; `samara backup list` shows it once it is made"
         }
         Command::Recover(RecoverCommand::Start(_)) => {
-            "stopped; `samara recover start` goes on from there"
+            "stopped; `samara recover status` says how far it came, `samara recover start` goes on"
         }
         Command::Allowance(AllowanceCommand::Set(_)) => {
             "the node goes on forming contracts; `samara contracts` shows them"

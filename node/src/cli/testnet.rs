@@ -12,7 +12,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute};
 use crate::testnet::{
-    self, Layout, Network, NodePlace, NodeState, Plan, Role, Runner, TestnetError, signal,
+    self, Layout, Network, NodePlace, NodeReport, NodeState, Plan, Role, Runner, TestnetError,
+    signal,
 };
 
 /// Runs one of the commands.
@@ -90,7 +91,9 @@ async fn watch(session: &Session, network: &mut Network) {
 /// Nodes that run already are told of, not started twice.
 async fn refuse_running(layout: &Layout) -> Result<(), Failure> {
     let states = testnet::status(&layout.folder).await?;
-    let running = states.iter().filter(|state| state.state != NodeState::Stopped).count();
+    let runs =
+        |state: &&NodeReport| !matches!(state.state, NodeState::Stopped | NodeState::Deleted);
+    let running = states.iter().filter(runs).count();
     if running == 0 {
         return Ok(());
     }

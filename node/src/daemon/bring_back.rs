@@ -3,7 +3,8 @@
 //! The file [`WRITES`] in the data folder holds the epoch under which the renter of this folder writes. It
 //! is there from the moment the renter does, and goes when another node takes over. A renter that knows
 //! nothing beside such a file has lost its database: it reads what the hosts have, and goes on writing
-//! if that is of its own epoch. If another node has written since, it asks to be told.
+//! if that is of its own epoch, or of the one that it had claimed when it was cut off while it did this. If
+//! another node has written since, it asks to be told.
 
 use std::path::Path;
 use std::time::Duration;
@@ -55,13 +56,18 @@ fn read(marker: &Path) -> Option<String> {
 /// Recovers until this renter writes again, or another node is found to have taken over.
 async fn bring_back(renter: &Renter, epoch: &str) {
     let mut wait = RETRY;
+    let claimed = renter.claimed_epoch().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was claimed before is not known");
+        None
+    });
+    let is_own = |newest: &str| newest == epoch || Some(newest) == claimed.as_deref();
     // Whether a read quorum has shown that nobody has written since.
     let mut certain = false;
     loop {
         let RenterStatus { state, epoch: newest, .. } = renter.status();
         let read_only = match state {
             RenterState::Fresh | RenterState::Recovering { .. } => true,
-            RenterState::ReadOnly if newest == epoch => !certain,
+            RenterState::ReadOnly if is_own(&newest) => !certain,
             RenterState::ReadOnly => {
                 return tracing::error!(
                     "the renter's database was gone, and another node has written since: this one reads. \

@@ -161,7 +161,7 @@ impl Garbage {
         let suspects: BTreeMap<SectorRoot, u64> =
             unnamed.keys().map(|root| (*root, since(root))).collect();
         let ripe = |since: u64| now.saturating_sub(since) >= self.options.orphan.0;
-        let ripe: Vec<SectorRoot> = suspects
+        let mut ripe: Vec<SectorRoot> = suspects
             .iter()
             .filter(|(root, since)| before.contains_key(root) && ripe(**since))
             .map(|(root, _)| *root)
@@ -172,6 +172,9 @@ impl Garbage {
         if !ripe.is_empty() {
             // A folder that was set back knows less than it should: this tells, before anything is lost.
             self.vaults.journal.append(vec![Change::SlabsReleased(Vec::new())]).await?;
+            // A repair may have put a shard back meanwhile. What comes after this is stored anew.
+            let leased = self.vaults.slabs.leases().sectors_at(index);
+            ripe.retain(|root| !leased.contains(root));
             match contract.commit(Vec::new(), ripe.clone(), Vec::new()).await {
                 Ok(_) => self.note_orphans(index, &ripe, &unnamed),
                 Err(error @ ContractError::Fenced { .. }) => return Err(error.into()),

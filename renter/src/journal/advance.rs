@@ -392,7 +392,7 @@ impl Owner {
             let failures = self.slots.values().filter(|slot| !holds(slot));
             let report = SettleReport {
                 hosts_ok,
-                hosts_total: self.slots.len(),
+                hosts_total: self.slots.len() + self.book.awaited().len(),
                 failures: failures.filter_map(|slot| slot.problem.clone()).collect(),
             };
             answer(settler.reply, report);
@@ -419,6 +419,8 @@ impl Owner {
         let acknowledged = self.meta.acknowledged;
         let holds = |slot: &&Slot| slot.position().is_some_and(|at| at >= acknowledged);
         let mut indexes: Vec<HostIndex> = self.slots.values().map(|s| s.handle.index()).collect();
+        // Their contracts live, so they are among the survivors that are reckoned with.
+        indexes.extend(self.book.awaited().into_iter().map(|(index, _)| index));
         indexes.sort_unstable();
         let status = JournalStatus {
             mode: self.meta.mode,

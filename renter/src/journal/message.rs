@@ -60,7 +60,8 @@ pub struct JournalStatus {
     pub position: u64,
     /// The head set, with what each holds and its problem.
     pub head_set: Vec<HeadHost>,
-    /// All live contracts' hosts, with what each holds.
+    /// The hosts of all contracts that live, with what each holds; nothing of those that have not answered
+    /// since a recovery.
     pub hosts: Vec<HeadHost>,
     /// Hosts that hold everything acknowledged.
     pub settled: usize,

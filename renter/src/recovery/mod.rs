@@ -193,6 +193,11 @@ impl Recovery {
         Ok(())
     }
 
+    /// The epoch that the last run has claimed, if it came so far.
+    pub(crate) async fn claimed(&self) -> Result<Option<Epoch>, StoreError> {
+        Ok(Stored::load(self.world.store.as_ref()).await?.claimed)
+    }
+
     fn set_phase(&self, phase: RecoveryPhase) {
         lock(&self.shared.status).progress = phase;
     }

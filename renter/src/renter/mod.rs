@@ -43,14 +43,14 @@ use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
 };
-use crate::repair::{HealthReport, Repair, RepairOptions};
+use crate::repair::{Repair, RepairOptions};
 use crate::slabs::Slabs;
 use crate::transfer::{Redundancy, TransferOptions};
 use crate::vault::{
     FileRow, FileStream, GetError, GetReport, GetRequest, ListOptions, ListRow, PutError,
     PutReport, PutRequest, PutStreamRequest, VaultError, VaultOptions, VaultRow, Vaults,
 };
-use crate::world::{ReadFile, TaskHandle, World, random_bytes};
+use crate::world::{ReadFile, StoreError, TaskHandle, World, random_bytes};
 
 /// Settings of a renter.
 #[derive(Clone, Copy, Debug)]
@@ -249,12 +249,6 @@ impl Renter {
     #[cfg(test)]
     pub(crate) fn book(&self) -> &ContractBook {
         &self.0.book
-    }
-
-    /// The health of all slabs, and what is done about it.
-    #[must_use]
-    pub fn health(&self) -> HealthReport {
-        self.0.repair.report()
     }
 
     /// Looks after the health of slabs now, instead of waiting for its time: audits as far as their
@@ -569,6 +563,15 @@ impl Renter {
     #[must_use]
     pub fn recovery_status(&self) -> RecoveryStatus {
         self.0.recovery.status()
+    }
+
+    /// The epoch that the last recovery here has claimed, if it came so far. What hosts hold of that epoch
+    /// is this node's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claimed_epoch(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.0.recovery.claimed().await?.map(|epoch| epoch.to_string()))
     }
 
     /// Ends a recovery that is under way; it goes on when it is started again.

@@ -20,7 +20,7 @@ use crate::contract::{
 };
 use crate::journal::Journal;
 use crate::progress::Silent;
-use crate::recovery::Recovery;
+use crate::recovery::{Recovery, RecoveryPhase};
 use crate::rows::{AllowanceHost, AllowanceReport};
 use crate::slabs::Slabs;
 use crate::world::World;
@@ -151,6 +151,13 @@ impl Upkeep {
         self.look_for_takeover().await;
         if self.journal.check_writable().is_err() {
             return;
+        }
+        if self.contractor.account() != self.journal.status().account {
+            // Whoever had asked for a recovery went away at its very end.
+            let found = self.recovery.status().progress == RecoveryPhase::Done;
+            if let Err(error) = self.follow_recovery(found).await {
+                tracing::warn!(%error, "the recovered account is not in use yet");
+            }
         }
         match self.recovery.adopt_silent().await {
             Ok(0) => {}

@@ -4,11 +4,13 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use samara_protocol::hash::SlabId;
 use samara_protocol::journal::HostIndex;
 
 use super::Renter;
 use crate::backup::{BackupRow, BackupState};
 use crate::journal::{HeadHost, JournalStatus, Mode};
+use crate::repair::HealthReport;
 use crate::rows::{ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus};
 use crate::vault::totals;
 
@@ -88,13 +90,20 @@ impl Renter {
             unreachable,
             ended: self.says_ended(),
             bare,
-            unreadable,
+            unreadable: unreadable.len() as u64,
             poor: outlook.poor,
             health: self.0.repair.summary(),
             problem: refused.or(journal.problem),
             lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
             garbage: self.0.garbage.report(),
         }
+    }
+
+    /// The health of all slabs, and what is done about it.
+    #[must_use]
+    pub fn health(&self) -> HealthReport {
+        let (_, _, unanswered) = self.reach();
+        self.0.repair.report(unanswered)
     }
 
     /// Hosts with live contracts that say that these have ended.
@@ -106,7 +115,7 @@ impl Renter {
 
     /// Hosts with live contracts that do not answer, slabs in use that bear the loss of no further host,
     /// and slabs that cannot be read now.
-    fn reach(&self) -> (u64, u64, u64) {
+    fn reach(&self) -> (u64, u64, BTreeSet<SlabId>) {
         let reports = self.0.book.reports();
         let (gone, reached): (Vec<_>, Vec<_>) = self
             .0
@@ -116,12 +125,12 @@ impl Renter {
             .partition(|contract| reports.health(&contract.host()).is_unreachable());
         let reached: BTreeSet<HostIndex> =
             reached.iter().map(|contract| contract.index()).collect();
-        let (mut bare, mut unreadable) = (0, 0);
+        let (mut bare, mut unreadable) = (0, BTreeSet::new());
         self.0.journal.read(|state| {
-            for slab in state.slabs.values().filter(|slab| slab.live > 0) {
+            for (id, slab) in state.slabs.iter().filter(|(_, slab)| slab.live > 0) {
                 let shards = slab.record.hosts.iter().filter(|host| reached.contains(host)).count();
                 match shards.cmp(&usize::from(slab.record.data)) {
-                    Ordering::Less => unreadable += 1,
+                    Ordering::Less => drop(unreadable.insert(*id)),
                     Ordering::Equal => bare += 1,
                     Ordering::Greater => {}
                 }

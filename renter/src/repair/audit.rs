@@ -215,7 +215,13 @@ impl Auditor {
         self.pay(reads.len() as u64, reads.len() as u64 * u64::from(group));
         for (contract, read) in join_all(reads).await {
             match read {
-                Ok(_) => self.totals.proven += 1,
+                Ok(_) => {
+                    self.totals.proven += 1;
+                    if damage.now().reason(&record.id, contract.index()).is_some() {
+                        // It may be there again, as when a disk was away: a closer look tells.
+                        self.suspect(record.id, contract.index());
+                    }
+                }
                 Err(error) if error.is_loss() => {
                     self.note(record.id, &contract, error.to_string());
                     if damage.now().reason(&record.id, contract.index()).is_none() {

@@ -19,7 +19,7 @@ use crate::world::World;
 /// Slabs looked at while the journal's owner waits.
 const PAGE: usize = 1_024;
 /// Most slabs of a class that wait in memory to be repaired; the others come with the next census.
-const QUEUE: usize = 1_024;
+pub(super) const QUEUE: usize = if cfg!(test) { 8 } else { 1_024 };
 /// Most slabs kept by name of those that cannot be read.
 const UNREADABLE: usize = 16_384;
 
@@ -194,8 +194,16 @@ impl SlabCounts {
 /// What is repaired first: what has the least parity left, per mille.
 pub(super) type Urgency = (u64, SlabId);
 
-/// Slabs whose repair failed: until when they are left alone, and why.
-pub(super) type Held = BTreeMap<SlabId, (u64, String)>;
+/// Why a slab whose repair failed is left alone.
+#[derive(Clone, Debug)]
+pub(super) struct HeldBack {
+    pub(super) class: SlabClass,
+    pub(super) until: u64,
+    pub(super) reason: String,
+}
+
+/// Slabs whose repair failed.
+pub(super) type Held = BTreeMap<SlabId, HeldBack>;
 
 /// The most urgent slabs of one class.
 #[derive(Clone, Debug, Default)]
@@ -248,8 +256,10 @@ impl Queues {
         self.metadata.is_empty() && self.data.is_empty()
     }
 
-    pub(super) fn want_more(&self) -> bool {
-        self.metadata.wants_more() || self.data.wants_more()
+    /// Whether a queue of those classes is done, and others wait.
+    pub(super) fn want_more(&self, of: impl Fn(SlabClass) -> bool) -> bool {
+        (of(SlabClass::Metadata) && self.metadata.wants_more())
+            || (of(SlabClass::Data) && self.data.wants_more())
     }
 }
 
@@ -297,7 +307,7 @@ pub(super) struct Census {
     pub(super) queues: Queues,
     /// Those that want repair, queued or not.
     pub(super) wanting: u64,
-    /// What moves to repair them.
+    /// What moves to repair those that are not held.
     pub(super) to_move: Moved,
     /// Slabs of files that cannot be read now.
     pub(super) unreadable: Arc<BTreeSet<SlabId>>,
@@ -364,10 +374,10 @@ impl Census {
             return;
         }
         self.wanting += 1;
-        self.to_move.add(&Moved::to_repair(record, examined.missing.len()));
         if held.contains_key(&record.id) {
             return;
         }
+        self.to_move.add(&Moved::to_repair(record, examined.missing.len()));
         let parity = record.hosts.len().saturating_sub(usize::from(record.data)).max(1);
         let left = examined.sound.saturating_sub(usize::from(record.data));
         let left = (left * 1_000 / parity) as u64;

@@ -103,6 +103,8 @@ struct Work {
     /// What the census was taken of; nothing before the first.
     counted: Option<Counted>,
     held: Held,
+    /// Classes of which more is held than is kept, and until when nothing of them is tried.
+    full: BTreeMap<SlabClass, u64>,
     /// Slabs repaired since the census.
     mended: u64,
     /// What was moved for them.
@@ -204,12 +206,12 @@ impl Repair {
         }
     }
 
-    /// One look, with some repairs of each class; whether there may be more to do at once.
+    /// One look, with all names and some files repaired; whether there may be more to do at once.
     pub(crate) async fn look(&self) -> bool {
         while self.audit().await {}
         self.watch().await;
-        let names = self.repair(SlabClass::Metadata).await;
-        self.repair(SlabClass::Data).await || names
+        while self.repair(SlabClass::Metadata).await {}
+        self.repair(SlabClass::Data).await
     }
 
     /// Why nothing is done now, if it is not.
@@ -248,9 +250,9 @@ impl Repair {
         Some(whole.max(at(moved.sent, upload)).max(at(moved.fetched, download)))
     }
 
-    /// Everything there is to tell.
+    /// Everything there is to tell, with the slabs too few of whose hosts answered lately.
     #[must_use]
-    pub(crate) fn report(&self) -> HealthReport {
+    pub(crate) fn report(&self, mut unanswered: BTreeSet<SlabId>) -> HealthReport {
         let (mut report, unreadable) = {
             let seen = self.seen();
             let repairing = seen.repairing.iter().map(|(slab, repairing)| repairing.row(slab));
@@ -272,8 +274,11 @@ impl Repair {
             };
             (report, seen.census.unreadable.clone())
         };
-        if !unreadable.is_empty() {
-            (report.affected, report.affected_total) = self.affected(&unreadable);
+        unanswered.retain(|slab| !unreadable.contains(slab));
+        report.unanswered = unanswered.len() as u64;
+        unanswered.extend(unreadable.iter());
+        if !unanswered.is_empty() {
+            (report.affected, report.affected_total) = self.affected(&unanswered);
         }
         let incidents = self.0.book.reports().incidents();
         let newest = incidents.into_iter().rev().take(INCIDENTS).map(|incident| IncidentRow {

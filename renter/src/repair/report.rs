@@ -35,6 +35,9 @@ pub struct HealthReport {
     pub data: SlabCounts,
     /// Slabs of the journal: names.
     pub metadata: SlabCounts,
+    /// Slabs of files that are not among those unreadable or lost, and that too few hosts answered for
+    /// lately: those who answer again soon bring them back.
+    pub unanswered: u64,
     /// Shards that their hosts have lost and that are not replaced yet.
     pub lost_shards: u64,
     /// Slabs that want repair and are not done.

@@ -11,7 +11,7 @@ use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 
 use super::damage::Lost;
-use super::health::{Census, Examined, Moved, record_of};
+use super::health::{Census, Examined, HeldBack, Moved, record_of};
 use super::mend::{MendError, Mended, Mending};
 use super::report::{HeldRow, Repairing, StoryRow, UnsoundHostRow};
 use super::standing::Standings;
@@ -34,8 +34,8 @@ const PROBES: usize = 16;
 const STALE: u64 = 60_000;
 /// How long a repair that failed waits, unless the hosts change.
 const RETRY: u64 = 300_000;
-/// Most repairs that wait; others are tried with each census.
-const MOST_HELD: usize = 4_096;
+/// Most repairs of a class that wait each by itself. If more fail, all of the class wait.
+pub(super) const MOST_HELD: usize = if cfg!(test) { 16 } else { 4_096 };
 
 /// A slab chosen for repair.
 struct Chosen {
@@ -118,8 +118,10 @@ impl Repair {
             work.counted.as_ref().is_none_or(|c| !c.standings.agrees_with(standings));
         if hosts_changed {
             work.held.clear();
+            work.full.clear();
         }
-        work.held.retain(|_, (until, _)| *until > now);
+        work.held.retain(|_, held| held.until > now);
+        work.full.retain(|_, until| *until > now);
         let again = work.held.len() < before;
         let Some(counted) = &work.counted else { return true };
         let same = counted.position == self.0.journal.status().acknowledged
@@ -127,7 +129,8 @@ impl Repair {
         let queues = &work.census.queues;
         let used_up = queues.are_empty() || now.saturating_sub(work.census.at) >= STALE;
         let lost = self.0.damage.now().version;
-        again || hosts_changed || counted.lost != lost || queues.want_more() || (!same && used_up)
+        let want_more = queues.want_more(|class| !work.full.contains_key(&class));
+        again || hosts_changed || counted.lost != lost || want_more || (!same && used_up)
     }
 
     async fn take_census(&self, work: &mut Work, standings: &Standings) {
@@ -162,22 +165,20 @@ impl Repair {
         }
     }
 
-    /// Takes slabs out of their queue that still want repair.
-    fn choose(&self, work: &mut Work, class: SlabClass, standings: &Standings) -> Vec<Chosen> {
+    /// Takes the most urgent slab out of a queue that still wants repair.
+    fn choose(&self, work: &mut Work, class: SlabClass, standings: &Standings) -> Option<Chosen> {
         let lost: Lost = self.0.damage.now();
-        let mut chosen: Vec<Chosen> = Vec::new();
-        while chosen.len() < BATCH {
-            let Some(slab) = work.census.queues.of(class).pop() else { break };
+        while let Some(slab) = work.census.queues.of(class).pop() {
             if work.held.contains_key(&slab) {
                 continue;
             }
             let Some((class, record)) = record_of(&self.0.journal, &slab) else { continue };
             let examined = Examined::of(&record, standings, &lost);
             if examined.wants_repair() {
-                chosen.push(Chosen { class, record, examined });
+                return Some(Chosen { class, record, examined });
             }
         }
-        chosen
+        None
     }
 
     /// Repairs the most urgent slabs of a class; whether there may be more.
@@ -190,24 +191,15 @@ impl Repair {
             SlabClass::Data => &self.0.files,
         };
         let _turn = turn.lock().await;
-        let standings = self.standings();
-        let chosen = self.choose(&mut *self.0.work.lock().await, class, &standings);
-        if chosen.is_empty() {
-            return false;
-        }
-        let any = self.repair_batch(chosen, &standings).await;
+        let any = self.repair_batch(class).await;
         self.count().await;
-        any || !self.0.work.lock().await.census.queues.of(class).is_empty()
+        let mut work = self.0.work.lock().await;
+        any || (!work.full.contains_key(&class) && !work.census.queues.of(class).is_empty())
     }
 
     /// Repairs slabs and tells the journal of them, soon after each; whether any is repaired.
-    async fn repair_batch(&self, chosen: Vec<Chosen>, standings: &Standings) -> bool {
-        let repairs = chosen.into_iter().map(|chosen| async move {
-            let done = self.mend(&chosen, standings).await;
-            self.seen().repairing.remove(&chosen.record.id);
-            (chosen, done)
-        });
-        let repairs = futures::stream::iter(repairs);
+    async fn repair_batch(&self, class: SlabClass) -> bool {
+        let repairs = futures::stream::iter(0..BATCH).map(|_| self.repair_next(class));
         let mut repairs = pin!(repairs.buffer_unordered(self.0.options.parallel.max(1)));
         let (mut mended, mut late, mut any) = (Vec::new(), None, false);
         loop {
@@ -220,11 +212,12 @@ impl Repair {
             tokio::select! {
                 biased;
                 ended = repairs.next() => match ended {
-                    Some((chosen, Ok(done))) => {
+                    Some(Some((chosen, Ok(done)))) => {
                         mended.push((chosen, done));
                         late.get_or_insert_with(|| self.0.world.clock.sleep(TELL));
                     }
-                    Some((chosen, Err(error))) => self.hold(&chosen, error.to_string()).await,
+                    Some(Some((chosen, Err(error)))) => self.hold(&chosen, error.to_string()).await,
+                    Some(None) => {}
                     None => break,
                 },
                 () = telling => {
@@ -234,6 +227,22 @@ impl Repair {
             }
         }
         self.tell_of(mended).await || any
+    }
+
+    /// Repairs the slab that is the most urgent once something may be moved, if any wants it.
+    async fn repair_next(&self, class: SlabClass) -> Option<(Chosen, Result<Mended, MendError>)> {
+        self.wait_for_turn(class).await;
+        let standings = self.standings();
+        let chosen = {
+            let mut work = self.0.work.lock().await;
+            if work.full.contains_key(&class) {
+                return None;
+            }
+            self.choose(&mut work, class, &standings)?
+        };
+        let done = self.mend(&chosen, &standings).await;
+        self.seen().repairing.remove(&chosen.record.id);
+        Some((chosen, done))
     }
 
     /// Tells the journal of repaired slabs; whether it knows of any now.
@@ -275,7 +284,7 @@ impl Repair {
         if !mending.has_a_free_host() {
             return Err(MendError::NoHost);
         }
-        self.pace(*class, Moved::to_repair(record, shards.len()).total()).await;
+        lock(&self.0.bandwidth).take(Moved::to_repair(record, shards.len()).total());
         let asked = record.hosts.iter().filter(|host| standings.of_host(**host).is_sound());
         let asked = asked.filter_map(|host| book.contract(*host)).map(|contract| async move {
             // What it comes to is in the writer's state.
@@ -288,19 +297,17 @@ impl Repair {
         Box::pin(mending.run()).await
     }
 
-    /// Waits until so many bytes may be moved. Those of names are counted and do not wait.
-    async fn pace(&self, class: SlabClass, bytes: u64) {
+    /// Waits until the bytes of earlier repairs are made up for. Those of names are counted and do not wait.
+    async fn wait_for_turn(&self, class: SlabClass) {
+        if class == SlabClass::Metadata {
+            return;
+        }
         loop {
-            let wait = {
-                let mut bandwidth = lock(&self.0.bandwidth);
-                let wait = bandwidth.wait(self.0.world.clock.now());
-                if class == SlabClass::Metadata || wait.is_none_or(|wait| wait.0 == 0) {
-                    bandwidth.take(bytes);
-                    return;
-                }
-                wait.unwrap_or_default()
-            };
-            self.0.world.clock.sleep(wait).await;
+            let wait = lock(&self.0.bandwidth).wait(self.0.world.clock.now());
+            match wait {
+                None | Some(Millis(0)) => return,
+                Some(wait) => self.0.world.clock.sleep(wait).await,
+            }
         }
     }
 
@@ -367,14 +374,19 @@ impl Repair {
     async fn hold(&self, chosen: &Chosen, reason: String) {
         let slab = chosen.record.id;
         let mut work = self.0.work.lock().await;
-        tracing::info!(slab = %slab.short(), reason, "slab not repaired");
         // One row for all that fail alike, as when every host has a shard.
-        let news = work.held.values().all(|(_, known)| *known != reason);
-        if work.held.len() < MOST_HELD {
-            let until = self.0.world.clock.now().saturating_add(RETRY);
-            work.held.insert(slab, (until, reason.clone()));
+        let news = work.held.values().all(|held| held.reason != reason);
+        let (class, until) = (chosen.class, self.0.world.clock.now().saturating_add(RETRY));
+        if work.held.values().filter(|held| held.class == class).count() < MOST_HELD {
+            work.held.insert(slab, HeldBack { class, until, reason: reason.clone() });
+        } else {
+            work.full.insert(class, until);
         }
+        // It does not move now.
+        work.moved.add(&Moved::to_repair(&chosen.record, chosen.examined.missing.len()));
+        drop(work);
         if news {
+            tracing::info!(slab = %slab.short(), reason, "slab not repaired");
             self.tell_story(chosen, false, vec![reason]);
         }
     }
@@ -403,10 +415,10 @@ impl Repair {
             })
         });
         let hosts = hosts.collect();
-        let held = work.held.iter().take(HELD).map(|(slab, (until, reason))| HeldRow {
+        let held = work.held.iter().take(HELD).map(|(slab, held)| HeldRow {
             slab: slab.to_string(),
-            until: *until,
-            reason: reason.clone(),
+            until: held.until,
+            reason: held.reason.clone(),
         });
         let held = held.collect();
         let mut seen = self.seen();

@@ -7,6 +7,8 @@ use samara_protocol::journal::HostIndex;
 use samara_protocol::sector::{GROUP, SectorEntry};
 use samara_protocol::units::Millis;
 
+use super::health::QUEUE;
+use super::round::MOST_HELD;
 use super::{HealthReport, RepairOptions};
 use crate::contract::{Allowance, LineRates, Redundancy};
 use crate::renter::RenterConfig;
@@ -175,6 +177,25 @@ async fn a_damaged_sector_is_found_by_an_audit_told_and_replaced() {
     let host = node.renter.hosts().into_iter().find(|row| row.host == key.to_string()).unwrap();
     assert_eq!(host.lost_sectors, 1);
     assert!(report.incidents.iter().any(|incident| incident.what.contains("lost a sector")));
+    assert_readable(&node, "/back").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_that_were_lost_and_are_there_again_count_again() {
+    let network = TestNetwork::empty(8).await;
+    let node = filled(&network, unlimited()).await;
+    until(&node, 1, is_whole).await;
+    // The first slab is lost, as when the disks of five hosts are away.
+    for host in 0..5 {
+        damage(&network, host, &owed(&network, &node, host).await[0]);
+    }
+    until(&node, 130, |report| report.data.lost == 1).await;
+    // Changed once more, the bytes are what they were.
+    for host in 0..5 {
+        damage(&network, host, &owed(&network, &node, host).await[0]);
+    }
+    let report = until(&node, 130, is_whole).await;
+    assert_eq!(report.affected_total, 0);
     assert_readable(&node, "/back").await;
 }
 
@@ -354,6 +375,27 @@ async fn without_a_free_host_it_waits_and_says_so_and_goes_on_when_there_is_one(
     network.set([0, 1], Fault::None);
     let report = until(&node, 120, is_whole).await;
     assert!(report.story.iter().any(|row| !row.repaired && row.what[0].contains("no host")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_slabs_than_are_kept_wait_too() {
+    let network = TestNetwork::empty(9).await;
+    let node = filled(&network, unlimited()).await;
+    fill(&node, 4..30).await;
+    until(&node, 1, is_whole).await;
+    network.set(0..3, Fault::Dead);
+    // Each look ends, though there is more to do than is tried.
+    let report = until(&node, 120, |report| report.held.len() >= MOST_HELD).await;
+    assert!(report.waiting > (MOST_HELD + QUEUE) as u64, "{report:?}");
+    let told = report.story.len();
+    for _ in 0..20 {
+        node.renter.look_after_slabs().await;
+        tokio::time::sleep(MINUTE).await;
+    }
+    // They are tried again from time to time, and one row tells of all that fail alike.
+    assert!(node.renter.health().story.len() < told + 8, "{:#?}", node.renter.health().story);
+    network.set([0, 1], Fault::None);
+    until(&node, 120, is_whole).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -333,20 +333,25 @@ impl Run {
         if self.trace.faults().contains_key(&Fault::GivenUp) {
             return;
         }
+        let contracts = renter.contracts();
+        let all = self.operators(contracts.iter().map(|row| &row.host));
+        let set = renter.status().head_set;
+        let operators = self.operators(set.iter().map(|row| &row.host));
+        if all >= OPERATORS && operators < set.len() {
+            let hosts = set.len();
+            let what = format!("{hosts} hosts of {operators} operators make the head set");
+            self.trace.violation(what);
+        }
+    }
+
+    /// How many operators run these hosts.
+    pub(super) fn operators<'a>(&self, hosts: impl Iterator<Item = &'a String>) -> usize {
         let operator = |host: &String| {
             (0..self.hosts.count())
                 .find(|number| self.hosts.key(*number).public().to_string() == *host)
                 .map(|number| self.hosts.operator(number))
         };
-        let contracts = renter.contracts();
-        let all: BTreeSet<_> = contracts.iter().map(|row| operator(&row.host)).collect();
-        let set = renter.status().head_set;
-        let counted: BTreeSet<_> = set.iter().map(|row| operator(&row.host)).collect();
-        if all.len() >= OPERATORS && counted.len() < set.len() {
-            let (hosts, operators) = (set.len(), counted.len());
-            let what = format!("{hosts} hosts of {operators} operators make the head set");
-            self.trace.violation(what);
-        }
+        hosts.map(operator).collect::<BTreeSet<_>>().len()
     }
 
     /// What is at hosts and should not be.

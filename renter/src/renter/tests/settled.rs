@@ -140,3 +140,30 @@ async fn the_progress_of_a_backup_stays_below_its_total() {
     assert!(seen.iter().all(|(done, total)| done <= total), "{seen:?}");
     assert_eq!(seen.last(), Some(&(row.hosts_needed, row.hosts_needed)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_are_silent_since_a_recovery_count_among_all() {
+    let network = TestNetwork::empty(8).await;
+    let node = Node::fresh(&network).await;
+    node.files.put("/home/a", b"one", 1);
+    node.put("/home", "home").await;
+    let files = node.files.clone();
+    node.lose().await;
+    network.set([6, 7], Fault::Dead);
+    let node = Node::with(&network, MortalStore::immortal(), files, config()).await;
+    recover(&node).await;
+    node.files.put("/home/b", b"two", 2);
+    let report = node.put("/home", "home").await;
+    node.renter.upkeep().await;
+    assert_eq!((report.hosts_ok.max(6), report.hosts_total), (6, 8));
+    assert!(stages(&node).await.contains(&("b".into(), Stage::Acknowledged)));
+    let request = BackupRequest { name: "b".into(), ..BackupRequest::default() };
+    let row = node.renter.create_backup(request, &Silent).await.unwrap();
+    assert_eq!((row.hosts_total, row.stage), (8, Stage::Acknowledged));
+    network.set([6, 7], Fault::None);
+    for _ in 0..30 {
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        node.renter.upkeep().await;
+    }
+    assert_eq!(stages(&node).await, all(Stage::Settled, &["a", "b"]));
+}
