@@ -37,10 +37,15 @@ pub fn classes(counts: &SlabCounts) -> String {
     if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
 }
 
-/// What is to be repaired, and how long that takes at least where it takes long.
-pub fn waiting(slabs: u64, bytes: u64, seconds: Option<u64>) -> String {
-    let mut text =
-        format!("{}, up to {} to move", display::count(slabs, "slab"), display::size(bytes));
+/// What is to be repaired, what of it does not work, and how long the rest takes at least where that is long.
+pub fn waiting(slabs: u64, held: u64, bytes: u64, seconds: Option<u64>) -> String {
+    let mut text = display::count(slabs, "slab");
+    if held > 0 {
+        text.push_str(&format!(", {} of them tried in vain so far", display::thousands(held)));
+    }
+    if bytes > 0 {
+        text.push_str(&format!(", up to {} to move", display::size(bytes)));
+    }
     if let Some(seconds) = seconds.filter(|seconds| *seconds >= LONG) {
         let least = display::duration(Duration::from_secs(seconds));
         text.push_str(&format!(", {least} at least within the limits (`samara limits`)"));
@@ -82,8 +87,9 @@ fn text(report: &HealthReport) -> String {
         }),
     );
     if report.waiting > 0 {
-        let HealthReport { waiting: slabs, waiting_bytes, waiting_seconds, .. } = *report;
-        lines.line("waiting", waiting(slabs, waiting_bytes, waiting_seconds));
+        let HealthReport { waiting: slabs, held_total, waiting_bytes, waiting_seconds, .. } =
+            *report;
+        lines.line("waiting", waiting(slabs, held_total, waiting_bytes, waiting_seconds));
     }
     section(
         &mut lines,
@@ -149,10 +155,11 @@ mod tests {
 
     #[test]
     fn a_repair_that_the_limits_hold_up_says_so() {
-        assert_eq!(waiting(1, 3_000_000, Some(59)), "1 slab, up to 3.0 MB to move");
-        let held_up = waiting(80, 3_200_000_000, Some(32_000));
+        assert_eq!(waiting(1, 0, 3_000_000, Some(59)), "1 slab, up to 3.0 MB to move");
+        let held_up = waiting(80, 0, 3_200_000_000, Some(32_000));
         let text = "80 slabs, up to 3.2 GB to move, 8 h 53 min at least within the limits";
         assert!(held_up.starts_with(text), "{held_up}");
+        assert_eq!(waiting(28, 28, 0, Some(0)), "28 slabs, 28 of them tried in vain so far");
     }
 
     #[test]

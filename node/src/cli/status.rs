@@ -295,8 +295,9 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         warnings.push(format!("{slabs} lost for good: `samara health` names the files"));
     }
     if renter.health.waiting > 0 {
-        let HealthSummary { waiting, waiting_bytes, waiting_seconds, .. } = renter.health;
-        let waiting = super::health::waiting(waiting, waiting_bytes, waiting_seconds);
+        let HealthSummary { waiting, held_total, waiting_bytes, waiting_seconds, .. } =
+            renter.health;
+        let waiting = super::health::waiting(waiting, held_total, waiting_bytes, waiting_seconds);
         warnings.push(format!("to be repaired: {waiting}; `samara health`"));
     }
     if let Some(lapse) = renter.lapses.first() {

@@ -16,7 +16,9 @@ pub struct HealthSummary {
     pub repairing: u64,
     /// Slabs that want repair and are not done.
     pub waiting: u64,
-    /// Bytes of sectors that their repair moves at most, both ways together.
+    /// How many of them were tried in vain, and are tried again later.
+    pub held_total: u64,
+    /// Bytes of sectors that the repair of the others moves at most, both ways together.
     pub waiting_bytes: u64,
     /// How long that takes at least within the limits, in seconds; nothing if repair is switched off.
     pub waiting_seconds: Option<u64>,
@@ -42,7 +44,9 @@ pub struct HealthReport {
     pub lost_shards: u64,
     /// Slabs that want repair and are not done.
     pub waiting: u64,
-    /// Bytes of sectors that their repair moves at most, both ways together.
+    /// How many of them were tried in vain, and are tried again later.
+    pub held_total: u64,
+    /// Bytes of sectors that the repair of the others moves at most, both ways together.
     pub waiting_bytes: u64,
     /// How long that takes at least within the limits, in seconds; nothing if repair is switched off.
     pub waiting_seconds: Option<u64>,

@@ -430,6 +430,7 @@ impl Repair {
         seen.lost_shards = self.0.damage.now().len() as u64;
         seen.waiting = wanting.saturating_sub(work.mended);
         seen.to_move = to_move.without(&work.moved);
+        seen.held_total = work.held.len() as u64;
         (seen.held, seen.hosts) = (held, hosts);
     }
 }
