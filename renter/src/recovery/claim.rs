@@ -255,14 +255,18 @@ impl Claim {
         let shown = |at: usize| self.answered[at].head.as_ref();
         let epochs = heads(self).into_iter().filter_map(|at| Some(shown(at)?.head.epoch));
         let Some(epoch) = epochs.max() else { return };
-        let mut places = heads(self);
-        places.retain(|at| shown(*at).is_some_and(|shown| shown.head.epoch == epoch));
+        let (places, older): (Vec<usize>, Vec<usize>) = heads(self)
+            .into_iter()
+            .partition(|at| shown(*at).is_some_and(|shown| shown.head.epoch == epoch));
+        let counts = |at: &usize| shown(*at).is_some_and(|shown| shown.counts);
+        let older = older.into_iter().filter(counts);
+        let older = older.map(|at| self.answered[at].live.found.record.host).collect();
         let voice = |at: &usize| {
             let (host, shown) = (self.answered[*at].live.found.record.host, shown(*at)?);
             Some(Voice { host, head: &shown.head, counts: shown.counts })
         };
         let voices: Vec<Voice<'_>> = places.iter().filter_map(voice).collect();
-        let Some(fork) = decide(&voices) else { return };
+        let Some(fork) = decide(&voices, &older) else { return };
         self.undecided = fork.undecided;
         for (voice, position) in fork.left {
             let answered = &mut self.answered[places[voice]];

@@ -3,7 +3,8 @@
 //! Two copies of a node's folder write under one epoch. Each host keeps to the copy that wrote first:
 //! over a head of its own epoch that its journal does not lead to, no node writes. So behind the place
 //! where two histories part, at most one of them was acknowledged, and its write quorum still shows
-//! it: all members but those that are silent now, and at most f that lie.
+//! it: all members but those that are silent now, and at most f that lie. Members that show less than
+//! either history hold neither, but for f of them, who may show what was before.
 
 use std::collections::BTreeSet;
 
@@ -81,17 +82,23 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The last position that two heads have in common.
-    fn parting(&self, other: &Self) -> u64 {
+    /// The last position that two heads have in common, as far as they tell.
+    fn common(&self, other: &Self) -> Option<u64> {
         let begin = self.begin().max(other.begin());
         let end = self.end().min(other.end());
         let common = |at: &u64| self.point_at(*at) == other.point_at(*at);
-        (begin..=end).rev().find(common).unwrap_or(begin)
+        (begin..=end).rev().find(common)
+    }
+
+    /// The last position that two heads have in common.
+    fn parting(&self, other: &Self) -> u64 {
+        self.common(other).unwrap_or_else(|| self.begin().max(other.begin()))
     }
 }
 
-/// Finds the one history that may have been acknowledged. Nothing if all heads are of one.
-pub(super) fn decide(voices: &[Voice<'_>]) -> Option<Fork> {
+/// Finds the one history that may have been acknowledged. Nothing if all heads are of one. The hosts in
+/// `older` have shown a head of an epoch below.
+pub(super) fn decide(voices: &[Voice<'_>], older: &BTreeSet<PublicKey>) -> Option<Fork> {
     let lines: Vec<Line<'_>> = voices.iter().map(Line::of).collect();
     let mut order: Vec<usize> = (0..lines.len()).collect();
     order.sort_by_key(|at| {
@@ -109,7 +116,7 @@ pub(super) fn decide(voices: &[Voice<'_>]) -> Option<Fork> {
         return None;
     }
     let may = |liars: bool| -> Vec<usize> {
-        let tip = |tip: &usize| may_be_written(&lines, &tips, *tip, liars);
+        let tip = |tip: &usize| may_be_written(&lines, &tips, older, *tip, liars);
         tips.iter().copied().filter(tip).collect()
     };
     // Lies are reckoned with only where nothing else explains what was shown. If nothing does, nothing
@@ -126,25 +133,44 @@ pub(super) fn decide(voices: &[Voice<'_>]) -> Option<Fork> {
 }
 
 /// Whether a write quorum may hold a history behind the places where others part from it.
-fn may_be_written(lines: &[Line<'_>], tips: &[usize], tip: usize, liars: bool) -> bool {
+fn may_be_written(
+    lines: &[Line<'_>],
+    tips: &[usize],
+    older: &BTreeSet<PublicKey>,
+    tip: usize,
+    liars: bool,
+) -> bool {
     let history = &lines[tip];
     let alone = |line: &Line<'_>| {
         let mut others = tips.iter().filter(|other| **other != tip);
         history.agrees(line) && !others.any(|other| lines[*other].agrees(line))
     };
-    let heard = |for_it: bool| -> BTreeSet<PublicKey> {
-        let lines = lines.iter().filter(|line| line.voice.counts && alone(line) == for_it);
+    let heard = |shows: &dyn Fn(&Line<'_>) -> bool| -> BTreeSet<PublicKey> {
+        let lines = lines.iter().filter(|line| line.voice.counts && shows(line));
         lines.map(|line| line.voice.host).collect()
     };
-    let (holding, others, table) = (heard(true), heard(false), history.voice.head.hosts());
+    let (holding, others) = (heard(&alone), heard(&|line| !history.agrees(line)));
+    let table = history.voice.head.hosts();
     let against = |index: &&HostIndex| {
         let host = table.get(usize::from(index.0));
         host.is_some_and(|host| others.contains(host) && !holding.contains(host))
     };
+    // Those who end before this history parts from any other one.
+    let others_tips = tips.iter().filter(|other| **other != tip);
+    let alike = others_tips.map(|other| history.common(&lines[*other]).unwrap_or_default()).min();
+    let short = heard(&|line| alike.is_some_and(|at| line.end() <= at));
+    let behind = |index: &&HostIndex| {
+        let host = table.get(usize::from(index.0));
+        host.is_some_and(|host| {
+            let speaks = holding.contains(host) || others.contains(host);
+            !speaks && (short.contains(host) || older.contains(host))
+        })
+    };
     history.voice.head.base.head_set.all_sets().all(|set| {
         let quorum = Quorum::of(set.len());
         let lies = if liars { quorum.liars } else { 0 };
-        set.len() - set.iter().filter(against).count() + lies >= quorum.write
+        let behind = set.iter().filter(behind).count().saturating_sub(quorum.liars);
+        set.len() - set.iter().filter(against).count() - behind + lies >= quorum.write
     })
 }
 
@@ -188,11 +214,16 @@ mod tests {
 
     /// Decides among the heads of hosts 0, 1, ...; hosts without a history are silent.
     fn decided(members: u16, histories: &[&str]) -> Option<Decided> {
+        decided_beside(members, histories, &[])
+    }
+
+    /// As [`decided`]; those hosts show heads of an epoch before.
+    fn decided_beside(members: u16, histories: &[&str], older: &[u16]) -> Option<Decided> {
         let heads: Vec<Head> = histories.iter().map(|history| head(members, history)).collect();
         let voices = heads.iter().zip(0..).filter(|(head, _)| !head.entries.is_empty());
         let voices: Vec<Voice<'_>> =
             voices.map(|(head, number)| Voice { host: host(number), head, counts: true }).collect();
-        let fork = decide(&voices)?;
+        let fork = decide(&voices, &older.iter().copied().map(host).collect())?;
         let newest = histories.iter().filter(|h| !h.is_empty()).nth(fork.newest).unwrap();
         Some(((*newest).to_owned(), fork.left, fork.undecided))
     }
@@ -229,6 +260,23 @@ mod tests {
     }
 
     #[test]
+    fn members_that_show_less_hold_neither_but_for_those_who_may_lie() {
+        // Nobody lies among three: the third has neither, so neither was acknowledged.
+        let expected = Some(("axy".to_owned(), vec![(0, 1)], false));
+        assert_eq!(decided(3, &["ab", "axy", "a"]), expected);
+        assert_eq!(decided_beside(3, &["ab", "axy", ""], &[2]), expected);
+        // Six of nine have acknowledged "ab"; three of them are silent, and one lies.
+        let histories = ["ab", "ab", "", "", "", "a", "axy", "axy", "axy"];
+        assert!(decided(9, &histories).unwrap().2, "undecided");
+        let histories = ["ab", "ab", "", "", "", "", "axy", "axy", "axy"];
+        assert!(decided_beside(9, &histories, &[5]).unwrap().2, "undecided");
+        // Two more that have neither are more than may lie.
+        let histories = ["ab", "ab", "ab", "ab", "", "a", "a", "axy", "axy"];
+        let (newest, _, undecided) = decided(9, &histories).unwrap();
+        assert_eq!((newest.as_str(), undecided), ("ab", false));
+    }
+
+    #[test]
     fn where_no_side_can_have_a_quorum_the_longest_goes_on() {
         let (newest, left, undecided) = decided(2, &["ab", "axy"]).unwrap();
         assert_eq!((newest.as_str(), left, undecided), ("axy", vec![(0, 1)], false));
@@ -245,6 +293,6 @@ mod tests {
             Voice { host: host(0), head: &spilled, counts: true },
             Voice { host: host(4), head: &short, counts: true },
         ];
-        assert_eq!(decide(&voices), None, "the longer one is adopted");
+        assert_eq!(decide(&voices, &BTreeSet::new()), None, "the longer one is adopted");
     }
 }

@@ -169,6 +169,9 @@ impl Run {
                 Attempt::Broken => return Recovered::Broken,
             };
             self.trace.event(format_args!("recovered: {:?}", report.outcome));
+            if let (RecoveryPhase::ReadOnly, Some(next)) = (&report.outcome, &report.next) {
+                self.trace.event(format_args!("  {:?}; {next}", report.may_be_missing));
+            }
             let given_up =
                 report.hosts_silent.iter().filter(|row| row.reason.contains("given up")).count();
             if given_up > 0 {
