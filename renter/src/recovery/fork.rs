@@ -168,8 +168,8 @@ fn may_be_written(
     };
     history.voice.head.base.head_set.all_sets().all(|set| {
         let quorum = Quorum::of(set.len());
-        let lies = if liars { quorum.liars } else { 0 };
-        let behind = set.iter().filter(behind).count().saturating_sub(quorum.liars);
+        let behind = set.iter().filter(behind).count();
+        let lies = if liars { quorum.liars } else { quorum.liars.min(behind) };
         set.len() - set.iter().filter(against).count() - behind + lies >= quorum.write
     })
 }
@@ -270,7 +270,11 @@ mod tests {
         assert!(decided(9, &histories).unwrap().2, "undecided");
         let histories = ["ab", "ab", "", "", "", "", "axy", "axy", "axy"];
         assert!(decided_beside(9, &histories, &[5]).unwrap().2, "undecided");
-        // Two more that have neither are more than may lie.
+        // Without silence, one who lies does not make a quorum of either four.
+        let histories = ["ab", "ab", "ab", "ab", "a", "axy", "axy", "axy", "axy"];
+        let (newest, _, undecided) = decided(9, &histories).unwrap();
+        assert_eq!((newest.as_str(), undecided), ("axy", false));
+        // Two that have neither are more than may lie.
         let histories = ["ab", "ab", "ab", "ab", "", "a", "a", "axy", "axy"];
         let (newest, _, undecided) = decided(9, &histories).unwrap();
         assert_eq!((newest.as_str(), undecided), ("ab", false));
