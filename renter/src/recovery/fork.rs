@@ -151,17 +151,16 @@ fn may_be_written(
     };
     let (holding, others) = (heard(&alone), heard(&|line| !history.agrees(line)));
     let table = history.voice.head.hosts();
+    let host_of = |index: &HostIndex| table.get(usize::from(index.0));
     let against = |index: &&HostIndex| {
-        let host = table.get(usize::from(index.0));
-        host.is_some_and(|host| others.contains(host) && !holding.contains(host))
+        host_of(index).is_some_and(|host| others.contains(host) && !holding.contains(host))
     };
     // Those who end before this history parts from any other one.
     let others_tips = tips.iter().filter(|other| **other != tip);
     let alike = others_tips.map(|other| history.common(&lines[*other]).unwrap_or_default()).min();
     let short = heard(&|line| alike.is_some_and(|at| line.end() <= at));
     let behind = |index: &&HostIndex| {
-        let host = table.get(usize::from(index.0));
-        host.is_some_and(|host| {
+        host_of(index).is_some_and(|host| {
             let speaks = holding.contains(host) || others.contains(host);
             !speaks && (short.contains(host) || older.contains(host))
         })

@@ -48,6 +48,11 @@ impl Chosen {
     fn is_metadata(&self) -> bool {
         self.class == SlabClass::Metadata
     }
+
+    /// What its repair moves at most.
+    fn moved(&self) -> Moved {
+        Moved::to_repair(&self.record, self.examined.missing.len())
+    }
 }
 
 impl Repair {
@@ -284,7 +289,7 @@ impl Repair {
         if !mending.has_a_free_host() {
             return Err(MendError::NoHost);
         }
-        lock(&self.0.bandwidth).take(Moved::to_repair(record, shards.len()).total());
+        lock(&self.0.bandwidth).take(chosen.moved().total());
         let asked = record.hosts.iter().filter(|host| standings.of_host(**host).is_sound());
         let asked = asked.filter_map(|host| book.contract(*host)).map(|contract| async move {
             // What it comes to is in the writer's state.
@@ -348,8 +353,7 @@ impl Repair {
         {
             let mut work = self.0.work.lock().await;
             work.mended += 1;
-            let moved = Moved::to_repair(&chosen.record, chosen.examined.missing.len());
-            work.moved.add(&moved);
+            work.moved.add(&chosen.moved());
             let mut changes = damage.keep_only(&slab, Some(&mended.record)).await;
             for (_, _, to) in &mended.moves {
                 changes += damage.clear(&slab, *to).await;
@@ -383,7 +387,7 @@ impl Repair {
             work.full.insert(class, until);
         }
         // It does not move now.
-        work.moved.add(&Moved::to_repair(&chosen.record, chosen.examined.missing.len()));
+        work.moved.add(&chosen.moved());
         drop(work);
         if news {
             tracing::info!(slab = %slab.short(), reason, "slab not repaired");

@@ -81,7 +81,7 @@ impl TransferOptions {
             // Two slabs of 10 of 30 with the largest columns, and the plaintext of two more.
             upload_budget: 320 << 20,
             download_budget: 80 << 20,
-            rebuild_budget: 40 << 20,
+            rebuild_budget: 48 << 20,
             names_budget: 4 << 20,
             store_patience: Millis::seconds(3),
             read_patience: Millis(400),
