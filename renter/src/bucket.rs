@@ -16,7 +16,7 @@ pub(crate) struct Bucket {
     filled: u64,
     /// All that was ever taken, times span.
     taken: i128,
-    /// Places that were left, and what was given back there: of no use to those ahead.
+    /// Places that were left, in order, and what was given back there: of no use to those ahead.
     left: Vec<(Place, i128)>,
 }
 
@@ -54,14 +54,23 @@ impl Bucket {
         if self.rate == 0 {
             return None;
         }
-        if self.level >= 0 {
-            self.left.clear();
-        }
+        self.forget_left();
         let behind: i128 =
             self.left.iter().filter(|(at, _)| *at > place).map(|(_, cost)| cost).sum();
         let there = self.level.saturating_add(self.taken.saturating_sub(place.0)) - behind;
         let lacking = u64::try_from((-there).max(0)).unwrap_or(u64::MAX);
         Some(Millis(lacking.div_ceil(self.rate)))
+    }
+
+    /// Forgets places that were left and have nobody ahead any more who waits.
+    fn forget_left(&mut self) {
+        let reach = self.level.saturating_add(self.taken);
+        let mut behind = 0;
+        let served = self.left.iter().rposition(|(at, cost)| {
+            behind += cost;
+            reach - at.0 - behind >= 0
+        });
+        self.left.drain(..served.map_or(0, |index| index + 1));
     }
 
     /// Gives back tokens that were taken at a place and are not used: those behind come the earlier.
@@ -71,7 +80,8 @@ impl Bucket {
         }
         let cost = i128::from(tokens) * i128::from(self.span);
         self.level = self.level.saturating_add(cost);
-        self.left.push((place, cost));
+        let behind = self.left.partition_point(|(at, _)| *at <= place);
+        self.left.insert(behind, (place, cost));
     }
 
     /// Tokens come back at another rate from now on.
@@ -122,6 +132,22 @@ mod tests {
         assert_eq!(bucket.wait_at(places[0], 1_000), Some(Millis(0)));
         assert_eq!(bucket.wait_at(places[2], 1_000), Some(Millis(2_000)));
         assert_eq!(bucket.wait(3_000), Some(Millis(2_000)));
+    }
+
+    #[test]
+    fn a_line_that_is_never_idle_forgets_who_left_it() {
+        let mut bucket = Bucket::new(1_000, Millis::seconds(1), 0, 0);
+        let mut now = 0;
+        let mut ahead = bucket.line_up(1_000);
+        for _ in 0..100 {
+            let next = bucket.line_up(1_000);
+            // Half of it is not used.
+            bucket.give_back(ahead, 500);
+            now += bucket.wait_at(next, now).unwrap().0;
+            assert!(bucket.left.len() <= 1, "{:?}", bucket.left);
+            ahead = next;
+        }
+        assert_eq!(now, 100 * 500);
     }
 
     proptest! {

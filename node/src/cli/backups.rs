@@ -56,6 +56,11 @@ fn created_text(row: &BackupRow) -> String {
             row.hosts_needed,
             row.problem.as_deref().unwrap_or("the hosts do not answer")
         ),
+        BackupState::Lost => format!(
+            "backup '{}' is lost: {}\n",
+            row.name,
+            row.problem.as_deref().unwrap_or("delete it and make another")
+        ),
     }
 }
 
@@ -65,6 +70,7 @@ const fn state_name(state: BackupState) -> &'static str {
         BackupState::Completed => "completed",
         BackupState::Error => "error",
         BackupState::Checking => "checking",
+        BackupState::Lost => "lost",
     }
 }
 

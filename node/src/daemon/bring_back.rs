@@ -56,14 +56,15 @@ fn read(marker: &Path) -> Option<String> {
 /// Recovers until this renter writes again, or another node is found to have taken over.
 async fn bring_back(renter: &Renter, epoch: &str) {
     let mut wait = RETRY;
-    let claimed = renter.claimed_epoch().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "what was claimed before is not known");
-        None
-    });
-    let is_own = |newest: &str| newest == epoch || Some(newest) == claimed.as_deref();
     // Whether a read quorum has shown that nobody has written since.
     let mut certain = false;
     loop {
+        // An attempt that was cut off may have claimed another one.
+        let claimed = renter.claimed_epoch().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was claimed before is not known");
+            None
+        });
+        let is_own = |newest: &str| newest == epoch || Some(newest) == claimed.as_deref();
         let RenterStatus { state, epoch: newest, .. } = renter.status();
         let read_only = match state {
             RenterState::Fresh | RenterState::Recovering { .. } => true,

@@ -1,5 +1,6 @@
 //! The renter's store in a redb database.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,18 +19,23 @@ const VERSION: u32 = 1;
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStoreError {
-    /// The database cannot be used.
-    #[error("cannot open the renter's store {path}: {source}. If its disk is sound, delete the file, and start the node again: it is brought back from the words", path = .path.display())]
+    /// The database cannot be used, though nothing says that it is damaged.
+    #[error("cannot open the renter's store {path}: {source}", path = .path.display())]
     Database {
         /// The file.
         path: PathBuf,
         /// What redb says.
         source: Box<redb::Error>,
     },
-    /// It opens, and what is in it is not what was written.
-    #[error("the database {path} is damaged. It is a cache: delete it, and start the node again; it is brought back from the words",
-        path = .0.display())]
-    Damaged(PathBuf),
+    /// What is in it is not what was written.
+    #[error("the renter's store {path} is damaged: {reason}. It is a cache: if its disk is sound, delete the file, and start the node again; it is brought back from the words",
+        path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        reason: String,
+    },
     /// Written by a newer program.
     #[error("{path} has version {found}, this program reads {VERSION}: use a newer samara", path = .path.display())]
     Newer {
@@ -51,15 +57,27 @@ struct Inner {
     commits: Group<Vec<Write>, StoreError>,
 }
 
+/// Whether an error speaks of what the file holds, not of the disk, its rights or its use.
+fn is_damage(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Corrupted(_) | redb::Error::RepairAborted => true,
+        redb::Error::Io(error) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    }
+}
+
 impl DiskStore {
     /// Opens the file, making it if it is not there.
     ///
     /// # Errors
     /// [`OpenStoreError`].
     pub fn open(path: &Path) -> Result<Self, OpenStoreError> {
-        let fail = |source: redb::Error| OpenStoreError::Database {
-            path: path.to_owned(),
-            source: Box::new(source),
+        let damaged = |reason: String| OpenStoreError::Damaged { path: path.to_owned(), reason };
+        let fail = |source: redb::Error| match source {
+            source if is_damage(&source) => damaged(source.to_string()),
+            source => OpenStoreError::Database { path: path.to_owned(), source: Box::new(source) },
         };
         // redb panics at pages that make no sense.
         let opening = || {
@@ -68,7 +86,9 @@ impl DiskStore {
             Ok((database, found))
         };
         let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(opening));
-        let Ok(opened) = opened else { return Err(OpenStoreError::Damaged(path.to_owned())) };
+        let Ok(opened) = opened else {
+            return Err(damaged("its pages make no sense".into()));
+        };
         let (database, found) = opened.map_err(fail)?;
         if found > VERSION {
             return Err(OpenStoreError::Newer { path: path.to_owned(), found });
@@ -211,6 +231,17 @@ mod tests {
         let store = DiskStore::open(&path).unwrap();
         assert_eq!(store.read(b"a/1").await.unwrap(), None);
         assert_eq!(store.read(b"a/2").await.unwrap(), Some(b"y".to_vec()));
+    }
+
+    #[test]
+    fn only_what_is_damaged_is_said_to_be_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        std::fs::write(&path, vec![7; 10_000]).unwrap();
+        let damaged = DiskStore::open(&path).err().unwrap();
+        assert!(matches!(damaged, OpenStoreError::Damaged { .. }), "{damaged}");
+        let unusable = DiskStore::open(folder.path()).err().unwrap();
+        assert!(matches!(unusable, OpenStoreError::Database { .. }), "{unusable}");
     }
 
     #[tokio::test]

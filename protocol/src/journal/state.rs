@@ -143,6 +143,16 @@ pub struct Backup {
     pub checkpoint: Option<CheckpointName>,
 }
 
+impl JournalState {
+    /// Whether a backup never got a checkpoint and gets none any more: checkpoints are stored in order,
+    /// and a later one is.
+    #[must_use]
+    pub fn is_without_checkpoint(&self, backup: &Backup) -> bool {
+        let later = |name: &CheckpointName| name.point.position > backup.point.position;
+        backup.checkpoint.is_none() && self.checkpoint.as_ref().is_some_and(later)
+    }
+}
+
 impl Backup {
     /// Whether it shows what a vault held from the entry at `since` on, and until that at `until`.
     #[must_use]

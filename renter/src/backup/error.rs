@@ -20,9 +20,6 @@ pub enum BackupError {
     /// Neither a folder nor the vaults were named as the destination.
     #[error("say where to restore to: a folder, the vaults, or both")]
     NoDestination,
-    /// The backup's point is not in the local journal.
-    #[error("the journal up to position {0} is not here: recover first")]
-    NoHistory(u64),
     /// What was named does not exist, or the change was not acknowledged.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -45,7 +42,6 @@ error_codes!(BackupError {
     Self::Description(_) => "bad_description",
     Self::Exists(_) => "exists",
     Self::NoDestination => "no_destination",
-    Self::NoHistory(_) => "no_history",
     Self::Vault(error) => error.code(),
     Self::Get(error) => error.code(),
     Self::Store(error) => error.code(),

@@ -11,6 +11,9 @@
 //!                               v  | upkeep
 //!                              Error
 //! ```
+//!
+//! One whose checkpoint cannot be written any more, because the hosts have lost what it builds upon, is
+//! lost, whatever the heads hold of its name.
 
 mod error;
 mod restore;
@@ -42,6 +45,10 @@ use crate::world::{Pages, StoreError, Write, random_bytes};
 const PREFIX: &[u8] = b"backup/";
 /// How long a comparison waits for the checkpoint of a backup that was just made.
 const CHECKPOINT_PATIENCE: Millis = Millis::seconds(30);
+
+/// What a backup that has lost its checkpoint is for people.
+const LOST: &str = "the hosts had lost metadata that it builds upon before it was stored; delete it and \
+                    make another";
 
 /// How far a backup is, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,7 +239,7 @@ impl Backups {
                 state.vaults.get(&id).map_or_else(|| id.to_string(), |vault| vault.name.clone())
             };
             let position = backup.point.position.saturating_add(1);
-            let record = record.unwrap_or_else(|| {
+            let mut record = record.unwrap_or_else(|| {
                 let hosts_ok = holders(&status, position) as u64;
                 // A recovery brought it back, and nobody has settled it here.
                 let state = match asks {
@@ -250,6 +257,10 @@ impl Backups {
                     position,
                 }
             });
+            if state.is_without_checkpoint(backup) {
+                record.state = BackupState::Lost;
+                record.problem = Some(LOST.to_owned());
+            }
             Some(BackupRow {
                 id: id.to_string(),
                 name: backup.name.clone(),
@@ -289,7 +300,7 @@ impl Backups {
     /// Everything as it was at a backup's point.
     async fn state_at(&self, backup: &Backup) -> Result<JournalState, BackupError> {
         let state = self.vaults.journal.at_backup(backup).await?;
-        state.ok_or(BackupError::NoHistory(backup.point.position))
+        state.ok_or_else(|| VaultError::NoHistory(backup.name.clone()).into())
     }
 
     /// A backup and what is in it.

@@ -33,6 +33,8 @@ pub enum BackupState {
     Error,
     /// It is not known yet which hosts hold it: after a recovery they are asked first.
     Checking,
+    /// The hosts had lost what its checkpoint was to be built upon: a recovery does not have it.
+    Lost,
 }
 
 /// A backup.

@@ -175,6 +175,9 @@ impl Garbage {
             // A repair may have put a shard back meanwhile. What comes after this is stored anew.
             let leased = self.vaults.slabs.leases().sectors_at(index);
             ripe.retain(|root| !leased.contains(root));
+            if ripe.is_empty() {
+                return Ok(());
+            }
             match contract.commit(Vec::new(), ripe.clone(), Vec::new()).await {
                 Ok(_) => self.note_orphans(index, &ripe, &unnamed),
                 Err(error @ ContractError::Fenced { .. }) => return Err(error.into()),

@@ -67,7 +67,7 @@ impl Owner {
                 if error.is_missing() {
                     self.checkpoint_failures = self.checkpoint_failures.saturating_add(1);
                 }
-                let hopeless = self.checkpoint_failures >= TRIES;
+                let hopeless = error.is_missing() && self.checkpoint_failures >= TRIES;
                 if hopeless && self.recorder.has_whole() {
                     for backup in self.recorder.skip_to_whole() {
                         tracing::error!(%backup, "what a backup was to hold is lost at the hosts");

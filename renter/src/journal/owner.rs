@@ -187,7 +187,8 @@ impl Owner {
         }
     }
 
-    /// The next moment at which a host that was left behind is tried again.
+    /// The next moment at which something that waits is tried again: a host that was left behind, a spill,
+    /// a checkpoint.
     fn timer(&self) -> BoxFuture<'static, ()> {
         let now = self.world.clock.now();
         let waits = self.slots.values().filter(|slot| !slot.busy && self.is_due(slot));

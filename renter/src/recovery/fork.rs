@@ -165,12 +165,16 @@ fn may_be_written(
             !speaks && (short.contains(host) || older.contains(host))
         })
     };
-    history.voice.head.base.head_set.all_sets().all(|set| {
+    let may_be_held = |set: &Vec<HostIndex>| {
         let quorum = Quorum::of(set.len());
         let behind = set.iter().filter(behind).count();
         let lies = if liars { quorum.liars } else { quorum.liars.min(behind) };
         set.len() - set.iter().filter(against).count() - behind + lies >= quorum.write
-    })
+    };
+    let set = &history.voice.head.base.head_set;
+    // While a set changes, all of them hold what is acknowledged; before, one that is left held it alone,
+    // and new members may never have heard of it.
+    set.all_sets().all(may_be_held) || set.previous.iter().any(may_be_held)
 }
 
 #[cfg(test)]
@@ -206,6 +210,17 @@ mod tests {
         };
         let point = entries.iter().fold(base.point, |point, entry| point.after(entry));
         Head { base, entries, point, epoch: Epoch::default(), sequence: 0 }
+    }
+
+    /// As [`head`], on a set that is to be left for another one.
+    fn changing(members: u16, to: &[u16], history: &str) -> Head {
+        let mut head = head(12, history);
+        head.base.head_set = HeadSet {
+            generation: 1,
+            hosts: to.iter().copied().map(HostIndex).collect(),
+            previous: vec![(0..members).map(HostIndex).collect()],
+        };
+        head
     }
 
     /// The history that goes on, the heads that part from it, and whether that is undecided.
@@ -277,6 +292,29 @@ mod tests {
         let histories = ["ab", "ab", "ab", "ab", "", "a", "a", "axy", "axy"];
         let (newest, _, undecided) = decided(9, &histories).unwrap();
         assert_eq!((newest.as_str(), undecided), ("ab", false));
+    }
+
+    #[test]
+    fn members_of_a_set_that_was_only_begun_do_not_speak_against_what_was_acknowledged_before() {
+        // Six of nine have acknowledged "ab": 0, 1, 2, 5, and two of the silent ones. 3 lies, 4 has a copy's
+        // changes. A change of the set has reached the first alone.
+        let begun = changing(9, &[0, 1, 2, 3, 4, 5, 9, 10, 11], "ab");
+        let set = HeadSet { hosts: (0..9).map(HostIndex).collect(), ..HeadSet::default() };
+        let on_nine = |history| {
+            let mut head = head(12, history);
+            head.base.head_set = set.clone();
+            head
+        };
+        let (same, less, copy) = (on_nine("ab"), on_nine("a"), on_nine("axyz"));
+        let shown = [(0, &begun), (1, &same), (2, &same), (3, &less), (4, &copy), (5, &same)];
+        let new = [9, 10, 11].map(|number| (number, &less));
+        let voices: Vec<Voice<'_>> = shown
+            .into_iter()
+            .chain(new)
+            .map(|(number, head)| Voice { host: host(number), head, counts: true })
+            .collect();
+        let fork = decide(&voices, &BTreeSet::new()).unwrap();
+        assert_eq!(fork, Fork { newest: 0, left: vec![(4, 1)], undecided: false });
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Renter {
         row.stage = self.0.settled.stage(row.position);
         let read_only = self.0.journal.status().mode == Mode::ReadOnly;
         let unsure = row.state == BackupState::Checking
-            || (read_only && row.state != BackupState::Completed);
+            || (read_only && !matches!(row.state, BackupState::Completed | BackupState::Lost));
         if unsure {
             let heads = self.0.recovery.heads();
             let holds = |position: &&Option<u64>| position.is_some_and(|at| at >= row.position);

@@ -1,7 +1,7 @@
 //! Audits: random ranges of shards, read with their proofs, as far as a budget goes.
 //!
-//! A visit reads one random group of every shard of a slab. The journal's own slabs come first in each
-//! round, then the files' in the order of their random ids. A shard that a host does not give, or gives
+//! A visit reads one random group of every shard of a slab. The journal's segments come first in each
+//! round, then all other slabs, of checkpoints and of files, in the order of their random ids. A shard that a host does not give, or gives
 //! with other bytes, is suspected; so is one of which a reader or an uploader says so. A suspected shard is
 //! read whole a while later, and counts as lost only then.
 
@@ -46,7 +46,7 @@ enum Cursor {
     Done(u64),
     /// Slabs of the journal from this number on.
     Segments(usize, u64),
-    /// Slabs of files above this id.
+    /// Slabs of the table above this id.
     Slabs(Bound<SlabId>, u64),
 }
 
@@ -285,20 +285,31 @@ impl Auditor {
                 return;
             }
             self.pay(1, column.bytes().into());
-            match is_lost(&contract, root, column).await {
-                Some(reason) => {
+            match loss_of(&contract, root, column).await {
+                // A reader has met again what is known and counted.
+                Some(_) if damage.now().reason(&slab, host).is_some() => {}
+                Some(Loss { reason, signed }) => {
+                    if signed {
+                        contract.link().reports().lost_sector(&contract.host(), &reason);
+                    }
                     self.note(slab, &contract, reason.clone());
                     damage.mark(slab, host, reason).await;
                 }
-                None => drop(damage.clear(&slab, host).await),
+                None => drop(damage.forget(&[(slab, host)]).await),
             }
         }
     }
 }
 
-/// Why a host does not have a whole sector, if it says so or shows it. A host that had signed for it is
-/// reported; one that a commit never reached is not.
-async fn is_lost(contract: &ContractHandle, root: SectorRoot, size: SectorSize) -> Option<String> {
+/// A sector that its host does not have.
+struct Loss {
+    reason: String,
+    /// Whether the host had signed for it; a commit may never have reached it.
+    signed: bool,
+}
+
+/// How a host does not have a whole sector, if it says so or shows it.
+async fn loss_of(contract: &ContractHandle, root: SectorRoot, size: SectorSize) -> Option<Loss> {
     let error = contract.read(root, size, 0..size.bytes()).await.err()?;
     if !error.is_loss() {
         return None;
@@ -310,9 +321,7 @@ async fn is_lost(contract: &ContractHandle, root: SectorRoot, size: SectorSize) 
     } else {
         contract.owes(&root).await.unwrap_or_default()
     };
-    if signed {
-        contract.link().reports().lost_sector(&contract.host(), &error.to_string());
-        return Some(error.to_string());
-    }
-    Some(format!("it was never stored there: {error}"))
+    let reason =
+        if signed { error.to_string() } else { format!("it was never stored there: {error}") };
+    Some(Loss { reason, signed })
 }

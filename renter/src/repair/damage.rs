@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::encoding;
 use samara_protocol::hash::SlabId;
-use samara_protocol::journal::{HostIndex, SlabRecord};
+use samara_protocol::journal::HostIndex;
 use samara_protocol::sync::lock;
 
 use crate::world::{Pages, StoreError, World, Write};
@@ -17,13 +17,16 @@ const MOST: usize = 16_384;
 
 /// The shards that were lost at one moment, with the reasons. A cheap clone.
 #[derive(Clone, Default)]
-pub(super) struct Lost {
-    rows: Arc<BTreeMap<(SlabId, HostIndex), String>>,
+pub(super) struct LostShards {
+    rows: Arc<BTreeMap<Place, String>>,
     /// Grows with each change.
     pub(super) version: u64,
 }
 
-impl Lost {
+/// A shard by the host that was to have it.
+type Place = (SlabId, HostIndex);
+
+impl LostShards {
     /// Why a shard is lost, if it is.
     pub(super) fn reason(&self, slab: &SlabId, host: HostIndex) -> Option<&str> {
         self.rows.get(&(*slab, host)).map(String::as_str)
@@ -36,6 +39,17 @@ impl Lost {
         slabs
     }
 
+    /// All of them.
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.rows.keys().copied().collect()
+    }
+
+    /// Those of one slab.
+    pub(super) fn places_of(&self, slab: &SlabId) -> Vec<Place> {
+        let range = (*slab, HostIndex(0))..=(*slab, HostIndex(u16::MAX));
+        self.rows.range(range).map(|(place, _)| *place).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
@@ -44,8 +58,10 @@ impl Lost {
 /// What is known to be lost, for all who find it and mend it.
 pub(super) struct Damage {
     world: World,
+    /// One change after another, so that the store has them in the order of memory.
+    changing: tokio::sync::Mutex<()>,
     /// A leaf, held for no call.
-    lost: Mutex<Lost>,
+    lost: Mutex<LostShards>,
 }
 
 fn key(slab: &SlabId, host: HostIndex) -> Vec<u8> {
@@ -69,21 +85,22 @@ impl Damage {
                 }
             }
         }
-        let lost = Mutex::new(Lost { rows: Arc::new(lost), version: 0 });
-        Ok(Self { world, lost })
+        let lost = Mutex::new(LostShards { rows: Arc::new(lost), version: 0 });
+        Ok(Self { world, changing: tokio::sync::Mutex::default(), lost })
     }
 
     /// What is lost now.
-    pub(super) fn now(&self) -> Lost {
+    pub(super) fn now(&self) -> LostShards {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lost> {
+    fn lock(&self) -> MutexGuard<'_, LostShards> {
         lock(&self.lost)
     }
 
     /// Notes a shard as lost.
     pub(super) async fn mark(&self, slab: SlabId, host: HostIndex, reason: String) {
+        let _changing = self.changing.lock().await;
         {
             let mut lost = self.lock();
             if lost.rows.len() >= MOST || lost.rows.contains_key(&(slab, host)) {
@@ -95,31 +112,24 @@ impl Damage {
         self.write(vec![Write::Put(key(&slab, host), encoding::encode(&reason))]).await;
     }
 
-    /// Forgets a shard that is there after all; returns how many changes that was.
-    pub(super) async fn clear(&self, slab: &SlabId, host: HostIndex) -> u64 {
-        {
+    /// Forgets shards that are there after all, or that no slab has there; returns how many changes that
+    /// was.
+    pub(super) async fn forget(&self, places: &[Place]) -> u64 {
+        if places.is_empty() {
+            return 0;
+        }
+        let _changing = self.changing.lock().await;
+        let writes: Vec<Write> = {
             let mut lost = self.lock();
-            if !lost.rows.contains_key(&(*slab, host)) {
-                return 0;
-            }
-            Arc::make_mut(&mut lost.rows).remove(&(*slab, host));
-            lost.version += 1;
-        }
-        self.write(vec![Write::Delete(key(slab, host))]).await;
-        1
-    }
-
-    /// Forgets what does not belong to the slab any more: hosts that its record does not name, and all
-    /// where there is no record. Returns how many changes that was.
-    pub(super) async fn keep_only(&self, slab: &SlabId, record: Option<&SlabRecord>) -> u64 {
-        let named = |host: &HostIndex| record.is_some_and(|record| record.hosts.contains(host));
-        let range = (*slab, HostIndex(0))..=(*slab, HostIndex(u16::MAX));
-        let lost = self.now();
-        let known = lost.rows.range(range).map(|((_, host), _)| *host);
-        let mut changes = 0;
-        for host in known.filter(|host| !named(host)) {
-            changes += self.clear(slab, host).await;
-        }
+            let rows = Arc::make_mut(&mut lost.rows);
+            let known = places.iter().filter(|place| rows.remove(place).is_some());
+            let writes: Vec<Write> =
+                known.map(|(slab, host)| Write::Delete(key(slab, *host))).collect();
+            lost.version += writes.len() as u64;
+            writes
+        };
+        let changes = writes.len() as u64;
+        self.write(writes).await;
         changes
     }
 

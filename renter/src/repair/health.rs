@@ -1,6 +1,6 @@
 //! The health of slabs: how many of their shards are left, and which slabs come first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use samara_protocol::journal::{JournalState, SlabRecord};
 use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
 
-use super::damage::Lost;
+use super::damage::LostShards;
 use super::standing::{Standing, Standings};
 use crate::journal::Journal;
 use crate::transfer::SlabClass;
@@ -55,7 +55,7 @@ pub(super) struct Examined {
 
 impl Examined {
     /// Looks at a slab.
-    pub(super) fn of(record: &SlabRecord, standings: &Standings, lost: &Lost) -> Self {
+    pub(super) fn of(record: &SlabRecord, standings: &Standings, lost: &LostShards) -> Self {
         let (mut missing, mut for_good, mut silent) = (Vec::new(), false, 0);
         for (shard, host) in (0u8..=u8::MAX).zip(&record.hosts) {
             if let Some(reason) = lost.reason(&record.id, *host) {
@@ -194,17 +194,6 @@ impl SlabCounts {
 /// What is repaired first: what has the least parity left, per mille.
 pub(super) type Urgency = (u64, SlabId);
 
-/// Why a slab whose repair failed is left alone.
-#[derive(Clone, Debug)]
-pub(super) struct HeldBack {
-    pub(super) class: SlabClass,
-    pub(super) until: u64,
-    pub(super) reason: String,
-}
-
-/// Slabs whose repair failed.
-pub(super) type Held = BTreeMap<SlabId, HeldBack>;
-
 /// The most urgent slabs of one class.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
@@ -303,31 +292,31 @@ pub(super) struct Census {
     pub(super) at: u64,
     pub(super) data: SlabCounts,
     pub(super) metadata: SlabCounts,
-    /// Those that want repair and are not held.
+    /// Those that want repair and were not passed over.
     pub(super) queues: Queues,
     /// Those that want repair, queued or not.
     pub(super) wanting: u64,
-    /// What moves to repair those that are not held.
+    /// What moves to repair those that were not passed over.
     pub(super) to_move: Moved,
     /// Slabs of files that cannot be read now.
     pub(super) unreadable: Arc<BTreeSet<SlabId>>,
-    /// Slabs of metadata that are lost.
+    /// Slabs of metadata that are lost, or will be.
     pub(super) lost_metadata: BTreeSet<SlabId>,
 }
 
 impl Census {
-    /// Looks at every slab of the journal, page by page, so that its owner never waits for long. Those
-    /// that are `held` are counted and not queued.
+    /// Looks at every slab of the journal, page by page, so that its owner never waits for long. Those to
+    /// be passed over are counted and not queued.
     pub(super) async fn take(
         world: &World,
         journal: &Journal,
         standings: &Standings,
-        lost: &Lost,
-        held: &Held,
+        lost: &LostShards,
+        passed_over: &BTreeSet<SlabId>,
     ) -> Self {
         let mut census = Self { at: world.clock.now(), ..Self::default() };
         for record in journal.segment_slabs().iter() {
-            census.count(record, SlabClass::Metadata, standings, lost, held);
+            census.count(record, SlabClass::Metadata, standings, lost, passed_over);
         }
         let mut after = Bound::Unbounded;
         loop {
@@ -335,7 +324,8 @@ impl Census {
                 let mut last = None;
                 for (id, slab) in state.slabs.range((after, Bound::Unbounded)).take(PAGE) {
                     if is_used(state, slab) {
-                        census.count(&slab.record, class_of(slab), standings, lost, held);
+                        let (record, class) = (&slab.record, class_of(slab));
+                        census.count(record, class, standings, lost, passed_over);
                     }
                     last = Some(*id);
                 }
@@ -353,8 +343,8 @@ impl Census {
         record: &SlabRecord,
         class: SlabClass,
         standings: &Standings,
-        lost: &Lost,
-        held: &Held,
+        lost: &LostShards,
+        passed_over: &BTreeSet<SlabId>,
     ) {
         let examined = Examined::of(record, standings, lost);
         let metadata = class == SlabClass::Metadata;
@@ -367,14 +357,20 @@ impl Census {
             // Nobody shares it while the census is taken.
             Arc::make_mut(&mut self.unreadable).insert(record.id);
         }
-        if metadata && examined.class == HealthClass::Lost {
+        // Hosts that are replaced may never give what they have: what is known here is not made to wait.
+        let hopeless = match examined.class {
+            HealthClass::Lost => true,
+            HealthClass::Unreadable => examined.for_good,
+            _ => false,
+        };
+        if metadata && hopeless {
             self.lost_metadata.insert(record.id);
         }
         if !examined.wants_repair() {
             return;
         }
         self.wanting += 1;
-        if held.contains_key(&record.id) {
+        if passed_over.contains(&record.id) {
             return;
         }
         self.to_move.add(&Moved::to_repair(record, examined.missing.len()));

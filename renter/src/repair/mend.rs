@@ -17,7 +17,6 @@ use samara_protocol::sector::SectorEntry;
 use samara_protocol::slab::{DescriptorError, ShardDescriptor, SlabDescriptor};
 use samara_protocol::units::Epoch;
 
-use super::health::Moved;
 use super::standing::Standings;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::garbage::UploadLease;
@@ -49,6 +48,16 @@ pub(super) enum MendError {
     /// The node is shutting down.
     #[error("the node is stopping")]
     Stopped,
+}
+
+impl MendError {
+    /// Whether it came before much of a slab was moved.
+    pub(super) const fn has_moved_little(&self) -> bool {
+        match self {
+            Self::NoHost | Self::Download(_) | Self::Stopped => true,
+            Self::Store(_) | Self::Fenced(_) | Self::Descriptor(_) => false,
+        }
+    }
 }
 
 /// A slab that hosts have in a new placement, which the journal does not know yet.
@@ -102,11 +111,6 @@ pub(super) struct Mending<'a> {
 }
 
 impl Mending<'_> {
-    /// Bytes that are held until hosts have them; rebuilding has a budget of its own.
-    fn room(&self) -> u64 {
-        Moved::to_repair(self.record, self.missing.len()).sent
-    }
-
     /// Whether any host could take a shard.
     pub(super) fn has_a_free_host(&self) -> bool {
         !self.placeable(&self.free()).is_empty()
@@ -115,13 +119,19 @@ impl Mending<'_> {
     /// Rebuilds, stores and describes.
     pub(super) async fn run(&self) -> Result<Mended, MendError> {
         let mut free = self.free();
-        let shards = self.placeable(&free);
+        let mut shards = self.placeable(&free);
         if shards.is_empty() {
             return Err(MendError::NoHost);
         }
         let lease = self.slabs.leases().upload(self.record.id);
         let downloader = self.slabs.downloader(self.class);
-        let _room = downloader.room(self.room()).await.ok_or(MendError::Stopped)?;
+        // They are held until hosts have them; rebuilding has a budget of its own. What does not fit is
+        // another repair's.
+        let column = self.record.column_bytes().max(1);
+        let most = usize::try_from(downloader.most_room() / column).unwrap_or(usize::MAX);
+        shards.truncate(most.max(1));
+        let room = column.saturating_mul(shards.len() as u64);
+        let _room = downloader.room(room).await.ok_or(MendError::Stopped)?;
         let descriptor = downloader.slab_descriptor(self.record).await?;
         let sectors = downloader.sectors(self.record, &shards).await?;
         let moving = shards.into_iter().zip(sectors);

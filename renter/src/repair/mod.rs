@@ -2,31 +2,34 @@
 //!
 //! ```text
 //!  contracts, silence ─► standing of hosts ─┐
-//!  audits, failed reads ─► lost shards ─────┴─► census: health of every slab ─► queue, most urgent first
+//!  audits, failed reads ─► lost shards ─────┴─► census: health of every slab ─► a queue of names and one
+//!                                                                               of files, most urgent first
 //!                                                                                     │
 //!      journal: new places ◄── descriptor at all hosts ◄── commit ◄── store ◄── rebuild ◄┘
 //! ```
 //!
 //! A slab is repaired when less than three quarters of its parity is left, or when a shard is gone for
 //! good: its contract has ended, the contractor replaces its host, or the host has lost it. A host that is
-//! only silent may come back, and its shards count again then. Slabs of the journal come before those of
-//! files, the most endangered first.
+//! only silent may come back, and its shards count again then. Slabs of names wait for none of files.
 //!
 //! Invariants: nothing is done unless this node may write; the old placement holds until a write quorum
-//! has the new one; no two shards of a slab lie on one host; what is moved and what audits read stays
-//! within its limits; memory for sectors comes out of the downloads' budgets. Counting, audits, and the
-//! repair of names and of files go on beside each other: under a narrow limit a file's repair takes hours,
-//! and nothing waits for it. Owner of what is known is `Repair`; all of it but the lost shards is found
-//! anew after a start.
+//! has the new one; no two shards of a slab lie on one host; a slab is repaired once at a time; what is
+//! moved for files and what audits read stays within its limits, and what is moved for names is counted
+//! there; memory for sectors comes out of the downloads' budgets. Counting, audits, and the repair of names
+//! and of files go on beside each other: under a narrow limit a file's repair takes hours, and no count and
+//! no name waits for it. (An audit's few bytes wait in the line that the limit makes.) Owner of what is
+//! known is `Repair`; all of it but the lost shards is found anew after a start.
 
 mod audit;
+mod batch;
 mod damage;
 mod health;
 mod mend;
 mod options;
 mod report;
-mod round;
 mod standing;
+mod watching;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +39,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use samara_protocol::hash::SlabId;
-use samara_protocol::journal::{SlabRecord, StoredFile};
+use samara_protocol::journal::StoredFile;
 use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 use tokio::sync::watch;
@@ -50,9 +53,9 @@ pub use report::{
 
 use self::audit::Auditor;
 use self::damage::Damage;
-use self::health::{Census, Held, Moved};
+use self::health::Moved;
 use self::report::Repairing;
-use self::standing::Standings;
+use self::work::Work;
 use crate::bucket::Bucket;
 use crate::contract::{ContractBook, LineRates};
 use crate::journal::Journal;
@@ -83,9 +86,11 @@ struct Inner {
     auditor: tokio::sync::Mutex<Auditor>,
     /// When silent hosts were last asked whether they are there.
     probed: AtomicU64,
-    /// Held for no transfer.
-    work: tokio::sync::Mutex<Work>,
-    /// Hears of every census.
+    /// One census at a time.
+    counting: tokio::sync::Mutex<()>,
+    /// A leaf, held for no call.
+    work: Mutex<Work>,
+    /// Hears of every census that leaves something to do.
     censuses: watch::Sender<()>,
     /// One batch of names at a time, and one of files.
     names: tokio::sync::Mutex<()>,
@@ -96,35 +101,15 @@ struct Inner {
     seen: Mutex<Seen>,
 }
 
-/// What was counted, and what came of it.
-#[derive(Default)]
-struct Work {
-    census: Census,
-    /// What the census was taken of; nothing before the first.
-    counted: Option<Counted>,
-    held: Held,
-    /// Classes of which more is held than is kept, and until when nothing of them is tried.
-    full: BTreeMap<SlabClass, u64>,
-    /// Slabs repaired since the census.
-    mended: u64,
-    /// What was moved for them.
-    moved: Moved,
-}
-
-/// All that the health of slabs follows from.
-struct Counted {
-    standings: Standings,
-    /// Version of what is lost.
-    lost: u64,
-    position: u64,
-    segments: Arc<Vec<SlabRecord>>,
-}
-
 #[derive(Default)]
 struct Seen {
-    counted: bool,
+    /// When slabs were last counted.
+    counted: Option<u64>,
     idle: Option<String>,
-    census: Census,
+    data: SlabCounts,
+    metadata: SlabCounts,
+    /// Slabs of files that could not be read then.
+    unreadable: Arc<BTreeSet<SlabId>>,
     lost_shards: u64,
     waiting: u64,
     to_move: Moved,
@@ -164,7 +149,8 @@ impl Repair {
             damage,
             auditor: tokio::sync::Mutex::new(auditor),
             probed: AtomicU64::default(),
-            work: tokio::sync::Mutex::default(),
+            counting: tokio::sync::Mutex::default(),
+            work: Mutex::default(),
             censuses: watch::Sender::default(),
             names: tokio::sync::Mutex::default(),
             files: tokio::sync::Mutex::default(),
@@ -231,10 +217,9 @@ impl Repair {
     #[must_use]
     pub(crate) fn summary(&self) -> HealthSummary {
         let seen = self.seen();
-        let (data, names) = (seen.census.data, seen.census.metadata);
         HealthSummary {
-            counted: seen.counted.then_some(seen.census.at),
-            slabs: data.with(&names),
+            counted: seen.counted,
+            slabs: seen.data.with(&seen.metadata),
             repairing: seen.repairing.len() as u64,
             waiting: seen.waiting,
             held_total: seen.held_total,
@@ -259,10 +244,10 @@ impl Repair {
             let seen = self.seen();
             let repairing = seen.repairing.iter().map(|(slab, repairing)| repairing.row(slab));
             let report = HealthReport {
-                counted: seen.counted.then_some(seen.census.at),
+                counted: seen.counted,
                 idle: seen.idle.clone(),
-                data: seen.census.data,
-                metadata: seen.census.metadata,
+                data: seen.data,
+                metadata: seen.metadata,
                 lost_shards: seen.lost_shards,
                 waiting: seen.waiting,
                 held_total: seen.held_total,
@@ -275,7 +260,7 @@ impl Repair {
                 story: seen.story.iter().cloned().collect(),
                 ..HealthReport::default()
             };
-            (report, seen.census.unreadable.clone())
+            (report, seen.unreadable.clone())
         };
         unanswered.retain(|slab| !unreadable.contains(slab));
         report.unanswered = unanswered.len() as u64;
@@ -319,7 +304,22 @@ impl Repair {
         (files, total)
     }
 
+    /// Makes an audit; whether another can be made at once.
+    async fn audit(&self) -> bool {
+        if self.may().is_err() {
+            return false;
+        }
+        let mut auditor = self.0.auditor.lock().await;
+        let more = auditor.run(&self.standings(), &self.0.damage).await;
+        self.seen().audits = auditor.totals();
+        more
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         lock(&self.0.seen)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        lock(&self.0.work)
     }
 }

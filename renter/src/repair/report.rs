@@ -50,7 +50,7 @@ pub struct HealthReport {
     pub waiting_bytes: u64,
     /// How long that takes at least within the limits, in seconds; nothing if repair is switched off.
     pub waiting_seconds: Option<u64>,
-    /// Why repairs that were tried wait, newest reason last.
+    /// Why repairs that were tried wait, by slab.
     pub held: Vec<HeldRow>,
     /// Repairs under way.
     pub repairing: Vec<RepairingRow>,

@@ -8,8 +8,8 @@ use samara_protocol::sector::{GROUP, SectorEntry};
 use samara_protocol::units::Millis;
 
 use super::health::QUEUE;
-use super::round::MOST_HELD;
-use super::{HealthReport, RepairOptions};
+use super::work::MOST_POSTPONED;
+use super::{HealthReport, RepairOptions, StoryRow};
 use crate::contract::{Allowance, LineRates, Redundancy};
 use crate::renter::RenterConfig;
 use crate::rows::RenterState;
@@ -307,6 +307,53 @@ async fn a_narrow_line_keeps_names_and_the_count_waiting_for_no_file() {
     assert_eq!((report.waiting, report.waiting_bytes, report.waiting_seconds), (0, 0, Some(0)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slab_is_repaired_once_at_a_time_however_often_slabs_are_counted() {
+    let network = TestNetwork::empty(16).await;
+    let mut config = unlimited();
+    config.repair.interval = RepairOptions::default().interval;
+    let node = filled(&network, config).await;
+    until(&node, 1, is_whole).await;
+    // A quarter of an hour for the slabs of one file, and the hosts change meanwhile.
+    let narrow = LineRates { upload: 600, download: 600 };
+    node.renter.set_line_rates(Some(narrow)).await.unwrap();
+    for host in 0..3 {
+        network.set([host], Fault::Dead);
+        for _ in 0..4 {
+            node.files.put("/home/more", &noise(u64::from(host as u32), 200), 1);
+            tokio::time::sleep(3 * MINUTE).await;
+            let _ = node.put("/home", "home").await;
+        }
+    }
+    let report = in_background(&node, is_whole_but_silent).await;
+    let repaired = report.story.iter().filter(|row| row.repaired);
+    let mut moves: Vec<(&str, &str)> =
+        repaired.flat_map(|row| row.what.iter().map(|what| (&*row.slab, &**what))).collect();
+    assert!(moves.len() > 8, "{moves:?}");
+    let count = moves.len();
+    moves.sort_unstable();
+    moves.dedup_by_key(|(slab, what)| (*slab, what.split(" to ").next().unwrap()));
+    assert_eq!(moves.len(), count, "{:#?}", report.story);
+    assert!(report.story.iter().all(|row| row.repaired), "{:#?}", report.story);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_are_rebuilt_shard_by_shard_where_memory_is_short() {
+    let network = TestNetwork::empty(12).await;
+    let mut config = unlimited();
+    // For one column.
+    config.transfer.names_budget = 16 << 10;
+    let node = filled(&network, config).await;
+    network.set(0..3, Fault::Dead);
+    let report = until(&node, 180, is_whole_but_silent).await;
+    let names: Vec<_> = report.story.iter().filter(|row| row.metadata).collect();
+    assert!(names.iter().all(|row| row.repaired && row.what.len() == 1), "{names:#?}");
+    let twice = |row: &&&StoryRow| names.iter().filter(|other| other.slab == row.slab).count() > 1;
+    assert!(names.iter().filter(twice).count() > 0, "{names:#?}");
+    network.set(3..7, Fault::Dead);
+    assert_readable(&node, "/after").await;
+}
+
 /// Waits until something holds that the node does by itself.
 async fn in_background(node: &Node, holds: impl Fn(&HealthReport) -> bool) -> HealthReport {
     for _ in 0..240 {
@@ -385,8 +432,8 @@ async fn more_slabs_than_are_kept_wait_too() {
     until(&node, 1, is_whole).await;
     network.set(0..3, Fault::Dead);
     // Each look ends, though there is more to do than is tried.
-    let report = until(&node, 120, |report| report.held.len() >= MOST_HELD).await;
-    assert!(report.waiting > (MOST_HELD + QUEUE) as u64, "{report:?}");
+    let report = until(&node, 120, |report| report.held.len() >= MOST_POSTPONED).await;
+    assert!(report.waiting > (MOST_POSTPONED + QUEUE) as u64, "{report:?}");
     let told = report.story.len();
     for _ in 0..20 {
         node.renter.look_after_slabs().await;

@@ -254,6 +254,12 @@ impl Downloader {
         Ok(sectors)
     }
 
+    /// The most room that a repair can have.
+    #[must_use]
+    pub fn most_room(&self) -> u64 {
+        self.0.options.download_budget
+    }
+
     /// Waits for room for so many bytes of a repair in the budget of all downloads, or for all of it.
     /// Nothing if the node is stopping.
     pub async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {

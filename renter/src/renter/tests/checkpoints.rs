@@ -1,7 +1,10 @@
 //! Checkpoints: what a recovery starts from, and what backups are.
 
+use samara_protocol::sector::GROUP;
+use samara_protocol::units::Millis;
+
 use crate::RenterConfig;
-use crate::backup::{BackupRequest, RestoreRequest};
+use crate::backup::{BackupRequest, BackupState, RestoreRequest};
 use crate::checkpoint::DifferenceKind::{self, Added, Changed, Removed};
 use crate::progress::Silent;
 use crate::testing::world::{Fault, TestNetwork};
@@ -218,6 +221,50 @@ async fn metadata_is_written_anew_from_what_is_known_here() {
     recover(&node).await;
     assert_eq!(listed(&node, None).await, expected);
     assert_eq!(listed(&node, Some("before")).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_builds_upon_what_is_lost_is_called_lost() {
+    let network = TestNetwork::empty(8).await;
+    let node = filled(&network).await;
+    backup(&node, "before").await;
+    // The hosts lose all they have, and there are no copies of nodes here.
+    let contracts: Vec<_> = node.renter.book().live();
+    for contract in contracts {
+        let key = contract.host();
+        let host = network.hosts.iter().find(|host| host.key.public() == key).unwrap();
+        for sector in contract.link().sectors(&contract.revision()).await.unwrap() {
+            for offset in (0..sector.size.len()).step_by(GROUP as usize) {
+                assert!(host.disk.corrupt(&sector.root, offset));
+            }
+        }
+    }
+    let copies = node.store.scan(b"checkpoint/", None, 1_000).await.unwrap();
+    let copies = copies.into_iter().map(|(key, _)| Write::Delete(key)).collect();
+    node.store.commit(copies).await.unwrap();
+    let request = BackupRequest { name: "after".into(), ..BackupRequest::default() };
+    node.renter.create_backup(request, &Silent).await.unwrap();
+    let journal = &node.renter.0.journal;
+    let before = journal.status().checkpoint;
+    journal.renew().await;
+    let mut watch = journal.watch();
+    watch.wait_for(|status| status.checkpoint > before).await.unwrap();
+    network.chain.pass(Millis::seconds(300));
+    written(&node).await;
+    let state = |node: &Node, name: &str| {
+        let rows = node.renter.backups();
+        let row = rows.iter().find(|row| row.name == name).unwrap();
+        (row.state, row.problem.is_some())
+    };
+    assert_eq!(state(&node, "after"), (BackupState::Lost, true));
+    assert_eq!(state(&node, "before"), (BackupState::Completed, false));
+    node.lose().await;
+    let node = blank(&network).await;
+    recover(&node).await;
+    assert_eq!(state(&node, "after"), (BackupState::Lost, true));
+    node.renter.delete_backup("after").await.unwrap();
+    backup(&node, "after").await;
+    assert_eq!(state(&node, "after"), (BackupState::Completed, false));
 }
 
 #[tokio::test(start_paused = true)]
