@@ -53,8 +53,20 @@ pub async fn put(session: &Session, arguments: PutArguments) -> Result<Exit, Fai
 
 /// How a put ends. What lies in a folder and cannot be stored may be left out, but not what was named.
 fn put_exit(report: &PutReport, source: &Path) -> Exit {
-    let named = report.skipped.iter().any(|item| Path::new(&item.path) == source);
-    if report.failed.is_empty() && !named { Exit::Ok } else { Exit::Partial }
+    let named = report.skipped.iter().filter(|item| Path::new(&item.path) == source);
+    let done = report.stored_files + report.unchanged_files + report.stored_folders > 0;
+    exit_of(done, report.failed.iter().chain(named))
+}
+
+/// How a command ends that goes from file to file: in part, once anything is done. If nothing is, the
+/// cause that all failures share says more.
+fn exit_of<'a>(done: bool, failed: impl IntoIterator<Item = &'a ItemReport>) -> Exit {
+    let mut exits = failed.into_iter().map(|item| Exit::of_code(&item.code));
+    match exits.next() {
+        None => Exit::Ok,
+        Some(first) if !done && exits.all(|exit| exit == first) => first,
+        Some(_) => Exit::Partial,
+    }
 }
 
 fn put_text(report: &PutReport) -> String {
@@ -128,7 +140,8 @@ pub async fn get(session: &Session, arguments: GetArguments) -> Result<Exit, Fai
 
 /// How a command ends that brought files back.
 pub fn get_exit(report: &GetReport) -> Exit {
-    if report.failed.is_empty() { Exit::Ok } else { Exit::Partial }
+    let written = report.restored_files + report.restored_folders > 0;
+    exit_of(written || !report.kept.is_empty(), &report.failed)
 }
 
 /// What was brought back, for people.
@@ -407,12 +420,40 @@ mod tests {
         assert_eq!(put_text(&report), expected);
     }
 
+    fn item(path: &str, code: &str) -> ItemReport {
+        ItemReport { path: path.into(), code: code.into(), reason: "for a reason".into() }
+    }
+
     #[test]
     fn what_was_named_must_be_stored() {
-        let left_out = ItemReport { path: "/a/b".into(), code: "x".into(), reason: "link".into() };
-        let report = PutReport { skipped: vec![left_out], ..PutReport::default() };
-        assert_eq!(put_exit(&report, Path::new("/a/b")), Exit::Partial);
+        let skipped = vec![item("/a/b", "not_a_file")];
+        let report = PutReport { skipped, ..PutReport::default() };
+        assert_eq!(put_exit(&report, Path::new("/a/b")), Exit::Refused);
         assert_eq!(put_exit(&report, Path::new("/a")), Exit::Ok);
+    }
+
+    #[test]
+    fn the_one_cause_of_all_failures_is_how_a_command_ends_that_did_nothing() {
+        let get = |restored_files, codes: &[&str]| {
+            let failed = codes.iter().map(|code| item("a", code)).collect();
+            get_exit(&GetReport { restored_files, failed, ..GetReport::default() })
+        };
+        assert_eq!(get(0, &["too_few_hosts"]), Exit::Unreachable);
+        assert_eq!(get(0, &["too_few_hosts", "too_few_hosts"]), Exit::Unreachable);
+        assert_eq!(get(0, &["too_few_hosts", "hash_mismatch"]), Exit::Partial);
+        assert_eq!(get(1, &["too_few_hosts"]), Exit::Partial);
+        let kept = GetReport { kept: vec!["b".into()], ..GetReport::default() };
+        let failed = vec![item("a", "name_taken")];
+        assert_eq!(get_exit(&GetReport { failed, ..kept }), Exit::Partial);
+
+        let put = |unchanged_files, code| {
+            let failed = vec![item("/a", code)];
+            let report = PutReport { unchanged_files, failed, ..PutReport::default() };
+            put_exit(&report, Path::new("/a"))
+        };
+        assert_eq!(put(0, "name_clash"), Exit::Refused);
+        assert_eq!(put(0, "file_failed"), Exit::Failure);
+        assert_eq!(put(1, "name_clash"), Exit::Partial);
     }
 
     #[test]
