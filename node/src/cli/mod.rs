@@ -72,12 +72,12 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
             match crate::seed::run(&command, session.output.is_json()) {
                 Ok(()) => Ok(Exit::Ok),
                 // The report says it already.
-                Err(SeedError::Source(_))
+                Err(error @ SeedError::Source(_))
                     if session.output.is_json() && matches!(command, SeedCommand::Check(_)) =>
                 {
-                    Ok(Exit::Failure)
+                    Ok(Failure::from(error).exit)
                 }
-                Err(error) => Err(Failure::of(Exit::Failure, &error)),
+                Err(error) => Err(error.into()),
             }
         }
         Command::Init(arguments) => init::run(session, arguments),
