@@ -131,7 +131,7 @@ async fn put(
     State(api): State<Api>,
     Json(request): Json<PutRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = api.renter()?.clone();
+    let renter = known(&api)?.clone();
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.put(request, progress.as_ref()).await.map_err(failed)
     }))
