@@ -26,7 +26,6 @@ impl Place {
             ));
         }
         if matches!(vault, "." | "..") {
-            // Such a segment would also turn the address of a request into another one.
             let message = format!("'{text}' names no vault: none is called '{vault}'");
             return Err(Failure::new(Exit::Usage, message).with_hint("see `samara vault list`"));
         }
@@ -47,6 +46,17 @@ impl Place {
         }
         Ok(place)
     }
+}
+
+/// A name of a vault or backup as one segment of an address.
+///
+/// # Errors
+/// A usage failure for a text that none can have, and that would make the address another one.
+pub fn segment(name: &str) -> Result<String, Failure> {
+    if matches!(name, "" | "." | "..") {
+        return Err(Failure::new(Exit::Usage, format!("nothing can be called '{name}'")));
+    }
+    Ok(escape(name))
 }
 
 /// A text as one segment or value of an address (RFC 3986: all but the unreserved are escaped).
@@ -77,6 +87,14 @@ mod tests {
         }
         let failure = Place::parse_inside("home/").unwrap_err();
         assert!(failure.exit == Exit::Usage && failure.message.ends_with("as in home/file"));
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_no_segment() {
+        assert_eq!(segment("a/..").unwrap(), "a%2F..");
+        for name in ["", ".", ".."] {
+            assert_eq!(segment(name).unwrap_err().exit, Exit::Usage, "{name}");
+        }
     }
 
     #[test]

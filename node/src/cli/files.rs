@@ -8,7 +8,7 @@ use samara_renter::vault::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListRow, PutReport, PutRequest, VaultRow,
 };
 
-use super::address::{Place, escape};
+use super::address::{Place, escape, segment};
 use super::arguments::{
     GetArguments, LsArguments, MvArguments, OnConflict, PutArguments, RmArguments, VaultCommand,
 };
@@ -277,10 +277,6 @@ pub async fn move_file(session: &Session, arguments: MvArguments) -> Result<Exit
             .with_hint("get the file and put it into the other vault"));
     }
     let route = format!("/v1/vaults/{}/move", escape(&from.vault));
-    if to.path.starts_with(&format!("{}/", from.path.trim_end_matches('/'))) {
-        let message = format!("'{}' cannot move into itself", arguments.from);
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let place = format!("{}/{}", to.vault, moved_to(&from.path, &to.path));
     let body = MoveRequest { from: from.path, to: to.path };
     let answer: Changed = session.client()?.post(&route, &body).await?;
@@ -331,7 +327,7 @@ pub async fn vault(session: &Session, command: VaultCommand) -> Result<Exit, Fai
             session.output.answer(&row, || format!("vault '{name}' made\n"));
         }
         VaultCommand::Rename { name, new_name } => {
-            let route = format!("/v1/vaults/{}/rename", escape(&name));
+            let route = format!("/v1/vaults/{}/rename", segment(&name)?);
             let answer: Done = client.post(&route, &NameRequest { name: new_name.clone() }).await?;
             session.output.answer(&answer, || format!("vault '{name}' is now '{new_name}'\n"));
         }
@@ -340,7 +336,7 @@ pub async fn vault(session: &Session, command: VaultCommand) -> Result<Exit, Fai
                 let rows: Vec<VaultRow> = client.get("/v1/vaults").await?;
                 check_removal(&name, &rows)?;
             }
-            let answer: Done = client.delete(&format!("/v1/vaults/{}", escape(&name))).await?;
+            let answer: Done = client.delete(&format!("/v1/vaults/{}", segment(&name)?)).await?;
             session.output.answer(&answer, || format!("vault '{name}' removed\n"));
         }
     }
