@@ -215,6 +215,12 @@ pub fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
 }
 
+/// The number of an epoch, which is what people tell epochs apart by; its writer stays out.
+#[must_use]
+pub fn epoch(text: &str) -> &str {
+    text.split('.').next().unwrap_or_default()
+}
+
 /// Lines of a report: what each is about, in a column of its own, and items below.
 #[derive(Debug, Default, Clone)]
 pub struct Lines(String);

@@ -92,8 +92,11 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Node(arguments) => block_on(node::run(session, arguments)),
         Command::Testnet(command) => block_on(testnet::run(session, command)),
         Command::Demo(arguments) => block_on(crate::demo::run(session, arguments)),
+        command @ Command::Recover(RecoverCommand::Start(_)) => {
+            block_on(interruptible(call(session, command), recover::left(session)))
+        }
         command => {
-            let left = when_interrupted(&command);
+            let left = std::future::ready(when_interrupted(&command));
             block_on(interruptible(call(session, command), left))
         }
     }
@@ -141,9 +144,6 @@ const fn when_interrupted(command: &Command) -> &'static str {
         Command::Backup(BackupCommand::Create { .. }) => {
             "the backup goes on in the background; `samara backup list` shows it once it is made"
         }
-        Command::Recover(RecoverCommand::Start(_)) => {
-            "stopped; `samara recover status` says how far it came, `samara recover start` goes on"
-        }
         Command::Allowance(AllowanceCommand::Set(_)) => {
             "the node goes on forming contracts; `samara contracts` shows them"
         }
@@ -154,12 +154,12 @@ const fn when_interrupted(command: &Command) -> &'static str {
 /// Ends a command at Ctrl-C. With its connection gone, the daemon knows that nobody waits.
 async fn interruptible(
     work: impl Future<Output = Result<Exit, Failure>>,
-    left: &'static str,
+    left: impl Future<Output = &'static str>,
 ) -> Result<Exit, Failure> {
     tokio::select! {
         biased;
         done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, left)),
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, left.await)),
     }
 }
 
