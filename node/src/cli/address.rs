@@ -1,5 +1,6 @@
 //! Places in vaults, as people write them, and as the API's addresses want them.
 
+use super::display;
 use super::exit::Exit;
 use super::failure::Failure;
 
@@ -13,7 +14,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Takes a text apart at its first slash.
+    /// Takes a text apart at its first slash. What listings show as `\u{a}` may be written so.
     ///
     /// # Errors
     /// A usage failure for a text without a vault.
@@ -29,7 +30,7 @@ impl Place {
             let message = format!("'{text}' names no vault: none is called '{vault}'");
             return Err(Failure::new(Exit::Usage, message).with_hint("see `samara vault list`"));
         }
-        Ok(Self { vault: vault.to_owned(), path: path.to_owned() })
+        Ok(Self { vault: display::from_plain(vault), path: display::from_plain(path) })
     }
 
     /// As [`Place::parse`], for a command that needs something inside of a vault.
@@ -82,6 +83,7 @@ mod tests {
         let place = Place::parse("home/a/b.txt").unwrap();
         assert_eq!((place.vault.as_str(), place.path.as_str()), ("home", "a/b.txt"));
         assert_eq!(Place::parse("home").unwrap().path, "");
+        assert_eq!(Place::parse(r"home/a\u{a}b").unwrap().path, "a\nb");
         for none in ["/a", "..", ".", "../a"] {
             assert_eq!(Place::parse(none).unwrap_err().exit, Exit::Usage, "{none}");
         }
