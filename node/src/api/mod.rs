@@ -17,7 +17,8 @@ pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done,
     FaucetRequest, Included, LimitsRequest, MoveRequest, NameRequest, NodeStatus, RecoveryAnswer,
-    RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, Wallet,
+    RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
+    Wallet,
 };
 pub use server::Server;
 pub use state::{Api, Node};

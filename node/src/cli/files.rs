@@ -16,7 +16,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute, target_folder};
-use crate::api::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
+use crate::api::{Changed, Done, MoveRequest, NameRequest, RemoveRequest, VersionGivenUp};
 
 /// The vault that `put` makes by itself.
 const DEFAULT_VAULT: &str = "home";
@@ -306,14 +306,31 @@ pub async fn remove(session: &Session, arguments: RmArguments) -> Result<Exit, F
         version: arguments.version_number,
     };
     let answer: Changed = session.client()?.post(&route, &body).await?;
-    session.output.answer(&answer, || match arguments.version_number {
-        Some(version) => format!("version {version} of {} is gone\n", arguments.path),
+    session.output.answer(&answer, || match &answer.given_up {
+        Some(gone) => given_up_text(&display::plain(&arguments.path), gone),
         None => {
             let files = display::count(answer.files, "file");
             format!("removed {files}; all versions are kept\n")
         }
     });
     Ok(Exit::Ok)
+}
+
+/// What went with a version, and what is listed instead.
+fn given_up_text(path: &str, gone: &VersionGivenUp) -> String {
+    let VersionGivenUp { version, listed } = gone;
+    let number = version.version;
+    let (size, stored) = (display::size(version.size), display::moment(version.stored));
+    let text = format!(
+        "gave up version {number} of {path} for good, but for backups: {size}, stored {stored}\n"
+    );
+    match listed {
+        None => text + "the file is not listed any more\n",
+        Some(listed) if *listed < number => {
+            text + &format!("version {listed} is the current one now\n")
+        }
+        Some(_) => text,
+    }
 }
 
 /// `samara vault`.
@@ -482,9 +499,8 @@ mod tests {
         assert_eq!(get_exit(&report), Exit::Ok);
     }
 
-    #[test]
-    fn a_listing_shows_folders_files_and_versions() {
-        let version = |number| VersionRow {
+    fn version(number: u64) -> VersionRow {
+        VersionRow {
             version: number,
             stored: 0,
             size: 5,
@@ -493,7 +509,21 @@ mod tests {
             hash: String::new(),
             position: number,
             stage: if number == 3 { Stage::Settled } else { Stage::Acknowledged },
-        };
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_given_up_is_named() {
+        let text =
+            |listed| given_up_text("home/a.txt", &VersionGivenUp { version: version(4), listed });
+        let gone = "gave up version 4 of home/a.txt for good, but for backups: 5 B, stored 1970-01-01 00:00\n";
+        assert_eq!(text(Some(7)), gone);
+        assert_eq!(text(Some(3)), format!("{gone}version 3 is the current one now\n"));
+        assert_eq!(text(None), format!("{gone}the file is not listed any more\n"));
+    }
+
+    #[test]
+    fn a_listing_shows_folders_files_and_versions() {
         let rows = [
             ListRow::Folder { path: "docs".into(), files: 2, bytes: 1000 },
             ListRow::File(FileRow {

@@ -22,7 +22,7 @@ pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
 pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
-pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
+pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest, VersionGivenUp};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
 
 use samara_renter::Renter;
