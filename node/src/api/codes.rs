@@ -41,13 +41,14 @@ pub const CODES: &[Code] = &[
         .hint(GIVE_UP),
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
     code("bad_description", 400, 2, "a backup's description is too long"),
-    code("bad_name", 400, 2, "a vault or backup cannot have this name"),
-    code("bad_path", 400, 2, "the text is no path in a vault"),
+    code("bad_name", 400, 2, "a vault, backup or file cannot have this name"),
+    code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into itself"),
     code("bad_pattern", 400, 2, "an exclusion is no glob"),
     code("bad_range", 416, 2, "the range does not lie in the file"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
     code("chain_unreachable", 503, 5, "no chain peer answers")
         .hint("check that the network is up and the peers in network.toml are right"),
+    code("changing", 409, 4, "a file changes while it is read"),
     code("checkpoint_unreadable", 500, 1, "the checkpoint that older metadata lies in cannot be read")
         .hint("see `samara hosts` for who does not answer, and try again when they do"),
     code("conflict", 409, 4, "the change does not follow from what there is"),
@@ -72,6 +73,7 @@ pub const CODES: &[Code] = &[
         .hint("stop the node, delete `renter.redb` in its data folder, and start it again: it is brought back from the words"),
     code("name_clash", 409, 4, "a path would be a file and a folder at the same time")
         .hint("move or remove what is there first"),
+    code("name_taken", 409, 4, "another file took a name while the one for it was fetched"),
     code("no_allowance", 409, 4, "no allowance is set")
         .hint("set one with `samara allowance set --hosts N --funds COINS`"),
     code("no_backup", 404, 3, "there is no such backup").hint("see `samara backup list`"),
@@ -93,6 +95,7 @@ pub const CODES: &[Code] = &[
     code("no_vault", 404, 3, "there is no such vault")
         .hint("see `samara vault list`; make one with `samara vault create`"),
     code("no_version", 404, 3, "the file has no such version").hint("see `samara ls --versions`"),
+    code("not_a_file", 409, 4, "a link or a device: neither is stored"),
     code("not_found", 404, 3, "there is no such file, host or route"),
     code("not_started", 409, 4, "it is not known yet what these words own")
         .hint("`samara recover start` finds out; for words that were never used it starts new"),

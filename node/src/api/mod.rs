@@ -16,8 +16,9 @@ pub mod stream;
 pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done,
-    FaucetRequest, Included, LimitsRequest, MoveRequest, NameRequest, NodeStatus, RemoveRequest,
-    SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, Wallet,
+    FaucetRequest, Included, LimitsRequest, MoveRequest, NameRequest, NodeStatus, RecoveryAnswer,
+    RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
+    Wallet,
 };
 pub use server::Server;
 pub use state::{Api, Node};

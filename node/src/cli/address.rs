@@ -1,5 +1,6 @@
 //! Places in vaults, as people write them, and as the API's addresses want them.
 
+use super::display;
 use super::exit::Exit;
 use super::failure::Failure;
 
@@ -13,7 +14,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Takes a text apart at its first slash.
+    /// Takes a text apart at its first slash. What listings show as `\u{a}` may be written so.
     ///
     /// # Errors
     /// A usage failure for a text without a vault.
@@ -26,11 +27,10 @@ impl Place {
             ));
         }
         if matches!(vault, "." | "..") {
-            // Such a segment would also turn the address of a request into another one.
             let message = format!("'{text}' names no vault: none is called '{vault}'");
             return Err(Failure::new(Exit::Usage, message).with_hint("see `samara vault list`"));
         }
-        Ok(Self { vault: vault.to_owned(), path: path.to_owned() })
+        Ok(Self { vault: display::from_plain(vault), path: display::from_plain(path) })
     }
 
     /// As [`Place::parse`], for a command that needs something inside of a vault.
@@ -47,6 +47,17 @@ impl Place {
         }
         Ok(place)
     }
+}
+
+/// A name of a vault or backup as one segment of an address.
+///
+/// # Errors
+/// A usage failure for a text that none can have, and that would make the address another one.
+pub fn segment(name: &str) -> Result<String, Failure> {
+    if matches!(name, "" | "." | "..") {
+        return Err(Failure::new(Exit::Usage, format!("nothing can be called '{name}'")));
+    }
+    Ok(escape(name))
 }
 
 /// A text as one segment or value of an address (RFC 3986: all but the unreserved are escaped).
@@ -72,11 +83,20 @@ mod tests {
         let place = Place::parse("home/a/b.txt").unwrap();
         assert_eq!((place.vault.as_str(), place.path.as_str()), ("home", "a/b.txt"));
         assert_eq!(Place::parse("home").unwrap().path, "");
+        assert_eq!(Place::parse(r"home/a\u{a}b").unwrap().path, "a\nb");
         for none in ["/a", "..", ".", "../a"] {
             assert_eq!(Place::parse(none).unwrap_err().exit, Exit::Usage, "{none}");
         }
         let failure = Place::parse_inside("home/").unwrap_err();
         assert!(failure.exit == Exit::Usage && failure.message.ends_with("as in home/file"));
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_no_segment() {
+        assert_eq!(segment("a/..").unwrap(), "a%2F..");
+        for name in ["", ".", ".."] {
+            assert_eq!(segment(name).unwrap_err().exit, Exit::Usage, "{name}");
+        }
     }
 
     #[test]

@@ -332,19 +332,21 @@ pub enum AllowanceCommand {
 
 #[derive(Debug, Default, Args)]
 pub struct AllowanceArguments {
-    /// Hosts to have contracts with
+    /// Hosts to have contracts with, at least the N of the redundancy [default: as before, at first what
+    /// suits the network]
     #[arg(long)]
     pub hosts: Option<u16>,
-    /// Coins for one term
-    #[arg(long)]
+    /// Coins for all contracts of one term; too few are refused with the sum that is needed [default: as
+    /// before, at first 1000]
+    #[arg(long, value_name = "COINS")]
     pub funds: Option<String>,
-    /// Proof periods of one term
+    /// Proof periods of one term [default: as before, at first 90]
     #[arg(long)]
     pub periods: Option<u32>,
-    /// Length of a proof period in seconds
+    /// Length of a proof period in seconds [default: as before, at first a day]
     #[arg(long, value_name = "SECONDS")]
     pub period: Option<u64>,
-    /// Any K of N hosts bring a file back
+    /// Any K of N hosts bring a file back [default: as before, with --hosts what fits them]
     #[arg(long, value_name = "K/N")]
     pub redundancy: Option<String>,
     /// Say what would be set, and do nothing
@@ -472,10 +474,13 @@ pub struct UpArguments {
     /// The network's folder; one that exists is started again
     #[arg(long, default_value = "samara-testnet", value_name = "DIR")]
     pub dir: PathBuf,
+    /// Validators of a new network; of fewer than 4 none may be lost
     #[arg(long, default_value_t = 4)]
     pub validators: usize,
+    /// Hosts of a new network: 2 at least to store anything, or 0
     #[arg(long, default_value_t = 8)]
     pub hosts: usize,
+    /// Renters of a new network; each gets coins, and contracts with all hosts
     #[arg(long, default_value_t = 1)]
     pub renters: usize,
     /// Run all nodes in this one process
@@ -491,6 +496,7 @@ pub struct DemoArguments {
     /// Folder to store [default: this folder without target and .git]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Validators, at least 1
     #[arg(long, default_value_t = 4)]
     pub validators: usize,
     /// Hosts, at least 3

@@ -7,7 +7,7 @@ use samara_renter::backup::{
 
 use samara_renter::checkpoint::DifferenceKind;
 
-use super::address::{Place, escape};
+use super::address::{Place, escape, segment};
 use super::arguments::{BackupCommand, OnConflict};
 use super::display::{self, Align, Table};
 use super::exit::Exit;
@@ -104,7 +104,7 @@ async fn list(session: &Session) -> Result<Exit, Failure> {
 
 async fn show(session: &Session, name: &str) -> Result<Exit, Failure> {
     let detail: BackupDetail =
-        session.client()?.get(&format!("/v1/backups/{}", escape(name))).await?;
+        session.client()?.get(&format!("/v1/backups/{}", segment(name)?)).await?;
     session.output.answer(&detail, || {
         let mut text = format!(
             "backup '{}' of {}, {}, {}: {}, {}, {}\n",
@@ -140,7 +140,7 @@ async fn compare(
     after: &str,
     vault: Option<&str>,
 ) -> Result<Exit, Failure> {
-    let mut path = format!("/v1/backups/{}/diff/{}", escape(before), escape(after));
+    let mut path = format!("/v1/backups/{}/diff/{}", segment(before)?, segment(after)?);
     if let Some(vault) = vault {
         path.push_str(&format!("?vault={}", escape(vault)));
     }
@@ -200,7 +200,7 @@ async fn restore(session: &Session, request: &RestoreRequest) -> Result<Exit, Fa
 }
 
 async fn delete(session: &Session, name: &str) -> Result<Exit, Failure> {
-    let answer: Done = session.client()?.delete(&format!("/v1/backups/{}", escape(name))).await?;
+    let answer: Done = session.client()?.delete(&format!("/v1/backups/{}", segment(name)?)).await?;
     session.output.answer(&answer, || format!("backup '{name}' deleted\n"));
     Ok(Exit::Ok)
 }

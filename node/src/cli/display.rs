@@ -69,19 +69,46 @@ impl Table {
 /// direction of writing are shown by their numbers. Names of files are other people's words.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let obeyed = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if obeyed(c) {
+        if is_obeyed(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
         }
     }
     shown
+}
+
+/// Whether a terminal obeys a character instead of showing it.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+}
+
+/// The text that [`plain`] has shown, for one that had no backslash: neither vaults nor the paths in them
+/// have any. What `plain` does not write stays as it is.
+#[must_use]
+pub fn from_plain(shown: &str) -> String {
+    let mut parts = shown.split("\\u{");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let escaped = part.split_once('}').and_then(|(digits, rest)| {
+            let c = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)?;
+            is_obeyed(c).then_some((c, rest))
+        });
+        match escaped {
+            Some((c, rest)) => {
+                text.push(c);
+                text.push_str(rest);
+            }
+            None => {
+                text.push_str("\\u{");
+                text.push_str(part);
+            }
+        }
+    }
+    text
 }
 
 /// The beginning of a text that is too long for a table's last column.
@@ -213,6 +240,12 @@ const fn civil(days: u64) -> (u64, u64, u64) {
 #[must_use]
 pub fn short(hex: &str) -> String {
     hex.chars().take(12).collect()
+}
+
+/// The number of an epoch, which is what people tell epochs apart by; its writer stays out.
+#[must_use]
+pub fn epoch(text: &str) -> &str {
+    text.split('.').next().unwrap_or_default()
 }
 
 /// Lines of a report: what each is about, in a column of its own, and items below.
@@ -376,6 +409,19 @@ mod tests {
         table.row(["a".into(), "1.0 kB".into()]);
         table.row(["größer".into(), "2 B".into()]);
         assert_eq!(table.render(), "NAME      SIZE\na       1.0 kB\ngrößer     2 B\n");
+    }
+
+    #[test]
+    fn what_was_shown_plainly_is_read_back() {
+        for text in
+            ["a\nb\u{1b}[1m", "\u{202e}txt.exe\u{7f}", "plain", "", "u{a}", "größer\u{200f}"]
+        {
+            assert_eq!(from_plain(&plain(text)), text);
+        }
+        // Nothing else hides behind digits, least of all what parts a path.
+        for text in ["a\\u{2f}b", "a\\u{2e}", "\\u{", "\\u{}", "\\u{x}", "\\u{110000}", "a\\b"] {
+            assert_eq!(from_plain(text), text);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub enum Exit {
     Ok = 0,
     /// It failed; the message says at what and on what.
     Failure = 1,
-    /// The command line or a configuration makes no sense.
+    /// The command line, a configuration or the words make no sense.
     Usage = 2,
     /// The vault, file, backup or host named does not exist.
     NotFound = 3,
@@ -35,7 +35,7 @@ impl Exit {
     pub const TABLE: [(Self, &'static str); 10] = [
         (Self::Ok, "done"),
         (Self::Failure, "failed; the message says at what and on what"),
-        (Self::Usage, "the command line or a configuration makes no sense"),
+        (Self::Usage, "the command line, a configuration or the words make no sense"),
         (Self::NotFound, "the vault, file, backup or host named does not exist"),
         (Self::Refused, "refused: it exists already, is not allowed now, or a limit is reached"),
         (Self::Unreachable, "the daemon, the chain or too many hosts cannot be reached"),

@@ -5,6 +5,11 @@ use serde_json::{Value, json};
 use super::exit::Exit;
 use crate::api::error::ApiError;
 use crate::causes;
+use crate::config::ConfigError;
+use crate::daemon::{ChainRoleError, DaemonError, IdentityError};
+use crate::data::DataError;
+use crate::seed::command::SeedError;
+use crate::seed::source::SourceError;
 
 /// Why a command ended without doing what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,20 +111,90 @@ impl From<crate::testnet::TestnetError> for Failure {
     }
 }
 
-impl From<crate::config::ConfigError> for Failure {
-    fn from(error: crate::config::ConfigError) -> Self {
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
         Self::of(Exit::Usage, &error)
     }
 }
 
+impl From<SeedError> for Failure {
+    fn from(error: SeedError) -> Self {
+        let exit = match &error {
+            SeedError::Source(source) => words(source),
+            _ => Exit::Failure,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::of(words(&error), &error)
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        let exit = match &error {
+            DaemonError::Data(DataError::Locked(_) | DataError::Version { .. }) => Exit::Refused,
+            DaemonError::Config(_) | DaemonError::Chain(ChainRoleError::Config(_)) => Exit::Usage,
+            DaemonError::Identity(error) => identity(error),
+            _ => Exit::Failure,
+        };
+        Self::of(exit, &error)
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        Self::of(identity(&error), &error)
+    }
+}
+
+fn identity(error: &IdentityError) -> Exit {
+    match error {
+        IdentityError::Config(_) => Exit::Usage,
+        IdentityError::Words(source) => words(source),
+        IdentityError::Random(_) => Exit::Failure,
+    }
+}
+
+/// Words that are no phrase were mistyped; everything else is in the way of reading them.
+fn words(error: &SourceError) -> Exit {
+    if error.phrase_error().is_some() { Exit::Usage } else { Exit::Failure }
+}
+
 #[cfg(test)]
 mod tests {
+    use samara_protocol::keys::PhraseError;
+
     use super::*;
+    use crate::seed::source::SeedSource;
 
     #[test]
     fn an_error_of_the_api_keeps_code_and_hint() {
         let failure = Failure::from(ApiError::new("fenced", "stopped writing"));
         assert_eq!((failure.exit, failure.code.as_str()), (Exit::Fenced, "fenced"));
         assert!(failure.to_text().starts_with("samara: stopped writing\n  use the other node"));
+    }
+
+    #[test]
+    fn words_that_are_no_phrase_make_no_sense() {
+        let wrong = || SourceError::Phrase {
+            origin: SeedSource::Stdin,
+            source: PhraseError::WordCount { count: 3 },
+        };
+        assert_eq!(Failure::from(wrong()).exit, Exit::Usage);
+        assert_eq!(Failure::from(SeedError::from(wrong())).exit, Exit::Usage);
+        let missing = SourceError::NotSet { variable: "SAMARA_WORDS" };
+        assert_eq!(Failure::from(SeedError::from(missing)).exit, Exit::Failure);
+    }
+
+    #[test]
+    fn a_node_on_a_folder_in_use_is_refused() {
+        let locked = DaemonError::Data(DataError::Locked("/d".into()));
+        assert_eq!(Failure::from(locked).exit, Exit::Refused);
+        let signals = DaemonError::Signals(std::io::Error::other("no"));
+        assert_eq!(Failure::from(signals).exit, Exit::Failure);
     }
 }

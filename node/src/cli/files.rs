@@ -8,7 +8,7 @@ use samara_renter::vault::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListRow, PutReport, PutRequest, VaultRow,
 };
 
-use super::address::{Place, escape};
+use super::address::{Place, escape, segment};
 use super::arguments::{
     GetArguments, LsArguments, MvArguments, OnConflict, PutArguments, RmArguments, VaultCommand,
 };
@@ -16,7 +16,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute, target_folder};
-use crate::api::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
+use crate::api::{Changed, Done, MoveRequest, NameRequest, RemoveRequest, VersionGivenUp};
 
 /// The vault that `put` makes by itself.
 const DEFAULT_VAULT: &str = "home";
@@ -53,8 +53,20 @@ pub async fn put(session: &Session, arguments: PutArguments) -> Result<Exit, Fai
 
 /// How a put ends. What lies in a folder and cannot be stored may be left out, but not what was named.
 fn put_exit(report: &PutReport, source: &Path) -> Exit {
-    let named = report.skipped.iter().any(|item| Path::new(&item.path) == source);
-    if report.failed.is_empty() && !named { Exit::Ok } else { Exit::Partial }
+    let named = report.skipped.iter().filter(|item| Path::new(&item.path) == source);
+    let done = report.stored_files + report.unchanged_files + report.stored_folders > 0;
+    exit_of(done, report.failed.iter().chain(named))
+}
+
+/// How a command ends that goes from file to file: in part, once anything is done. If nothing is, the
+/// cause that all failures share says more.
+fn exit_of<'a>(done: bool, failed: impl IntoIterator<Item = &'a ItemReport>) -> Exit {
+    let mut exits = failed.into_iter().map(|item| Exit::of_code(&item.code));
+    match exits.next() {
+        None => Exit::Ok,
+        Some(first) if !done && exits.all(|exit| exit == first) => first,
+        Some(_) => Exit::Partial,
+    }
 }
 
 fn put_text(report: &PutReport) -> String {
@@ -128,7 +140,8 @@ pub async fn get(session: &Session, arguments: GetArguments) -> Result<Exit, Fai
 
 /// How a command ends that brought files back.
 pub fn get_exit(report: &GetReport) -> Exit {
-    if report.failed.is_empty() { Exit::Ok } else { Exit::Partial }
+    let written = report.restored_files + report.restored_folders > 0;
+    exit_of(written || !report.kept.is_empty(), &report.failed)
 }
 
 /// What was brought back, for people.
@@ -264,10 +277,6 @@ pub async fn move_file(session: &Session, arguments: MvArguments) -> Result<Exit
             .with_hint("get the file and put it into the other vault"));
     }
     let route = format!("/v1/vaults/{}/move", escape(&from.vault));
-    if to.path.starts_with(&format!("{}/", from.path.trim_end_matches('/'))) {
-        let message = format!("'{}' cannot move into itself", arguments.from);
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let place = format!("{}/{}", to.vault, moved_to(&from.path, &to.path));
     let body = MoveRequest { from: from.path, to: to.path };
     let answer: Changed = session.client()?.post(&route, &body).await?;
@@ -297,14 +306,31 @@ pub async fn remove(session: &Session, arguments: RmArguments) -> Result<Exit, F
         version: arguments.version_number,
     };
     let answer: Changed = session.client()?.post(&route, &body).await?;
-    session.output.answer(&answer, || match arguments.version_number {
-        Some(version) => format!("version {version} of {} is gone\n", arguments.path),
+    session.output.answer(&answer, || match &answer.given_up {
+        Some(gone) => given_up_text(&display::plain(&arguments.path), gone),
         None => {
             let files = display::count(answer.files, "file");
             format!("removed {files}; all versions are kept\n")
         }
     });
     Ok(Exit::Ok)
+}
+
+/// What went with a version, and what is listed instead.
+fn given_up_text(path: &str, gone: &VersionGivenUp) -> String {
+    let VersionGivenUp { version, listed } = gone;
+    let number = version.version;
+    let (size, stored) = (display::size(version.size), display::moment(version.stored));
+    let text = format!(
+        "gave up version {number} of {path} for good, but for backups: {size}, stored {stored}\n"
+    );
+    match listed {
+        None => text + "the file is not listed any more\n",
+        Some(listed) if *listed < number => {
+            text + &format!("version {listed} is the current one now\n")
+        }
+        Some(_) => text,
+    }
 }
 
 /// `samara vault`.
@@ -318,7 +344,7 @@ pub async fn vault(session: &Session, command: VaultCommand) -> Result<Exit, Fai
             session.output.answer(&row, || format!("vault '{name}' made\n"));
         }
         VaultCommand::Rename { name, new_name } => {
-            let route = format!("/v1/vaults/{}/rename", escape(&name));
+            let route = format!("/v1/vaults/{}/rename", segment(&name)?);
             let answer: Done = client.post(&route, &NameRequest { name: new_name.clone() }).await?;
             session.output.answer(&answer, || format!("vault '{name}' is now '{new_name}'\n"));
         }
@@ -327,7 +353,7 @@ pub async fn vault(session: &Session, command: VaultCommand) -> Result<Exit, Fai
                 let rows: Vec<VaultRow> = client.get("/v1/vaults").await?;
                 check_removal(&name, &rows)?;
             }
-            let answer: Done = client.delete(&format!("/v1/vaults/{}", escape(&name))).await?;
+            let answer: Done = client.delete(&format!("/v1/vaults/{}", segment(&name)?)).await?;
             session.output.answer(&answer, || format!("vault '{name}' removed\n"));
         }
     }
@@ -407,12 +433,40 @@ mod tests {
         assert_eq!(put_text(&report), expected);
     }
 
+    fn item(path: &str, code: &str) -> ItemReport {
+        ItemReport { path: path.into(), code: code.into(), reason: "for a reason".into() }
+    }
+
     #[test]
     fn what_was_named_must_be_stored() {
-        let left_out = ItemReport { path: "/a/b".into(), code: "x".into(), reason: "link".into() };
-        let report = PutReport { skipped: vec![left_out], ..PutReport::default() };
-        assert_eq!(put_exit(&report, Path::new("/a/b")), Exit::Partial);
+        let skipped = vec![item("/a/b", "not_a_file")];
+        let report = PutReport { skipped, ..PutReport::default() };
+        assert_eq!(put_exit(&report, Path::new("/a/b")), Exit::Refused);
         assert_eq!(put_exit(&report, Path::new("/a")), Exit::Ok);
+    }
+
+    #[test]
+    fn the_one_cause_of_all_failures_is_how_a_command_ends_that_did_nothing() {
+        let get = |restored_files, codes: &[&str]| {
+            let failed = codes.iter().map(|code| item("a", code)).collect();
+            get_exit(&GetReport { restored_files, failed, ..GetReport::default() })
+        };
+        assert_eq!(get(0, &["too_few_hosts"]), Exit::Unreachable);
+        assert_eq!(get(0, &["too_few_hosts", "too_few_hosts"]), Exit::Unreachable);
+        assert_eq!(get(0, &["too_few_hosts", "hash_mismatch"]), Exit::Partial);
+        assert_eq!(get(1, &["too_few_hosts"]), Exit::Partial);
+        let kept = GetReport { kept: vec!["b".into()], ..GetReport::default() };
+        let failed = vec![item("a", "name_taken")];
+        assert_eq!(get_exit(&GetReport { failed, ..kept }), Exit::Partial);
+
+        let put = |unchanged_files, code| {
+            let failed = vec![item("/a", code)];
+            let report = PutReport { unchanged_files, failed, ..PutReport::default() };
+            put_exit(&report, Path::new("/a"))
+        };
+        assert_eq!(put(0, "name_clash"), Exit::Refused);
+        assert_eq!(put(0, "file_failed"), Exit::Failure);
+        assert_eq!(put(1, "name_clash"), Exit::Partial);
     }
 
     #[test]
@@ -445,9 +499,8 @@ mod tests {
         assert_eq!(get_exit(&report), Exit::Ok);
     }
 
-    #[test]
-    fn a_listing_shows_folders_files_and_versions() {
-        let version = |number| VersionRow {
+    fn version(number: u64) -> VersionRow {
+        VersionRow {
             version: number,
             stored: 0,
             size: 5,
@@ -456,7 +509,21 @@ mod tests {
             hash: String::new(),
             position: number,
             stage: if number == 3 { Stage::Settled } else { Stage::Acknowledged },
-        };
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_given_up_is_named() {
+        let text =
+            |listed| given_up_text("home/a.txt", &VersionGivenUp { version: version(4), listed });
+        let gone = "gave up version 4 of home/a.txt for good, but for backups: 5 B, stored 1970-01-01 00:00\n";
+        assert_eq!(text(Some(7)), gone);
+        assert_eq!(text(Some(3)), format!("{gone}version 3 is the current one now\n"));
+        assert_eq!(text(None), format!("{gone}the file is not listed any more\n"));
+    }
+
+    #[test]
+    fn a_listing_shows_folders_files_and_versions() {
         let rows = [
             ListRow::Folder { path: "docs".into(), files: 2, bytes: 1000 },
             ListRow::File(FileRow {

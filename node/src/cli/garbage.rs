@@ -23,10 +23,12 @@ pub async fn run(session: &Session, now: bool) -> Result<Exit, Failure> {
 fn text(report: &GarbageReport) -> String {
     let mut lines = Lines::default();
     let sectors = display::count(report.freed_sectors, "sector");
-    lines.line("freed", format!("{}, {sectors}", display::size(report.freed_bytes)));
+    let freed = display::size(report.freed_bytes);
+    lines.line("freed", format!("{freed}, {sectors}, since this node was started"));
     let slabs = display::count(report.rewritten_slabs, "slab");
-    lines.line("rewritten", format!("{} out of {slabs}", display::size(report.rewritten_bytes)));
-    lines.line("unused", display::count(report.unused, "slab"));
+    let rewritten = display::size(report.rewritten_bytes);
+    lines.line("rewritten", format!("{rewritten} out of {slabs}, since then"));
+    lines.line("unused", format!("{} that nothing needs", display::count(report.unused, "slab")));
     lines.line("thin", format!("{} less than half used", display::count(report.thin, "slab")));
     lines.line("held", format!("{} by backups alone", display::size(report.held)));
     for (label, reason) in [("halted", &report.halted), ("problem", &report.problem)] {
@@ -51,9 +53,15 @@ fn text(report: &GarbageReport) -> String {
     }
     if !table.is_empty() {
         text.push_str(&table.render());
+        text.push_str(LEGEND);
     }
     text
 }
+
+/// What the columns count.
+const LEGEND: &str = "\
+sectors: of slabs that nothing needs; unnamed: that no slab names, freed once they have been so for a while
+";
 
 #[cfg(test)]
 mod tests {
@@ -69,6 +77,7 @@ mod tests {
         let report = GarbageReport { freed_bytes: 2_000_000, waiting, ..GarbageReport::default() };
         let text = text(&report);
         assert!(text.contains("2.0 MB, 0 sectors"), "{text}");
+        assert!(text.ends_with(LEGEND), "{text}");
         assert!(text.contains("it cannot be reached"), "{text}");
     }
 }

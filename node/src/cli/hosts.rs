@@ -69,11 +69,44 @@ fn hosts_text(rows: &[HostRow]) -> String {
             display::brief(&last_failure(row), 60),
         ]);
     }
-    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() }
+    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() + LEGEND }
 }
+
+/// What the columns count.
+const LEGEND: &str = "\
+answered, failed, false: calls that the host answered, did not answer, or answered with what does not verify
+head: changes of names that it holds; * for hosts of the head set, a quorum of which makes a change safe
+";
 
 /// What went wrong with a host, first whether it is out of reach.
 fn last_failure(row: &HostRow) -> String {
     let failure = row.last_failure.clone().unwrap_or_default();
     if row.unreachable { format!("unreachable: {failure}") } else { failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_it_counts() {
+        let row = HostRow {
+            host: "ab".repeat(32),
+            operator: "op".into(),
+            contract: None,
+            answered: 3,
+            failed: 1,
+            unreachable: true,
+            false_answers: 0,
+            lost_sectors: 0,
+            latency: 5,
+            last_failure: Some("no answer".into()),
+            in_head_set: true,
+            head_position: Some(12),
+        };
+        let text = hosts_text(&[row]);
+        assert!(text.contains("*12  unreachable: no answer\n"), "{text}");
+        assert!(text.ends_with(LEGEND), "{text}");
+        assert_eq!(hosts_text(&[]), "no hosts\n");
+    }
 }

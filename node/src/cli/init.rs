@@ -148,10 +148,6 @@ enum Asked {
     },
 }
 
-fn fail(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::of(Exit::Failure, error)
-}
-
 /// Asks for words or draws them, and asks for what protects them. Stores nothing.
 fn ask(session: &Session, arguments: &InitArguments, data: &Path) -> Result<Asked, Failure> {
     if !arguments.existing && !session.output.is_json() {
@@ -162,14 +158,14 @@ fn ask(session: &Session, arguments: &InitArguments, data: &Path) -> Result<Aske
             plain: arguments.plain.then(|| data.join(PLAIN)),
             no_confirm: false,
         };
-        let words = show_new(&new, false, &mut ProcessConsole).map_err(|error| fail(&error))?;
+        let words = show_new(&new, false, &mut ProcessConsole)?;
         return Ok(Asked::Shown(new, words));
     }
     let drawn = !arguments.existing;
     let phrase = if drawn {
-        draw(WordCount::Twelve).map_err(|error| fail(&error))?
+        draw(WordCount::Twelve)?
     } else {
-        arguments.seed.words.read_patiently(&mut ProcessConsole).map_err(|error| fail(&error))?
+        arguments.seed.words.read_patiently(&mut ProcessConsole)?
     };
     let passphrase = (!arguments.plain).then(|| sealing_passphrase(arguments)).transpose()?;
     Ok(Asked::Silent { phrase, passphrase, drawn })
@@ -180,16 +176,16 @@ impl Asked {
     fn store(self, data: &Path) -> Result<Option<Phrase>, Failure> {
         match self {
             Self::Shown(arguments, words) => {
-                words.store(&arguments, &mut ProcessConsole).map_err(|error| fail(&error))?;
+                words.store(&arguments, &mut ProcessConsole)?;
                 Ok(None)
             }
             Self::Silent { phrase, passphrase, drawn } => {
                 match passphrase {
                     None => store::store_plain(&data.join(PLAIN), &phrase)
-                        .map_err(|error| fail(&error))?,
+                        .map_err(|error| Failure::of(Exit::Failure, &error))?,
                     Some(passphrase) => {
                         store::store_sealed(&data.join(SEALED), &phrase, &passphrase)
-                            .map_err(|error| fail(&error))?;
+                            .map_err(|error| Failure::of(Exit::Failure, &error))?;
                     }
                 }
                 Ok(drawn.then_some(phrase))
@@ -203,7 +199,7 @@ const PLAIN: &str = "words";
 
 fn sealing_passphrase(arguments: &InitArguments) -> Result<Zeroizing<String>, Failure> {
     let source = arguments.seed.words.sealing_passphrase_from.as_ref();
-    new_passphrase(source, &mut ProcessConsole).map_err(|error| Failure::of(Exit::Failure, &error))
+    Ok(new_passphrase(source, &mut ProcessConsole)?)
 }
 
 fn configuration(arguments: &InitArguments, network: &NetworkFile) -> Result<NodeConfig, Failure> {

@@ -72,12 +72,12 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
             match crate::seed::run(&command, session.output.is_json()) {
                 Ok(()) => Ok(Exit::Ok),
                 // The report says it already.
-                Err(SeedError::Source(_))
+                Err(error @ SeedError::Source(_))
                     if session.output.is_json() && matches!(command, SeedCommand::Check(_)) =>
                 {
-                    Ok(Exit::Failure)
+                    Ok(Failure::from(error).exit)
                 }
-                Err(error) => Err(Failure::of(Exit::Failure, &error)),
+                Err(error) => Err(error.into()),
             }
         }
         Command::Init(arguments) => init::run(session, arguments),
@@ -92,8 +92,11 @@ fn dispatch(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Node(arguments) => block_on(node::run(session, arguments)),
         Command::Testnet(command) => block_on(testnet::run(session, command)),
         Command::Demo(arguments) => block_on(crate::demo::run(session, arguments)),
+        command @ Command::Recover(RecoverCommand::Start(_)) => {
+            block_on(interruptible(call(session, command), recover::left(session)))
+        }
         command => {
-            let left = when_interrupted(&command);
+            let left = std::future::ready(when_interrupted(&command));
             block_on(interruptible(call(session, command), left))
         }
     }
@@ -141,9 +144,6 @@ const fn when_interrupted(command: &Command) -> &'static str {
         Command::Backup(BackupCommand::Create { .. }) => {
             "the backup goes on in the background; `samara backup list` shows it once it is made"
         }
-        Command::Recover(RecoverCommand::Start(_)) => {
-            "stopped; `samara recover status` says how far it came, `samara recover start` goes on"
-        }
         Command::Allowance(AllowanceCommand::Set(_)) => {
             "the node goes on forming contracts; `samara contracts` shows them"
         }
@@ -154,12 +154,12 @@ const fn when_interrupted(command: &Command) -> &'static str {
 /// Ends a command at Ctrl-C. With its connection gone, the daemon knows that nobody waits.
 async fn interruptible(
     work: impl Future<Output = Result<Exit, Failure>>,
-    left: &'static str,
+    left: impl Future<Output = &'static str>,
 ) -> Result<Exit, Failure> {
     tokio::select! {
         biased;
         done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, left)),
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Interrupted, left.await)),
     }
 }
 

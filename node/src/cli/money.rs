@@ -243,6 +243,16 @@ mod tests {
     }
 
     #[test]
+    fn no_limit_is_null_for_programs() {
+        let limits = PriceLimits { upload: Amount::coins(2), ..PriceLimits::NONE };
+        let json = serde_json::json!(
+            { "storage": null, "upload": "2 SAM", "download": null, "request": null }
+        );
+        assert_eq!(serde_json::to_value(limits).unwrap(), json);
+        assert_eq!(serde_json::from_value::<PriceLimits>(json).unwrap(), limits);
+    }
+
+    #[test]
     fn nothing_is_no_amount_to_send() {
         assert_eq!(parse_amount("0").unwrap_err().exit, Exit::Usage);
         assert_eq!(parse_amount("0.5").unwrap(), Amount(Amount::COIN.0 / 2));

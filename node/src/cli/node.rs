@@ -27,7 +27,7 @@ pub async fn run(session: &Session, arguments: NodeArguments) -> Result<Exit, Fa
     logging::start(session.log(), session.output.is_json(), is_solo(&data, &config))?;
     crate::open_files::raise();
     let options = DaemonOptions { until_input_ends: arguments.until_input_ends, stop: None };
-    daemon::run(data, config, options).await.map_err(|error| Failure::of(Exit::Failure, &error))?;
+    daemon::run(data, config, options).await?;
     Ok(Exit::Ok)
 }
 

@@ -19,7 +19,12 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{ask, typed};
 use super::session::Session;
-use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done};
+use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done, RecoveryAnswer};
+
+/// How long a node may take to notice that nobody waits for its recovery.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often it is asked meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs one of the commands.
 pub async fn run(session: &Session, command: RecoverCommand) -> Result<Exit, Failure> {
@@ -298,29 +303,82 @@ fn question<T>(
 }
 
 async fn status(session: &Session) -> Result<Exit, Failure> {
-    let status: RecoveryStatus = session.client()?.get("/v1/recovery").await?;
-    session.output.answer(&status, || {
-        let mut text = phase_text(&status.progress);
-        if !status.running
-            && !matches!(
-                status.progress,
-                RecoveryPhase::Idle
-                    | RecoveryPhase::Done
-                    | RecoveryPhase::ReadOnly
-                    | RecoveryPhase::NothingFound { .. }
-            )
-        {
-            text.push_str("not running; `samara recover start` goes on from here\n");
-        }
-        if let Some(problem) = &status.problem {
-            text.push_str(&format!("the last run ended with: {problem}\n"));
-        }
-        if let Some(report) = &status.report {
-            text.push_str(&report_text(report, false));
-        }
-        text
-    });
+    let answer: RecoveryAnswer = session.client()?.get("/v1/recovery").await?;
+    session.output.answer(&answer, || status_text(&answer));
     Ok(Exit::Ok)
+}
+
+fn status_text(RecoveryAnswer { status, fenced_by }: &RecoveryAnswer) -> String {
+    let mut text = match fenced_by {
+        // What this node had brought back is another one's by now.
+        Some(by) => format!("{}\nthe last recovery on this node:\n", taken_over(by)),
+        None => phase_text(&status.progress),
+    };
+    if !status.running && status.progress != RecoveryPhase::Idle && !has_ended(&status.progress) {
+        text.push_str("not running; `samara recover start` goes on from here\n");
+    }
+    if let Some(problem) = &status.problem {
+        text.push_str(&format!("the last run ended with: {problem}\n"));
+    }
+    match (&status.report, fenced_by) {
+        (Some(report), _) => text.push_str(&report_text(report, false)),
+        (None, Some(_)) => text.push_str(&phase_text(&status.progress)),
+        (None, None) => {}
+    }
+    text
+}
+
+/// What to do on a node that another one has overtaken.
+pub fn taken_over(by: &str) -> String {
+    format!(
+        "another node, or a copy of this folder, writes for these words since epoch {}: use that one. To \
+         write here again, stop it and take over with `samara recover start`",
+        display::epoch(by)
+    )
+}
+
+/// Whether a recovery has come to its end.
+const fn has_ended(phase: &RecoveryPhase) -> bool {
+    matches!(
+        phase,
+        RecoveryPhase::Done | RecoveryPhase::ReadOnly | RecoveryPhase::NothingFound { .. }
+    )
+}
+
+/// What Ctrl-C left of a recovery, as the node tells it. The node stops when its client goes, unless it had
+/// come to the end by then, or somebody else has started the recovery.
+pub async fn left(session: &Session) -> &'static str {
+    let mut seen = None;
+    let look = async {
+        while let Ok(client) = session.client() {
+            let Ok(status) = client.get::<RecoveryStatus>("/v1/recovery").await else { break };
+            let runs = status.running;
+            seen = Some(status);
+            if !runs {
+                break;
+            }
+            // The node sees in a moment that its client has gone.
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    };
+    // Whatever was seen last counts.
+    let _ = tokio::time::timeout(LOOK, look).await;
+    left_text(seen.as_ref())
+}
+
+fn left_text(seen: Option<&RecoveryStatus>) -> &'static str {
+    match seen {
+        Some(status) if status.running => {
+            "a recovery goes on in the node: `samara recover status` says how far it is, `samara recover \
+             stop` stops it"
+        }
+        Some(status) if has_ended(&status.progress) => {
+            "the recovery has come to its end in the node: `samara recover status` says what it found"
+        }
+        _ => {
+            "stopped; `samara recover status` says how far it came, `samara recover start` goes on"
+        }
+    }
 }
 
 fn phase_text(phase: &RecoveryPhase) -> String {
@@ -467,6 +525,30 @@ mod tests {
         assert!(text.contains("all contracts of these words have ended"), "{text}");
         assert!(!text.contains("holds nothing") && !text.contains("check the words"), "{text}");
         assert!(start_new_advice(false).contains("wallet send"));
+    }
+
+    #[test]
+    fn a_node_that_was_taken_over_does_not_say_that_everything_is_its_own() {
+        let status = RecoveryStatus { progress: RecoveryPhase::Done, ..Default::default() };
+        let answer = RecoveryAnswer { status, fenced_by: Some("7.00ff".into()) };
+        let text = status_text(&answer);
+        assert!(text.starts_with("another node, or a copy of this folder, writes"), "{text}");
+        assert!(text.contains("since epoch 7: use that one"), "{text}");
+        assert!(text.contains("the last recovery on this node:\ndone"), "{text}");
+        let before = RecoveryAnswer { fenced_by: None, ..answer };
+        assert_eq!(status_text(&before), "done: everything is this node's again\n");
+    }
+
+    #[test]
+    fn whoever_interrupts_a_recovery_is_told_what_becomes_of_it() {
+        let left = |running, progress| {
+            left_text(Some(&RecoveryStatus { running, progress, ..Default::default() }))
+        };
+        let phase = RecoveryPhase::TakingOver { hosts_written: 0 };
+        assert!(left(true, phase.clone()).starts_with("a recovery goes on in the node"));
+        assert!(left(false, phase).starts_with("stopped; "));
+        assert!(left(false, RecoveryPhase::Done).starts_with("the recovery has come to its end"));
+        assert!(left_text(None).starts_with("stopped; "));
     }
 
     #[test]

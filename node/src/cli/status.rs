@@ -175,7 +175,7 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
 }
 
 fn state(renter: &RenterStatus) -> String {
-    let epoch = renter.epoch.split('.').next().unwrap_or_default();
+    let epoch = display::epoch(&renter.epoch);
     match &renter.state {
         RenterState::Fresh => "new: neither started nor recovered".to_owned(),
         RenterState::Active if renter.unacknowledged == 0 => {
@@ -191,7 +191,9 @@ fn state(renter: &RenterStatus) -> String {
             format!("writes (epoch {epoch}), {changes} not acknowledged yet")
         }
         RenterState::ReadOnly => "reads only".to_owned(),
-        RenterState::Fenced { by } => format!("stopped writing: epoch {by} has taken over"),
+        RenterState::Fenced { by } => {
+            format!("has stopped writing: another node writes since epoch {}", display::epoch(by))
+        }
         RenterState::Recovering { .. } => "recovering; see `samara recover status`".to_owned(),
     }
 }
@@ -256,9 +258,7 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         RenterState::Fresh => {
             warnings.push("it is not known what the words own: `samara recover start`".to_owned());
         }
-        RenterState::Fenced { .. } => {
-            warnings.push("another node writes for these words".to_owned());
-        }
+        RenterState::Fenced { by } => warnings.push(super::recover::taken_over(by)),
         _ => {}
     }
     if let Some(problem) = &renter.problem {
@@ -524,6 +524,18 @@ mod tests {
         page.contracts.push(contract());
         let told = text(&page, 1_004_400);
         assert!(!told.contains("no new files"), "{told}");
+    }
+
+    #[test]
+    fn a_node_that_was_taken_over_says_since_when_and_what_to_do() {
+        let mut page = healthy();
+        let by = "7.00ff".to_owned();
+        page.node.renter.as_mut().unwrap().state = RenterState::Fenced { by };
+        let told = text(&page, 1_004_400);
+        let line = "renter       has stopped writing: another node writes since epoch 7\n";
+        assert!(told.contains(line), "{told}");
+        assert!(told.contains("since epoch 7: use that one"), "{told}");
+        assert!(told.contains("`samara recover start`") && !told.contains("00ff"), "{told}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::{Session, absolute};
 use crate::testnet::{
-    self, Layout, Network, NodePlace, NodeReport, NodeState, Plan, Role, Runner, TestnetError,
-    signal,
+    self, Death, Layout, Network, NodePlace, NodeReport, NodeState, Plan, Role, Runner,
+    TestnetError, signal,
 };
 
 /// Runs one of the commands.
@@ -55,36 +55,50 @@ async fn up(session: &Session, arguments: &UpArguments) -> Result<Exit, Failure>
     }
     session.output.message("progress", json!({ "event": "ready", "network": ready }));
     session.output.say(&format!("{}Ctrl-C stops the network.", ready.text()));
-    watch(session, &mut network).await;
+    let crashed = watch(session, &mut network).await;
     let running = network.running();
-    if running > 0 {
-        session.output.say("stopping");
+    match running {
+        0 if crashed > 0 => {
+            return Err(Failure::new(Exit::Failure, "no node of the network is left"));
+        }
+        0 => session.output.say("the network was stopped from elsewhere"),
+        _ => session.output.say("stopping"),
     }
     network.stop().await?;
     session.output.message("result", json!({ "stopped": running }));
-    if running == 0 {
-        return Err(Failure::new(Exit::Failure, "no node of the network is left"));
-    }
     Ok(Exit::Ok)
 }
 
-/// Reports nodes that end, until somebody wants the network to stop or none is left. A network is there
-/// to lose nodes: the others go on.
-async fn watch(session: &Session, network: &mut Network) {
+/// Reports nodes that end, until somebody wants the network to stop or none is left, and gives how many of
+/// them were not stopped on purpose. A network is there to lose nodes: the others go on.
+async fn watch(session: &Session, network: &mut Network) -> usize {
+    let mut crashed = 0;
     while network.running() > 0 {
-        let (place, last) = tokio::select! {
+        let death = tokio::select! {
             biased;
-            () = signal() => return,
+            () = signal() => return crashed,
             death = network.next_death() => death,
         };
-        let (name, log) = (place.name(), place.log());
+        crashed += usize::from(!death.in_order);
         let left = network.running();
         let event = json!({
-            "event": "node_ended", "node": name, "log": log, "said": last, "running": left
+            "event": "node_ended", "node": death.place.name(), "log": death.place.log(),
+            "in_order": death.in_order, "said": death.said, "running": left
         });
         session.output.message("progress", event);
-        let left = display::count(left as u64, "other");
-        session.output.news(&format!("{name} ended, {left} go on; its log: {}", log.display()));
+        session.output.news(&death_text(&death, left));
+    }
+    crashed
+}
+
+/// A node that was stopped is no cause for alarm, one that crashed has a log.
+fn death_text(death: &Death, left: usize) -> String {
+    let (name, left) = (death.place.name(), display::count(left as u64, "other"));
+    match death.in_order {
+        true => format!("{name} was stopped, {left} left"),
+        false => {
+            format!("{name} ended by itself, {left} left; its log: {}", death.place.log().display())
+        }
     }
 }
 
@@ -230,10 +244,48 @@ async fn down(session: &Session, folder: &Path, delete: bool) -> Result<Exit, Fa
             Failure::new(Exit::Failure, format!("cannot delete {}: {error}", folder.display()))
         })?;
     }
-    let value = json!({ "stopped": stopped, "deleted": delete });
-    session.output.answer(&value, || {
-        let gone = if delete { ", folder deleted" } else { "" };
-        format!("{} stopped{gone}\n", display::count(stopped as u64, "node"))
-    });
+    let names: Vec<String> = stopped.iter().map(NodePlace::name).collect();
+    let value = json!({ "stopped": names.len(), "nodes": names, "deleted": delete });
+    session.output.answer(&value, || down_text(folder, &stopped, delete));
     Ok(Exit::Ok)
+}
+
+/// What was stopped, and how to have it back.
+fn down_text(folder: &Path, stopped: &[NodePlace], deleted: bool) -> String {
+    let folder = folder.display();
+    let counts = [Role::Validator, Role::Host, Role::Renter].map(|role| {
+        let count = stopped.iter().filter(|place| place.role == role).count() as u64;
+        (count > 0).then(|| display::count(count, role.name()))
+    });
+    let text = match counts.into_iter().flatten().collect::<Vec<_>>().as_slice() {
+        [] => "no node was running".to_owned(),
+        nodes => format!("stopped {}", nodes.join(", ")),
+    };
+    match deleted {
+        true => format!("{text}; {folder} is deleted\n"),
+        false => format!("{text}; `samara testnet up --dir {folder}` starts the network again\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(role: Role, number: usize) -> NodePlace {
+        NodePlace { role, number, folder: "/net/node".into() }
+    }
+
+    #[test]
+    fn what_was_stopped_on_purpose_is_told_calmly() {
+        let nodes = [place(Role::Validator, 0), place(Role::Host, 0), place(Role::Host, 1)];
+        let text = down_text(Path::new("/net"), &nodes, false);
+        let expected = "stopped 1 validator, 2 hosts; \
+                        `samara testnet up --dir /net` starts the network again\n";
+        assert_eq!(text, expected);
+        let text = down_text(Path::new("/net"), &[], true);
+        assert_eq!(text, "no node was running; /net is deleted\n");
+        let death = |in_order| Death { place: place(Role::Host, 3), in_order, said: String::new() };
+        assert_eq!(death_text(&death(true), 1), "host-3 was stopped, 1 other left");
+        assert!(death_text(&death(false), 2).contains("its log: /net/node/log"));
+    }
 }

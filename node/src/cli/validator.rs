@@ -51,8 +51,7 @@ fn refused(error: ChangeError) -> Failure {
 fn key(session: &Session, index: Option<u32>) -> Result<Exit, Failure> {
     let data = session.data()?;
     let config = NodeConfig::read(&data.join("samara.toml"))?;
-    let secret =
-        validator_key(&config, &data, index).map_err(|error| Failure::of(Exit::Failure, &error))?;
+    let secret = validator_key(&config, &data, index)?;
     let key = secret.public().to_string();
     session.output.answer(&json!({ "key": key }), || format!("{key}\n"));
     Ok(Exit::Ok)
@@ -224,8 +223,7 @@ async fn sign(
     if !yes && !confirmed("Sign this change?").await {
         return Err(Failure::new(Exit::Interrupted, "not signed"));
     }
-    let secret =
-        validator_key(&config, &data, index).map_err(|error| Failure::of(Exit::Failure, &error))?;
+    let secret = validator_key(&config, &data, index)?;
     change.sign(&secret).map_err(refused)?;
     let (signed, total) = (change.signed_power(), change.present().total_power());
     session.output.news(&format!("signed; power {signed} of {total} now"));

@@ -101,19 +101,18 @@ async fn look(place: &NodePlace) -> NodeReport {
     }
 }
 
-/// Stops the nodes of a network that another process started, and gives how many ran.
+/// Stops the nodes of a network that another process started, and gives those that ran.
 ///
 /// # Errors
 /// [`TestnetError`] for a folder without a network, or a node that does not end.
-pub async fn down(folder: &Path) -> Result<usize, TestnetError> {
-    let layout = Layout::find(folder)?;
-    let running: Vec<&NodePlace> =
-        layout.nodes.iter().filter(|place| is_held(&place.folder)).collect();
+pub async fn down(folder: &Path) -> Result<Vec<NodePlace>, TestnetError> {
+    let mut running = Layout::find(folder)?.nodes;
+    running.retain(|place| is_held(&place.folder));
     futures::future::join_all(running.iter().map(|place| ask_to_stop(&place.folder))).await;
     for place in &running {
         end(place).await?;
     }
-    Ok(running.len())
+    Ok(running)
 }
 
 async fn end(place: &NodePlace) -> Result<(), TestnetError> {

@@ -17,6 +17,17 @@ pub struct Network {
     running: BTreeMap<String, (RunningNode, Option<Client>)>,
 }
 
+/// A node that has ended by itself.
+#[derive(Clone, Debug)]
+pub struct Death {
+    /// Whose.
+    pub place: NodePlace,
+    /// Whether somebody had told it to stop, as `samara testnet down` does.
+    pub in_order: bool,
+    /// What it said last.
+    pub said: String,
+}
+
 impl Network {
     /// A network on disk with nothing running yet.
     #[must_use]
@@ -185,21 +196,21 @@ impl Network {
         }
     }
 
-    /// Waits until any node ends by itself, and forgets it. Gives its place, and what it said last.
-    pub async fn next_death(&mut self) -> (NodePlace, String) {
+    /// Waits until any node ends by itself, and forgets it.
+    pub async fn next_death(&mut self) -> Death {
         let deaths = self.running.iter_mut().map(|(name, (node, _))| {
             Box::pin(async move {
-                let last = node.died().await;
-                (name.clone(), node.place().clone(), last)
+                let (in_order, said) = node.died().await;
+                (name.clone(), Death { place: node.place().clone(), in_order, said })
             })
         });
         let deaths: Vec<_> = deaths.collect();
         if deaths.is_empty() {
             return std::future::pending().await;
         }
-        let (name, place, last) = futures::future::select_all(deaths).await.0;
+        let (name, death) = futures::future::select_all(deaths).await.0;
         self.running.remove(&name);
-        (place, last)
+        death
     }
 
     /// A client of a running node.

@@ -115,7 +115,7 @@ impl RunningNode {
         tokio::select! {
             biased;
             client = answers => Ok(client),
-            log = self.died() => Err(TestnetError::Died { node: place.name(), log }),
+            (_, log) = self.died() => Err(TestnetError::Died { node: place.name(), log }),
             () = tokio::time::sleep(START) => Err(TestnetError::Slow {
                 what: format!("{} to answer", place.name()),
                 log: log_end(&place.log()),
@@ -123,18 +123,18 @@ impl RunningNode {
         }
     }
 
-    /// Waits until the node ends, and gives what it said last.
-    pub async fn died(&mut self) -> String {
+    /// Waits until the node ends. Gives whether it did so in good order, and what it said last.
+    pub async fn died(&mut self) -> (bool, String) {
         match &mut self.inner {
             Inner::Process { child, .. } => {
                 // An error means that there is no such process any more.
-                let _ = child.wait().await;
-                log_end(&self.place.log())
+                let in_order = child.wait().await.is_ok_and(|status| status.success());
+                (in_order, log_end(&self.place.log()))
             }
             Inner::Task { task, .. } => match task.await {
-                Ok(Ok(())) => "it was stopped".to_owned(),
-                Ok(Err(error)) => crate::causes::with_causes(&error),
-                Err(error) => error.to_string(),
+                Ok(Ok(())) => (true, "it was stopped".to_owned()),
+                Ok(Err(error)) => (false, crate::causes::with_causes(&error)),
+                Err(error) => (false, error.to_string()),
             },
         }
     }

@@ -62,8 +62,9 @@ async fn a_network_that_loses_a_node_goes_on_without_it() {
     network.start(|_| ()).await.unwrap();
     let host = network.client("host-0").unwrap();
     host.post::<_, crate::api::Done>("/v1/shutdown", &crate::api::Done {}).await.unwrap();
-    let (place, _) = network.next_death().await;
-    assert_eq!((place.name().as_str(), network.running()), ("host-0", 1));
+    let death = network.next_death().await;
+    assert_eq!((death.place.name().as_str(), network.running()), ("host-0", 1));
+    assert!(death.in_order, "{}", death.said);
     let states = super::status(&path).await.unwrap();
     let shown: Vec<_> = states.iter().map(|report| (&*report.name, report.state)).collect();
     let expected =

@@ -9,7 +9,9 @@ use crate::world::StoreError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BackupError {
     /// A name that no backup may have.
-    #[error("a backup's name has 1 to 96 bytes and no control character; this one has {0}")]
+    #[error(
+        "a backup's name has 1 to 96 bytes, no control character, and is not '.' or '..'; this one has {0} bytes"
+    )]
     Name(usize),
     /// A description that is too long.
     #[error("a backup's description has at most 4,096 bytes; this one has {0}")]

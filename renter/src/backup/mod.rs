@@ -105,7 +105,9 @@ impl Backups {
         progress: &dyn Progress,
     ) -> Result<BackupRow, BackupError> {
         let name = &request.name;
-        if name.is_empty() || name.len() > MAX_BACKUP_NAME || name.contains(char::is_control) {
+        let fits = (1..=MAX_BACKUP_NAME).contains(&name.len());
+        // As a part of an address the last two would lead elsewhere.
+        if !fits || name.contains(char::is_control) || matches!(name.as_str(), "." | "..") {
             return Err(BackupError::Name(name.len()));
         }
         if request.description.len() > MAX_DESCRIPTION {

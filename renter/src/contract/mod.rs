@@ -43,8 +43,8 @@ pub use line::LineRates;
 pub(crate) use line::Queued;
 pub use link::{ContractLink, HeadAnswer};
 pub use plan::{
-    HostVerdict, LiveSight, PendingSight, Plan, Reason, Sight, Standing, Step, obstacles, plan,
-    renewal_time,
+    HostVerdict, LiveSight, PendingSight, Plan, Reason, Sight, Standing, Step, least_funds,
+    obstacles, plan, renewal_time,
 };
 pub use prices::PriceLimits;
 pub use records::{BookSnapshot, ContractSnapshot, HostRow, HostSnapshot, RolledBack};

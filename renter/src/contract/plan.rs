@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use samara_protocol::contract::{ContractId, ContractTerms};
+use samara_protocol::contract::{ContractId, ContractTerms, storage_pay};
 use samara_protocol::host::HostAnnouncement;
+use samara_protocol::host::announcement::Prices;
 use samara_protocol::journal::HostIndex;
 use samara_protocol::ledger::state::Contract;
 use samara_protocol::signature::PublicKey;
@@ -424,6 +425,35 @@ fn is_richer(sight: &Sight, live: &LiveSight) -> bool {
     let proofs = terms.proof_fee.saturating_mul(u128::from(allowance.periods));
     let bound = terms.storage_pay(live.size, span).saturating_add(proofs);
     funds.saturating_sub(bound) >= least(terms, funds, span).saturating_mul(2)
+}
+
+/// Least money of an allowance with which all of its new contracts would take a large file, by the prices of
+/// the cheapest hosts that they can be with: below it some have too little from their first day. Nothing
+/// if no host forms contracts. A whole number of ten-thousandths of a coin, so that texts do not cut it.
+#[must_use]
+pub fn least_funds(allowance: &Allowance, announced: &[(PublicKey, HostAnnouncement)]) -> Amount {
+    let usable =
+        |host: &&HostAnnouncement| host.accepting && allowance.limits.above(&host.prices).is_none();
+    let hosts = announced.iter().map(|(_, host)| host).filter(usable);
+    let mut each: Vec<Amount> = hosts.map(|host| least_each(allowance, &host.prices)).collect();
+    each.sort_unstable();
+    each.truncate(usize::from(allowance.hosts));
+    let dearest = each.pop().unwrap_or_default();
+    let step = Amount::COIN.0 / 10_000;
+    let steps = dearest.saturating_mul(u128::from(allowance.hosts)).0.div_ceil(step);
+    Amount(step).saturating_mul(steps)
+}
+
+/// Funds that are not poor before anything is stored, and would not be after a renewal: see [`is_richer`].
+fn least_each(allowance: &Allowance, prices: &Prices) -> Amount {
+    let longest = prices.maximum_duration.0 / allowance.period.0.max(1);
+    let periods = u64::from(allowance.periods).min(longest).max(1);
+    let span = Millis(allowance.period.0.saturating_mul(periods));
+    let proofs = prices.proof_fee.saturating_mul(u128::from(periods));
+    let shard = storage_pay(prices.storage, SHARD, span);
+    // Two parts in LOW_MONEY are to be left after the proofs as well.
+    let apart = Amount(proofs.0.div_ceil(LOW_MONEY - 2).saturating_mul(2));
+    proofs.saturating_add(apart).saturating_add(shard.saturating_mul(2))
 }
 
 /// Renews in time, and earlier when transfers have used up the money.

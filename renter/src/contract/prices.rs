@@ -7,27 +7,60 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ContractError;
 
-/// Highest prices that the allowance permits.
+/// Highest prices that the allowance permits. Texts for people and programs (JSON) have `null` where there
+/// is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceLimits {
     /// Grains for a byte and hour of storage.
+    #[serde(with = "limit")]
     pub storage: Amount,
     /// Grains for a byte sent to the host.
+    #[serde(with = "limit")]
     pub upload: Amount,
     /// Grains for a byte received from it.
+    #[serde(with = "limit")]
     pub download: Amount,
     /// Grains for a request.
+    #[serde(with = "limit")]
     pub request: Amount,
+}
+
+/// The limit that nothing is above.
+const UNLIMITED: Amount = Amount(u128::MAX);
+
+/// A limit, or none: a number that stands for infinity is one only to us.
+mod limit {
+    use samara_protocol::units::Amount;
+    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+    use super::UNLIMITED;
+
+    pub(super) fn serialize<S: Serializer>(
+        limit: &Amount,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() && *limit == UNLIMITED {
+            serializer.serialize_none()
+        } else {
+            limit.serialize(serializer)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Amount, D::Error> {
+        if deserializer.is_human_readable() {
+            Ok(Option::<Amount>::deserialize(deserializer)?.unwrap_or(UNLIMITED))
+        } else {
+            Amount::deserialize(deserializer)
+        }
+    }
 }
 
 impl PriceLimits {
     /// No limit at all.
-    pub const NONE: Self = Self {
-        storage: Amount(u128::MAX),
-        upload: Amount(u128::MAX),
-        download: Amount(u128::MAX),
-        request: Amount(u128::MAX),
-    };
+    pub const NONE: Self =
+        Self { storage: UNLIMITED, upload: UNLIMITED, download: UNLIMITED, request: UNLIMITED };
 
     /// Refuses transfer prices above the limits.
     pub(super) fn check_transfer(
@@ -55,5 +88,20 @@ impl PriceLimits {
         ]
         .into_iter()
         .find(|(_, asked, limit)| asked > limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::encoding;
+
+    use super::*;
+
+    #[test]
+    fn no_limit_is_a_number_on_disk() {
+        let limits = PriceLimits { upload: Amount::coins(2), ..PriceLimits::NONE };
+        let plain = (limits.storage, limits.upload, limits.download, limits.request);
+        assert_eq!(encoding::encode(&limits), encoding::encode(&plain));
+        assert_eq!(encoding::decode::<PriceLimits>(&encoding::encode(&limits)).unwrap(), limits);
     }
 }

@@ -8,7 +8,7 @@ use super::Renter;
 use super::error::RenterError;
 use super::upkeep;
 use crate::account;
-use crate::contract::{Allowance, ContractorError};
+use crate::contract::{Allowance, ContractorError, least_funds};
 use crate::rows::{AllowanceReport, WalletRow};
 use crate::world::{ChainError, ChainView};
 
@@ -115,6 +115,14 @@ impl Renter {
     pub async fn accepting_hosts(&self) -> Result<usize, RenterError> {
         let announced = self.0.world.chain.announced_hosts().await?;
         Ok(announced.iter().filter(|(_, host)| host.accepting).count())
+    }
+
+    /// Least money with which contracts under an allowance take files, by the prices of this moment.
+    ///
+    /// # Errors
+    /// [`RenterError::Chain`].
+    pub async fn least_funds(&self, allowance: &Allowance) -> Result<Amount, RenterError> {
+        Ok(least_funds(allowance, &self.0.world.chain.announced_hosts().await?))
     }
 
     /// The account that pays.

@@ -77,6 +77,16 @@ pub enum VaultError {
         /// `file` or `folder`.
         kind: &'static str,
     },
+    /// A move to a place inside of what moves.
+    #[error("'{from}' in vault '{vault}' cannot move into itself, to '{to}'")]
+    IntoItself {
+        /// The vault.
+        vault: String,
+        /// What was to move.
+        from: String,
+        /// Where to.
+        to: String,
+    },
     /// A text that is no path.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -96,7 +106,7 @@ error_codes!(VaultError {
     Self::Exists(_) => "exists",
     Self::Folder { .. } => "is_folder",
     Self::Clash { .. } => "name_clash",
-    Self::Path(_) => "bad_path",
+    Self::IntoItself { .. } | Self::Path(_) => "bad_path",
     Self::Journal(error) => error.code(),
 });
 

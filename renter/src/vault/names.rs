@@ -328,12 +328,8 @@ impl Vaults {
             return Err(VaultError::Exists(format!("'{to}'")));
         }
         if to.is_below(from) {
-            return Err(clash(
-                name,
-                &to,
-                from,
-                if below.is_file(from) { "file" } else { "folder" },
-            ));
+            let (vault, from, to) = (name.to_owned(), from.to_owned(), to.to_string());
+            return Err(VaultError::IntoItself { vault, from, to });
         }
         let target =
             |path: &StoredPath| StoredPath::new(format!("{to}{}", &path.as_str()[from.len()..]));

@@ -31,7 +31,7 @@ async fn create(
     State(api): State<Api>,
     Json(request): Json<BackupRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = api.renter()?.clone();
+    let renter = known(&api)?.clone();
     Ok(api.operations().respond(WithoutClient::GoesOn, move |progress| async move {
         renter.create_backup(request, progress.as_ref()).await.map_err(failed)
     }))

@@ -10,18 +10,19 @@ mod vaults;
 mod wallet;
 
 pub(super) use self::node::routes as node;
+pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
 pub(super) use objects::routes as objects;
-pub(super) use recovery::routes as recovery;
 pub(super) use renter::routes as renter;
 pub(super) use validators::routes as validators;
 pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
+pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
 pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
-pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest};
+pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest, VersionGivenUp};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
 
 use samara_renter::Renter;

@@ -17,7 +17,7 @@ use samara_renter::progress::Silent;
 use samara_renter::vault::{FileRow, PutStreamRequest};
 use samara_renter::world::{FileError, ReadFile};
 
-use super::failed;
+use super::{failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
 use crate::api::state::Api;
@@ -34,7 +34,7 @@ async fn read(
     Path((vault, path)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let renter = api.renter()?.clone();
+    let renter = known(&api)?.clone();
     let file = renter.file(&vault, &path, None).map_err(failed)?;
     let size = file.version.size;
     let wanted = match headers.get(header::RANGE) {
@@ -94,7 +94,7 @@ async fn write(
     Path((vault, path)): Path<(String, String)>,
     body: Body,
 ) -> Result<Json<FileRow>, ApiError> {
-    let renter = api.renter()?;
+    let renter = known(&api)?;
     let mut source = BodyFile {
         path: PathBuf::from(&path),
         left: Bytes::new(),

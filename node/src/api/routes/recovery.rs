@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 use samara_renter::recovery::{RecoveryOptions, RecoveryStatus};
+use samara_renter::rows::RenterState;
+use serde::{Deserialize, Serialize};
 
 use super::{Done, failed};
 use crate::api::error::ApiError;
@@ -18,8 +20,23 @@ pub(in crate::api) fn routes() -> Router<Api> {
         .route("/v1/recovery/stop", post(stop))
 }
 
-async fn status(State(api): State<Api>) -> Result<Json<RecoveryStatus>, ApiError> {
-    Ok(Json(api.renter()?.recovery_status()))
+/// How far a recovery is, and what has come after it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RecoveryAnswer {
+    /// The last recovery on this node.
+    #[serde(flatten)]
+    pub status: RecoveryStatus,
+    /// Epoch of another node that has taken over since.
+    pub fenced_by: Option<String>,
+}
+
+async fn status(State(api): State<Api>) -> Result<Json<RecoveryAnswer>, ApiError> {
+    let renter = api.renter()?;
+    let fenced_by = match renter.state() {
+        RenterState::Fenced { by } => Some(by),
+        _ => None,
+    };
+    Ok(Json(RecoveryAnswer { status: renter.recovery_status(), fenced_by }))
 }
 
 async fn start(

@@ -161,14 +161,32 @@ async fn set_allowance(
         None => 0,
     };
     let allowance = request.over(before, u16::try_from(accepting).unwrap_or(u16::MAX));
+    // A chain that does not answer says so when contracts are formed.
+    let lack = lack(&allowance, renter.least_funds(&allowance).await.unwrap_or_default());
+    if let Some(lack) = lack.as_ref().filter(|_| !request.dry_run) {
+        return Err(ApiError::new("bad_allowance", lack.as_str()));
+    }
     Ok(api.operations().respond(WithoutClient::GoesOn, move |_progress| async move {
         let dry_run = request.dry_run;
         let report = match dry_run {
             true => renter.preview_allowance(allowance).await,
             false => renter.set_allowance(allowance).await,
         };
-        Ok(AllowanceAnswer { allowance, report: report.map_err(failed)?, dry_run })
+        let mut report = report.map_err(failed)?;
+        report.notes.extend(lack);
+        Ok(AllowanceAnswer { allowance, report, dry_run })
     }))
+}
+
+/// What to say of funds that are less than the least.
+fn lack(allowance: &Allowance, least: Amount) -> Option<String> {
+    let Allowance { hosts, funds, periods, .. } = allowance;
+    (*funds < least).then(|| {
+        format!(
+            "funds of {funds} are too little for contracts with {hosts} hosts over {periods} periods: at \
+             least {least} are needed"
+        )
+    })
 }
 
 async fn limits(State(api): State<Api>) -> Result<Json<LineRates>, ApiError> {
@@ -197,6 +215,19 @@ async fn set_limits(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_little_money_is_told_with_what_is_needed() {
+        let parameters = samara_protocol::chain::ChainParameters::default();
+        let allowance = Allowance::for_network(8, Amount::coins(1), &parameters);
+        assert_eq!(lack(&allowance, Amount::coins(1)), None);
+        let text = lack(&allowance, Amount::coins(2)).unwrap();
+        assert!(
+            text.starts_with("funds of 1 SAM are too little for contracts with 8 hosts"),
+            "{text}"
+        );
+        assert!(text.ends_with("at least 2 SAM are needed"), "{text}");
+    }
 
     #[test]
     fn redundancy_fits_the_hosts_asked_for_and_those_that_there_are() {

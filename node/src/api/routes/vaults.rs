@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRow};
+use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRow, VersionRow};
 use serde::{Deserialize, Serialize};
 
 use super::{failed, known};
@@ -60,10 +60,22 @@ pub struct RemoveRequest {
 pub struct Done {}
 
 /// How many files a change was about.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Changed {
     /// Files moved or removed.
     pub files: u64,
+    /// The version that was given up, if it was about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<VersionGivenUp>,
+}
+
+/// A version of a file that is gone, and what is left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VersionGivenUp {
+    /// As it was.
+    pub version: VersionRow,
+    /// Number of the version that is listed now; nothing if the file is not listed.
+    pub listed: Option<u64>,
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<VaultRow>>, ApiError> {
@@ -108,7 +120,7 @@ async fn move_file(
     Json(request): Json<MoveRequest>,
 ) -> Result<Json<Changed>, ApiError> {
     let files = known(&api)?.move_file(&vault, &request.from, &request.to).await.map_err(failed)?;
-    Ok(Json(Changed { files }))
+    Ok(Json(Changed { files, given_up: None }))
 }
 
 async fn remove(
@@ -117,21 +129,23 @@ async fn remove(
     Json(request): Json<RemoveRequest>,
 ) -> Result<Json<Changed>, ApiError> {
     let renter = known(&api)?;
-    let files = match request.version {
-        Some(version) => {
-            renter.remove_version(&vault, &request.path, version).await.map_err(failed)?;
-            0
-        }
-        None => renter.remove(&vault, &request.path, request.recursive).await.map_err(failed)?,
+    let RemoveRequest { path, recursive, version } = request;
+    let Some(version) = version else {
+        let files = renter.remove(&vault, &path, recursive).await.map_err(failed)?;
+        return Ok(Json(Changed { files, given_up: None }));
     };
-    Ok(Json(Changed { files }))
+    let row = renter.file(&vault, &path, Some(version)).map_err(failed)?;
+    renter.remove_version(&vault, &path, version).await.map_err(failed)?;
+    let listed = renter.file(&vault, &path, None).ok().map(|file| file.version.version);
+    let given_up = Some(VersionGivenUp { version: row.version, listed });
+    Ok(Json(Changed { files: 0, given_up }))
 }
 
 async fn put(
     State(api): State<Api>,
     Json(request): Json<PutRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = api.renter()?.clone();
+    let renter = known(&api)?.clone();
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.put(request, progress.as_ref()).await.map_err(failed)
     }))

@@ -13,8 +13,8 @@ use samara_protocol::units::{Amount, ChainTime, Millis};
 
 use crate::contract::{
     Allowance, AllowanceError, BookError, ContractBook, Contractor, ContractorError, HostHealth,
-    HostRegistry, PriceLimits, Reason, Redundancy, Sight, Standing, Step, StepOutcome, obstacles,
-    plan,
+    HostRegistry, PriceLimits, Reason, Redundancy, Sight, Standing, Step, StepOutcome, least_funds,
+    obstacles, plan,
 };
 use crate::garbage::Leases;
 use crate::testing::world::{Fault, TestNetwork, prices};
@@ -448,4 +448,21 @@ fn allowances_are_checked_and_defaults_are_good() {
     assert_eq!(few.check(&parameters), Err(AllowanceError::Hosts { hosts: 3, total: 4 }));
     let none = Allowance { funds: Amount::ZERO, ..allowance(4) };
     assert_eq!(none.check(&parameters), Err(AllowanceError::Funds));
+}
+
+#[test]
+fn the_least_money_is_that_of_the_dearest_host_that_is_needed() {
+    let asks = |byte, coins| {
+        let prices = Prices { proof_fee: Amount::coins(coins), ..prices() };
+        announced(byte, "op", prices)
+    };
+    let allowance = Allowance { periods: 8, ..allowance(2) };
+    assert_eq!(least_funds(&allowance, &[]), Amount::ZERO);
+    let (cheap, dear) = (asks(1, 1), asks(2, 2));
+    // Sixteen coins for proofs and a quarter above them, from each of two hosts; next to nothing for storage.
+    let least = least_funds(&allowance, &[cheap.clone(), dear.clone()]);
+    assert!(least >= Amount::coins(40) && least < Amount::coins(41), "{least}");
+    assert_eq!(least.0 % (Amount::COIN.0 / 10_000), 0, "{least}");
+    let third = asks(3, 100);
+    assert_eq!(least_funds(&allowance, &[third, cheap, dear]), least);
 }
