@@ -356,11 +356,11 @@ pub struct AllowanceArguments {
 
 /// Bytes in a second; `/s` may be said, and less than one is not taken for no limit.
 fn rate(text: &str) -> Result<ByteCount, String> {
-    let bytes = text.trim().trim_end_matches("/s");
+    let text = text.trim();
+    let bytes = text.strip_suffix("/s").unwrap_or(text);
     let rate: ByteCount =
         bytes.parse().map_err(|_| "write bytes a second as in 500kB or 2MB".to_owned())?;
-    let is_zero = bytes.trim_start_matches('0').is_empty();
-    if rate.0 == 0 && !is_zero {
+    if rate.0 == 0 && bytes.contains(|sign: char| ('1'..='9').contains(&sign)) {
         return Err("less than one byte a second; 0 is no limit".to_owned());
     }
     Ok(rate)
@@ -514,4 +514,26 @@ pub struct DemoArguments {
     /// Keep the network's folder
     #[arg(long)]
     pub keep: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_bytes_a_second_and_no_limit_is_nought() {
+        for (text, bytes) in [
+            ("500kB", 500_000),
+            (" 2 MB/s ", 2_000_000),
+            ("0", 0),
+            ("0 MB", 0),
+            ("0.0", 0),
+            ("0/s", 0),
+        ] {
+            assert_eq!(rate(text).map(|rate| rate.0), Ok(bytes), "{text}");
+        }
+        for text in ["0.5", "0.4 B/s", "fast", "2 MB/s/s", ""] {
+            rate(text).unwrap_err();
+        }
+    }
 }

@@ -73,6 +73,7 @@ fn text(report: &HealthReport) -> String {
     section(
         &mut lines,
         "hosts",
+        report.hosts.len() as u64,
         report.hosts.iter().map(|row| {
             let fate = if row.for_good { "its shards go elsewhere" } else { "may come back" };
             format!("{} ({}): {}; {fate}", display::short(&row.host), row.operator, row.reason)
@@ -81,6 +82,7 @@ fn text(report: &HealthReport) -> String {
     section(
         &mut lines,
         "repairing",
+        report.repairing.len() as u64,
         report.repairing.iter().map(|row| {
             let kind = if row.metadata { ", names" } else { "" };
             format!("slab {}{kind}: {}", display::short(&row.slab), row.missing.join("; "))
@@ -94,6 +96,7 @@ fn text(report: &HealthReport) -> String {
     section(
         &mut lines,
         "tried",
+        report.held_total,
         report.held.iter().map(|row| {
             let again = display::moment(row.until);
             format!("slab {}: {}; again {again}", display::short(&row.slab), row.reason)
@@ -119,6 +122,7 @@ fn text(report: &HealthReport) -> String {
     section(
         &mut lines,
         "repairs",
+        report.story.len() as u64,
         report.story.iter().rev().map(|row| {
             let done = if row.repaired { "repaired" } else { "not repaired" };
             let (at, slab) = (display::moment(row.at), display::short(&row.slab));
@@ -136,14 +140,14 @@ fn text(report: &HealthReport) -> String {
     lines.render()
 }
 
-/// The first rows of a section under its label, and how many more there are.
-fn section(lines: &mut Lines, label: &str, rows: impl Iterator<Item = String>) {
-    let rows: Vec<String> = rows.collect();
-    for (number, row) in rows.iter().take(ROWS).enumerate() {
+/// The first rows of a section under its label, and how many more of `total` there are.
+fn section(lines: &mut Lines, label: &str, total: u64, rows: impl Iterator<Item = String>) {
+    for (number, row) in rows.take(ROWS).enumerate() {
         lines.line(if number == 0 { label } else { "" }, row);
     }
-    if rows.len() > ROWS {
-        lines.item(format!("and {} more: --json", display::thousands((rows.len() - ROWS) as u64)));
+    let more = total.saturating_sub(ROWS as u64);
+    if more > 0 {
+        lines.item(format!("and {} more: --json", display::thousands(more)));
     }
 }
 
