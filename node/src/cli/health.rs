@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 
-/// Rows of each kind that the page shows; `--json` has all.
+/// Rows of each kind that the page shows.
 const ROWS: usize = 10;
 /// Repairs that take longer, in seconds, say so.
 const LONG: u64 = 60;
@@ -142,12 +142,14 @@ fn text(report: &HealthReport) -> String {
 
 /// The first rows of a section under its label, and how many more of `total` there are.
 fn section(lines: &mut Lines, label: &str, total: u64, rows: impl Iterator<Item = String>) {
-    for (number, row) in rows.take(ROWS).enumerate() {
+    let rows: Vec<String> = rows.collect();
+    for (number, row) in rows.iter().take(ROWS).enumerate() {
         lines.line(if number == 0 { label } else { "" }, row);
     }
     let more = total.saturating_sub(ROWS as u64);
     if more > 0 {
-        lines.item(format!("and {} more: --json", display::thousands(more)));
+        let where_else = if rows.len() as u64 == total { ": --json" } else { "" };
+        lines.item(format!("and {} more{where_else}", display::thousands(more)));
     }
 }
 

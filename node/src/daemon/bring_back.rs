@@ -87,7 +87,9 @@ async fn bring_back(renter: &Renter, epoch: &str) {
                 tracing::info!(outcome = ?report.outcome, files = report.files, "recovered");
                 certain = report.may_be_missing.is_none();
                 let state = renter.state();
-                state == RenterState::Active || (certain && state == RenterState::ReadOnly)
+                // What was read for certain may be taken over at once.
+                state == RenterState::Active
+                    || (read_only && certain && state == RenterState::ReadOnly)
             }
             Err(RecoveryError::Running | RecoveryError::Active) => return,
             Err(error) => {

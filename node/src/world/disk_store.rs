@@ -60,7 +60,7 @@ struct Inner {
 /// Whether an error speaks of what the file holds, not of the disk, its rights or its use.
 fn is_damage(error: &redb::Error) -> bool {
     match error {
-        redb::Error::Corrupted(_) | redb::Error::RepairAborted => true,
+        redb::Error::Corrupted(_) => true,
         redb::Error::Io(error) => {
             matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
         }

@@ -360,6 +360,9 @@ impl Backups {
             if backup.checkpoint.is_some() {
                 return Ok(backup);
             }
+            if journal.read(|state| state.is_without_checkpoint(&backup)) {
+                return Err(VaultError::NoHistory(backup.name).into());
+            }
             tokio::select! {
                 biased;
                 changed = watch.changed() => changed.map_err(|_| JournalError::Stopped)?,

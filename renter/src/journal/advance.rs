@@ -330,10 +330,12 @@ impl Owner {
         }
     }
 
-    /// Answers those who wait for a quorum that cannot come now: no write is on its way.
+    /// Answers those who wait for a quorum that cannot come now: no write is on its way. Those whose changes
+    /// have no room wait for it too, unless all that was accepted is acknowledged and makes room.
     fn give_up(&mut self) {
         let under_way = |slot: &Slot| slot.busy && self.is_member(slot.handle.index());
-        if self.waiters.is_empty() || self.slots.values().any(under_way) {
+        let no_room = !self.parked.is_empty() && !self.is_all_acknowledged();
+        if (self.waiters.is_empty() && !no_room) || self.slots.values().any(under_way) {
             return;
         }
         let set = &self.base.head_set;
@@ -356,6 +358,15 @@ impl Owner {
         for waiter in self.waiters.drain(..) {
             answer(waiter.reply, Err(error.clone()));
         }
+        if no_room {
+            for group in self.parked.drain(..) {
+                answer(group.reply, Err(error.clone()));
+            }
+        }
+    }
+
+    fn is_all_acknowledged(&self) -> bool {
+        self.meta.acknowledged >= self.working.point.position
     }
 
     fn start_spill(&mut self) {
@@ -363,7 +374,10 @@ impl Owner {
         let count = self.meta.acknowledged.saturating_sub(self.base.point.position);
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.tail.len());
         let bytes: usize = self.lengths[..count].iter().sum();
-        if self.spilling || now < self.spill_at || bytes <= self.options.spill {
+        // Where changes have no room and nothing more comes to be acknowledged, less is spilled.
+        let makes_room = bytes > 0 && !self.parked.is_empty() && self.is_all_acknowledged();
+        let is_due = bytes > self.options.spill || makes_room;
+        if self.spilling || now < self.spill_at || !is_due {
             return;
         }
         self.spilling = true;

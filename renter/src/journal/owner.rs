@@ -192,8 +192,8 @@ impl Owner {
     fn timer(&self) -> BoxFuture<'static, ()> {
         let now = self.world.clock.now();
         let waits = self.slots.values().filter(|slot| !slot.busy && self.is_due(slot));
-        let spill = (!self.parked.is_empty() && !self.spilling)
-            .then(|| Millis(self.spill_at.saturating_sub(now)));
+        let spill_waits = !self.parked.is_empty() && !self.spilling && self.spill_at > now;
+        let spill = spill_waits.then(|| Millis(self.spill_at.saturating_sub(now)));
         let idle = !self.checkpointing && !self.tidying && !self.spilling;
         let retried = idle && now < self.checkpoint_at;
         let checkpoint = (retried && self.recorder.next().is_some())
@@ -220,6 +220,10 @@ impl Owner {
                 }
                 self.parked.append(&mut groups);
                 self.accept().await;
+                if !self.parked.is_empty() {
+                    // Hosts that are back make room for them.
+                    self.hurry();
+                }
                 if let Some(message) = other {
                     self.single(message).await;
                 }
@@ -319,6 +323,8 @@ impl Owner {
         self.base = base;
         self.working = state.clone();
         self.slots.clear();
+        (self.spill_at, self.checkpoint_at, self.checkpoint_failures) = (0, 0, 0);
+        (self.made, self.problem) = (None, None);
         // The recovery has heard the quorum.
         self.compared = true;
         self.settle_to = None;

@@ -172,9 +172,12 @@ fn may_be_written(
         set.len() - set.iter().filter(against).count() - behind + lies >= quorum.write
     };
     let set = &history.voice.head.base.head_set;
-    // While a set changes, all of them hold what is acknowledged; before, one that is left held it alone,
-    // and new members may never have heard of it.
-    set.all_sets().all(may_be_held) || set.previous.iter().any(may_be_held)
+    if set.previous.is_empty() {
+        return may_be_held(&set.hosts);
+    }
+    // While a set changes, each that is left held alone what was acknowledged before, and new members may
+    // never have heard of it.
+    set.previous.iter().any(may_be_held)
 }
 
 #[cfg(test)]

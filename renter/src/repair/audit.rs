@@ -285,34 +285,41 @@ impl Auditor {
                 return;
             }
             self.pay(1, column.bytes().into());
-            match loss_of(&contract, root, column).await {
+            match look(&contract, root, column).await {
+                Look::Unknown => self.suspect(slab, host),
                 // A reader has met again what is known and counted.
-                Some(_) if damage.now().reason(&slab, host).is_some() => {}
-                Some(Loss { reason, signed }) => {
+                Look::Lost { .. } if damage.now().reason(&slab, host).is_some() => {}
+                Look::Lost { reason, signed } => {
                     if signed {
                         contract.link().reports().lost_sector(&contract.host(), &reason);
                     }
                     self.note(slab, &contract, reason.clone());
                     damage.mark(slab, host, reason).await;
                 }
-                None => drop(damage.forget(&[(slab, host)]).await),
+                Look::There => drop(damage.forget(&[(slab, host)]).await),
             }
         }
     }
 }
 
-/// A sector that its host does not have.
-struct Loss {
-    reason: String,
-    /// Whether the host had signed for it; a commit may never have reached it.
-    signed: bool,
+/// A whole sector looked at.
+enum Look {
+    /// It was read.
+    There,
+    /// Its host says that it does not have it, or shows it.
+    Lost {
+        reason: String,
+        /// Whether the host had signed for it; a commit may never have reached it.
+        signed: bool,
+    },
+    /// There was no answer.
+    Unknown,
 }
 
-/// How a host does not have a whole sector, if it says so or shows it.
-async fn loss_of(contract: &ContractHandle, root: SectorRoot, size: SectorSize) -> Option<Loss> {
-    let error = contract.read(root, size, 0..size.bytes()).await.err()?;
+async fn look(contract: &ContractHandle, root: SectorRoot, size: SectorSize) -> Look {
+    let Err(error) = contract.read(root, size, 0..size.bytes()).await else { return Look::There };
     if !error.is_loss() {
-        return None;
+        return Look::Unknown;
     }
     let forgotten =
         matches!(&error, ContractError::Refused { refusal: Refusal::UnknownContract(_), .. });
@@ -323,5 +330,5 @@ async fn loss_of(contract: &ContractHandle, root: SectorRoot, size: SectorSize) 
     };
     let reason =
         if signed { error.to_string() } else { format!("it was never stored there: {error}") };
-    Some(Loss { reason, signed })
+    Look::Lost { reason, signed }
 }

@@ -13,6 +13,7 @@ use super::health::{Examined, Moved, record_of};
 use super::mend::{MendError, Mended, Mending};
 use super::report::{Repairing, StoryRow};
 use super::standing::Standings;
+use super::work::Postponed;
 use super::{Repair, STORY};
 use crate::journal::JournalError;
 use crate::transfer::SlabClass;
@@ -104,7 +105,9 @@ impl Repair {
                             mended.push((chosen, done));
                             tell_at.get_or_insert_with(|| self.0.world.clock.sleep(TELL));
                         }
-                        Some(Some((chosen, Err(error)))) => self.postpone(&chosen, &error.to_string()),
+                        Some(Some((chosen, Err(error)))) => {
+                            self.postpone(&chosen, error.kind(), &error.to_string());
+                        }
                         Some(None) => {}
                         None => {
                             repairing = false;
@@ -148,7 +151,7 @@ impl Repair {
 
     async fn mend(&self, chosen: &Chosen, standings: &Standings) -> Result<Mended, MendError> {
         let Chosen { class, record, examined, .. } = chosen;
-        let shards: Vec<u8> = examined.missing.iter().map(|(shard, _)| *shard).collect();
+        let lacking: Vec<u8> = examined.missing.iter().map(|(shard, _)| *shard).collect();
         let missing = examined.missing.iter().map(|(shard, reason)| {
             let host = record.hosts.get(usize::from(*shard)).map(|host| self.name(*host));
             format!("shard {shard} of host {}: {reason}", host.unwrap_or_default())
@@ -158,8 +161,9 @@ impl Repair {
             Repairing { metadata: chosen.is_metadata(), since, missing: missing.collect() };
         self.seen().repairing.insert(record.id, repairing);
         let (book, slabs) = (&self.0.book, &self.0.slabs);
-        let mending = Mending { book, slabs, standings, class: *class, record, missing: &shards };
-        if !mending.has_a_free_host() {
+        let mending = Mending { book, slabs, standings, class: *class, record, missing: &lacking };
+        let shards = mending.shards();
+        if shards.is_empty() {
             return Err(MendError::NoHost);
         }
         let asked = record.hosts.iter().filter(|host| standings.of_host(**host).is_sound());
@@ -168,14 +172,13 @@ impl Repair {
             let _ = contract.check_epoch().await;
         });
         futures::future::join_all(asked.collect::<Vec<_>>()).await;
-        if self.may().is_err() {
-            return Err(MendError::Stopped);
-        }
-        let tokens = chosen.moved().total();
-        let place = lock(&self.0.bandwidth).line_up(tokens);
-        let done = Box::pin(mending.run()).await;
-        if done.as_ref().is_err_and(MendError::has_moved_little) {
-            lock(&self.0.bandwidth).give_back(place, tokens);
+        self.may().map_err(MendError::MayNot)?;
+        let count = shards.len();
+        let place = lock(&self.0.bandwidth).line_up(Moved::to_repair(record, count).total());
+        let done = Box::pin(mending.run(shards)).await;
+        if let Err(error) = &done {
+            let unmoved = error.unmoved(record, count).total();
+            lock(&self.0.bandwidth).give_back(place, unmoved);
         }
         done
     }
@@ -205,7 +208,8 @@ impl Repair {
         let (mended, stale): (Vec<_>, Vec<_>) = mended.into_iter().partition(is_current);
         for (chosen, _) in &stale {
             // The record that was made would undo what has come since.
-            self.postpone(chosen, "its shards have moved, or nothing uses it any more");
+            let reason = "its shards have moved, or nothing uses it any more";
+            self.postpone(chosen, "stale", reason);
         }
         let segments = journal.segment_slabs();
         let is_segment = |(_, mended): &(Chosen, Mended)| {
@@ -263,7 +267,7 @@ impl Repair {
                 }
                 Err(error) => {
                     let reason = format!("the new places are not acknowledged: {error}");
-                    self.postpone(&chosen, &reason);
+                    self.postpone(&chosen, "not_acknowledged", &reason);
                 }
             }
         }
@@ -294,10 +298,11 @@ impl Repair {
     }
 
     /// A repair has failed: it waits a while.
-    fn postpone(&self, chosen: &Chosen, reason: &str) {
+    fn postpone(&self, chosen: &Chosen, kind: &'static str, reason: &str) {
         let slab = chosen.record.id;
         let now = self.0.world.clock.now();
-        let news = self.work().postpone(slab, chosen.class, &chosen.moved(), now, reason);
+        let postponed = Postponed { class: chosen.class, since: now, kind, reason: reason.into() };
+        let news = self.work().postpone(slab, postponed, &chosen.moved());
         if news {
             tracing::info!(slab = %slab.short(), reason, "slab not repaired");
             self.tell_story(chosen, false, vec![reason.to_owned()]);

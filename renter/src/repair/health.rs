@@ -51,12 +51,15 @@ pub(super) struct Examined {
     pub(super) missing: Vec<(u8, String)>,
     /// Whether a missing shard does not come back by itself.
     pub(super) for_good: bool,
+    /// Whether too few shards are left even when all silent hosts come back. Hosts that are replaced may
+    /// still give theirs, or never.
+    pub(super) hopeless: bool,
 }
 
 impl Examined {
     /// Looks at a slab.
     pub(super) fn of(record: &SlabRecord, standings: &Standings, lost: &LostShards) -> Self {
-        let (mut missing, mut for_good, mut silent) = (Vec::new(), false, 0);
+        let (mut missing, mut for_good, mut silent, mut replaced) = (Vec::new(), false, 0, 0);
         for (shard, host) in (0u8..=u8::MAX).zip(&record.hosts) {
             if let Some(reason) = lost.reason(&record.id, *host) {
                 for_good = true;
@@ -70,7 +73,7 @@ impl Examined {
                     missing.push((shard, reason));
                 }
                 Standing::Replaced(reason) => {
-                    (silent, for_good) = (silent + 1, true);
+                    (replaced, for_good) = (replaced + 1, true);
                     missing.push((shard, reason));
                 }
                 Standing::Gone(reason) => {
@@ -81,8 +84,9 @@ impl Examined {
         }
         let (needed, total) = (usize::from(record.data), record.hosts.len());
         let sound = total.saturating_sub(missing.len());
-        let class = class(needed, total, sound, silent);
-        Self { class, sound, missing, for_good }
+        let class = class(needed, total, sound, silent + replaced);
+        let hopeless = sound + silent < needed;
+        Self { class, sound, missing, for_good, hopeless }
     }
 
     /// Whether it is to be repaired now: little parity is left, or a shard is gone for good.
@@ -300,7 +304,7 @@ pub(super) struct Census {
     pub(super) to_move: Moved,
     /// Slabs of files that cannot be read now.
     pub(super) unreadable: Arc<BTreeSet<SlabId>>,
-    /// Slabs of metadata that are lost, or will be.
+    /// Slabs of metadata that are lost, or that only hosts could give which are replaced.
     pub(super) lost_metadata: BTreeSet<SlabId>,
 }
 
@@ -357,13 +361,7 @@ impl Census {
             // Nobody shares it while the census is taken.
             Arc::make_mut(&mut self.unreadable).insert(record.id);
         }
-        // Hosts that are replaced may never give what they have: what is known here is not made to wait.
-        let hopeless = match examined.class {
-            HealthClass::Lost => true,
-            HealthClass::Unreadable => examined.for_good,
-            _ => false,
-        };
-        if metadata && hopeless {
+        if metadata && examined.hopeless {
             self.lost_metadata.insert(record.id);
         }
         if !examined.wants_repair() {

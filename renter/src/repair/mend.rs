@@ -17,6 +17,7 @@ use samara_protocol::sector::SectorEntry;
 use samara_protocol::slab::{DescriptorError, ShardDescriptor, SlabDescriptor};
 use samara_protocol::units::Epoch;
 
+use super::health::Moved;
 use super::standing::Standings;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::garbage::UploadLease;
@@ -48,14 +49,40 @@ pub(super) enum MendError {
     /// The node is shutting down.
     #[error("the node is stopping")]
     Stopped,
+    /// This node may not write at present.
+    #[error("{0}")]
+    MayNot(String),
 }
 
 impl MendError {
-    /// Whether it came before much of a slab was moved.
-    pub(super) const fn has_moved_little(&self) -> bool {
+    /// Sectors of a slab of which `shards` are missing that were not moved because of it.
+    pub(super) fn unmoved(&self, record: &SlabRecord, shards: usize) -> Moved {
+        let of = |fetched: usize, sent: usize| {
+            let column = record.column_bytes();
+            let bytes = |sectors: usize| column.saturating_mul(sectors as u64);
+            Moved { fetched: bytes(fetched), sent: bytes(sent) }
+        };
+        let needed = usize::from(record.data);
         match self {
-            Self::NoHost | Self::Download(_) | Self::Stopped => true,
-            Self::Store(_) | Self::Fenced(_) | Self::Descriptor(_) => false,
+            Self::NoHost | Self::Stopped | Self::MayNot(_) => of(needed, shards),
+            Self::Download(DownloadError::TooFewHosts { answered, .. }) => {
+                of(needed.saturating_sub(*answered), shards)
+            }
+            Self::Download(_) => of(needed, shards),
+            Self::Store(_) | Self::Fenced(_) | Self::Descriptor(_) => of(0, 0),
+        }
+    }
+
+    /// What kind it is of: the same for all slabs that fail alike.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::NoHost => "no_host",
+            Self::Download(_) => "download",
+            Self::Store(_) => "store",
+            Self::Fenced(_) => "fenced",
+            Self::Descriptor(_) => "descriptor",
+            Self::Stopped => "stopped",
+            Self::MayNot(_) => "may_not",
         }
     }
 }
@@ -111,26 +138,23 @@ pub(super) struct Mending<'a> {
 }
 
 impl Mending<'_> {
-    /// Whether any host could take a shard.
-    pub(super) fn has_a_free_host(&self) -> bool {
-        !self.placeable(&self.free()).is_empty()
-    }
-
-    /// Rebuilds, stores and describes.
-    pub(super) async fn run(&self) -> Result<Mended, MendError> {
-        let mut free = self.free();
-        let mut shards = self.placeable(&free);
-        if shards.is_empty() {
-            return Err(MendError::NoHost);
-        }
-        let lease = self.slabs.leases().upload(self.record.id);
+    /// The missing shards to rebuild together: those for which there is a host, as far as they have room.
+    pub(super) fn shards(&self) -> Vec<u8> {
+        let mut shards = self.placeable(&self.free());
         let downloader = self.slabs.downloader(self.class);
-        // They are held until hosts have them; rebuilding has a budget of its own. What does not fit is
-        // another repair's.
         let column = self.record.column_bytes().max(1);
         let most = usize::try_from(downloader.most_room() / column).unwrap_or(usize::MAX);
         shards.truncate(most.max(1));
-        let room = column.saturating_mul(shards.len() as u64);
+        shards
+    }
+
+    /// Rebuilds, stores and describes these shards.
+    pub(super) async fn run(&self, shards: Vec<u8>) -> Result<Mended, MendError> {
+        let mut free = self.free();
+        let lease = self.slabs.leases().upload(self.record.id);
+        let downloader = self.slabs.downloader(self.class);
+        // They are held until hosts have them; rebuilding has a budget of its own.
+        let room = self.record.column_bytes().saturating_mul(shards.len() as u64);
         let _room = downloader.room(room).await.ok_or(MendError::Stopped)?;
         let descriptor = downloader.slab_descriptor(self.record).await?;
         let sectors = downloader.sectors(self.record, &shards).await?;

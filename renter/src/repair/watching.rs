@@ -71,7 +71,10 @@ impl Repair {
             segments: journal.segment_slabs(),
         };
         let standings = basis.standings.clone();
-        let is_due = self.work().is_due(world.clock.now(), &basis);
+        let is_due = {
+            let (mut work, now) = (self.work(), world.clock.now());
+            work.expire(now, &basis) || work.is_due(now, &basis)
+        };
         if is_due {
             self.forget_what_moved().await;
             let (passed_over, before) = self.work().before_census();
@@ -92,15 +95,17 @@ impl Repair {
     /// Forgets lost shards that their slabs do not have at those hosts any more.
     async fn forget_what_moved(&self) {
         let damage = &self.0.damage;
-        let slabs = damage.now().slabs();
-        let records: BTreeMap<SlabId, SlabRecord> = slabs
+        let lost = damage.now();
+        let records: BTreeMap<SlabId, SlabRecord> = lost
+            .slabs()
             .into_iter()
             .filter_map(|slab| Some((slab, record_of(&self.0.journal, &slab)?.1)))
             .collect();
         let is_named = |slab: &SlabId, host: &_| {
             records.get(slab).is_some_and(|record| record.hosts.contains(host))
         };
-        let mut gone = damage.now().places();
+        let mut gone = lost.places();
+        drop(lost);
         gone.retain(|(slab, host)| !is_named(slab, host));
         damage.forget(&gone).await;
     }
@@ -139,7 +144,7 @@ impl Repair {
         let work = self.work();
         let held = work.postponed().iter().take(HELD).map(|(slab, postponed)| HeldRow {
             slab: slab.to_string(),
-            until: postponed.until,
+            until: postponed.until(),
             reason: postponed.reason.clone(),
         });
         let mut seen = self.seen();

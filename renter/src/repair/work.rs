@@ -29,12 +29,22 @@ pub(super) struct Basis {
     pub(super) segments: Arc<Vec<SlabRecord>>,
 }
 
-/// Why a slab whose repair failed is left alone, and until when.
+/// Why a slab whose repair failed is left alone.
 #[derive(Clone, Debug)]
 pub(super) struct Postponed {
     pub(super) class: SlabClass,
-    pub(super) until: u64,
+    /// When it failed, milliseconds on this machine.
+    pub(super) since: u64,
+    /// The same for all that fail alike.
+    pub(super) kind: &'static str,
     pub(super) reason: String,
+}
+
+impl Postponed {
+    /// When it is tried again.
+    pub(super) const fn until(&self) -> u64 {
+        self.since.saturating_add(RETRY)
+    }
 }
 
 /// Repairs that have ended since some moment.
@@ -62,22 +72,29 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Whether a census is to be taken: anything has changed, and the last one is used up or old. What was
-    /// tried in vain may be tried again when its time has come, or when the hosts have changed.
-    pub(super) fn is_due(&mut self, now: u64, basis: &Basis) -> bool {
+    /// Lets what was tried in vain be tried again when its time has come, or when the hosts have changed;
+    /// whether any may.
+    pub(super) fn expire(&mut self, now: u64, basis: &Basis) -> bool {
         let before = self.postponed.len();
-        let hosts_changed =
-            self.counted.as_ref().is_none_or(|c| !c.standings.agrees_with(&basis.standings));
-        self.postponed.retain(|_, postponed| !hosts_changed && postponed.until > now);
+        let hosts_changed = self.have_hosts_changed(basis);
+        self.postponed.retain(|_, postponed| !hosts_changed && postponed.until() > now);
         self.paused.retain(|_, until| !hosts_changed && *until > now);
-        let again = self.postponed.len() < before;
+        self.postponed.len() < before
+    }
+
+    fn have_hosts_changed(&self, basis: &Basis) -> bool {
+        self.counted.as_ref().is_none_or(|c| !c.standings.agrees_with(&basis.standings))
+    }
+
+    /// Whether a census is to be taken: anything has changed, and the last one is used up or old.
+    pub(super) fn is_due(&self, now: u64, basis: &Basis) -> bool {
         let Some(counted) = &self.counted else { return true };
         let same = counted.position == basis.position && *counted.segments == *basis.segments;
         let queues = &self.census.queues;
         let used_up = queues.are_empty() || now.saturating_sub(self.census.at) >= STALE;
         let want_more = queues.want_more(|class| !self.paused.contains_key(&class));
         let lost = counted.lost_version != basis.lost_version;
-        again || hosts_changed || lost || want_more || (!same && used_up)
+        self.have_hosts_changed(basis) || lost || want_more || (!same && used_up)
     }
 
     /// What a census begins with: the slabs that it does not queue, and what has ended before it.
@@ -127,22 +144,14 @@ impl Work {
     }
 
     /// A repair has failed, and waits a while; whether none that waits has failed like this.
-    pub(super) fn postpone(
-        &mut self,
-        slab: SlabId,
-        class: SlabClass,
-        moved: &Moved,
-        now: u64,
-        reason: &str,
-    ) -> bool {
+    pub(super) fn postpone(&mut self, slab: SlabId, postponed: Postponed, moved: &Moved) -> bool {
+        let class = postponed.class;
         // One row for all that fail alike, as when every host has a shard.
-        let news = self.postponed.values().all(|postponed| postponed.reason != reason);
-        let until = now.saturating_add(RETRY);
+        let news = self.postponed.values().all(|other| other.kind != postponed.kind);
         if self.postponed.values().filter(|other| other.class == class).count() < MOST_POSTPONED {
-            let reason = reason.to_owned();
-            self.postponed.insert(slab, Postponed { class, until, reason });
+            self.postponed.insert(slab, postponed);
         } else {
-            self.paused.insert(class, until);
+            self.paused.insert(class, postponed.until());
         }
         // It does not move now.
         self.ended.moved.add(moved);

@@ -1,13 +1,16 @@
 //! Files in and out.
 
+use std::time::Duration;
+
 use samara_protocol::host::message::Refusal;
+use samara_protocol::journal::Change;
 use samara_protocol::units::{Amount, Millis};
 
 use crate::contract::Allowance;
 use crate::progress::Silent;
 use crate::rows::RenterState;
 use crate::testing::world::{Fault, TestNetwork};
-use crate::testing::{Node, allowance, get, noise, put};
+use crate::testing::{MemoryFiles, MortalStore, Node, allowance, config, get, noise, put};
 use crate::vault::{Conflict, ListOptions, ListRow, PutStreamRequest};
 use crate::world::Lane;
 
@@ -166,6 +169,42 @@ async fn without_a_quorum_nothing_is_acknowledged_and_nothing_is_lost() {
     node.put("/home", "home").await;
     assert_eq!(node.renter.status().files, 1);
     assert_eq!(node.renter.vaults()[0].versions, 1);
+}
+
+/// More than the heads have room for, one after the other.
+async fn append_two_megabytes(node: &Node) -> Vec<Result<(), &'static str>> {
+    let mut answers = Vec::new();
+    for number in 0..500 {
+        let change = Change::Setting { name: format!("{number}"), value: noise(number, 4_000) };
+        let append = node.renter.0.journal.append(vec![change]);
+        let answer = tokio::time::timeout(Duration::from_secs(3_600), append).await;
+        answers.push(answer.expect("an answer").map(drop).map_err(|error| error.code()));
+    }
+    answers
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_quorum_changes_that_have_no_room_are_answered_too() {
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
+    network.set(0..3, Fault::Dead);
+    let answers = append_two_megabytes(&node).await;
+    assert!(answers.iter().all(|answer| *answer == Err("no_quorum")), "{answers:?}");
+    network.set(0..3, Fault::None);
+    let answers = append_two_megabytes(&node).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_heads_are_spilled_though_little_is_in_them_that_a_spill_waits_for() {
+    let network = TestNetwork::empty(5).await;
+    let mut config = config();
+    config.journal.spill = 4 << 20;
+    let files = MemoryFiles::default();
+    let node = Node::with(&network, MortalStore::immortal(), files, config).await;
+    node.start(&network).await;
+    let answers = append_two_megabytes(&node).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
 }
 
 #[tokio::test(start_paused = true)]
