@@ -31,7 +31,10 @@ pub(super) fn keep(folder: &DataFolder, renter: Renter) -> impl Future<Output = 
         loop {
             renter.until(|state| *state == RenterState::Active).await;
             if let Err(error) = write_private(&marker, renter.status().epoch.as_bytes()) {
-                tracing::warn!(%error, path = %marker.display(), "marker not written");
+                // As on a full disk, which may have room later.
+                tracing::warn!(%error, path = %marker.display(), "marker not written; tried again");
+                tokio::time::sleep(RETRY).await;
+                continue;
             }
             renter.until(|state| matches!(state, RenterState::Fenced { .. })).await;
             if let Err(error) = std::fs::remove_file(&marker) {

@@ -49,5 +49,5 @@ pub use plan::{
 pub use prices::PriceLimits;
 pub use records::{BookSnapshot, ContractSnapshot, HostRow, HostSnapshot, RolledBack};
 pub use reports::{HostHealth, Incident, Reports};
-pub use score::{BEST, byte_price, score, verdict};
+pub use score::{BEST, byte_price, has_failed_its_duty, score, verdict};
 pub use writer::{Writer, WriterState};

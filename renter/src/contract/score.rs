@@ -46,6 +46,12 @@ pub fn score(price: Amount, cheapest: Amount, health: &HostHealth, now: u64) -> 
     (price + uptime + latency + age).saturating_sub(lies)
 }
 
+/// Whether a host has done what hosts are replaced for, though it answers.
+#[must_use]
+pub const fn has_failed_its_duty(health: &HostHealth) -> bool {
+    health.false_answers >= LIES || health.lost_sectors >= LOSSES
+}
+
 /// Why a host with a contract should be replaced, if it should.
 #[must_use]
 pub fn verdict(health: &HostHealth, now: u64) -> Option<String> {

@@ -82,8 +82,11 @@ impl Owner {
         self.slots.retain(|id, _| live.iter().any(|handle| handle.id() == *id));
         for handle in live {
             let id = handle.id();
-            let keys = &self.keys;
-            self.slots.entry(id).or_insert_with(|| Slot::new(handle, keys.head(&id)));
+            let (keys, made) = (&self.keys, &mut self.slots_made);
+            self.slots.entry(id).or_insert_with(|| {
+                *made += 1;
+                Slot::new(*made, handle, keys.head(&id))
+            });
         }
     }
 
@@ -269,6 +272,7 @@ impl Owner {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.busy = true;
         let job = Job {
+            serial: slot.serial,
             compares,
             handle: slot.handle.clone(),
             key: slot.key.clone(),
@@ -285,8 +289,7 @@ impl Owner {
             confirmed: slot.confirmed,
             store: self.world.store.clone(),
         };
-        self.inflight
-            .push(Box::pin(async move { Outcome::Written(id, Box::new(job.run().await)) }));
+        self.inflight.push(Box::pin(async move { Outcome::Written(Box::new(job.run().await)) }));
     }
 
     /// Hosts by number: the journal's, and those of the contract table that it numbers next.

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::JournalError;
 use super::local::{self, Loaded, LocalBase, Meta, Mode};
 use super::message::{Adopted, JournalOptions, Message, Named, SettleReport, Shared, may_write};
-use super::slot::{Slot, Written, base_bytes};
+use super::slot::{Failure, Slot, Written, base_bytes};
 use crate::checkpoint::{CheckpointError, Checkpoints, Made, Recorder};
 use crate::contract::ContractBook;
 use crate::slabs::Slabs;
@@ -63,7 +63,7 @@ pub(super) struct Settler {
 }
 
 pub(super) enum Outcome {
-    Written(ContractId, Box<Written>),
+    Written(Box<Written>),
     Spilled(Result<Segment, UploadError>),
     Checkpointed(Result<Box<Made>, CheckpointError>),
     /// The cache of nodes was tidied.
@@ -87,6 +87,8 @@ pub(super) struct Owner {
     /// The fold of all entries, acknowledged or not.
     pub(super) working: JournalState,
     pub(super) slots: BTreeMap<ContractId, Slot>,
+    /// Slots that this process has made.
+    pub(super) slots_made: u64,
     /// Whether a read quorum's heads were compared with this journal since the process began. Nothing is
     /// written before: a folder that was set back would write its own changes to hosts that are behind,
     /// before it hears of those that others acknowledged.
@@ -140,6 +142,7 @@ impl Owner {
             tail,
             working,
             slots: BTreeMap::new(),
+            slots_made: 0,
             compared: false,
             inflight: FuturesUnordered::new(),
             waiters: VecDeque::new(),
@@ -165,6 +168,7 @@ impl Owner {
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut writer = self.book.writer().watch();
         self.advance().await;
         loop {
             let timer = self.timer();
@@ -181,6 +185,8 @@ impl Owner {
                     }
                     Some(message) => self.message(message, &mut inbox).await,
                 },
+                // A host has shown that another node has taken over.
+                Ok(()) = writer.changed() => {}
                 () = timer => {}
             }
             self.advance().await;
@@ -471,20 +477,24 @@ impl Owner {
     async fn outcome(&mut self, outcome: Outcome) {
         let now = self.world.clock.now();
         match outcome {
-            Outcome::Written(contract, written) => {
+            Outcome::Written(written) => {
+                let contract = written.contract;
+                let slot = self.slots.get_mut(&contract);
+                let Some(slot) = slot.filter(|slot| slot.serial == written.serial) else { return };
                 if let Err(failure) = &written.result {
                     if failure.diverged() {
                         tracing::error!(
                             reason = failure.reason(),
                             "this folder is an older copy, or a copy is in use: it stops writing"
                         );
-                        // Recovering here claims a new epoch over the newest head.
-                        self.fence(self.meta.epoch).await;
                     }
                     tracing::debug!(contract = %contract.short(), reason = failure.reason(), "head write failed");
                 }
-                if let Some(slot) = self.slots.get_mut(&contract) {
-                    slot.settle(*written, now);
+                let diverged = written.result.as_ref().is_err_and(Failure::diverged);
+                slot.settle(*written, now);
+                if diverged {
+                    // Recovering here claims a new epoch over the newest head.
+                    self.fence(self.meta.epoch).await;
                 }
             }
             Outcome::Tidied => self.tidying = false,

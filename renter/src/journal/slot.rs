@@ -24,6 +24,9 @@ const RETRY_MAX: u64 = 300_000;
 
 /// One contract's slot.
 pub(super) struct Slot {
+    /// No other slot of this process has the same: what comes of a write belongs to the slot that it was
+    /// made for, not to one that has taken its place.
+    pub(super) serial: u64,
     pub(super) handle: ContractHandle,
     pub(super) key: HeadKey,
     /// What it holds, as far as this process has written it.
@@ -44,8 +47,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(handle: ContractHandle, key: HeadKey) -> Self {
+    pub(super) fn new(serial: u64, handle: ContractHandle, key: HeadKey) -> Self {
         Self {
+            serial,
             handle,
             key,
             image: None,
@@ -106,6 +110,8 @@ impl Slot {
 
 /// A write to do.
 pub(super) struct Job {
+    /// Of the slot.
+    pub(super) serial: u64,
     /// Whether the head is only to be read and compared.
     pub(super) compares: bool,
     pub(super) handle: ContractHandle,
@@ -128,6 +134,9 @@ pub(super) struct Job {
 
 /// What came of a write.
 pub(super) struct Written {
+    pub(super) contract: ContractId,
+    /// Of the slot.
+    pub(super) serial: u64,
     /// Highest sequence used or seen.
     pub(super) sequence: u64,
     pub(super) result: Result<Done, Failure>,
@@ -171,7 +180,7 @@ impl Job {
         } else {
             self.write(&mut sequence).await.map(|image| Done::Written(Box::new(image)))
         };
-        Written { sequence, result }
+        Written { contract: self.contract, serial: self.serial, sequence, result }
     }
 
     /// Reads the head, and compares it with the journal.

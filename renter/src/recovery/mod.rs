@@ -66,6 +66,8 @@ struct Shared {
     /// Replaced field by field, each of which is true by itself.
     status: Mutex<RecoveryStatus>,
     stop: watch::Sender<bool>,
+    /// Hears of the end of each run.
+    ended: watch::Sender<()>,
     /// Accounts below this one were found empty, or emptied, since this process started.
     collected: AtomicU64,
     /// Journal positions of the heads that the last claim read, one for each live contract.
@@ -89,6 +91,7 @@ struct Running<'a>(&'a Shared);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         lock(&self.0.status).running = false;
+        self.0.ended.send_replace(());
     }
 }
 
@@ -125,6 +128,7 @@ impl Recovery {
         let shared = Shared {
             status: Mutex::new(status),
             stop: watch::Sender::new(false),
+            ended: watch::Sender::default(),
             collected: AtomicU64::new(0),
             heads: Mutex::new(progress::load_heads(world.store.as_ref()).await?),
         };
@@ -134,6 +138,11 @@ impl Recovery {
     /// How far it is.
     pub(crate) fn status(&self) -> RecoveryStatus {
         lock(&self.shared.status).clone()
+    }
+
+    /// Hears of the end of each run.
+    pub(crate) fn ended(&self) -> watch::Receiver<()> {
+        self.shared.ended.subscribe()
     }
 
     /// Journal positions of the heads that the last claim read, one for each live contract; nothing for

@@ -17,15 +17,20 @@ use crate::vault::totals;
 impl Renter {
     /// Waits until the state is as wanted.
     pub async fn until(&self, wanted: impl Fn(&RenterState) -> bool + Send) {
-        let mut watch = self.0.journal.watch();
+        let (mut journal, mut recovery) = (self.0.journal.watch(), self.0.recovery.ended());
         loop {
-            watch.borrow_and_update();
+            journal.borrow_and_update();
+            recovery.borrow_and_update();
             if wanted(&self.state()) {
                 return;
             }
-            if watch.changed().await.is_err() {
-                // The journal's owner has ended: nothing changes any more.
-                return std::future::pending().await;
+            tokio::select! {
+                changed = journal.changed() => if changed.is_err() {
+                    // The journal's owner has ended: nothing changes any more.
+                    return std::future::pending().await;
+                },
+                // The other end is in `self`.
+                _ = recovery.changed() => {}
             }
         }
     }

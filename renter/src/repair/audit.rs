@@ -278,14 +278,30 @@ impl Auditor {
             let contract = self.book.contract(host).filter(|_| standings.of_host(host).is_sound());
             let (Some(shard), Some(contract)) = (shard, contract) else { continue };
             let downloader = self.slabs.downloader(SlabClass::Data);
-            let Ok(descriptor) = downloader.slab_descriptor(&record).await else { continue };
+            let descriptor = match downloader.slab_descriptor(&record).await {
+                Ok(descriptor) => descriptor,
+                // A visit finds that out.
+                Err(DownloadError::NoDescriptor { .. }) => continue,
+                Err(_) => {
+                    self.suspect(slab, host);
+                    continue;
+                }
+            };
             let Some(root) = descriptor.shards.get(shard).map(|shard| shard.root) else { continue };
             let column = descriptor.geometry.column();
             if let Err(ContractError::Fenced { .. }) = contract.check_epoch().await {
                 return;
             }
-            self.pay(1, column.bytes().into());
-            match look(&contract, root, column).await {
+            self.requests.take(1);
+            let place = self.bytes.line_up(column.bytes().into());
+            let look = look(&contract, root, column).await;
+            if matches!(look, Look::There) {
+                self.totals.bytes = self.totals.bytes.saturating_add(column.bytes().into());
+            } else {
+                // It was not sent, or not all of it.
+                self.bytes.give_back(place, column.bytes().into());
+            }
+            match look {
                 Look::Unknown => self.suspect(slab, host),
                 // A reader has met again what is known and counted.
                 Look::Lost { .. } if damage.now().reason(&slab, host).is_some() => {}

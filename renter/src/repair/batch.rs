@@ -284,8 +284,8 @@ impl Repair {
         let mut gone = damage.now().places_of(&slab);
         let moved_to = |host: &HostIndex| mended.moves.iter().any(|(_, _, to)| to == host);
         gone.retain(|(_, host)| !mended.record.hosts.contains(host) || moved_to(host));
-        let changes = damage.forget(&gone).await;
-        self.work().mended(&chosen.moved(), changes);
+        let (before, after) = damage.forget(&gone).await;
+        self.work().mended(&chosen.moved(), before, after);
         let what = mended.moves.iter().map(|(shard, from, to)| {
             let reason = chosen.examined.missing.iter().find(|(missing, _)| missing == shard);
             let reason = reason.map_or("", |(_, reason)| reason.as_str());

@@ -112,25 +112,27 @@ impl Damage {
         self.write(vec![Write::Put(key(&slab, host), encoding::encode(&reason))]).await;
     }
 
-    /// Forgets shards that are there after all, or that no slab has there; returns how many changes that
-    /// was.
-    pub(super) async fn forget(&self, places: &[Place]) -> u64 {
-        if places.is_empty() {
-            return 0;
-        }
+    /// Forgets shards that are there after all, or that no slab has there; returns the versions before and
+    /// after.
+    pub(super) async fn forget(&self, places: &[Place]) -> (u64, u64) {
         let _changing = self.changing.lock().await;
-        let writes: Vec<Write> = {
+        let (writes, before, after) = {
             let mut lost = self.lock();
+            let before = lost.version;
+            if places.is_empty() {
+                return (before, before);
+            }
             let rows = Arc::make_mut(&mut lost.rows);
             let known = places.iter().filter(|place| rows.remove(place).is_some());
             let writes: Vec<Write> =
                 known.map(|(slab, host)| Write::Delete(key(slab, *host))).collect();
             lost.version += writes.len() as u64;
-            writes
+            (writes, before, lost.version)
         };
-        let changes = writes.len() as u64;
-        self.write(writes).await;
-        changes
+        if !writes.is_empty() {
+            self.write(writes).await;
+        }
+        (before, after)
     }
 
     async fn write(&self, writes: Vec<Write>) {

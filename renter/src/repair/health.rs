@@ -29,9 +29,9 @@ const UNREADABLE: usize = 16_384;
 pub enum HealthClass {
     /// Fewer than k shards are left, and no host that may come back has more.
     Lost,
-    /// Fewer than k shards can be counted on now; hosts that are silent or replaced have more.
+    /// Fewer than k shards are on hosts that answer; others may come back.
     Unreadable,
-    /// Exactly k shards are left: one more lost host loses it.
+    /// No more than k shards can be counted on: one more lost host may lose it.
     Critical,
     /// Less than three quarters of its parity is left.
     Endangered,
@@ -51,15 +51,16 @@ pub(super) struct Examined {
     pub(super) missing: Vec<(u8, String)>,
     /// Whether a missing shard does not come back by itself.
     pub(super) for_good: bool,
-    /// Whether too few shards are left even when all silent hosts come back. Hosts that are replaced may
-    /// still give theirs, or never.
+    /// Whether too few shards are left even when all silent hosts come back, but for those that are replaced
+    /// and do not answer.
     pub(super) hopeless: bool,
 }
 
 impl Examined {
     /// Looks at a slab.
     pub(super) fn of(record: &SlabRecord, standings: &Standings, lost: &LostShards) -> Self {
-        let (mut missing, mut for_good, mut silent, mut replaced) = (Vec::new(), false, 0, 0);
+        let (mut missing, mut for_good) = (Vec::new(), false);
+        let (mut silent, mut replaced, mut leaving) = (0, 0, 0);
         for (shard, host) in (0u8..=u8::MAX).zip(&record.hosts) {
             if let Some(reason) = lost.reason(&record.id, *host) {
                 for_good = true;
@@ -70,6 +71,10 @@ impl Examined {
                 Standing::Sound => {}
                 Standing::Silent(reason) => {
                     silent += 1;
+                    missing.push((shard, reason));
+                }
+                Standing::Leaving(reason) => {
+                    (leaving, for_good) = (leaving + 1, true);
                     missing.push((shard, reason));
                 }
                 Standing::Replaced(reason) => {
@@ -84,8 +89,8 @@ impl Examined {
         }
         let (needed, total) = (usize::from(record.data), record.hosts.len());
         let sound = total.saturating_sub(missing.len());
-        let class = class(needed, total, sound, silent + replaced);
-        let hopeless = sound + silent < needed;
+        let class = class(needed, total, sound, leaving, silent + replaced);
+        let hopeless = sound + leaving + silent < needed;
         Self { class, sound, missing, for_good, hopeless }
     }
 
@@ -93,7 +98,7 @@ impl Examined {
     pub(super) fn wants_repair(&self) -> bool {
         match self.class {
             HealthClass::Critical | HealthClass::Endangered => true,
-            // Hosts that are replaced may still give what they have.
+            // Hosts that are replaced may answer again.
             HealthClass::Reduced | HealthClass::Unreadable => self.for_good,
             HealthClass::Lost | HealthClass::Full => false,
         }
@@ -121,14 +126,15 @@ pub(super) fn record_of(journal: &Journal, slab: &SlabId) -> Option<(SlabClass, 
     })
 }
 
-/// The class of a slab of which `sound` of `total` shards are left and `silent` may come back.
-fn class(needed: usize, total: usize, sound: usize, silent: usize) -> HealthClass {
+/// The class of a slab of which `sound` of `total` shards are left, `leaving` ones are there as long as their
+/// hosts are, and `away` ones may come back.
+fn class(needed: usize, total: usize, sound: usize, leaving: usize, away: usize) -> HealthClass {
     let (left, parity) = (sound.saturating_sub(needed), total.saturating_sub(needed));
     if sound == total {
         HealthClass::Full
-    } else if sound + silent < needed {
+    } else if sound + leaving + away < needed {
         HealthClass::Lost
-    } else if sound < needed {
+    } else if sound + leaving < needed {
         HealthClass::Unreadable
     } else if left == 0 {
         HealthClass::Critical
@@ -150,7 +156,7 @@ pub struct SlabCounts {
     pub endangered: u64,
     /// No parity is left.
     pub critical: u64,
-    /// Too few shards can be counted on now; hosts that are silent or replaced have more.
+    /// Too few shards are on hosts that answer; others may come back.
     pub unreadable: u64,
     /// Too few shards are left.
     pub lost: u64,
@@ -387,7 +393,7 @@ mod tests {
     fn classes_follow_the_parity_that_is_left() {
         use HealthClass::{Critical, Endangered, Full, Lost, Reduced, Unreadable};
         // 4 of 8: three quarters of the parity are three shards.
-        let of_eight = |sound, silent| class(4, 8, sound, silent);
+        let of_eight = |sound, away| class(4, 8, sound, 0, away);
         let expected = [
             (8, 0, Full),
             (7, 1, Reduced),
@@ -401,8 +407,13 @@ mod tests {
         for (sound, silent, expected) in expected {
             assert_eq!(of_eight(sound, silent), expected, "{sound} and {silent} silent");
         }
-        assert_eq!(class(1, 2, 1, 0), Critical);
-        assert_eq!(class(10, 30, 25, 0), Reduced);
-        assert_eq!(class(10, 30, 24, 0), Endangered);
+        assert_eq!(class(1, 2, 1, 0, 0), Critical);
+        assert_eq!(class(10, 30, 25, 0, 0), Reduced);
+        assert_eq!(class(10, 30, 24, 0, 0), Endangered);
+        // Hosts that are replaced and answer still give what they have.
+        assert_eq!(class(4, 8, 0, 8, 0), Critical);
+        assert_eq!(class(4, 8, 5, 3, 0), Endangered);
+        assert_eq!(class(4, 8, 1, 2, 1), Unreadable);
+        assert_eq!(class(4, 8, 1, 2, 0), Lost);
     }
 }

@@ -14,7 +14,10 @@ pub(super) enum Standing {
     Sound,
     /// It has been silent for long and may come back: its shards count again then.
     Silent(String),
-    /// The contractor replaces it, or its contract was given up: its shards are put elsewhere, as long as it gives them or not.
+    /// The contractor replaces it, or its contract was given up: its shards are put elsewhere. It gives them
+    /// as long as it answers.
+    Leaving(String),
+    /// As before, and it does not answer.
     Replaced(String),
     /// Its contract has ended: it owes nothing any more.
     Gone(String),
@@ -36,16 +39,19 @@ impl Standings {
         let now = book.world().clock.now();
         let (ended, awaited) = (book.ended(), book.awaited());
         let standing = |index: HostIndex, host| {
+            let health = book.reports().health(&host);
+            let replaced = |reason| match health.is_unreachable() {
+                true => Standing::Replaced(reason),
+                false => Standing::Leaving(reason),
+            };
             if ended.contains(&index) {
-                // One that was given up may still give what it has.
                 return match book.contract(index) {
-                    Some(_) => Standing::Replaced("its contract was given up".into()),
+                    Some(_) => replaced("its contract was given up".into()),
                     None => Standing::Gone("its contract has ended".into()),
                 };
             }
-            let health = book.reports().health(&host);
             if let Some(reason) = verdict(&health, now) {
-                return Standing::Replaced(reason);
+                return replaced(reason);
             }
             if awaited.iter().any(|(awaited, _)| *awaited == index) {
                 return Standing::Silent("it has not answered since the recovery".into());
@@ -90,7 +96,7 @@ impl Standings {
         self.0.iter().filter_map(|(index, standing)| match standing {
             Standing::Sound => None,
             Standing::Silent(reason) => Some((*index, reason.as_str(), false)),
-            Standing::Replaced(reason) | Standing::Gone(reason) => {
+            Standing::Leaving(reason) | Standing::Replaced(reason) | Standing::Gone(reason) => {
                 Some((*index, reason.as_str(), true))
             }
         })

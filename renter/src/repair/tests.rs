@@ -338,6 +338,29 @@ async fn a_slab_is_repaired_once_at_a_time_however_often_slabs_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_all_hosts_are_to_be_replaced_nothing_is_written_anew_as_long_as_they_answer() {
+    let network = TestNetwork::empty(8).await;
+    let node = filled(&network, unlimited()).await;
+    until(&node, 1, is_whole).await;
+    let slabs = node.renter.slab_records();
+    for host in &network.hosts {
+        for _ in 0..3 {
+            node.renter.book().reports().lost_sector(&host.key.public(), "a sector is gone");
+        }
+    }
+    for _ in 0..10 {
+        node.renter.look_after_slabs().await;
+        tokio::time::sleep(MINUTE).await;
+    }
+    let report = node.renter.health();
+    assert_eq!((report.hosts.len(), report.data.critical), (8, report.data.total()));
+    assert_eq!(report.affected, vec![]);
+    let again = node.put("/home", "home").await;
+    assert_eq!(again.stored_files, 0);
+    assert_eq!(node.renter.slab_records(), slabs);
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_are_rebuilt_shard_by_shard_where_memory_is_short() {
     let network = TestNetwork::empty(12).await;
     let mut config = unlimited();

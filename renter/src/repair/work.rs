@@ -133,13 +133,13 @@ impl Work {
         !self.paused.contains_key(&class) && !self.census.queues.of(class).is_empty()
     }
 
-    /// A repair is done, and so many changes of what is lost came of it.
-    pub(super) fn mended(&mut self, moved: &Moved, changes: u64) {
+    /// A repair is done, and what is lost went from one version to another by it.
+    pub(super) fn mended(&mut self, moved: &Moved, before: u64, after: u64) {
         self.ended.mended += 1;
         self.ended.moved.add(moved);
-        if let Some(counted) = &mut self.counted {
-            // They are counted among what is mended.
-            counted.lost_version += changes;
+        if let Some(counted) = self.counted.as_mut().filter(|c| c.lost_version == before) {
+            // Nothing else has changed, and this is counted among what is mended.
+            counted.lost_version = after;
         }
     }
 

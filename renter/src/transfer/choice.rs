@@ -5,16 +5,21 @@ use std::collections::BTreeSet;
 use samara_protocol::hash::{Digest, SlabId, digest};
 use samara_protocol::units::Amount;
 
-use crate::contract::{ContractHandle, HostHealth, Reports};
+use crate::contract::{ContractHandle, HostHealth, Reports, has_failed_its_duty};
 
 /// Failures in a row after which a host is asked last.
 const FAILING: u32 = 3;
+
+/// More than speaks against any host that stays.
+const LEAVING: u32 = 8;
 
 /// How much speaks against a host at this moment; 0 is fine.
 pub(super) fn penalty(health: &HostHealth) -> u32 {
     let failing = health.failing.min(FAILING);
     let lies = if health.false_answers > 0 { 2 } else { 0 };
-    failing + lies
+    // What goes to one that is replaced is soon moved again.
+    let leaving = if has_failed_its_duty(health) { LEAVING } else { 0 };
+    failing + lies + leaving
 }
 
 /// All hosts that can take a shard of `slab`, best first: sound ones before failing ones, each

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use samara_protocol::keys::KeyTree;
 use samara_protocol::keys::phrase::Phrase;
@@ -435,4 +436,20 @@ async fn a_reader_tells_backups_and_names_as_the_heads_show_them() {
     reader.lose().await;
     let reader = Node::with(&network, store, files, config()).await;
     assert_eq!(reader.renter.backups(), rows);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_node_that_writes_hears_of_the_end_of_a_recovery() {
+    let network = TestNetwork::empty(5).await;
+    let node = Node::fresh(&network).await;
+    node.files.put("/home/a", b"tiny", 10);
+    node.put("/home", "home").await;
+    node.lose().await;
+    let node = Node::blank(&network).await;
+    let renter = node.renter.clone();
+    let waiting = tokio::spawn(async move {
+        renter.until(|state| *state == RenterState::Active).await;
+    });
+    recover(&node).await;
+    tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
 }
