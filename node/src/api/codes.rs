@@ -31,9 +31,9 @@ impl Code {
 /// up: it starts from what the others show.
 const GIVE_UP: &str = "if hosts are gone for good and this node cannot write without them, go on with the same words \
      in an empty data folder: `samara recover start --give-up-silent` there gives them up";
-const NO_QUORUM: &str = "see `samara hosts` for who does not answer; nothing that was acknowledged is lost by this. If hosts are \
-     gone for good and most of the others answer, go on with the same words in an empty data folder: `samara recover start \
-     --give-up-silent` there gives them up";
+const NO_QUORUM: &str = "the change is kept and goes through by itself once enough hosts answer: `samara status` shows that it waits, \
+     `samara hosts` who does not answer. Nothing that was acknowledged is lost. Only if hosts are gone for good: `samara \
+     recover start` with the same words in an empty data folder says whether they can be given up";
 
 /// All codes, by their word.
 pub const CODES: &[Code] = &[
@@ -88,7 +88,7 @@ pub const CODES: &[Code] = &[
         .hint("see `samara contracts` and `samara allowance show`"),
     code("no_money", 409, 4, "the account has too little money")
         .hint("see `samara wallet show`; on a test network `samara wallet faucet` gives coins"),
-    code("no_quorum", 503, 5, "too few hosts hold the change")
+    code("no_quorum", 503, 5, "too few hosts hold the change yet; it goes through by itself once enough answer")
         .hint(NO_QUORUM),
     code("no_role", 409, 4, "this node does not have the role"),
     code("no_source", 404, 3, "there is no such file or folder on this machine"),

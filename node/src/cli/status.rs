@@ -188,7 +188,8 @@ fn state(renter: &RenterStatus) -> String {
         }
         RenterState::Active => {
             let changes = display::count(renter.unacknowledged, "change");
-            format!("writes (epoch {epoch}), {changes} not acknowledged yet")
+            let wait = if renter.unacknowledged == 1 { "waits" } else { "wait" };
+            format!("writes (epoch {epoch}), {changes} {wait} for hosts")
         }
         RenterState::ReadOnly => "reads only".to_owned(),
         RenterState::Fenced { by } => {
@@ -524,6 +525,15 @@ mod tests {
         page.contracts.push(contract());
         let told = text(&page, 1_004_400);
         assert!(!told.contains("no new files"), "{told}");
+    }
+
+    #[test]
+    fn a_change_that_hosts_do_not_hold_yet_is_told() {
+        let mut page = healthy();
+        page.node.renter.as_mut().unwrap().unacknowledged = 1;
+        assert!(text(&page, 0).contains("(epoch 1), 1 change waits for hosts\n"));
+        page.node.renter.as_mut().unwrap().unacknowledged = 2;
+        assert!(text(&page, 0).contains("(epoch 1), 2 changes wait for hosts\n"));
     }
 
     #[test]
