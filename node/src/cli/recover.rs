@@ -316,6 +316,9 @@ fn status_text(RecoveryAnswer { status, fenced_by }: &RecoveryAnswer) -> String 
     };
     if !status.running && status.progress != RecoveryPhase::Idle && !has_ended(&status.progress) {
         text.push_str("not running; `samara recover start` goes on from here\n");
+        if may_have_claimed(&status.progress) && fenced_by.is_none() {
+            text.push_str("hosts may refuse the old machine already, unless it was to read only\n");
+        }
     }
     if let Some(problem) = &status.problem {
         text.push_str(&format!("the last run ended with: {problem}\n"));
@@ -375,10 +378,21 @@ fn left_text(seen: Option<&RecoveryStatus>) -> &'static str {
         Some(status) if has_ended(&status.progress) => {
             "the recovery has come to its end in the node: `samara recover status` says what it found"
         }
+        Some(status) if may_have_claimed(&status.progress) => CLAIMED,
         _ => {
             "stopped; `samara recover status` says how far it came, `samara recover start` goes on"
         }
     }
+}
+
+/// What a recovery leaves that stops once it asks for promises.
+const CLAIMED: &str = "stopped; hosts may refuse the old machine already, unless this recovery was to read \
+    only: finish with `samara recover start`";
+
+/// Whether hosts may have promised the epoch of a recovery that has come so far and no further.
+const fn may_have_claimed(phase: &RecoveryPhase) -> bool {
+    use RecoveryPhase::{Adopting, Claiming, TakingOver};
+    matches!(phase, Claiming { .. } | Adopting { .. } | TakingOver { .. })
 }
 
 fn phase_text(phase: &RecoveryPhase) -> String {
@@ -431,9 +445,13 @@ async fn stop(session: &Session) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let answer: Done = session.client()?.post("/v1/recovery/stop", &Done {}).await?;
-    session
-        .output
-        .answer(&answer, || "stopped; `samara recover start` goes on from there\n".to_owned());
+    session.output.answer(&answer, || {
+        if may_have_claimed(&status.progress) {
+            format!("{CLAIMED}\n")
+        } else {
+            "stopped; `samara recover start` goes on from there\n".to_owned()
+        }
+    });
     Ok(Exit::Ok)
 }
 
@@ -546,7 +564,9 @@ mod tests {
         };
         let phase = RecoveryPhase::TakingOver { hosts_written: 0 };
         assert!(left(true, phase.clone()).starts_with("a recovery goes on in the node"));
-        assert!(left(false, phase).starts_with("stopped; "));
+        assert!(left(false, phase).contains("may refuse the old machine already"));
+        let scanning = RecoveryPhase::Idle;
+        assert!(left(false, scanning).starts_with("stopped; `samara recover status`"));
         assert!(left(false, RecoveryPhase::Done).starts_with("the recovery has come to its end"));
         assert!(left_text(None).starts_with("stopped; "));
     }

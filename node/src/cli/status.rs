@@ -195,7 +195,11 @@ fn state(renter: &RenterStatus) -> String {
         RenterState::Fenced { by } => {
             format!("has stopped writing: another node writes since epoch {}", display::epoch(by))
         }
-        RenterState::Recovering { .. } => "recovering; see `samara recover status`".to_owned(),
+        RenterState::Recovering { .. } => {
+            "recovering; see `samara recover status`, and go on with \
+             `samara recover start` if it was stopped"
+                .to_owned()
+        }
     }
 }
 
@@ -262,7 +266,9 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         RenterState::Fenced { by } => warnings.push(super::recover::taken_over(by)),
         _ => {}
     }
-    if let Some(problem) = &renter.problem {
+    // What stops a node whose recovery is not finished may be the epoch that this recovery has claimed.
+    let recovers = matches!(renter.state, RenterState::Recovering { .. });
+    if let Some(problem) = renter.problem.as_ref().filter(|_| !recovers) {
         warnings.push(problem.clone());
     }
     if renter.hosts > 0 && renter.settled < renter.hosts {
@@ -306,7 +312,8 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
             return warnings;
         }
         let contracts = display::count(renter.lapses.len() as u64, "contract");
-        warnings.push(format!("{contracts} not renewed: {}", lapse.reason));
+        let reason = if recovers { "the recovery is not finished" } else { &lapse.reason };
+        warnings.push(format!("{contracts} not renewed: {reason}"));
     }
     warnings
 }
