@@ -128,7 +128,9 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
         ),
     );
     if renter.health.counted.is_some() {
-        lines.item(format!("slabs: {}", super::health::classes(&renter.health.slabs)));
+        // Hosts that fell silent since still count as there.
+        let by = if renter.unreadable > 0 { " by the last count" } else { "" };
+        lines.item(format!("slabs{by}: {}", super::health::classes(&renter.health.slabs)));
     }
     if renter.health.repairing > 0 {
         let slabs = display::count(renter.health.repairing, "slab");
@@ -285,7 +287,7 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     }
     if renter.unreadable > 0 {
         let slabs = display::count(renter.unreadable, "slab");
-        warnings.push(format!("{slabs} cannot be read: too few of their hosts answer"));
+        warnings.push(format!("{slabs} cannot be read now: too few of their hosts answer"));
     }
     if renter.bare > 0 {
         let slabs = display::count(renter.bare, "slab");
