@@ -339,8 +339,12 @@ fn lacking(page: &Page) -> Vec<String> {
     }
     let held = page.contracts.len() as u64;
     match &page.allowance {
-        None => warnings
-            .push("no allowance: nothing is stored or renewed: `samara allowance set`".into()),
+        None => {
+            // What the contracts have money for is still stored.
+            let lacks =
+                if held == 0 { "nothing is stored" } else { "no contract is renewed or added" };
+            warnings.push(format!("no allowance: {lacks}: `samara allowance set`"));
+        }
         Some(allowance) if held < u64::from(allowance.hosts) => {
             let few = display::count(held, "contract");
             warnings.push(format!("{few} where the allowance wants {}", allowance.hosts));
@@ -503,7 +507,7 @@ mod tests {
             |page| renter(page).ended = 2,
             "2 hosts refuse: they say that the contract has ended",
         );
-        warned(|page| page.allowance = None, "no allowance");
+        warned(|page| page.allowance = None, "no allowance: no contract is renewed or added");
         warned(|page| page.contracts.truncate(1), "1 contract where the allowance wants 2");
         warned(|page| page.wallet.as_mut().unwrap().balance = Amount::ZERO, "the account is empty");
         warned(|page| renter(page).poor = 2, "2 contracts with too little money for more files");
