@@ -152,6 +152,15 @@ pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, F
                 lines.line("account", &wallet.account);
                 lines.line("balance", coins(wallet.balance));
                 lines.line("sent", display::count(wallet.nonce, "transaction"));
+                if let Some(by) = &wallet.moved_by {
+                    let epoch = display::epoch(by);
+                    lines.line(
+                        "moved",
+                        format!(
+                            "another node has taken over (epoch {epoch}): its account has the money"
+                        ),
+                    );
+                }
                 lines.render()
             });
         }

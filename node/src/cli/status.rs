@@ -436,7 +436,8 @@ mod tests {
             host: None,
             renter: Some(renter),
         };
-        let wallet = Wallet { account: String::new(), balance: Amount::coins(7), nonce: 0 };
+        let balance = Amount::coins(7);
+        let wallet = Wallet { account: String::new(), balance, nonce: 0, moved_by: None };
         Page { node, wallet: Some(wallet), allowance: None, contracts: vec![], validators: None }
     }
 

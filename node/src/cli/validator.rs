@@ -354,7 +354,8 @@ mod tests {
         let next = wished(&present, &wishes).unwrap();
         let account = (key(9).public(), 0);
         let mut change = SetChange::propose(BlockHash([7; 32]), account, Amount(1), present, next);
-        let wallet = |balance| Wallet { account: account.0.to_string(), balance, nonce: 0 };
+        let wallet =
+            |balance| Wallet { account: account.0.to_string(), balance, nonce: 0, moved_by: None };
         assert!(lacks_fee(&change, &wallet(Amount::ZERO)).is_some());
         assert!(lacks_fee(&change, &wallet(Amount(1))).is_none());
         change.sign(&key(1)).unwrap();

@@ -9,7 +9,7 @@ use samara_renter::contract::{Allowance, LineRates};
 use samara_renter::garbage::GarbageReport;
 use samara_renter::journal::JournalError;
 use samara_renter::repair::HealthReport;
-use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterStatus};
+use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterState, RenterStatus};
 use samara_renter::transfer::Redundancy;
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +137,13 @@ async fn garbage(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError
 async fn collect(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError> {
     let renter = api.renter()?;
     renter.collect().await;
-    Ok(Json(renter.garbage()))
+    match renter.state() {
+        RenterState::Fenced { by } => {
+            let why = format!("nothing is freed here: another node writes since epoch {by}");
+            Err(ApiError::new("fenced", why))
+        }
+        _ => Ok(Json(renter.garbage())),
+    }
 }
 
 /// Coins for one term when the owner names none.
