@@ -46,7 +46,8 @@ pub async fn set_allowance(
     session.output.answer(&answer, || answer_text(&answer));
     let report = &answer.report;
     // What lacks something says so with its exit code, too.
-    let lacks = report.missing > 0 || (answer.dry_run && report.spend > report.balance);
+    let poor = report.spend > report.balance || answer.allowance.funds < answer.least;
+    let lacks = report.missing > 0 || (answer.dry_run && poor);
     Ok(if lacks || !report.failed.is_empty() { Exit::Partial } else { Exit::Ok })
 }
 
@@ -238,7 +239,8 @@ mod tests {
             ..Default::default()
         };
         let allowance = Allowance::for_network(8, Amount::coins(10), &parameters);
-        let text = answer_text(&AllowanceAnswer { allowance, report, dry_run: true });
+        let text =
+            answer_text(&AllowanceAnswer { allowance, report, least: Amount::ZERO, dry_run: true });
         let expected = "would        form with a\n             form with b\n\
                         not used     cdcdcdcdcdcd (op): forms no contracts\n\
                         cost         at most 10 SAM, fees included\n\
