@@ -17,7 +17,7 @@ const LONG: u64 = 60;
 /// How what is stored does.
 pub async fn health(session: &Session) -> Result<Exit, Failure> {
     let report: HealthReport = session.client()?.get("/v1/health").await?;
-    session.output.answer(&report, || text(&report));
+    session.output.answer(&report, || session.for_this_node(&text(&report)));
     Ok(Exit::Ok)
 }
 

@@ -18,11 +18,10 @@ pub async fn allowance(session: &Session, command: AllowanceCommand) -> Result<E
     match command {
         AllowanceCommand::Show => {
             let allowance: Option<Allowance> = session.client()?.get("/v1/allowance").await?;
+            const NONE: &str =
+                "no allowance: set one with `samara allowance set --hosts N --funds COINS`\n";
             session.output.answer(&allowance, || {
-                allowance.as_ref().map_or_else(
-                    || "no allowance: set one with `samara allowance set --hosts N --funds COINS`\n".to_owned(),
-                    allowance_text,
-                )
+                allowance.as_ref().map_or_else(|| session.for_this_node(NONE), allowance_text)
             });
             Ok(Exit::Ok)
         }
@@ -43,7 +42,7 @@ pub async fn set_allowance(
             .with_hint("`samara allowance set --dry-run` shows what would suit"));
     }
     let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
-    session.output.answer(&answer, || answer_text(&answer));
+    session.output.answer(&answer, || session.for_this_node(&answer_text(&answer)));
     let report = &answer.report;
     // What lacks something says so with its exit code, too.
     let poor = report.spend > report.balance || answer.allowance.funds < answer.least;

@@ -47,7 +47,9 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
     if let RecoveryPhase::NothingFound { .. } = report.outcome {
         return nothing_found(session, arguments, &report).await;
     }
-    session.output.answer(&report, || report_text(&report, arguments.read_only));
+    session
+        .output
+        .answer(&report, || session.for_this_node(&report_text(&report, arguments.read_only)));
     match report.outcome {
         RecoveryPhase::ReadOnly if is_as_asked(&report, arguments.read_only) => Ok(Exit::Ok),
         RecoveryPhase::ReadOnly => Ok(Exit::Partial),
@@ -111,7 +113,7 @@ async fn nothing_found(
     let never_owned = report.contracts_found == 0;
     let starts = arguments.start_new || {
         if !session.output.is_json() {
-            session.output.say(report_text(report, false).trim_end());
+            session.output.say(&session.for_this_node(report_text(report, false).trim_end()));
         }
         never_owned && !arguments.read_only && may_ask(session) && typed(confirm_new).await
     };
@@ -119,14 +121,16 @@ async fn nothing_found(
         if session.output.is_json() {
             session.output.answer(report, String::new);
         } else if !arguments.read_only {
-            session.output.say(start_new_advice(never_owned));
+            session.output.say(&session.for_this_node(start_new_advice(never_owned)));
         }
         return Ok(Exit::NothingFound);
     }
     let started: RenterStatus = session.client()?.post("/v1/renter/start", &Done {}).await?;
     let value = json!({ "recovery": report, "renter": started });
     session.output.answer(&value, || {
-        "Started new with these words. Next: samara wallet show, samara allowance set --hosts N --funds COINS\n".to_owned()
+        session.for_this_node(
+            "Started new with these words. Next: `samara wallet show`, `samara allowance set --hosts N --funds COINS`\n",
+        )
     });
     Ok(Exit::Ok)
 }
@@ -227,9 +231,9 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
         return Ok(());
     }
     if !may_ask(session) {
-        session.output.say(
+        session.output.say(&session.for_this_node(
             "Set what may be spent with `samara allowance set --hosts N --funds COINS`, so that contracts are renewed and new files stored.",
-        );
+        ));
         return Ok(());
     }
     session.output.say("\nWhat may this node spend? An empty answer takes the suggestion.");
@@ -246,9 +250,9 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
         }
     };
     let Some(arguments) = answers else {
-        session
-            .output
-            .say("Nothing is set; `samara allowance set --hosts N --funds COINS` does it later.");
+        session.output.say(&session.for_this_node(
+            "Nothing is set; `samara allowance set --hosts N --funds COINS` does it later.",
+        ));
         return Ok(());
     };
     super::money::set_allowance(session, arguments).await.map(drop)
@@ -304,7 +308,7 @@ fn question<T>(
 
 async fn status(session: &Session) -> Result<Exit, Failure> {
     let answer: RecoveryAnswer = session.client()?.get("/v1/recovery").await?;
-    session.output.answer(&answer, || status_text(&answer));
+    session.output.answer(&answer, || session.for_this_node(&status_text(&answer)));
     Ok(Exit::Ok)
 }
 
@@ -445,13 +449,12 @@ async fn stop(session: &Session) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let answer: Done = session.client()?.post("/v1/recovery/stop", &Done {}).await?;
-    session.output.answer(&answer, || {
-        if may_have_claimed(&status.progress) {
-            format!("{CLAIMED}\n")
-        } else {
-            "stopped; `samara recover start` goes on from there\n".to_owned()
-        }
-    });
+    let text = if may_have_claimed(&status.progress) {
+        CLAIMED
+    } else {
+        "stopped; `samara recover start` goes on from there"
+    };
+    session.output.answer(&answer, || session.for_this_node(text) + "\n");
     Ok(Exit::Ok)
 }
 

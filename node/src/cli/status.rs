@@ -50,7 +50,7 @@ pub async fn run(session: &Session) -> Result<Exit, Failure> {
         validators = asked.ok().and_then(Result::ok);
     }
     let page = Page { node, wallet, allowance, contracts, validators };
-    session.output.answer(&page, || text(&page, clock::now().0));
+    session.output.answer(&page, || session.for_this_node(&text(&page, clock::now().0)));
     Ok(Exit::Ok)
 }
 
