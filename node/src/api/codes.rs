@@ -42,7 +42,7 @@ pub const CODES: &[Code] = &[
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
     code("bad_description", 400, 2, "a backup's description is too long"),
     code("bad_name", 400, 2, "a vault, backup or file cannot have this name"),
-    code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into itself"),
+    code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into or onto itself"),
     code("bad_pattern", 400, 2, "an exclusion is no glob"),
     code("bad_range", 416, 2, "the range does not lie in the file"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),

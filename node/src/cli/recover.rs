@@ -17,7 +17,7 @@ use super::arguments::{AllowanceArguments, RecoverArguments, RecoverCommand};
 use super::display::{self, Lines};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{ask, typed};
+use super::output::{agrees, ask, typed};
 use super::session::Session;
 use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done, RecoveryAnswer};
 
@@ -150,8 +150,7 @@ fn may_ask(session: &Session) -> bool {
 }
 
 fn confirm_new() -> bool {
-    ask("Were these words never used, and shall this node start new with them? [yes/no]: ")
-        .is_some_and(|answer| answer == "yes")
+    agrees("Were these words never used, and shall this node start new with them?")
 }
 
 /// What a recovery came to, for people.
