@@ -30,10 +30,10 @@ impl Code {
 /// The way out for a node of which too many hosts are gone. Only a node that does not write gives hosts
 /// up: it starts from what the others show.
 const GIVE_UP: &str = "if hosts are gone for good and this node cannot write without them, go on with the same words \
-     in an empty data folder: `samara recover start --give-up-silent` there gives them up";
+     in an empty data folder: `samara recover start --give-up-silent --data EMPTY` gives them up";
 const NO_QUORUM: &str = "the change is kept and goes through by itself once enough hosts answer: `samara status` shows that it waits, \
-     `samara hosts` who does not answer. Nothing that was acknowledged is lost. Only if hosts are gone for good: `samara \
-     recover start` with the same words in an empty data folder says whether they can be given up";
+     `samara hosts` who does not answer. Nothing that was acknowledged is lost. Only if hosts are gone for good: a node with the \
+     same words in an empty data folder, `samara recover start --data EMPTY`, says whether they can be given up";
 
 /// All codes, by their word.
 pub const CODES: &[Code] = &[
