@@ -30,10 +30,10 @@ impl Code {
 /// The way out for a node of which too many hosts are gone. Only a node that does not write gives hosts
 /// up: it starts from what the others show.
 const GIVE_UP: &str = "if hosts are gone for good and this node cannot write without them, go on with the same words \
-     in an empty data folder: `samara recover start --give-up-silent` there gives them up";
-const NO_QUORUM: &str = "see `samara hosts` for who does not answer; nothing that was acknowledged is lost by this. If hosts are \
-     gone for good and most of the others answer, go on with the same words in an empty data folder: `samara recover start \
-     --give-up-silent` there gives them up";
+     in an empty data folder: `samara recover start --give-up-silent --data EMPTY` gives them up";
+const NO_QUORUM: &str = "the change is kept and goes through by itself once enough hosts answer: `samara status` shows that it waits, \
+     `samara hosts` who does not answer. Nothing that was acknowledged is lost. Only if hosts are gone for good: a node with the \
+     same words in an empty data folder, `samara recover start --data EMPTY`, says whether they can be given up";
 
 /// All codes, by their word.
 pub const CODES: &[Code] = &[
@@ -42,7 +42,7 @@ pub const CODES: &[Code] = &[
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
     code("bad_description", 400, 2, "a backup's description is too long"),
     code("bad_name", 400, 2, "a vault, backup or file cannot have this name"),
-    code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into itself"),
+    code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into or onto itself"),
     code("bad_pattern", 400, 2, "an exclusion is no glob"),
     code("bad_range", 416, 2, "the range does not lie in the file"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
@@ -88,7 +88,7 @@ pub const CODES: &[Code] = &[
         .hint("see `samara contracts` and `samara allowance show`"),
     code("no_money", 409, 4, "the account has too little money")
         .hint("see `samara wallet show`; on a test network `samara wallet faucet` gives coins"),
-    code("no_quorum", 503, 5, "too few hosts hold the change")
+    code("no_quorum", 503, 5, "too few hosts hold the change yet; it goes through by itself once enough answer")
         .hint(NO_QUORUM),
     code("no_role", 409, 4, "this node does not have the role"),
     code("no_source", 404, 3, "there is no such file or folder on this machine"),

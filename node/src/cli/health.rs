@@ -17,7 +17,7 @@ const LONG: u64 = 60;
 /// How what is stored does.
 pub async fn health(session: &Session) -> Result<Exit, Failure> {
     let report: HealthReport = session.client()?.get("/v1/health").await?;
-    session.output.answer(&report, || text(&report));
+    session.output.answer(&report, || session.for_this_node(&text(&report)));
     Ok(Exit::Ok)
 }
 
@@ -53,6 +53,19 @@ pub fn waiting(slabs: u64, held: u64, bytes: u64, seconds: Option<u64>) -> Strin
     text
 }
 
+/// Slabs that the count takes for readable and that are not at this moment.
+fn unanswered(report: &HealthReport) -> String {
+    let slabs = display::count(report.unanswered, "slab");
+    let which = match report.data.unreadable + report.data.lost {
+        0 => slabs,
+        _ => format!("{slabs} of the others"),
+    };
+    format!(
+        "by the last count (a host counts as away after 15 minutes of silence); at this moment {which} \
+         cannot be read: too few of their hosts answer"
+    )
+}
+
 fn text(report: &HealthReport) -> String {
     let mut lines = Lines::default();
     match (&report.idle, report.counted) {
@@ -61,11 +74,10 @@ fn text(report: &HealthReport) -> String {
         (None, Some(at)) => lines.line("counted", display::moment(at)),
     }
     lines.line("files", format!("slabs: {}", classes(&report.data)));
-    lines.line("names", format!("slabs: {}", classes(&report.metadata)));
     if report.unanswered > 0 {
-        let slabs = display::count(report.unanswered, "more slab");
-        lines.item(format!("{slabs} cannot be read now: too few of their hosts answer"));
+        lines.item(unanswered(report));
     }
+    lines.line("names", format!("slabs: {}", classes(&report.metadata)));
     if report.lost_shards > 0 {
         let shards = display::count(report.lost_shards, "shard");
         lines.item(format!("{shards} lost by their hosts and not replaced yet"));
@@ -166,6 +178,19 @@ mod tests {
         let text = "80 slabs, up to 3.2 GB to move, 8 h 53 min at least within the limits";
         assert!(held_up.starts_with(text), "{held_up}");
         assert_eq!(waiting(28, 28, 0, Some(0)), "28 slabs, 28 of them tried in vain so far");
+    }
+
+    #[test]
+    fn hosts_that_fell_silent_a_moment_ago_are_told_beside_the_count() {
+        let data = SlabCounts { full: 27, ..SlabCounts::default() };
+        let report = HealthReport { data, unanswered: 27, ..HealthReport::default() };
+        let page = text(&report);
+        assert!(page.contains("27 whole\n"), "{page}");
+        assert!(page.contains("by the last count (a host counts as away"), "{page}");
+        assert!(page.contains("at this moment 27 slabs cannot be read"), "{page}");
+        let data = SlabCounts { unreadable: 3, ..data };
+        let page = text(&HealthReport { data, ..report });
+        assert!(page.contains("27 slabs of the others cannot be read"), "{page}");
     }
 
     #[test]

@@ -8,18 +8,20 @@ use super::failure::Failure;
 use super::session::Session;
 use crate::api::AnnouncedHost;
 
-/// Hosts as the renter sees them; on a node without that role, as the chain announces them.
+/// Hosts as the renter sees them; where it has no contracts yet, and on a node without that role, as the
+/// chain announces them.
 pub async fn hosts(session: &Session) -> Result<Exit, Failure> {
     let client = session.client()?;
     let rows: Vec<HostRow> = match client.get("/v1/hosts").await {
-        Err(error) if error.code == "no_role" => {
-            let listed: Vec<AnnouncedHost> = client.get("/v1/chain/hosts").await?;
-            session.output.answer(&listed, || announced_text(&listed));
-            return Ok(Exit::Ok);
-        }
+        Err(error) if error.code == "no_role" => Vec::new(),
         rows => rows?,
     };
-    session.output.answer(&rows, || hosts_text(&rows));
+    if rows.is_empty() {
+        let listed: Vec<AnnouncedHost> = client.get("/v1/chain/hosts").await?;
+        session.output.answer(&listed, || announced_text(&listed));
+    } else {
+        session.output.answer(&rows, || hosts_text(&rows));
+    }
     Ok(Exit::Ok)
 }
 
@@ -69,7 +71,7 @@ fn hosts_text(rows: &[HostRow]) -> String {
             display::brief(&last_failure(row), 60),
         ]);
     }
-    if table.is_empty() { "no hosts\n".to_owned() } else { table.render() + LEGEND }
+    table.render() + LEGEND
 }
 
 /// What the columns count.
@@ -107,6 +109,6 @@ mod tests {
         let text = hosts_text(&[row]);
         assert!(text.contains("*12  unreachable: no answer\n"), "{text}");
         assert!(text.ends_with(LEGEND), "{text}");
-        assert_eq!(hosts_text(&[]), "no hosts\n");
+        assert_eq!(announced_text(&[]), "no hosts\n");
     }
 }

@@ -87,7 +87,9 @@ pub fn run(session: &Session, arguments: InitArguments) -> Result<Exit, Failure>
         let genesis = display::short(&report.genesis);
         let ready =
             format!("{data} is ready for network '{}', genesis {genesis}\n", report.network);
-        ready + &next(&report, arguments.existing, config.renter.is_some(), asks)
+        let unnamed = config.host.as_ref().is_some_and(|host| host.operator.is_empty());
+        let host = if unnamed { host_steps(&report.data) } else { String::new() };
+        ready + &next(&report, arguments.existing, config.renter.is_some(), asks) + &host
     });
     Ok(Exit::Ok)
 }
@@ -132,6 +134,17 @@ fn next(report: &Report, existing: bool, renter: bool, asks: bool) -> String {
         ));
     }
     text
+}
+
+/// What a host needs besides running.
+fn host_steps(data: &Path) -> String {
+    let data = data.display();
+    format!(
+        "a host also needs:\n  coins for fees and collateral: `samara wallet show --data {data}` prints its \
+         account; on a test network `samara wallet faucet 1000 --data {data}` gives some\n  a name: set \
+         `operator` in {data}/samara.toml before the start. Hosts of one operator, also of none, count as \
+         one, and renters take one of them for a file as long as there are others\n"
+    )
 }
 
 /// Words that are not stored yet.
@@ -286,6 +299,13 @@ mod tests {
         assert!(existing.contains("samara recover start --data /d"), "{existing}");
         assert!(existing.contains("never used"), "{existing}");
         assert!(existing.contains("samara node --data /d &\n"), "{existing}");
+    }
+
+    #[test]
+    fn a_host_is_told_of_coins_and_of_its_operator() {
+        let text = host_steps(Path::new("/d"));
+        assert!(text.contains("`samara wallet show --data /d`"), "{text}");
+        assert!(text.contains("`operator` in /d/samara.toml"), "{text}");
     }
 
     #[test]

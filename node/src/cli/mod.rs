@@ -59,7 +59,9 @@ pub fn run() -> ExitCode {
     let session = Session::new(cli.global);
     match dispatch(&session, cli.command) {
         Ok(exit) => exit.into(),
-        Err(failure) => {
+        Err(mut failure) => {
+            failure.message = session.for_this_node(&failure.message);
+            failure.hint = failure.hint.map(|hint| session.for_this_node(&hint));
             session.output.failure(&failure);
             failure.exit.into()
         }

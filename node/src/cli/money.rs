@@ -18,11 +18,10 @@ pub async fn allowance(session: &Session, command: AllowanceCommand) -> Result<E
     match command {
         AllowanceCommand::Show => {
             let allowance: Option<Allowance> = session.client()?.get("/v1/allowance").await?;
+            const NONE: &str =
+                "no allowance: set one with `samara allowance set --hosts N --funds COINS`\n";
             session.output.answer(&allowance, || {
-                allowance.as_ref().map_or_else(
-                    || "no allowance: set one with `samara allowance set --hosts N --funds COINS`\n".to_owned(),
-                    allowance_text,
-                )
+                allowance.as_ref().map_or_else(|| session.for_this_node(NONE), allowance_text)
             });
             Ok(Exit::Ok)
         }
@@ -43,10 +42,11 @@ pub async fn set_allowance(
             .with_hint("`samara allowance set --dry-run` shows what would suit"));
     }
     let answer: AllowanceAnswer = session.run("/v1/allowance", &request).await?;
-    session.output.answer(&answer, || answer_text(&answer));
+    session.output.answer(&answer, || session.for_this_node(&answer_text(&answer)));
     let report = &answer.report;
     // What lacks something says so with its exit code, too.
-    let lacks = report.missing > 0 || (answer.dry_run && report.spend > report.balance);
+    let poor = report.spend > report.balance || answer.allowance.funds < answer.least;
+    let lacks = report.missing > 0 || (answer.dry_run && poor);
     Ok(if lacks || !report.failed.is_empty() { Exit::Partial } else { Exit::Ok })
 }
 
@@ -152,6 +152,15 @@ pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, F
                 lines.line("account", &wallet.account);
                 lines.line("balance", coins(wallet.balance));
                 lines.line("sent", display::count(wallet.nonce, "transaction"));
+                if let Some(by) = &wallet.moved_by {
+                    let epoch = display::epoch(by);
+                    lines.line(
+                        "moved",
+                        format!(
+                            "another node has taken over (epoch {epoch}): its account has the money"
+                        ),
+                    );
+                }
                 lines.render()
             });
         }
@@ -229,7 +238,8 @@ mod tests {
             ..Default::default()
         };
         let allowance = Allowance::for_network(8, Amount::coins(10), &parameters);
-        let text = answer_text(&AllowanceAnswer { allowance, report, dry_run: true });
+        let text =
+            answer_text(&AllowanceAnswer { allowance, report, least: Amount::ZERO, dry_run: true });
         let expected = "would        form with a\n             form with b\n\
                         not used     cdcdcdcdcdcd (op): forms no contracts\n\
                         cost         at most 10 SAM, fees included\n\

@@ -129,11 +129,40 @@ pub fn ask(prompt: &str) -> Option<String> {
     Some(line.trim().to_owned())
 }
 
+/// Whether a person agrees. What is neither yes nor no is asked again; the end of the input is no.
+pub fn agrees(question: &str) -> bool {
+    agreed(question, &mut ask)
+}
+
+fn agreed(question: &str, ask: &mut dyn FnMut(&str) -> Option<String>) -> bool {
+    let mut prompt = format!("{question} [yes/no]: ");
+    while let Some(answer) = ask(&prompt) {
+        match answer.to_lowercase().as_str() {
+            "yes" => return true,
+            "no" | "n" => return false,
+            _ => prompt = "  yes or no is wanted, in full [yes/no]: ".to_owned(),
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_neither_yes_nor_no_is_asked_again() {
+        let agreed = |answers: &[&str]| {
+            let mut answers = answers.iter();
+            let agreed = super::agreed("?", &mut |_| answers.next().map(|text| (*text).to_owned()));
+            (agreed, answers.len())
+        };
+        assert_eq!(agreed(&["abc", "", "y", "Yes", "no"]), (true, 1));
+        assert_eq!(agreed(&["abc", "no", "yes"]), (false, 1));
+        assert_eq!(agreed(&["abc"]), (false, 0));
+    }
 
     #[test]
     fn every_line_of_json_is_an_object_that_says_what_it_is() {

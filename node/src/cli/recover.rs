@@ -17,7 +17,7 @@ use super::arguments::{AllowanceArguments, RecoverArguments, RecoverCommand};
 use super::display::{self, Lines};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{ask, typed};
+use super::output::{agrees, ask, typed};
 use super::session::Session;
 use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done, RecoveryAnswer};
 
@@ -47,7 +47,9 @@ async fn start(session: &Session, arguments: &RecoverArguments) -> Result<Exit, 
     if let RecoveryPhase::NothingFound { .. } = report.outcome {
         return nothing_found(session, arguments, &report).await;
     }
-    session.output.answer(&report, || report_text(&report, arguments.read_only));
+    session
+        .output
+        .answer(&report, || session.for_this_node(&report_text(&report, arguments.read_only)));
     match report.outcome {
         RecoveryPhase::ReadOnly if is_as_asked(&report, arguments.read_only) => Ok(Exit::Ok),
         RecoveryPhase::ReadOnly => Ok(Exit::Partial),
@@ -111,7 +113,7 @@ async fn nothing_found(
     let never_owned = report.contracts_found == 0;
     let starts = arguments.start_new || {
         if !session.output.is_json() {
-            session.output.say(report_text(report, false).trim_end());
+            session.output.say(&session.for_this_node(report_text(report, false).trim_end()));
         }
         never_owned && !arguments.read_only && may_ask(session) && typed(confirm_new).await
     };
@@ -119,14 +121,16 @@ async fn nothing_found(
         if session.output.is_json() {
             session.output.answer(report, String::new);
         } else if !arguments.read_only {
-            session.output.say(start_new_advice(never_owned));
+            session.output.say(&session.for_this_node(start_new_advice(never_owned)));
         }
         return Ok(Exit::NothingFound);
     }
     let started: RenterStatus = session.client()?.post("/v1/renter/start", &Done {}).await?;
     let value = json!({ "recovery": report, "renter": started });
     session.output.answer(&value, || {
-        "Started new with these words. Next: samara wallet show, samara allowance set --hosts N --funds COINS\n".to_owned()
+        session.for_this_node(
+            "Started new with these words. Next: `samara wallet show`, `samara allowance set --hosts N --funds COINS`\n",
+        )
     });
     Ok(Exit::Ok)
 }
@@ -146,8 +150,7 @@ fn may_ask(session: &Session) -> bool {
 }
 
 fn confirm_new() -> bool {
-    ask("Were these words never used, and shall this node start new with them? [yes/no]: ")
-        .is_some_and(|answer| answer == "yes")
+    agrees("Were these words never used, and shall this node start new with them?")
 }
 
 /// What a recovery came to, for people.
@@ -227,9 +230,9 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
         return Ok(());
     }
     if !may_ask(session) {
-        session.output.say(
+        session.output.say(&session.for_this_node(
             "Set what may be spent with `samara allowance set --hosts N --funds COINS`, so that contracts are renewed and new files stored.",
-        );
+        ));
         return Ok(());
     }
     session.output.say("\nWhat may this node spend? An empty answer takes the suggestion.");
@@ -246,9 +249,9 @@ async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
         }
     };
     let Some(arguments) = answers else {
-        session
-            .output
-            .say("Nothing is set; `samara allowance set --hosts N --funds COINS` does it later.");
+        session.output.say(&session.for_this_node(
+            "Nothing is set; `samara allowance set --hosts N --funds COINS` does it later.",
+        ));
         return Ok(());
     };
     super::money::set_allowance(session, arguments).await.map(drop)
@@ -304,7 +307,7 @@ fn question<T>(
 
 async fn status(session: &Session) -> Result<Exit, Failure> {
     let answer: RecoveryAnswer = session.client()?.get("/v1/recovery").await?;
-    session.output.answer(&answer, || status_text(&answer));
+    session.output.answer(&answer, || session.for_this_node(&status_text(&answer)));
     Ok(Exit::Ok)
 }
 
@@ -316,6 +319,9 @@ fn status_text(RecoveryAnswer { status, fenced_by }: &RecoveryAnswer) -> String 
     };
     if !status.running && status.progress != RecoveryPhase::Idle && !has_ended(&status.progress) {
         text.push_str("not running; `samara recover start` goes on from here\n");
+        if may_have_claimed(&status.progress) && fenced_by.is_none() {
+            text.push_str("hosts may refuse the old machine already, unless it was to read only\n");
+        }
     }
     if let Some(problem) = &status.problem {
         text.push_str(&format!("the last run ended with: {problem}\n"));
@@ -375,10 +381,21 @@ fn left_text(seen: Option<&RecoveryStatus>) -> &'static str {
         Some(status) if has_ended(&status.progress) => {
             "the recovery has come to its end in the node: `samara recover status` says what it found"
         }
+        Some(status) if may_have_claimed(&status.progress) => CLAIMED,
         _ => {
             "stopped; `samara recover status` says how far it came, `samara recover start` goes on"
         }
     }
+}
+
+/// What a recovery leaves that stops once it asks for promises.
+const CLAIMED: &str = "stopped; hosts may refuse the old machine already, unless this recovery was to read \
+    only: finish with `samara recover start`";
+
+/// Whether hosts may have promised the epoch of a recovery that has come so far and no further.
+const fn may_have_claimed(phase: &RecoveryPhase) -> bool {
+    use RecoveryPhase::{Adopting, Claiming, TakingOver};
+    matches!(phase, Claiming { .. } | Adopting { .. } | TakingOver { .. })
 }
 
 fn phase_text(phase: &RecoveryPhase) -> String {
@@ -431,9 +448,12 @@ async fn stop(session: &Session) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let answer: Done = session.client()?.post("/v1/recovery/stop", &Done {}).await?;
-    session
-        .output
-        .answer(&answer, || "stopped; `samara recover start` goes on from there\n".to_owned());
+    let text = if may_have_claimed(&status.progress) {
+        CLAIMED
+    } else {
+        "stopped; `samara recover start` goes on from there"
+    };
+    session.output.answer(&answer, || session.for_this_node(text) + "\n");
     Ok(Exit::Ok)
 }
 
@@ -546,7 +566,9 @@ mod tests {
         };
         let phase = RecoveryPhase::TakingOver { hosts_written: 0 };
         assert!(left(true, phase.clone()).starts_with("a recovery goes on in the node"));
-        assert!(left(false, phase).starts_with("stopped; "));
+        assert!(left(false, phase).contains("may refuse the old machine already"));
+        let scanning = RecoveryPhase::Idle;
+        assert!(left(false, scanning).starts_with("stopped; `samara recover status`"));
         assert!(left(false, RecoveryPhase::Done).starts_with("the recovery has come to its end"));
         assert!(left_text(None).starts_with("stopped; "));
     }

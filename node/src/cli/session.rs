@@ -43,6 +43,17 @@ impl Session {
         }
     }
 
+    /// A text whose commands name the data folder as this one did: without it they would mean another node.
+    #[must_use]
+    pub fn for_this_node(&self, text: &str) -> String {
+        let named = self.global.data.as_deref();
+        let environment = std::env::var_os("SAMARA_DATA").map(PathBuf::from);
+        match named.filter(|named| environment.as_deref() != Some(named)) {
+            Some(named) => with_data(text, &named.display().to_string()),
+            None => text.to_owned(),
+        }
+    }
+
     /// The filter for the log, if one was named.
     #[must_use]
     pub fn log(&self) -> Option<&str> {
@@ -111,6 +122,35 @@ impl Session {
         progress.finish();
         Ok(answer?)
     }
+}
+
+/// Commands that work on no running node, or name its folder otherwise.
+const ELSEWHERE: [&str; 5] = ["seed", "init", "testnet", "demo", "completions"];
+
+/// The same with `--data` in each command between backticks that talks to a node.
+fn with_data(text: &str, data: &str) -> String {
+    let is_plain = |sign: char| sign.is_alphanumeric() || "/._-+~:".contains(sign);
+    let data = match data.chars().all(is_plain) {
+        true => data.to_owned(),
+        false => format!("'{}'", data.replace('\'', "'\\''")),
+    };
+    let talks = |span: &str| {
+        let command = span.strip_prefix("samara ").and_then(|rest| rest.split(' ').next());
+        command.is_some_and(|word| !ELSEWHERE.contains(&word)) && !span.contains("--data")
+    };
+    let line = |line: &str| {
+        let spans: Vec<&str> = line.split('`').collect();
+        if spans.len().is_multiple_of(2) {
+            // One is never closed: nobody can tell what is a command.
+            return line.to_owned();
+        }
+        let spans = spans.into_iter().enumerate().map(|(number, span)| match number % 2 {
+            1 if talks(span) => format!("{span} --data {data}"),
+            _ => span.to_owned(),
+        });
+        spans.collect::<Vec<_>>().join("`")
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A folder to write to, as the daemon understands that a folder is meant.
@@ -188,6 +228,15 @@ mod tests {
         std::fs::write(root.path().join("file"), "").unwrap();
         let failure = target_folder(&root.path().join("file")).unwrap_err();
         assert_eq!(failure.exit, crate::cli::exit::Exit::Usage);
+    }
+
+    #[test]
+    fn commands_that_are_named_mean_the_same_node() {
+        let text = "see `samara hosts`, or `samara testnet up`; `samara node --data b`\n`samara ls";
+        let told = with_data(text, "a");
+        let expected = "see `samara hosts --data a`, or `samara testnet up`; `samara node --data b`\n`samara ls";
+        assert_eq!(told, expected);
+        assert_eq!(with_data("`samara ls`", "my node"), "`samara ls --data 'my node'`");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub async fn run(session: &Session) -> Result<Exit, Failure> {
         validators = asked.ok().and_then(Result::ok);
     }
     let page = Page { node, wallet, allowance, contracts, validators };
-    session.output.answer(&page, || text(&page, clock::now().0));
+    session.output.answer(&page, || session.for_this_node(&text(&page, clock::now().0)));
     Ok(Exit::Ok)
 }
 
@@ -128,7 +128,9 @@ fn renter_lines(lines: &mut Lines, renter: &RenterStatus, page: &Page) {
         ),
     );
     if renter.health.counted.is_some() {
-        lines.item(format!("slabs: {}", super::health::classes(&renter.health.slabs)));
+        // Hosts that fell silent since still count as there.
+        let by = if renter.unreadable > 0 { " by the last count" } else { "" };
+        lines.item(format!("slabs{by}: {}", super::health::classes(&renter.health.slabs)));
     }
     if renter.health.repairing > 0 {
         let slabs = display::count(renter.health.repairing, "slab");
@@ -188,13 +190,18 @@ fn state(renter: &RenterStatus) -> String {
         }
         RenterState::Active => {
             let changes = display::count(renter.unacknowledged, "change");
-            format!("writes (epoch {epoch}), {changes} not acknowledged yet")
+            let wait = if renter.unacknowledged == 1 { "waits" } else { "wait" };
+            format!("writes (epoch {epoch}), {changes} {wait} for hosts")
         }
         RenterState::ReadOnly => "reads only".to_owned(),
         RenterState::Fenced { by } => {
             format!("has stopped writing: another node writes since epoch {}", display::epoch(by))
         }
-        RenterState::Recovering { .. } => "recovering; see `samara recover status`".to_owned(),
+        RenterState::Recovering { .. } => {
+            "recovering; see `samara recover status`, and go on with \
+             `samara recover start` if it was stopped"
+                .to_owned()
+        }
     }
 }
 
@@ -261,7 +268,9 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
         RenterState::Fenced { by } => warnings.push(super::recover::taken_over(by)),
         _ => {}
     }
-    if let Some(problem) = &renter.problem {
+    // What stops a node whose recovery is not finished may be the epoch that this recovery has claimed.
+    let recovers = matches!(renter.state, RenterState::Recovering { .. });
+    if let Some(problem) = renter.problem.as_ref().filter(|_| !recovers) {
         warnings.push(problem.clone());
     }
     if renter.hosts > 0 && renter.settled < renter.hosts {
@@ -278,7 +287,7 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
     }
     if renter.unreadable > 0 {
         let slabs = display::count(renter.unreadable, "slab");
-        warnings.push(format!("{slabs} cannot be read: too few of their hosts answer"));
+        warnings.push(format!("{slabs} cannot be read now: too few of their hosts answer"));
     }
     if renter.bare > 0 {
         let slabs = display::count(renter.bare, "slab");
@@ -305,7 +314,8 @@ fn warnings(node: &NodeStatus, no_wallet: bool) -> Vec<String> {
             return warnings;
         }
         let contracts = display::count(renter.lapses.len() as u64, "contract");
-        warnings.push(format!("{contracts} not renewed: {}", lapse.reason));
+        let reason = if recovers { "the recovery is not finished" } else { &lapse.reason };
+        warnings.push(format!("{contracts} not renewed: {reason}"));
     }
     warnings
 }
@@ -329,8 +339,12 @@ fn lacking(page: &Page) -> Vec<String> {
     }
     let held = page.contracts.len() as u64;
     match &page.allowance {
-        None => warnings
-            .push("no allowance: nothing is stored or renewed: `samara allowance set`".into()),
+        None => {
+            // What the contracts have money for is still stored.
+            let lacks =
+                if held == 0 { "nothing is stored" } else { "no contract is renewed or added" };
+            warnings.push(format!("no allowance: {lacks}: `samara allowance set`"));
+        }
         Some(allowance) if held < u64::from(allowance.hosts) => {
             let few = display::count(held, "contract");
             warnings.push(format!("{few} where the allowance wants {}", allowance.hosts));
@@ -422,7 +436,8 @@ mod tests {
             host: None,
             renter: Some(renter),
         };
-        let wallet = Wallet { account: String::new(), balance: Amount::coins(7), nonce: 0 };
+        let balance = Amount::coins(7);
+        let wallet = Wallet { account: String::new(), balance, nonce: 0, moved_by: None };
         Page { node, wallet: Some(wallet), allowance: None, contracts: vec![], validators: None }
     }
 
@@ -493,7 +508,7 @@ mod tests {
             |page| renter(page).ended = 2,
             "2 hosts refuse: they say that the contract has ended",
         );
-        warned(|page| page.allowance = None, "no allowance");
+        warned(|page| page.allowance = None, "no allowance: no contract is renewed or added");
         warned(|page| page.contracts.truncate(1), "1 contract where the allowance wants 2");
         warned(|page| page.wallet.as_mut().unwrap().balance = Amount::ZERO, "the account is empty");
         warned(|page| renter(page).poor = 2, "2 contracts with too little money for more files");
@@ -524,6 +539,15 @@ mod tests {
         page.contracts.push(contract());
         let told = text(&page, 1_004_400);
         assert!(!told.contains("no new files"), "{told}");
+    }
+
+    #[test]
+    fn a_change_that_hosts_do_not_hold_yet_is_told() {
+        let mut page = healthy();
+        page.node.renter.as_mut().unwrap().unacknowledged = 1;
+        assert!(text(&page, 0).contains("(epoch 1), 1 change waits for hosts\n"));
+        page.node.renter.as_mut().unwrap().unacknowledged = 2;
+        assert!(text(&page, 0).contains("(epoch 1), 2 changes wait for hosts\n"));
     }
 
     #[test]

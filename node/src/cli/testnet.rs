@@ -138,13 +138,25 @@ async fn start(
 fn layout(folder: &Path, arguments: &UpArguments) -> Result<Layout, Failure> {
     match Layout::find(folder) {
         Ok(layout) => Ok(layout),
-        Err(_) => Ok(Layout::create(&Plan::local(
-            folder.to_owned(),
-            arguments.validators,
-            arguments.hosts,
-            arguments.renters,
-        ))?),
+        Err(_) => {
+            check(arguments)?;
+            let UpArguments { validators, hosts, renters, .. } = *arguments;
+            Ok(Layout::create(&Plan::local(folder.to_owned(), validators, hosts, renters))?)
+        }
     }
+}
+
+/// Refuses what can never be ready, before anything is written.
+fn check(arguments: &UpArguments) -> Result<(), Failure> {
+    if arguments.validators == 0 {
+        return Err(Failure::new(Exit::Usage, "--validators 0: a chain has at least one"));
+    }
+    if arguments.hosts == 1 && arguments.renters > 0 {
+        let message = "--hosts 1: nothing can be stored with one host";
+        return Err(Failure::new(Exit::Usage, message)
+            .with_hint("2 hosts at least; or --hosts 0, or --renters 0"));
+    }
+    Ok(())
 }
 
 /// The program that nodes run: this one.
@@ -273,6 +285,19 @@ mod tests {
 
     fn place(role: Role, number: usize) -> NodePlace {
         NodePlace { role, number, folder: "/net/node".into() }
+    }
+
+    #[test]
+    fn a_network_that_can_never_be_ready_leaves_nothing_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("net");
+        for (validators, hosts) in [(4, 1), (0, 8)] {
+            let (in_process, detach) = (false, false);
+            let arguments =
+                UpArguments { dir: dir.clone(), validators, hosts, renters: 1, in_process, detach };
+            assert_eq!(layout(&dir, &arguments).unwrap_err().exit, Exit::Usage);
+            assert!(!dir.exists());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::arguments::{ProposeArguments, ValidatorCommand};
 use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{ask, typed};
+use super::output::{agrees, typed};
 use super::session::Session;
 use crate::api::{
     AcceptClock, ChainStatus, Done, Included, SignedChange, ValidatorsAnswer, Wallet,
@@ -231,9 +231,7 @@ async fn sign(
 }
 
 async fn confirmed(question: &'static str) -> bool {
-    // A closed terminal gives no answer, and no answer is a no.
-    let agrees = move || ask(&format!("{question} [yes/no]: ")).is_some_and(|a| a == "yes");
-    typed(agrees).await
+    typed(move || agrees(question)).await
 }
 
 async fn submit(session: &Session, files: &[std::path::PathBuf]) -> Result<Exit, Failure> {
@@ -354,7 +352,8 @@ mod tests {
         let next = wished(&present, &wishes).unwrap();
         let account = (key(9).public(), 0);
         let mut change = SetChange::propose(BlockHash([7; 32]), account, Amount(1), present, next);
-        let wallet = |balance| Wallet { account: account.0.to_string(), balance, nonce: 0 };
+        let wallet =
+            |balance| Wallet { account: account.0.to_string(), balance, nonce: 0, moved_by: None };
         assert!(lacks_fee(&change, &wallet(Amount::ZERO)).is_some());
         assert!(lacks_fee(&change, &wallet(Amount(1))).is_none());
         change.sign(&key(1)).unwrap();

@@ -574,6 +574,17 @@ impl Renter {
         Ok(self.0.recovery.claimed().await?.map(|epoch| epoch.to_string()))
     }
 
+    /// Whether this node does not write because of its own recovery alone: hosts have promised the epoch that
+    /// it claimed, and it has not come to its end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn waits_for_own_recovery(&self) -> Result<bool, StoreError> {
+        let Inner { recovery, journal, book, .. } = self.0.as_ref();
+        let fenced = journal.status().fenced.max(book.writer().fenced());
+        Ok(fenced.is_some() && recovery.is_unfinished() && fenced == recovery.claimed().await?)
+    }
+
     /// Ends a recovery that is under way; it goes on when it is started again.
     pub fn stop_recovery(&self) {
         self.0.recovery.stop();

@@ -87,6 +87,14 @@ pub enum VaultError {
         /// Where to.
         to: String,
     },
+    /// A move to where it is already.
+    #[error("'{path}' in vault '{vault}' is there already: the move names the same path twice")]
+    Unmoved {
+        /// The vault.
+        vault: String,
+        /// Where it is.
+        path: String,
+    },
     /// A text that is no path.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -106,7 +114,7 @@ error_codes!(VaultError {
     Self::Exists(_) => "exists",
     Self::Folder { .. } => "is_folder",
     Self::Clash { .. } => "name_clash",
-    Self::IntoItself { .. } | Self::Path(_) => "bad_path",
+    Self::IntoItself { .. } | Self::Unmoved { .. } | Self::Path(_) => "bad_path",
     Self::Journal(error) => error.code(),
 });
 

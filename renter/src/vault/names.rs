@@ -325,7 +325,7 @@ impl Vaults {
         };
         let below = self.below(name, from)?;
         if to.as_str() == from {
-            return Err(VaultError::Exists(format!("'{to}'")));
+            return Err(VaultError::Unmoved { vault: name.to_owned(), path: from.to_owned() });
         }
         if to.is_below(from) {
             let (vault, from, to) = (name.to_owned(), from.to_owned(), to.to_string());

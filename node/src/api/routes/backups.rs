@@ -9,7 +9,7 @@ use samara_renter::backup::{
 };
 use serde::Deserialize;
 
-use super::{Done, failed, known};
+use super::{Done, changed, failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
@@ -33,7 +33,7 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let renter = known(&api)?.clone();
     Ok(api.operations().respond(WithoutClient::GoesOn, move |progress| async move {
-        renter.create_backup(request, progress.as_ref()).await.map_err(failed)
+        changed(&renter, renter.create_backup(request, progress.as_ref()).await).await
     }))
 }
 
@@ -61,7 +61,8 @@ async fn compare(
 }
 
 async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {
-    known(&api)?.delete_backup(&name).await.map_err(failed)?;
+    let renter = known(&api)?;
+    changed(renter, renter.delete_backup(&name).await).await?;
     Ok(Json(Done {}))
 }
 

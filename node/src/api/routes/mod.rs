@@ -38,6 +38,23 @@ fn known(api: &Api) -> Result<&Renter, ApiError> {
     Ok(renter)
 }
 
+/// What came of a change. The epoch that stops this node may be the one that its own recovery has claimed:
+/// then no other node is to blame.
+async fn changed<T>(
+    renter: &Renter,
+    outcome: Result<T, impl Coded + 'static>,
+) -> Result<T, ApiError> {
+    let error = match outcome {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if error.code() == "fenced" && renter.waits_for_own_recovery().await.unwrap_or_default() {
+        let unfinished = "a recovery here is not finished: `samara recover start` goes on";
+        return Err(ApiError::new("recovering", unfinished));
+    }
+    Err(failed(error))
+}
+
 /// An error of the renter as the API shows it.
 fn failed(error: impl Coded + 'static) -> ApiError {
     ApiError::from_error(error.code(), &error)

@@ -17,7 +17,7 @@ use samara_renter::progress::Silent;
 use samara_renter::vault::{FileRow, PutStreamRequest};
 use samara_renter::world::{FileError, ReadFile};
 
-use super::{failed, known};
+use super::{changed, failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
 use crate::api::state::Api;
@@ -103,7 +103,8 @@ async fn write(
     // As the command line's put: a mistyped name must not become a vault.
     let (modified, executable, create_vault) = (None, false, vault == DEFAULT_VAULT);
     let request = PutStreamRequest { vault, create_vault, path, modified, executable };
-    renter.put_stream(request, &mut source, &Silent).await.map(Json).map_err(failed)
+    let stored = renter.put_stream(request, &mut source, &Silent).await;
+    changed(renter, stored).await.map(Json)
 }
 
 /// A request's body as a file that is read once.

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
-use samara_renter::recovery::{RecoveryOptions, RecoveryStatus};
+use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};
 use samara_renter::rows::RenterState;
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,18 @@ async fn status(State(api): State<Api>) -> Result<Json<RecoveryAnswer>, ApiError
         RenterState::Fenced { by } => Some(by),
         _ => None,
     };
-    Ok(Json(RecoveryAnswer { status: renter.recovery_status(), fenced_by }))
+    let mut status = renter.recovery_status();
+    if renter.allowance().is_some() {
+        status.report.iter_mut().for_each(forget_what_is_done);
+    }
+    Ok(Json(RecoveryAnswer { status, fenced_by }))
+}
+
+/// After a takeover the allowance is all that is left to be set, unless there is more to tell.
+fn forget_what_is_done(report: &mut RecoveryReport) {
+    if report.outcome == RecoveryPhase::Done && report.others.is_empty() {
+        report.next = None;
+    }
 }
 
 async fn start(

@@ -9,7 +9,7 @@ use samara_renter::contract::{Allowance, LineRates};
 use samara_renter::garbage::GarbageReport;
 use samara_renter::journal::JournalError;
 use samara_renter::repair::HealthReport;
-use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterStatus};
+use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterState, RenterStatus};
 use samara_renter::transfer::Redundancy;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ pub struct AllowanceAnswer {
     pub allowance: Allowance,
     /// What was done about contracts, or would be.
     pub report: AllowanceReport,
+    /// Least funds with which all contracts take large files, by the prices of this moment.
+    #[serde(default)]
+    pub least: Amount,
     /// Whether nothing was set because that was asked.
     pub dry_run: bool,
 }
@@ -137,7 +140,13 @@ async fn garbage(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError
 async fn collect(State(api): State<Api>) -> Result<Json<GarbageReport>, ApiError> {
     let renter = api.renter()?;
     renter.collect().await;
-    Ok(Json(renter.garbage()))
+    match renter.state() {
+        RenterState::Fenced { by } => {
+            let why = format!("nothing is freed here: another node writes since epoch {by}");
+            Err(ApiError::new("fenced", why))
+        }
+        _ => Ok(Json(renter.garbage())),
+    }
 }
 
 /// Coins for one term when the owner names none.
@@ -152,6 +161,7 @@ async fn set_allowance(
     Json(request): Json<AllowanceRequest>,
 ) -> Result<Response, ApiError> {
     let renter = api.renter()?.clone();
+    let named = request.funds.is_some();
     let before = match renter.allowance().or_else(|| renter.remembered_allowance()) {
         Some(allowance) => allowance,
         None => renter.suggest_allowance(request.funds.unwrap_or(FUNDS)).await.map_err(failed)?,
@@ -162,7 +172,9 @@ async fn set_allowance(
     };
     let allowance = request.over(before, u16::try_from(accepting).unwrap_or(u16::MAX));
     // A chain that does not answer says so when contracts are formed.
-    let lack = lack(&allowance, renter.least_funds(&allowance).await.unwrap_or_default());
+    let least = renter.least_funds(&allowance).await.unwrap_or_default();
+    let lack = lack(&allowance, least, named);
+    let meant = (!named).then(|| not_named(&allowance, least));
     if let Some(lack) = lack.as_ref().filter(|_| !request.dry_run) {
         return Err(ApiError::new("bad_allowance", lack.as_str()));
     }
@@ -172,21 +184,33 @@ async fn set_allowance(
             true => renter.preview_allowance(allowance).await,
             false => renter.set_allowance(allowance).await,
         };
-        let mut report = report.map_err(failed)?;
-        report.notes.extend(lack);
-        Ok(AllowanceAnswer { allowance, report, dry_run })
+        let mut report = report.map_err(|error| {
+            let mut error = failed(error);
+            if let Some(meant) = meant.as_ref().filter(|_| error.code == "no_money") {
+                error.message = format!("{}; {meant}", error.message);
+            }
+            error
+        })?;
+        report.notes.extend(lack.or(meant.filter(|_| dry_run)));
+        Ok(AllowanceAnswer { allowance, report, least, dry_run })
     }))
 }
 
 /// What to say of funds that are less than the least.
-fn lack(allowance: &Allowance, least: Amount) -> Option<String> {
+fn lack(allowance: &Allowance, least: Amount, named: bool) -> Option<String> {
     let Allowance { hosts, funds, periods, .. } = allowance;
+    let whose = if named { "" } else { ", which are meant where none are named," };
     (*funds < least).then(|| {
         format!(
-            "funds of {funds} are too little for contracts with {hosts} hosts over {periods} periods: at \
+            "funds of {funds}{whose} are too little for contracts with {hosts} hosts over {periods} periods: at \
              least {least} are needed"
         )
     })
+}
+
+/// What to say of funds that the owner did not name.
+fn not_named(Allowance { funds, .. }: &Allowance, least: Amount) -> String {
+    format!("no funds were named, so {funds} are meant; at least {least} are needed: --funds COINS")
 }
 
 async fn limits(State(api): State<Api>) -> Result<Json<LineRates>, ApiError> {
@@ -220,13 +244,15 @@ mod tests {
     fn too_little_money_is_told_with_what_is_needed() {
         let parameters = samara_protocol::chain::ChainParameters::default();
         let allowance = Allowance::for_network(8, Amount::coins(1), &parameters);
-        assert_eq!(lack(&allowance, Amount::coins(1)), None);
-        let text = lack(&allowance, Amount::coins(2)).unwrap();
+        assert_eq!(lack(&allowance, Amount::coins(1), true), None);
+        let text = lack(&allowance, Amount::coins(2), true).unwrap();
         assert!(
             text.starts_with("funds of 1 SAM are too little for contracts with 8 hosts"),
             "{text}"
         );
         assert!(text.ends_with("at least 2 SAM are needed"), "{text}");
+        let text = not_named(&allowance, Amount::coins(2));
+        assert!(text.contains("1 SAM are meant; at least 2 SAM"), "{text}");
     }
 
     #[test]

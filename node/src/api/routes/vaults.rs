@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post};
 use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRow, VersionRow};
 use serde::{Deserialize, Serialize};
 
-use super::{failed, known};
+use super::{changed, failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
@@ -86,7 +86,8 @@ async fn create(
     State(api): State<Api>,
     Json(request): Json<NameRequest>,
 ) -> Result<Json<VaultRow>, ApiError> {
-    known(&api)?.create_vault(&request.name).await.map(Json).map_err(failed)
+    let renter = known(&api)?;
+    changed(renter, renter.create_vault(&request.name).await).await.map(Json)
 }
 
 async fn rename(
@@ -94,7 +95,8 @@ async fn rename(
     Path(vault): Path<String>,
     Json(request): Json<NameRequest>,
 ) -> Result<Json<Done>, ApiError> {
-    known(&api)?.rename_vault(&vault, &request.name).await.map_err(failed)?;
+    let renter = known(&api)?;
+    changed(renter, renter.rename_vault(&vault, &request.name).await).await?;
     Ok(Json(Done {}))
 }
 
@@ -102,7 +104,8 @@ async fn remove_vault(
     State(api): State<Api>,
     Path(vault): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    known(&api)?.remove_vault(&vault).await.map_err(failed)?;
+    let renter = known(&api)?;
+    changed(renter, renter.remove_vault(&vault).await).await?;
     Ok(Json(Done {}))
 }
 
@@ -119,7 +122,8 @@ async fn move_file(
     Path(vault): Path<String>,
     Json(request): Json<MoveRequest>,
 ) -> Result<Json<Changed>, ApiError> {
-    let files = known(&api)?.move_file(&vault, &request.from, &request.to).await.map_err(failed)?;
+    let renter = known(&api)?;
+    let files = changed(renter, renter.move_file(&vault, &request.from, &request.to).await).await?;
     Ok(Json(Changed { files, given_up: None }))
 }
 
@@ -131,11 +135,11 @@ async fn remove(
     let renter = known(&api)?;
     let RemoveRequest { path, recursive, version } = request;
     let Some(version) = version else {
-        let files = renter.remove(&vault, &path, recursive).await.map_err(failed)?;
+        let files = changed(renter, renter.remove(&vault, &path, recursive).await).await?;
         return Ok(Json(Changed { files, given_up: None }));
     };
     let row = renter.file(&vault, &path, Some(version)).map_err(failed)?;
-    renter.remove_version(&vault, &path, version).await.map_err(failed)?;
+    changed(renter, renter.remove_version(&vault, &path, version).await).await?;
     let listed = renter.file(&vault, &path, None).ok().map(|file| file.version.version);
     let given_up = Some(VersionGivenUp { version: row.version, listed });
     Ok(Json(Changed { files: 0, given_up }))
@@ -147,7 +151,7 @@ async fn put(
 ) -> Result<Response, ApiError> {
     let renter = known(&api)?.clone();
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
-        renter.put(request, progress.as_ref()).await.map_err(failed)
+        changed(&renter, renter.put(request, progress.as_ref()).await).await
     }))
 }
 

@@ -6,6 +6,7 @@ use axum::routing::{get, post};
 use samara_protocol::hash::TransactionId;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Height};
+use samara_renter::rows::RenterState;
 use samara_renter::transfer_money;
 use samara_renter::world::ChainView as _;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub struct Wallet {
     pub balance: Amount,
     /// Transactions sent.
     pub nonce: u64,
+    /// Epoch of another node of these words that has taken over: its account has the money.
+    #[serde(default)]
+    pub moved_by: Option<String>,
 }
 
 /// Money to send.
@@ -79,8 +83,18 @@ async fn account(api: &Api) -> Result<PublicKey, ApiError> {
 
 async fn show(State(api): State<Api>) -> Result<Json<Wallet>, ApiError> {
     let key = account(&api).await?;
-    let account = api.node().light.account(&key).await.map_err(failed)?;
-    Ok(Json(Wallet { account: key.to_string(), balance: account.balance, nonce: account.nonce }))
+    let known = api.node().light.account(&key).await.map_err(failed)?;
+    let account = key.to_string();
+    let moved_by = taken_over(&api);
+    Ok(Json(Wallet { account, balance: known.balance, nonce: known.nonce, moved_by }))
+}
+
+/// Epoch of another node of these words that has taken over.
+fn taken_over(api: &Api) -> Option<String> {
+    match api.node().renter.as_ref()?.state() {
+        RenterState::Fenced { by } => Some(by),
+        _ => None,
+    }
 }
 
 async fn send(
@@ -100,7 +114,14 @@ async fn send(
             transfer_money(&api.node().light, &api.node().account, to, amount).await
         }
     };
-    sent.map(Json::from).map_err(failed)
+    sent.map(Json::from).map_err(|error| match failed(error) {
+        // What is left here is not for this node to spend, and less than it had.
+        error if error.code == "no_money" && taken_over(&api).is_some() => ApiError::new(
+            "fenced",
+            format!("{}. The node that has taken over has the money", error.message),
+        ),
+        error => error,
+    })
 }
 
 async fn faucet(

@@ -305,6 +305,7 @@ async fn no_path_is_a_file_and_a_folder() {
         ("a", "c", "name_clash"),
         ("c", "a/x", "name_clash"),
         ("a", "a/b", "bad_path"),
+        ("a", "a", "bad_path"),
         ("c", "c/x", "bad_path"),
     ];
     for (from, to, code) in moves {
