@@ -446,10 +446,7 @@ async fn who_waits_for_a_node_that_writes_hears_of_the_end_of_a_recovery() {
     node.put("/home", "home").await;
     node.lose().await;
     let node = Node::blank(&network).await;
-    let renter = node.renter.clone();
-    let waiting = tokio::spawn(async move {
-        renter.until(|state| *state == RenterState::Active).await;
-    });
-    recover(&node).await;
-    tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
+    let writes = node.renter.until(|state| *state == RenterState::Active);
+    let both = async { tokio::join!(recover(&node), writes) };
+    tokio::time::timeout(Duration::from_secs(600), both).await.unwrap();
 }
