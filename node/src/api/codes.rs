@@ -62,7 +62,8 @@ pub const CODES: &[Code] = &[
         .hint("use the other node, or take over again with `samara recover start`"),
     code("file_failed", 500, 1, "a file of this machine cannot be read or written"),
     code("hash_mismatch", 500, 1, "bytes that came back are not what was stored"),
-    code("heads_full", 500, 1, "the heads at the hosts are full, and no slab takes their entries"),
+    code("heads_full", 503, 5, "the heads at the hosts are full until more hosts answer; nothing was changed")
+        .hint("try again once more hosts answer: `samara hosts` shows who does not"),
     code("internal", 500, 1, "a defect of the program"),
     code("interrupted", 409, 130, "stopped by the user"),
     code("invalid", 400, 2, "the request cannot be read"),

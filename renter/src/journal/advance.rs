@@ -333,12 +333,20 @@ impl Owner {
         }
     }
 
-    /// Answers those who wait for a quorum that cannot come now: no write is on its way. Those whose changes
-    /// have no room wait for it too, unless all that was accepted is acknowledged and makes room.
+    /// Answers those who wait for a quorum that cannot come now, for no write is on its way, and those
+    /// whose changes get no room without it.
     fn give_up(&mut self) {
         let under_way = |slot: &Slot| slot.busy && self.is_member(slot.handle.index());
-        let no_room = !self.parked.is_empty() && !self.is_all_acknowledged();
-        if (self.waiters.is_empty() && !no_room) || self.slots.values().any(under_way) {
+        if self.slots.values().any(under_way) {
+            return;
+        }
+        if self.gets_no_room() {
+            let reason = "too few hosts hold what is in them";
+            for group in self.parked.drain(..) {
+                answer(group.reply, Err(JournalError::Spill(reason.into())));
+            }
+        }
+        if self.waiters.is_empty() {
             return;
         }
         let set = &self.base.head_set;
@@ -361,11 +369,14 @@ impl Owner {
         for waiter in self.waiters.drain(..) {
             answer(waiter.reply, Err(error.clone()));
         }
-        if no_room {
-            for group in self.parked.drain(..) {
-                answer(group.reply, Err(error.clone()));
-            }
-        }
+    }
+
+    /// Whether nothing that is under way makes room in the heads for changes that wait for it: what is
+    /// acknowledged goes into slabs, and a checkpoint takes their place.
+    fn gets_no_room(&self) -> bool {
+        let spills = self.spilling || (self.is_all_acknowledged() && !self.tail.is_empty());
+        let writes = self.checkpointing || self.tidying || self.made.is_some();
+        !spills && !writes
     }
 
     fn is_all_acknowledged(&self) -> bool {

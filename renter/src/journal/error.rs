@@ -55,8 +55,8 @@ pub enum JournalError {
         /// The limit.
         limit: usize,
     },
-    /// Older entries could not be moved from the heads into a slab, and the heads are full.
-    #[error("the heads are full, and their entries could not be moved into a slab: {0}")]
+    /// The heads are full, and nothing makes room for the change. Nothing was changed.
+    #[error("the heads at the hosts are full, and nothing was changed: {0}")]
     Spill(String),
     /// The renter's store failed.
     #[error(transparent)]

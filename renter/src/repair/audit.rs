@@ -198,7 +198,7 @@ impl Auditor {
         let mut reads = Vec::new();
         for (index, shard) in record.hosts.iter().zip(&descriptor.shards) {
             let Some(contract) = self.book.contract(*index) else { continue };
-            if !standings.of_host(*index).is_sound() {
+            if !standings.of_host(*index).answers() {
                 continue;
             }
             let lot = u32::from_le_bytes(random_bytes(self.book.world().random.as_ref()));
@@ -241,8 +241,8 @@ impl Auditor {
         standings: &Standings,
         damage: &Damage,
     ) {
-        let sound = record.hosts.iter().filter(|index| standings.of_host(**index).is_sound());
-        for contract in sound.filter_map(|index| self.book.contract(*index)).collect::<Vec<_>>() {
+        let asked = record.hosts.iter().filter(|index| standings.of_host(**index).answers());
+        for contract in asked.filter_map(|index| self.book.contract(*index)).collect::<Vec<_>>() {
             let tags = contract.slab_tags(self.book.keys(), &record.id);
             self.requests.take(1);
             let Ok(answers) = contract.descriptors(&tags).await else { continue };
@@ -275,13 +275,15 @@ impl Auditor {
             self.suspects.remove(&(slab, host));
             let Some((_, record)) = record_of(&self.journal, &slab) else { continue };
             let shard = record.hosts.iter().position(|index| *index == host);
-            let contract = self.book.contract(host).filter(|_| standings.of_host(host).is_sound());
+            let contract = self.book.contract(host).filter(|_| standings.of_host(host).answers());
             let (Some(shard), Some(contract)) = (shard, contract) else { continue };
             let downloader = self.slabs.downloader(SlabClass::Data);
             let descriptor = match downloader.slab_descriptor(&record).await {
                 Ok(descriptor) => descriptor,
                 // A visit finds that out.
-                Err(DownloadError::NoDescriptor { .. }) => continue,
+                Err(DownloadError::NoDescriptor { .. } | DownloadError::Malformed { .. }) => {
+                    continue;
+                }
                 Err(_) => {
                     self.suspect(slab, host);
                     continue;
@@ -295,11 +297,11 @@ impl Auditor {
             self.requests.take(1);
             let place = self.bytes.line_up(column.bytes().into());
             let look = look(&contract, root, column).await;
-            if matches!(look, Look::There) {
-                self.totals.bytes = self.totals.bytes.saturating_add(column.bytes().into());
-            } else {
-                // It was not sent, or not all of it.
+            if matches!(look, Look::Lost { .. }) {
+                // It was refused, or is no true sector.
                 self.bytes.give_back(place, column.bytes().into());
+            } else {
+                self.totals.bytes = self.totals.bytes.saturating_add(column.bytes().into());
             }
             match look {
                 Look::Unknown => self.suspect(slab, host),

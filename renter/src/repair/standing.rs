@@ -27,6 +27,11 @@ impl Standing {
     pub(super) const fn is_sound(&self) -> bool {
         matches!(self, Self::Sound)
     }
+
+    /// Whether it is to give what it has, to stay or not.
+    pub(super) const fn answers(&self) -> bool {
+        matches!(self, Self::Sound | Self::Leaving(_))
+    }
 }
 
 /// The standing of all hosts in the table.
@@ -84,11 +89,26 @@ impl Standings {
 
     /// Whether both make the same of every shard, whatever the reasons say.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
-        let kinds = |standings: &Self| -> Vec<_> {
-            let kind = |standing: &Standing| std::mem::discriminant(standing);
-            standings.0.iter().map(|(index, standing)| (*index, kind(standing))).collect()
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|((index, own), (other_index, other))| {
+                let kind = std::mem::discriminant::<Standing>;
+                index == other_index && kind(own) == kind(other)
+            })
+    }
+
+    /// Whether the same hosts are to have shards, and to be without them. One that is replaced may answer by
+    /// turns: that changes what is read, and not where shards go.
+    pub(super) fn keeps_places_of(&self, other: &Self) -> bool {
+        let places = |standings: &Self| -> Vec<(HostIndex, u8)> {
+            let place = |standing: &Standing| match standing {
+                Standing::Sound => 0,
+                Standing::Silent(_) => 1,
+                Standing::Leaving(_) | Standing::Replaced(_) => 2,
+                Standing::Gone(_) => 3,
+            };
+            standings.0.iter().map(|(index, standing)| (*index, place(standing))).collect()
         };
-        kinds(self) == kinds(other)
+        places(self) == places(other)
     }
 
     /// Hosts whose shards do not count, with the reason and whether they are gone for good.

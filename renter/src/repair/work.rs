@@ -83,7 +83,7 @@ impl Work {
     }
 
     fn have_hosts_changed(&self, basis: &Basis) -> bool {
-        self.counted.as_ref().is_none_or(|c| !c.standings.agrees_with(&basis.standings))
+        self.counted.as_ref().is_none_or(|c| !c.standings.keeps_places_of(&basis.standings))
     }
 
     /// Whether a census is to be taken: anything has changed, and the last one is used up or old.
@@ -91,10 +91,12 @@ impl Work {
         let Some(counted) = &self.counted else { return true };
         let same = counted.position == basis.position && *counted.segments == *basis.segments;
         let queues = &self.census.queues;
-        let used_up = queues.are_empty() || now.saturating_sub(self.census.at) >= STALE;
+        let is_old = now.saturating_sub(self.census.at) >= STALE;
+        let used_up = queues.are_empty() || is_old;
+        let others_answer = is_old && !counted.standings.agrees_with(&basis.standings);
         let want_more = queues.want_more(|class| !self.paused.contains_key(&class));
         let lost = counted.lost_version != basis.lost_version;
-        self.have_hosts_changed(basis) || lost || want_more || (!same && used_up)
+        self.have_hosts_changed(basis) || others_answer || lost || want_more || (!same && used_up)
     }
 
     /// What a census begins with: the slabs that it does not queue, and what has ended before it.
