@@ -135,9 +135,9 @@ pub enum Change {
         /// The one vault it is about; all if none.
         scope: Option<VaultId>,
         /// What people say of it.
-        label: BackupLabel,
+        label: Box<BackupLabel>,
         /// How it came about.
-        origin: BackupOrigin,
+        origin: Box<BackupOrigin>,
     },
     /// A backup is given up.
     BackupDeleted(BackupId),
@@ -168,7 +168,7 @@ pub enum Change {
         /// Which.
         id: BackupId,
         /// What they say from now on.
-        label: BackupLabel,
+        label: Box<BackupLabel>,
     },
 }
 

@@ -399,8 +399,8 @@ impl JournalState {
                     return Err(exists(format!("backup {id}")));
                 }
                 let backup = Backup {
-                    label: label.clone(),
-                    origin: origin.clone(),
+                    label: BackupLabel::clone(label),
+                    origin: BackupOrigin::clone(origin),
                     scope: *scope,
                     point: self.point,
                     created: entry.time,
@@ -418,7 +418,7 @@ impl JournalState {
                 self.check_backup_name_free(*id, &label.name)?;
                 let backup = self.backups.get_mut(id);
                 let backup = backup.ok_or_else(|| missing(format!("backup {id}")))?;
-                backup.label = label.clone();
+                backup.label.clone_from(label);
             }
             Change::Setting { name, value } => set(&mut self.settings, name, value),
             Change::SlabsMoved(records) => self.move_slabs(records)?,

@@ -8,8 +8,8 @@ use proptest::{prop_oneof, proptest};
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId, digest as hash};
 use samara_protocol::journal::{
-    BackupId, BackupLabel, BackupOrigin, Change, CheckpointName, Content, Entry, Extent, HostIndex,
-    JournalPoint, JournalState, Made, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId,
+    BackupId, BackupLabel, Change, CheckpointName, Content, Entry, Extent, HostIndex, JournalPoint,
+    JournalState, Made, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId,
 };
 use samara_protocol::signature::PublicKey;
 use samara_protocol::tree::checkpoint::{
@@ -93,14 +93,14 @@ fn change() -> impl Strategy<Value = Change> {
         }),
         1 => (any::<u8>(), "[a-z]{1,9}").prop_map(|(id, name)| Change::BackupCreated {
             id: BackupId([id; 16]),
-            label: BackupLabel { name, description: "of the test".into(), ..BackupLabel::default() },
-            origin: BackupOrigin::default(),
+            label: Box::new(BackupLabel { name, ..BackupLabel::default() }),
+            origin: Box::default(),
             scope: (id % 2 == 0).then_some(VaultId([id % 3; 16])),
         }),
         1 => any::<u8>().prop_map(|id| Change::BackupDeleted(BackupId([id; 16]))),
         1 => (any::<u8>(), "[a-z]{1,9}").prop_map(|(id, name)| Change::BackupLabelled {
             id: BackupId([id; 16]),
-            label: BackupLabel { name, pinned: true, ..BackupLabel::default() },
+            label: Box::new(BackupLabel { name, pinned: true, ..BackupLabel::default() }),
         }),
         2 => (any::<u8>(), slab_id()).prop_map(|(id, tree)| {
             let (id, hosts) = (SlabId([id; 16]), vec![HostIndex(1)]);

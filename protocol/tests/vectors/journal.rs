@@ -114,14 +114,14 @@ fn changes() -> Vec<(String, Change)> {
             Change::BackupCreated {
                 id: BackupId([37; 16]),
                 scope: Some(vault),
-                label: label(),
-                origin: origin(),
+                label: label().into(),
+                origin: origin().into(),
             },
         ),
         ("backup deleted", Change::BackupDeleted(BackupId([37; 16]))),
         (
             "backup labelled",
-            Change::BackupLabelled { id: BackupId([37; 16]), label: BackupLabel::default() },
+            Change::BackupLabelled { id: BackupId([37; 16]), label: Box::default() },
         ),
         ("setting", Change::Setting { name: "allowance".into(), value: vec![1, 2, 3] }),
     ]

@@ -142,6 +142,7 @@ impl Backups {
         };
         let chain_time = self.vaults.world.chain.time();
         let origin = BackupOrigin { chain_time, by: self.by, counts, ..BackupOrigin::default() };
+        let (label, origin) = (Box::new(label), Box::new(origin));
         let created = Change::BackupCreated { id, scope, label, origin };
         let point = journal.append(vec![created]).await.map_err(|error| match error.code() {
             "exists" => BackupError::Exists(name),

@@ -12,8 +12,8 @@ use samara_protocol::chain::{Action, Transaction, TransactionBody, ValidatorSet}
 use samara_protocol::encoding::{decode, encode};
 use samara_protocol::hash::{Digest, SlabId, TransactionId};
 use samara_protocol::journal::{
-    BackupId, BackupLabel, BackupOrigin, Change, Content, Entry, Extent, HostIndex, Made,
-    SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId,
+    BackupId, BackupLabel, Change, Content, Entry, Extent, HostIndex, Made, SlabRecord, StoredFile,
+    StoredPath, VaultEvent, VaultId,
 };
 use samara_protocol::keys::Phrase;
 use samara_protocol::keys::sealed::{Argon2Parameters, SealHeader, SealedPhrase, SealingKey};
@@ -227,8 +227,8 @@ fn journal() -> Vec<Entry> {
     for (number, event) in (0..).zip(events) {
         changes.push(Change::Vault { vault, number, made: Made::default(), event });
         if number == 3 {
-            let label = BackupLabel { name: "now".to_owned(), ..BackupLabel::default() };
-            let origin = BackupOrigin::default();
+            let label = Box::new(BackupLabel { name: "now".to_owned(), ..BackupLabel::default() });
+            let origin = Box::default();
             changes.push(Change::BackupCreated { id: backup, scope: None, label, origin });
         }
     }

@@ -88,7 +88,7 @@ fn backup(id: u8, scope: Option<VaultId>) -> Entry {
     let name = format!("backup {id}");
     let id = BackupId([id; 16]);
     let label = BackupLabel { name, ..BackupLabel::default() };
-    entry(Change::BackupCreated { id, scope, label, origin: BackupOrigin::default() })
+    entry(Change::BackupCreated { id, scope, label: label.into(), origin: Box::default() })
 }
 
 fn live(state: &JournalState, id: u8) -> (u64, u64) {
@@ -187,17 +187,17 @@ fn texts_over_their_bounds_are_refused_in_a_replay() {
     let backup = |name: usize, description: usize| Change::BackupCreated {
         id: BackupId([name as u8; 16]),
         scope: None,
-        label: BackupLabel {
+        label: Box::new(BackupLabel {
             name: "n".repeat(name),
             description: "d".repeat(description),
             ..BackupLabel::default()
-        },
-        origin: BackupOrigin::default(),
+        }),
+        origin: Box::default(),
     };
     let labelled = |tags: usize, tag: usize| {
         let (name, tags) = ("n".to_owned(), vec!["t".repeat(tag); tags]);
         let label = BackupLabel { name, tags, ..BackupLabel::default() };
-        Change::BackupLabelled { id: BackupId([96; 16]), label }
+        Change::BackupLabelled { id: BackupId([96; 16]), label: label.into() }
     };
     let setting = |name: usize, value: usize| Change::Setting {
         name: "s".repeat(name),
