@@ -20,5 +20,5 @@ pub use crate::redundancy::Redundancy;
 pub use detached::{NodeReport, NodeState, down, status};
 pub use error::TestnetError;
 pub use layout::{Layout, NodePlace, Plan, Role};
-pub use network::{Death, Network, signal};
-pub use process::{Runner, RunningNode};
+pub use network::{Network, signal};
+pub use process::{Death, Runner, RunningNode};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::TestnetError;
 use super::layout::{Layout, NodePlace, Role};
-use super::process::{Runner, RunningNode};
+use super::process::{Death, Runner, RunningNode};
 use super::ready;
 use crate::api::client::Client;
 use crate::redundancy::Redundancy;
@@ -15,17 +15,6 @@ pub struct Network {
     runner: Runner,
     // A node that was started and has not answered yet has no client.
     running: BTreeMap<String, (RunningNode, Option<Client>)>,
-}
-
-/// A node that has ended by itself.
-#[derive(Clone, Debug)]
-pub struct Death {
-    /// Whose.
-    pub place: NodePlace,
-    /// Whether somebody had told it to stop, as `samara testnet down` does.
-    pub in_order: bool,
-    /// What it said last.
-    pub said: String,
 }
 
 impl Network {
@@ -198,12 +187,10 @@ impl Network {
 
     /// Waits until any node ends by itself, and forgets it.
     pub async fn next_death(&mut self) -> Death {
-        let deaths = self.running.iter_mut().map(|(name, (node, _))| {
-            Box::pin(async move {
-                let (in_order, said) = node.died().await;
-                (name.clone(), Death { place: node.place().clone(), in_order, said })
-            })
-        });
+        let deaths = self
+            .running
+            .iter_mut()
+            .map(|(name, (node, _))| Box::pin(async move { (name.clone(), node.died().await) }));
         let deaths: Vec<_> = deaths.collect();
         if deaths.is_empty() {
             return std::future::pending().await;

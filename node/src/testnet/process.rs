@@ -37,6 +37,17 @@ pub enum Runner {
     Tasks,
 }
 
+/// A node that has ended by itself.
+#[derive(Clone, Debug)]
+pub struct Death {
+    /// Whose.
+    pub place: NodePlace,
+    /// Whether somebody had told it to stop, as `samara testnet down` does.
+    pub in_order: bool,
+    /// What it said last.
+    pub said: String,
+}
+
 /// A node that was started here.
 pub struct RunningNode {
     place: NodePlace,
@@ -79,12 +90,6 @@ impl RunningNode {
         Ok(Self { place: place.clone(), inner })
     }
 
-    /// The node's place.
-    #[must_use]
-    pub fn place(&self) -> &NodePlace {
-        &self.place
-    }
-
     /// The id of its own process, while that runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -115,7 +120,7 @@ impl RunningNode {
         tokio::select! {
             biased;
             client = answers => Ok(client),
-            (_, log) = self.died() => Err(TestnetError::Died { node: place.name(), log }),
+            death = self.died() => Err(TestnetError::Died { node: place.name(), log: death.said }),
             () = tokio::time::sleep(START) => Err(TestnetError::Slow {
                 what: format!("{} to answer", place.name()),
                 log: log_end(&place.log()),
@@ -123,9 +128,9 @@ impl RunningNode {
         }
     }
 
-    /// Waits until the node ends. Gives whether it did so in good order, and what it said last.
-    pub async fn died(&mut self) -> (bool, String) {
-        match &mut self.inner {
+    /// Waits until the node ends.
+    pub async fn died(&mut self) -> Death {
+        let (in_order, said) = match &mut self.inner {
             Inner::Process { child, .. } => {
                 // An error means that there is no such process any more.
                 let in_order = child.wait().await.is_ok_and(|status| status.success());
@@ -136,7 +141,8 @@ impl RunningNode {
                 Ok(Err(error)) => (false, crate::causes::with_causes(&error)),
                 Err(error) => (false, error.to_string()),
             },
-        }
+        };
+        Death { place: self.place.clone(), in_order, said }
     }
 
     /// Kills the process at once, as a crash would, and waits until it is gone. A task cannot crash

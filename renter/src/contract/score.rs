@@ -48,19 +48,29 @@ pub fn score(price: Amount, cheapest: Amount, health: &HostHealth, now: u64) -> 
 
 /// Whether a host has done what hosts are replaced for, though it answers.
 #[must_use]
-pub const fn has_failed_its_duty(health: &HostHealth) -> bool {
-    health.false_answers >= LIES || health.lost_sectors >= LOSSES
+pub fn has_failed_its_duty(health: &HostHealth) -> bool {
+    breach(health).is_some()
 }
 
 /// Why a host with a contract should be replaced, if it should.
 #[must_use]
 pub fn verdict(health: &HostHealth, now: u64) -> Option<String> {
+    breach(health).or_else(|| silence(health, now))
+}
+
+/// What a host has done that hosts are replaced for, though they answer.
+fn breach(health: &HostHealth) -> Option<String> {
     if health.false_answers >= LIES {
         return Some(format!("it gave {} false answers", health.false_answers));
     }
     if health.lost_sectors >= LOSSES {
         return Some(format!("it lost {} sectors", health.lost_sectors));
     }
+    None
+}
+
+/// How long a host has been silent, if that is too long.
+fn silence(health: &HostHealth, now: u64) -> Option<String> {
     let silent = now.saturating_sub(health.last_answer.max(health.first_seen));
     if health.failing >= GONE && silent >= SILENCE {
         let minutes = silent / 60_000;

@@ -343,7 +343,7 @@ impl Owner {
         if self.gets_no_room() {
             let reason = "too few hosts hold what is in them";
             for group in self.parked.drain(..) {
-                answer(group.reply, Err(JournalError::Spill(reason.into())));
+                answer(group.reply, Err(JournalError::HeadsFull(reason.into())));
             }
         }
         if self.waiters.is_empty() {
@@ -374,13 +374,15 @@ impl Owner {
     /// Whether nothing that is under way makes room in the heads for changes that wait for it: what is
     /// acknowledged goes into slabs, and a checkpoint takes their place.
     fn gets_no_room(&self) -> bool {
-        let spills = self.spilling || (self.is_all_acknowledged() && !self.tail.is_empty());
+        let spills = self.spilling || self.may_spill_all();
         let writes = self.checkpointing || self.tidying || self.made.is_some();
         !spills && !writes
     }
 
-    fn is_all_acknowledged(&self) -> bool {
-        self.meta.acknowledged >= self.working.point.position
+    /// Whether there are entries behind the base and all of them are acknowledged, so that they can all be
+    /// spilled, and waiting makes no more of them.
+    fn may_spill_all(&self) -> bool {
+        !self.tail.is_empty() && self.meta.acknowledged >= self.working.point.position
     }
 
     fn start_spill(&mut self) {
@@ -389,7 +391,7 @@ impl Owner {
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.tail.len());
         let bytes: usize = self.lengths[..count].iter().sum();
         // Where changes have no room and nothing more comes to be acknowledged, less is spilled.
-        let makes_room = bytes > 0 && !self.parked.is_empty() && self.is_all_acknowledged();
+        let makes_room = !self.parked.is_empty() && self.may_spill_all();
         let is_due = bytes > self.options.spill || makes_room;
         if self.spilling || now < self.spill_at || !is_due {
             return;

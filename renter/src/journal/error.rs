@@ -57,7 +57,7 @@ pub enum JournalError {
     },
     /// The heads are full, and nothing makes room for the change. Nothing was changed.
     #[error("the heads at the hosts are full, and nothing was changed: {0}")]
-    Spill(String),
+    HeadsFull(String),
     /// The renter's store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,7 +87,7 @@ error_codes!(JournalError {
     Self::Refused(FoldError::Missing { .. }) => "not_found",
     Self::Refused(_) => "conflict",
     Self::TooLarge { .. } => "too_large",
-    Self::Spill(_) => "heads_full",
+    Self::HeadsFull(_) => "heads_full",
     Self::Store(_) => "store_failed",
     Self::Damaged(_) => "journal_damaged",
     Self::Checkpoint(_) => "checkpoint_unreadable",

@@ -511,7 +511,7 @@ impl Owner {
                     self.spill_at = now.saturating_add(SPILL_RETRY);
                     self.problem = Some(reason.clone());
                     for group in self.parked.drain(..) {
-                        answer(group.reply, Err(JournalError::Spill(reason.clone())));
+                        answer(group.reply, Err(JournalError::HeadsFull(reason.clone())));
                     }
                 }
             }

@@ -215,14 +215,10 @@ mod tests {
         Head { base, entries, point, epoch: Epoch::default(), sequence: 0 }
     }
 
-    /// As [`head`], on a set that is to be left for another one.
-    fn changing(members: u16, to: &[u16], history: &str) -> Head {
+    /// As [`head`], on this set of some of twelve hosts.
+    fn on(set: &HeadSet, history: &str) -> Head {
         let mut head = head(12, history);
-        head.base.head_set = HeadSet {
-            generation: 1,
-            hosts: to.iter().copied().map(HostIndex).collect(),
-            previous: vec![(0..members).map(HostIndex).collect()],
-        };
+        head.base.head_set = set.clone();
         head
     }
 
@@ -301,14 +297,10 @@ mod tests {
     fn members_of_a_set_that_was_only_begun_do_not_speak_against_what_was_acknowledged_before() {
         // Six of nine have acknowledged "ab": 0, 1, 2, 5, and two of the silent ones. 3 lies, 4 has a copy's
         // changes. A change of the set has reached the first alone.
-        let begun = changing(9, &[0, 1, 2, 3, 4, 5, 9, 10, 11], "ab");
         let set = HeadSet { hosts: (0..9).map(HostIndex).collect(), ..HeadSet::default() };
-        let on_nine = |history| {
-            let mut head = head(12, history);
-            head.base.head_set = set.clone();
-            head
-        };
-        let (same, less, copy) = (on_nine("ab"), on_nine("a"), on_nine("axyz"));
+        let next = set.followed_by([0, 1, 2, 3, 4, 5, 9, 10, 11].map(HostIndex).to_vec());
+        let begun = on(&next, "ab");
+        let (same, less, copy) = (on(&set, "ab"), on(&set, "a"), on(&set, "axyz"));
         let shown = [(0, &begun), (1, &same), (2, &same), (3, &less), (4, &copy), (5, &same)];
         let new = [9, 10, 11].map(|number| (number, &less));
         let voices: Vec<Voice<'_>> = shown

@@ -1,9 +1,9 @@
 //! Audits: random ranges of shards, read with their proofs, as far as a budget goes.
 //!
 //! A visit reads one random group of every shard of a slab. The journal's segments come first in each
-//! round, then all other slabs, of checkpoints and of files, in the order of their random ids. A shard that a host does not give, or gives
-//! with other bytes, is suspected; so is one of which a reader or an uploader says so. A suspected shard is
-//! read whole a while later, and counts as lost only then.
+//! round, then all other slabs, of checkpoints and of files, in the order of their random ids. A shard
+//! that a host does not give, or gives with other bytes, is suspected; so is one of which a reader or an
+//! uploader says so. A suspected shard is read whole a while later, and counts as lost only then.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -278,17 +278,8 @@ impl Auditor {
             let contract = self.book.contract(host).filter(|_| standings.of_host(host).answers());
             let (Some(shard), Some(contract)) = (shard, contract) else { continue };
             let downloader = self.slabs.downloader(SlabClass::Data);
-            let descriptor = match downloader.slab_descriptor(&record).await {
-                Ok(descriptor) => descriptor,
-                // A visit finds that out.
-                Err(DownloadError::NoDescriptor { .. } | DownloadError::Malformed { .. }) => {
-                    continue;
-                }
-                Err(_) => {
-                    self.suspect(slab, host);
-                    continue;
-                }
-            };
+            // That there is none, a visit finds out.
+            let Ok(descriptor) = downloader.slab_descriptor(&record).await else { continue };
             let Some(root) = descriptor.shards.get(shard).map(|shard| shard.root) else { continue };
             let column = descriptor.geometry.column();
             if let Err(ContractError::Fenced { .. }) = contract.check_epoch().await {

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use futures::StreamExt as _;
+use futures::future::OptionFuture;
 use futures::stream::FuturesUnordered;
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::{Change, HostIndex, SlabRecord};
@@ -86,24 +87,20 @@ impl Repair {
         let mut repairs = pin!(repairs.buffer_unordered(self.0.options.parallel.max(1)));
         // Repairs go on while the journal is told of others.
         let mut telling = FuturesUnordered::new();
-        let (mut mended, mut tell_at) = (Vec::new(), None);
+        // It is time to tell of `mended` at `late`: never, as long as that is empty.
+        let (mut mended, mut late) = (Vec::new(), OptionFuture::from(None));
         let (mut repairing, mut tried, mut any) = (true, false, false);
         while repairing || !telling.is_empty() {
-            let is_late = tell_at.is_some();
-            let late = async {
-                if let Some(tell_at) = &mut tell_at {
-                    let tell_at: &mut futures::future::BoxFuture<'_, ()> = tell_at;
-                    tell_at.await;
-                }
-            };
             tokio::select! {
                 biased;
                 ended = repairs.next(), if repairing => {
                     tried |= matches!(ended, Some(Some(_)));
                     match ended {
                         Some(Some((chosen, Ok(done)))) => {
+                            if mended.is_empty() {
+                                late = Some(self.0.world.clock.sleep(TELL)).into();
+                            }
                             mended.push((chosen, done));
-                            tell_at.get_or_insert_with(|| self.0.world.clock.sleep(TELL));
                         }
                         Some(Some((chosen, Err(error)))) => {
                             self.postpone(&chosen, error.kind(), &error.to_string());
@@ -111,14 +108,14 @@ impl Repair {
                         Some(None) => {}
                         None => {
                             repairing = false;
-                            tell_at = None;
+                            late = None.into();
                             telling.push(self.tell_of(std::mem::take(&mut mended)));
                         }
                     }
                 }
                 Some(told) = telling.next() => any |= told,
-                () = late, if is_late => {
-                    tell_at = None;
+                Some(()) = &mut late => {
+                    late = None.into();
                     telling.push(self.tell_of(std::mem::take(&mut mended)));
                 }
             }
@@ -177,7 +174,7 @@ impl Repair {
         let place = lock(&self.0.bandwidth).line_up(Moved::to_repair(record, count).total());
         let done = Box::pin(mending.run(shards)).await;
         if let Err(error) = &done {
-            let unmoved = error.unmoved(record, count).total();
+            let unmoved = record.column_bytes().saturating_mul(error.unmoved(record, count) as u64);
             lock(&self.0.bandwidth).give_back(place, unmoved);
         }
         done

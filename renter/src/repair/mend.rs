@@ -17,7 +17,6 @@ use samara_protocol::sector::SectorEntry;
 use samara_protocol::slab::{DescriptorError, ShardDescriptor, SlabDescriptor};
 use samara_protocol::units::Epoch;
 
-use super::health::Moved;
 use super::standing::Standings;
 use crate::contract::{ContractBook, ContractError, ContractHandle};
 use crate::garbage::UploadLease;
@@ -55,21 +54,16 @@ pub(super) enum MendError {
 }
 
 impl MendError {
-    /// Sectors of a slab of which `shards` are missing that were not moved because of it.
-    pub(super) fn unmoved(&self, record: &SlabRecord, shards: usize) -> Moved {
-        let of = |fetched: usize, sent: usize| {
-            let column = record.column_bytes();
-            let bytes = |sectors: usize| column.saturating_mul(sectors as u64);
-            Moved { fetched: bytes(fetched), sent: bytes(sent) }
-        };
+    /// How many sectors of a slab of which `shards` are missing were not moved because of it.
+    pub(super) fn unmoved(&self, record: &SlabRecord, shards: usize) -> usize {
         let needed = usize::from(record.data);
         match self {
-            Self::NoHost | Self::Stopped | Self::MayNot(_) => of(needed, shards),
+            Self::NoHost | Self::Stopped | Self::MayNot(_) => needed + shards,
             Self::Download(DownloadError::TooFewHosts { answered, .. }) => {
-                of(needed.saturating_sub(*answered), shards)
+                needed.saturating_sub(*answered) + shards
             }
-            Self::Download(_) => of(needed, shards),
-            Self::Store(_) | Self::Fenced(_) | Self::Descriptor(_) => of(0, 0),
+            Self::Download(_) => needed + shards,
+            Self::Store(_) | Self::Fenced(_) | Self::Descriptor(_) => 0,
         }
     }
 

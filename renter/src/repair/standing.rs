@@ -89,26 +89,24 @@ impl Standings {
 
     /// Whether both make the same of every shard, whatever the reasons say.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len()
-            && self.0.iter().zip(&other.0).all(|((index, own), (other_index, other))| {
-                let kind = std::mem::discriminant::<Standing>;
-                index == other_index && kind(own) == kind(other)
-            })
+        self.is_alike(other, std::mem::discriminant)
     }
 
     /// Whether the same hosts are to have shards, and to be without them. One that is replaced may answer by
     /// turns: that changes what is read, and not where shards go.
     pub(super) fn keeps_places_of(&self, other: &Self) -> bool {
-        let places = |standings: &Self| -> Vec<(HostIndex, u8)> {
-            let place = |standing: &Standing| match standing {
-                Standing::Sound => 0,
-                Standing::Silent(_) => 1,
-                Standing::Leaving(_) | Standing::Replaced(_) => 2,
-                Standing::Gone(_) => 3,
-            };
-            standings.0.iter().map(|(index, standing)| (*index, place(standing))).collect()
-        };
-        places(self) == places(other)
+        self.is_alike(other, |standing| match standing {
+            Standing::Sound => 0,
+            Standing::Silent(_) => 1,
+            Standing::Leaving(_) | Standing::Replaced(_) => 2,
+            Standing::Gone(_) => 3,
+        })
+    }
+
+    /// Whether both have the same hosts, and the same of what is looked at in each one's standing.
+    fn is_alike<K: PartialEq>(&self, other: &Self, of: impl Fn(&Standing) -> K) -> bool {
+        let of = |(index, standing): (&HostIndex, &Standing)| (*index, of(standing));
+        self.0.iter().map(&of).eq(other.0.iter().map(&of))
     }
 
     /// Hosts whose shards do not count, with the reason and whether they are gone for good.

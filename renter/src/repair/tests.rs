@@ -280,16 +280,23 @@ async fn repair_keeps_to_its_bandwidth() {
     assert!(seconds * 20_000 >= bytes, "{bytes} bytes in {seconds} s");
 }
 
+/// As [`filled`], whole, and looking after its slabs by itself over a line of so many bytes a second each
+/// way.
+async fn filled_on_a_narrow_line(network: &TestNetwork, rate: u64) -> Node {
+    let mut config = unlimited();
+    config.repair.interval = RepairOptions::default().interval;
+    let node = filled(network, config).await;
+    until(&node, 1, is_whole).await;
+    let narrow = LineRates { upload: rate, download: rate };
+    node.renter.set_line_rates(Some(narrow)).await.unwrap();
+    node
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_narrow_line_keeps_names_and_the_count_waiting_for_no_file() {
     let network = TestNetwork::empty(12).await;
-    let mut config = unlimited();
-    config.repair.interval = RepairOptions::default().interval;
-    let node = filled(&network, config).await;
-    until(&node, 1, is_whole).await;
     // Hours for the slabs of one file.
-    let narrow = LineRates { upload: 20, download: 20 };
-    node.renter.set_line_rates(Some(narrow)).await.unwrap();
+    let node = filled_on_a_narrow_line(&network, 20).await;
     network.set(0..3, Fault::Dead);
     let report = in_background(&node, |report| {
         let names = report.metadata.total() > 0 && report.metadata.not_full() == 0;
@@ -310,17 +317,12 @@ async fn a_narrow_line_keeps_names_and_the_count_waiting_for_no_file() {
 #[tokio::test(start_paused = true)]
 async fn a_slab_is_repaired_once_at_a_time_however_often_slabs_are_counted() {
     let network = TestNetwork::empty(16).await;
-    let mut config = unlimited();
-    config.repair.interval = RepairOptions::default().interval;
-    let node = filled(&network, config).await;
-    until(&node, 1, is_whole).await;
     // A quarter of an hour for the slabs of one file, and the hosts change meanwhile.
-    let narrow = LineRates { upload: 600, download: 600 };
-    node.renter.set_line_rates(Some(narrow)).await.unwrap();
+    let node = filled_on_a_narrow_line(&network, 600).await;
     for host in 0..3 {
         network.set([host], Fault::Dead);
         for _ in 0..4 {
-            node.files.put("/home/more", &noise(u64::from(host as u32), 200), 1);
+            node.files.put("/home/more", &noise(host as u64, 200), 1);
             tokio::time::sleep(3 * MINUTE).await;
             let _ = node.put("/home", "home").await;
         }
