@@ -75,7 +75,9 @@ pub enum ArchiveError {
     #[error("this is a '{0}', no archive of a vault")]
     Kind(String),
     /// It is of a newer version.
-    #[error("the archive has version {version}, which only readers of version {oldest_reader} read; this one reads {known}: use a newer program")]
+    #[error(
+        "the archive has version {version}, which only readers of version {oldest_reader} read; this one reads {known}: use a newer program"
+    )]
     Newer {
         /// Its version.
         version: u32,
@@ -208,7 +210,9 @@ pub enum WriteError {
     #[error("the parts of an archive were given in a wrong order: {0}")]
     Order(&'static str),
     /// The bytes of a version are not those that were put.
-    #[error("version {version} of '{path}' does not have its hash: the stored bytes are not what was put")]
+    #[error(
+        "version {version} of '{path}' does not have its hash: the stored bytes are not what was put"
+    )]
     Hash {
         /// The file.
         path: String,

@@ -17,15 +17,20 @@ mod error;
 mod format;
 mod limits;
 mod output;
+mod read;
 mod seal;
 mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::{ArchiveError, WriteError};
 pub use format::{
     ArchivedChange, ArchivedEvent, ArchivedUser, ArchivedVersion, FolderOrFile, ManifestCounts,
-    MovedFile, NamedVault, ObjectUid, PutFile, SettingsDocument, UsersDocument, VaultHead,
-    VersionAt,
+    MovedFile, NamedVault, Note, ObjectUid, PutFile, SettingsDocument, UsersDocument, VaultHead,
+    VaultSetting, VersionAt,
 };
 pub use limits::ArchiveLimits;
+pub use read::{Archive, Events, FileCursor, Outline, Signer, VerifiedArchive, Versions};
 pub use seal::{Passphrase, Seal};
 pub use write::{ArchiveWriter, NewEvent, Written};

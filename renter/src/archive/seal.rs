@@ -137,7 +137,8 @@ impl<R: Read + Seek> Unsealed<R> {
                 let mut reader = unseal(inner, passphrase, limits)?;
                 // Fails unless the last part is there and is the last.
                 let end = reader.seek(SeekFrom::End(0));
-                let length = end.map_err(|_| ArchiveError::Truncated("its last part is missing"))?;
+                let length =
+                    end.map_err(|_| ArchiveError::Truncated("its last part is missing"))?;
                 Ok((Self::Sealed(Box::new(reader)), length))
             }
         }

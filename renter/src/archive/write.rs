@@ -9,8 +9,12 @@
 //! unless the archive is encrypted. What is kept of each entry until the end is its name twice, its size
 //! and its hash: `docs/formats.md` has the bytes.
 
+use std::io::Write as _;
+
 use samara_protocol::hash::Digest;
+use samara_protocol::journal::UserId;
 use samara_protocol::signature::SecretKey;
+use samara_protocol::units::ChainTime;
 use serde::Serialize;
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime, System, ZIP64_BYTES_THR, ZipWriter};
@@ -23,7 +27,6 @@ use super::format::{
 };
 use super::output::Output;
 use super::seal::{Seal, Sink};
-use std::io::Write as _;
 
 /// Entries of the manifest that are written at once.
 const MANIFEST_PART: usize = 1_024;
@@ -33,12 +36,12 @@ const MANIFEST_ENTRY: u64 = 128;
 /// An event to be written; its number and its chain are the writer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Clock of the machine that made it, milliseconds since the Unix epoch.
+    /// When it happened first, milliseconds since the Unix epoch.
     pub time: u64,
-    /// Time of the chain, if it was noted.
-    pub chain_time: Option<u64>,
-    /// Id of the user who did it, if it was noted.
-    pub actor: Option<String>,
+    /// Time of the newest block that its writer knew.
+    pub chain_time: ChainTime,
+    /// Who did it.
+    pub actor: Option<UserId>,
     /// What happened.
     pub change: ArchivedChange,
 }

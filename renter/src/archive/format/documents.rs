@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use samara_protocol::hash::Digest;
-use samara_protocol::journal::{StoredPath, VaultId, Version};
+use samara_protocol::journal::{StoredPath, UserId, VaultId, Version};
 use samara_protocol::signature::{PublicKey, Signature};
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +114,7 @@ pub struct UsersDocument {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ArchivedUser {
     /// Id, as events name their actor.
-    pub id: String,
+    pub id: UserId,
     /// E-mail address.
     pub email: String,
 }
@@ -122,8 +122,17 @@ pub struct ArchivedUser {
 /// `meta/settings.json`: what was set for the vault.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingsDocument {
-    /// Values by name.
+    /// Values in hex, by name.
     pub settings: BTreeMap<String, String>,
+}
+
+impl SettingsDocument {
+    /// Those of a vault.
+    #[must_use]
+    pub fn of(settings: &BTreeMap<String, Vec<u8>>) -> Self {
+        let value = |(name, value): (&String, &Vec<u8>)| (name.clone(), hex::encode(value));
+        Self { settings: settings.iter().map(value).collect() }
+    }
 }
 
 /// What `manifest.json` begins with. Behind it stands `entries`, one [`ManifestEntry`] for each entry

@@ -1,7 +1,8 @@
 //! Events as an archive tells them: those of the journal, without where bytes lie.
 
 use samara_protocol::hash::Digest;
-use samara_protocol::journal::{StoredFile, StoredPath, VaultEvent};
+use samara_protocol::journal::{Content, StoredFile, StoredPath, UserId, VaultEvent};
+use samara_protocol::units::ChainTime;
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -10,17 +11,16 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct ArchivedEvent {
     /// Its number in the vault, from 0 without a gap.
     pub seq: u64,
-    /// Clock of the machine that made it, milliseconds since the Unix epoch.
+    /// When it happened first, by the clock of the machine that made it, milliseconds since the Unix epoch.
     pub time: u64,
-    /// Time of the chain at that moment, if it was noted.
-    #[serde(default)]
-    pub chain_time: Option<u64>,
+    /// Time of the newest block that its writer knew.
+    pub chain_time: ChainTime,
     /// What happened.
     #[serde(flatten)]
     pub change: ArchivedChange,
-    /// Id of the user who did it, if it was noted.
+    /// Who did it; nobody in particular, if whoever runs the node did.
     #[serde(default)]
-    pub actor: Option<String>,
+    pub actor: Option<UserId>,
     /// BLAKE3 of the bytes of the entry of the event before, as `b3sum` prints it; zeros for the first.
     pub prev_hash: Digest,
 }
@@ -47,6 +47,10 @@ pub enum ArchivedChange {
     FolderRemoved(FolderOrFile),
     /// The bytes of a version were put elsewhere.
     Relocated(VersionAt),
+    /// Something was set for the vault.
+    Set(VaultSetting),
+    /// Something changed nothing.
+    Noted(Note),
 }
 
 /// A vault's name.
@@ -69,6 +73,10 @@ pub struct PutFile {
     pub executable: bool,
     /// BLAKE3 of its bytes.
     pub hash: Digest,
+    /// Whether the vault never had the bytes, because it was brought in from an archive after they had
+    /// been given up. Left out where it is not so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
 }
 
 /// A file that moved.
@@ -96,13 +104,29 @@ pub struct VersionAt {
     pub version: u64,
 }
 
+/// A setting of a vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultSetting {
+    /// Which.
+    pub name: String,
+    /// Its value, in hex; an empty one takes the setting away.
+    #[serde(with = "in_hex")]
+    pub value: Vec<u8>,
+}
+
+/// A text for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// It.
+    pub text: String,
+}
+
 impl ArchivedChange {
     /// What an archive tells of an event; nothing of a vault's end, behind which there is no vault.
     #[must_use]
     pub fn of(event: &VaultEvent) -> Option<Self> {
         let at = |path: &StoredPath| FolderOrFile { path: path.clone() };
-        let version_at =
-            |path: &StoredPath, version| VersionAt { path: path.clone(), version };
+        let version_at = |path: &StoredPath, version| VersionAt { path: path.clone(), version };
         Some(match event {
             VaultEvent::Created { name } => Self::Created(NamedVault { name: name.clone() }),
             VaultEvent::Renamed { name } => Self::Renamed(NamedVault { name: name.clone() }),
@@ -120,6 +144,10 @@ impl ArchivedChange {
             VaultEvent::Relocated { path, version, .. } => {
                 Self::Relocated(version_at(path, *version))
             }
+            VaultEvent::Set { name, value } => {
+                Self::Set(VaultSetting { name: name.clone(), value: value.clone() })
+            }
+            VaultEvent::Noted { text } => Self::Noted(Note { text: text.clone() }),
         })
     }
 
@@ -136,6 +164,8 @@ impl ArchivedChange {
             Self::FolderMade(_) => "folder_made",
             Self::FolderRemoved(_) => "folder_removed",
             Self::Relocated(_) => "relocated",
+            Self::Set(_) => "set",
+            Self::Noted(_) => "noted",
         }
     }
 }
@@ -148,7 +178,24 @@ impl PutFile {
             modified: file.modified,
             executable: file.executable,
             hash: file.hash,
+            erased: file.content == Content::Erased,
         }
+    }
+}
+
+/// Bytes as hex digits.
+mod in_hex {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(text).map_err(serde::de::Error::custom)
     }
 }
 
@@ -169,6 +216,8 @@ impl Serialize for Payload<'_> {
             ArchivedChange::VersionRemoved(at) | ArchivedChange::Relocated(at) => {
                 at.serialize(serializer)
             }
+            ArchivedChange::Set(setting) => setting.serialize(serializer),
+            ArchivedChange::Noted(note) => note.serialize(serializer),
         }
     }
 }
@@ -196,12 +245,12 @@ mod tests {
         let event = ArchivedEvent {
             seq: 3,
             time: 5,
-            chain_time: None,
+            chain_time: ChainTime(4),
             change: ArchivedChange::Moved(MovedFile {
                 from: StoredPath::new("a").unwrap(),
                 to: StoredPath::new("b \"c\"").unwrap(),
             }),
-            actor: Some("ann".into()),
+            actor: Some(UserId([7; 8])),
             prev_hash: Digest::ZERO,
         };
         let text = serde_json::to_string(&event).unwrap();
@@ -209,7 +258,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                r#"{{"seq":3,"time":5,"chain_time":null,"kind":"moved","actor":"ann","prev_hash":"{zeros}","payload":{{"from":"a","to":"b \"c\""}}}}"#
+                r#"{{"seq":3,"time":5,"chain_time":4,"kind":"moved","actor":"0707070707070707","prev_hash":"{zeros}","payload":{{"from":"a","to":"b \"c\""}}}}"#
             )
         );
         assert_eq!(serde_json::from_str::<ArchivedEvent>(&text).unwrap(), event);
@@ -217,7 +266,7 @@ mod tests {
 
     #[test]
     fn paths_that_leave_the_vault_are_no_events() {
-        let text = r#"{"seq":1,"time":5,"kind":"deleted","prev_hash":"PREV","payload":{"path":"../x"}}"#;
+        let text = r#"{"seq":1,"time":5,"chain_time":4,"kind":"deleted","prev_hash":"PREV","payload":{"path":"../x"}}"#;
         let text = text.replace("PREV", &"0".repeat(64));
         assert!(serde_json::from_str::<ArchivedEvent>(&text).is_err());
         let fine = text.replace("../x", "x");

@@ -10,11 +10,11 @@ mod table;
 
 pub use documents::{
     ArchivedUser, ArchivedVersion, FormatDocument, KIND, ManifestCounts, ManifestEntry,
-    OLDEST_READER, SettingsDocument, SignatureDocument, UsersDocument, VERSION, VaultHead,
-    sign_bytes,
+    SettingsDocument, SignatureDocument, UsersDocument, VERSION, VaultHead, sign_bytes,
 };
 pub use event::{
-    ArchivedChange, ArchivedEvent, FolderOrFile, MovedFile, NamedVault, PutFile, VersionAt,
+    ArchivedChange, ArchivedEvent, FolderOrFile, MovedFile, NamedVault, Note, PutFile,
+    VaultSetting, VersionAt,
 };
-pub use names::{Names, ObjectUid, cleaned, is_safe_tail};
+pub use names::{Names, ObjectUid, is_safe_tail};
 pub use table::{HEADER, row};

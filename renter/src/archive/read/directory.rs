@@ -193,7 +193,8 @@ fn no_end<R: Read + Seek>(source: &mut Source<R>, at: u64) -> Result<ArchiveErro
     let from = at.saturating_sub(LONGEST_COMMENT);
     let length = usize::try_from(source.length() - from).unwrap_or(usize::MAX);
     let tail = source.bytes(Lane::Directory, from, length)?;
-    let hidden = tail.windows(4).any(|window| window == END.to_le_bytes());
+    let hidden =
+        tail.windows(END_LENGTH as usize).any(|window| window.starts_with(&END.to_le_bytes()));
     Ok(match hidden {
         true => ArchiveError::Structure("something follows its end, or it has a comment"),
         false => ArchiveError::Truncated("its directory is missing"),

@@ -274,7 +274,9 @@ fn fits(slot: &Slot, [crc, packed, size]: [u32; 3]) -> bool {
     let same = |field: u32, value: u64| field == narrow(value) || field == u32::MAX;
     if slot.has_descriptor() {
         let later = |field: u32, value| field == 0 || same(field, value);
-        return (crc == 0 || crc == slot.crc) && later(packed, slot.packed) && later(size, slot.size);
+        return (crc == 0 || crc == slot.crc)
+            && later(packed, slot.packed)
+            && later(size, slot.size);
     }
     crc == slot.crc && same(packed, slot.packed) && same(size, slot.size)
 }

@@ -139,7 +139,9 @@ impl Layout {
                 self.files += 1;
                 Ok(())
             }
-            _ if before == Some(&(uid, version)) => Err(ArchiveError::Twice(shown(name.as_bytes()))),
+            _ if before == Some(&(uid, version)) => {
+                Err(ArchiveError::Twice(shown(name.as_bytes())))
+            }
             Some((_, expected)) if *expected < version => {
                 Err(ArchiveError::NoFile { version: *expected })
             }

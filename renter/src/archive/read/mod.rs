@@ -33,7 +33,7 @@ use self::directory::{Directory, LOCAL_LENGTH, Slot};
 use self::entry::{EntryReader, Place};
 use self::layout::{Layout, check_name};
 use self::source::Source;
-pub use self::verified::{Events, FileCursor, Versions, VerifiedArchive};
+pub use self::verified::{Events, FileCursor, VerifiedArchive, Versions};
 pub use self::verify::Signer;
 use super::error::{ArchiveError, shown};
 use super::format::{FormatDocument, KIND, VERSION, VaultHead};
@@ -264,7 +264,8 @@ impl Walk {
         let least = slot.local.checked_add(LOCAL_LENGTH + name);
         let end = least.and_then(|least| least.checked_add(slot.packed));
         let end = end.filter(|end| *end <= self.directory.start);
-        self.local_end = end.ok_or(ArchiveError::Structure("an entry reaches into the directory"))?;
+        self.local_end =
+            end.ok_or(ArchiveError::Structure("an entry reaches into the directory"))?;
         self.unpacked = self.unpacked.saturating_add(slot.size);
         let (what, found, limit) = ("an unpacked size", self.unpacked, limits.unpacked);
         if found > limit { Err(ArchiveError::Limit { what, found, limit }) } else { Ok(()) }

@@ -84,7 +84,11 @@ impl<R: Read + Seek> Source<R> {
             window.bytes.clear();
             return Err(failed(error));
         }
-        if window.copy(at, buffer) { Ok(()) } else { Err(ArchiveError::Truncated("a read is short")) }
+        if window.copy(at, buffer) {
+            Ok(())
+        } else {
+            Err(ArchiveError::Truncated("a read is short"))
+        }
     }
 
     /// Bytes of a fixed number.
