@@ -14,6 +14,7 @@
 //! entries, whatever their size.
 
 mod error;
+mod export;
 mod format;
 mod limits;
 mod output;
@@ -25,6 +26,7 @@ mod write;
 mod tests;
 
 pub use error::{ArchiveError, WriteError};
+pub use export::{ExportError, ExportReport, ExportRequest};
 pub use format::{
     ArchivedChange, ArchivedEvent, ArchivedUser, ArchivedVersion, FolderOrFile, ManifestCounts,
     MovedFile, NamedVault, Note, ObjectUid, PutFile, SettingsDocument, UsersDocument, VaultHead,
