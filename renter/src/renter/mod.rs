@@ -27,12 +27,14 @@ pub use error::{OpenError, RenterError};
 pub use money::transfer;
 use samara_protocol::journal::{Change, SlabRecord, UserId, VaultId};
 use samara_protocol::keys::KeyTree;
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::broadcast;
 
 use self::lineage::Lineage;
 use self::settled::Settled;
 use self::upkeep::Upkeep;
+use crate::archive::{ExportError, ExportReport, ExportRequest};
 use crate::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupError, BackupPage, BackupQuery,
     BackupRequest, BackupRow, Backups, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
@@ -645,6 +647,28 @@ impl Renter {
     /// [`BackupError`].
     pub async fn delete_backup(&self, name: &str) -> Result<(), BackupError> {
         self.user_backups().delete(name, "it was deleted").await
+    }
+
+    /// Writes a vault with its whole history into an archive, as it is acknowledged now. May be dropped at
+    /// any moment: then nothing remains.
+    ///
+    /// # Errors
+    /// [`ExportError`]; nothing remains then either.
+    pub async fn export_vault(
+        &self,
+        request: ExportRequest,
+        progress: &dyn Progress,
+    ) -> Result<ExportReport, ExportError> {
+        // Without its type, or the compiler cannot tell that it may move between threads.
+        let export: futures::future::BoxFuture<'_, _> =
+            Box::pin(self.inner.vaults.export(request, self.inner.keys.archive(), progress));
+        export.await
+    }
+
+    /// The key that signs this node's archives, by which it knows them again.
+    #[must_use]
+    pub fn archive_key(&self) -> PublicKey {
+        self.inner.keys.archive().public()
     }
 
     /// Brings everything back from the words, from where an earlier run stopped. May be dropped at any

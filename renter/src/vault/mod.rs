@@ -40,8 +40,9 @@ pub(crate) use get::Source;
 pub(crate) use names::{
     check_file_place, check_folder_place, event as vault_event, find, folder, totals,
 };
-pub(crate) use plan::{Chosen, Destination, select};
+pub(crate) use plan::{Chosen, Destination, Ranges, SlabTable, select};
 pub use range::FileStream;
+pub(crate) use range::inline_range;
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,
     PutRequest, PutStreamRequest, VaultRow, VersionRow,

@@ -1,6 +1,7 @@
 //! The whole renter over real hosts.
 
 mod backups;
+mod archives;
 mod checkpoints;
 mod copies;
 mod garbage;
