@@ -6,11 +6,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::{
-<<<<<<< HEAD
-    Backup, BackupId, Change, CheckpointName, Content, JournalState, Made, SlabRecord, UserId,
-=======
-    Backup, Change, CheckpointName, Content, Entry, JournalState, Made, SlabRecord, UserId,
->>>>>>> archive
+    Backup, BackupId, Change, CheckpointName, Content, Entry, JournalState, Made, SlabRecord,
+    UserId,
 };
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::{lock, read};
