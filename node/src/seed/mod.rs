@@ -13,7 +13,7 @@
 
 pub mod command;
 pub mod console;
-mod private_file;
+pub(crate) mod private_file;
 pub mod source;
 pub mod store;
 
