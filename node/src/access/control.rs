@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::{AccessError, LoginError, Refusal};
-use super::hash::{Hasher, SecretHash};
-use super::id::{TokenId, UserId};
+use super::hash::{HashError, Hasher, SecretHash};
+use super::id::{TokenId, UserId, draw};
 use super::local::LocalTokens;
 use super::logins::Logins;
 use super::record::{Token, USERS, User};
@@ -226,8 +226,8 @@ impl AccessControl {
     }
 
     fn let_in(&self, user: User, password: SecretHash) -> Result<LoginMade, LoginError> {
-        let id = TokenId::draw().map_err(super::hash::HashError::from)?;
-        let token = Secret::draw(id).map_err(super::hash::HashError::from)?;
+        let id = TokenId(draw().map_err(HashError::from)?);
+        let token = Secret::draw(id).map_err(HashError::from)?;
         let now = self.now();
         let digest = digest(token.reveal());
         let expires = self.memory().logins.insert(id, user.id, password, digest, now);

@@ -32,7 +32,7 @@ mod role;
 mod secret;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 mod tries;
 mod users;
@@ -40,7 +40,7 @@ mod users;
 pub use control::{AccessControl, Actor, LoginMade};
 pub use error::{AccessError, LoginError, Refusal};
 pub use hash::{HashError, SecretHash};
-pub use id::{TokenId, UserId};
+pub use id::{ParseTokenIdError, TokenId, UserId};
 pub use local::{LocalTokenError, LocalTokens, TOKEN_FILE};
 pub use record::{RecordError, Token, User};
 pub use role::{ParseRoleError, Role};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use samara_renter::Renter;
 use samara_renter::error::Coded;
 
 /// Named values that outlive the node. The renter keeps them in its sealed journal.
@@ -51,6 +52,19 @@ impl SettingsError {
             Self::NoRenter => "no_role",
             Self::Renter { code, .. } => code,
         }
+    }
+}
+
+#[async_trait]
+impl Settings for Renter {
+    fn load(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, SettingsError> {
+        self.check_known().map_err(|error| SettingsError::of(&error))?;
+        Ok(self.settings(prefix))
+    }
+
+    async fn store(&self, settings: Vec<(String, Vec<u8>)>) -> Result<(), SettingsError> {
+        self.check_known().map_err(|error| SettingsError::of(&error))?;
+        self.set(settings).await.map_err(|error| SettingsError::of(&error))
     }
 }
 

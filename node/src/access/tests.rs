@@ -27,7 +27,11 @@ struct Bench {
     local: String,
 }
 
-fn access_over(settings: Arc<dyn Settings>, now: &Arc<AtomicU64>) -> (AccessControl, String) {
+/// An access control with cheap hashes, and its local token.
+pub(crate) fn access_over(
+    settings: Arc<dyn Settings>,
+    now: &Arc<AtomicU64>,
+) -> (AccessControl, String) {
     let folder = tempfile::tempdir().unwrap();
     let local = LocalTokens::open(folder.path()).unwrap();
     let token = local.of_this_start().reveal().to_owned();

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::control::{AccessControl, Actor, readable};
 use super::error::AccessError;
-use super::id::{TokenId, UserId};
+use super::id::{TokenId, UserId, draw};
 use super::record::{TOKENS, Token, is_name};
 use super::role::Role;
 use super::secret::Secret;
@@ -130,7 +130,7 @@ impl AccessControl {
             }
             None => None,
         };
-        let id = TokenId::draw()?;
+        let id = TokenId(draw()?);
         let text = Secret::draw(id)?;
         let secret = Zeroizing::new(text.reveal().as_bytes().to_vec());
         let hash = self.tokens_hasher.place().await?.hash(secret).await?;

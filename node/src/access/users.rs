@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::control::AccessControl;
 use super::error::AccessError;
 use super::hash::SecretHash;
-use super::id::UserId;
+use super::id::{UserId, draw};
 use super::record::{Token, User, is_email, is_name};
 use super::role::Role;
 use super::secret::Secret;
@@ -107,7 +107,7 @@ impl AccessControl {
             Some(password) => Some(self.hashed(&password).await?),
             None => None,
         };
-        let (id, created) = (UserId::draw()?, self.now());
+        let (id, created) = (UserId(draw()?), self.now());
         let user = User { id, email, name, role, disabled: false, created, password };
         let _one_at_a_time = self.changes.lock().await;
         let known = self.stored_users()?.len();

@@ -10,6 +10,7 @@ use samara_renter::backup::{
 use serde::Deserialize;
 
 use super::{Done, changed, failed, known};
+use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
@@ -29,9 +30,10 @@ async fn list(State(api): State<Api>) -> Result<Json<Vec<BackupRow>>, ApiError> 
 
 async fn create(
     State(api): State<Api>,
+    actor: Actor,
     Json(request): Json<BackupRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = known(&api)?.clone();
+    let renter = known(&api)?.acting(actor.user);
     Ok(api.operations().respond(WithoutClient::GoesOn, move |progress| async move {
         changed(&renter, renter.create_backup(request, progress.as_ref()).await).await
     }))
@@ -60,17 +62,22 @@ async fn compare(
     found.map(Json).map_err(failed)
 }
 
-async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {
-    let renter = known(&api)?;
+async fn remove(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(name): Path<String>,
+) -> Result<Json<Done>, ApiError> {
+    let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.delete_backup(&name).await).await?;
     Ok(Json(Done {}))
 }
 
 async fn restore(
     State(api): State<Api>,
+    actor: Actor,
     Json(request): Json<RestoreRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = known(&api)?.clone();
+    let renter = known(&api)?.acting(actor.user);
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.restore_backup(request, progress.as_ref()).await.map_err(failed)
     }))
