@@ -14,6 +14,7 @@
 //! | [`transport`] | connections to other nodes |
 //! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
+//! | [`fetch`], [`tls`] | files from URLs that others have chosen, and whom to trust as a client |
 //! | [`validators`] | changes of the validator set, as operators hand them on |
 //! | [`causes`], [`redundancy`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
@@ -33,12 +34,14 @@ pub mod data;
 pub mod database;
 pub mod demo;
 mod disk;
+pub mod fetch;
 pub mod host;
 pub mod light;
 mod open_files;
 pub mod redundancy;
 pub mod seed;
 pub mod testnet;
+pub mod tls;
 pub mod transport;
 pub mod validators;
 pub mod world;
