@@ -15,6 +15,7 @@
 //! | [`access`] | users, roles, tokens: who may do what |
 //! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
+//! | [`fetch`], [`tls`] | files from URLs that others have chosen, and whom to trust as a client |
 //! | [`validators`] | changes of the validator set, as operators hand them on |
 //! | [`causes`], [`redundancy`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
@@ -36,6 +37,7 @@ pub mod data;
 pub mod database;
 pub mod demo;
 mod disk;
+pub mod fetch;
 pub mod host;
 pub mod light;
 mod open_files;
@@ -43,6 +45,7 @@ pub mod redundancy;
 pub mod seed;
 mod stretch;
 pub mod testnet;
+pub mod tls;
 pub mod transport;
 pub mod validators;
 pub mod world;

@@ -14,6 +14,7 @@ use super::access::Access;
 use super::error::ApiError;
 use super::stream::Message;
 use crate::access::Secret;
+use crate::tls;
 
 /// A client of one node's API.
 #[derive(Clone)]
@@ -43,8 +44,9 @@ impl Client {
     /// A client with a known address and token.
     #[must_use]
     pub fn new(access: Access) -> Self {
-        // The API is on this machine: no proxy is to see the token.
-        let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
+        // The API is on this machine: no proxy is to see the token, and there is no TLS.
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls::nobody());
+        let http = http.build().expect("invariant: neither proxies nor certificates are read");
         Self { access, http, data: None, token_file: None }
     }
 

@@ -120,8 +120,9 @@ async fn a_refusal_names_the_role_that_is_needed() {
     let error = reader.get::<Value>("/v1/users").await.unwrap_err();
     assert_eq!((error.code.as_str(), error.status()), ("forbidden", StatusCode::FORBIDDEN));
     assert_eq!(error.message, "this needs the role administrator; t is reader");
-    let plain = reqwest::Client::new().get(format!("http://{}/v1/whoami", served.address));
-    assert_eq!(plain.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let nobody = served.client("");
+    let bare = nobody.send(nobody.request(Method::GET, "/v1/whoami")).await.unwrap_err();
+    assert_eq!(bare.status(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
