@@ -170,13 +170,10 @@ impl AccessControl {
         let now = self.now();
         let login = self.memory().logins.find(id, digest, now)?;
         let user = self.enabled_user(login.user)?;
-        let unchanged = user.password.as_ref() == Some(&login.password);
-        unchanged.then(|| Actor {
-            user: Some(user.id),
-            token: Some(id),
-            role: user.role,
-            name: user.name,
-        })
+        if user.password != Some(login.password) {
+            return None;
+        }
+        Some(Actor { user: Some(user.id), token: Some(id), role: user.role, name: user.name })
     }
 
     /// A stored token that works, whoever shows it.

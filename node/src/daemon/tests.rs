@@ -8,12 +8,15 @@ use std::time::Duration;
 use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, Height};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{DaemonError, Identity, Running, Starter, faucet};
+use crate::access::{Actor, Secret, TOKEN_FILE, TokenMade, UserView};
 use crate::api::access::Access;
+use crate::api::client::Client;
 use crate::chain::Chain;
 use crate::config::{NetworkFile, NodeConfig};
 use crate::data::{DataFolder, NEW_VALIDATOR};
@@ -288,6 +291,43 @@ async fn open_request(path: &Path) -> TcpStream {
     within("the body is asked for", stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100");
     stream
+}
+
+/// A client of a running node with the token of its folder that stays.
+fn administrator(path: &Path) -> Client {
+    let text = std::fs::read_to_string(path.join(TOKEN_FILE)).unwrap();
+    let token = Secret::new(text.trim().to_owned().into());
+    Client::of_folder(path).unwrap().with_token(&token, &path.join(TOKEN_FILE))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_tokens_outlive_a_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    let path = every_role(root.path());
+    let (running, folder) = start(&path).await.unwrap();
+    let client = administrator(&path);
+    let user = json!({ "email": "ada@example.org", "role": "operator" });
+    // Until it is known what the words own, there is the local administrator only.
+    let early = client.post::<_, Value>("/v1/users", &user).await.unwrap_err();
+    assert_eq!(early.code, "not_started");
+    client.post::<_, Value>("/v1/renter/start", &json!({})).await.unwrap();
+    let user: UserView = client.post("/v1/users", &user).await.unwrap();
+    let token = json!({ "name": "nightly", "user": user.id, "role": "reader" });
+    let made: TokenMade = client.post("/v1/tokens", &token).await.unwrap();
+    running.shut_down().await;
+    drop(folder);
+
+    let (running, _folder) = start(&path).await.unwrap();
+    let client = administrator(&path);
+    assert_eq!(client.get::<Actor>("/v1/whoami").await.unwrap(), Actor::local());
+    let own = client.with_token(&made.token, Path::new("t"));
+    let actor: Actor = own.get("/v1/whoami").await.unwrap();
+    assert_eq!((actor.user, actor.role), (Some(user.id), crate::access::Role::Reader));
+    assert!(own.get::<Value>("/v1/status").await.is_ok());
+    let refused = own.post::<_, Value>("/v1/shutdown", &json!({})).await.unwrap_err();
+    assert_eq!(refused.code, "forbidden");
+    assert!(!running.stop.is_cancelled());
+    running.shut_down().await;
 }
 
 #[test]
