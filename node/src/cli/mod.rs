@@ -26,6 +26,7 @@ pub mod output;
 mod password;
 pub mod recover;
 pub mod session;
+mod span;
 mod status;
 mod testnet;
 pub mod tokens;
