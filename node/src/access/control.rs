@@ -191,8 +191,7 @@ impl AccessControl {
 
     fn enabled_user(&self, id: UserId) -> Option<User> {
         let user = self.stored_user(id).ok().flatten()?;
-        let barred = self.memory().barred.contains(&id);
-        (!user.disabled && !barred).then_some(user)
+        (!user.disabled && !self.is_barred(id)).then_some(user)
     }
 
     /// Logs a user in. The answer is the same, and takes the same time, for an unknown user and a wrong

@@ -83,7 +83,7 @@ impl AccessControl {
         let tokens = self.stored_tokens()?;
         let mut users = self.stored_users()?;
         users.sort_by(|a, b| a.email.cmp(&b.email));
-        Ok(users.into_iter().map(|user| view(user, &tokens)).collect())
+        Ok(users.into_iter().map(|user| self.view(user, &tokens)).collect())
     }
 
     /// One user.
@@ -92,7 +92,7 @@ impl AccessControl {
     /// [`AccessError`].
     pub fn user(&self, id: UserId) -> Result<UserView, AccessError> {
         let user = self.stored_user(id)?.ok_or(AccessError::NoUser(id))?;
-        Ok(view(user, &self.stored_tokens()?))
+        Ok(self.view(user, &self.stored_tokens()?))
     }
 
     /// Makes a user.
@@ -116,7 +116,7 @@ impl AccessControl {
         }
         self.check(&user)?;
         self.settings.store(vec![user.to_setting()]).await?;
-        Ok(view(user, &[]))
+        Ok(self.view(user, &[]))
     }
 
     /// Changes a user. To disable one holds here at once, acknowledged or not.
@@ -133,7 +133,8 @@ impl AccessControl {
         user.email = edit.email.map_or(user.email, |email| email.trim().to_owned());
         user.name = edit.name.unwrap_or(user.name);
         user.role = edit.role.unwrap_or(user.role);
-        user.disabled = edit.disabled.unwrap_or(user.disabled);
+        // Another change must not take back a disabling that is not acknowledged yet.
+        user.disabled = edit.disabled.unwrap_or_else(|| user.disabled || self.is_barred(id));
         user.password = match edit.remove_password {
             true => None,
             false => password.or(user.password),
@@ -144,7 +145,7 @@ impl AccessControl {
         }
         self.settings.store(vec![user.to_setting()]).await?;
         self.memory().barred.remove(&id);
-        Ok(view(user, &self.stored_tokens()?))
+        Ok(self.view(user, &self.stored_tokens()?))
     }
 
     /// Removes a user with all tokens. Holds here at once, acknowledged or not.
@@ -167,6 +168,11 @@ impl AccessControl {
             memory.revoked.remove(&token.id);
         }
         Ok(())
+    }
+
+    /// Whether a user was disabled or removed here, acknowledged or not.
+    pub(super) fn is_barred(&self, id: UserId) -> bool {
+        self.memory().barred.contains(&id)
     }
 
     fn bar(&self, id: UserId) {
@@ -196,18 +202,19 @@ impl AccessControl {
         }
         Ok(self.passwords_hasher.place().await?.hash(password.of_password()).await?)
     }
-}
 
-fn view(user: User, tokens: &[Token]) -> UserView {
-    let own = tokens.iter().filter(|token| token.user == Some(user.id)).count();
-    UserView {
-        id: user.id,
-        email: user.email,
-        name: user.name,
-        role: user.role,
-        disabled: user.disabled,
-        created: user.created,
-        has_password: user.password.is_some(),
-        tokens: u64::try_from(own).unwrap_or(u64::MAX),
+    /// A user as it is shown: one whom nothing lets in is disabled.
+    fn view(&self, user: User, tokens: &[Token]) -> UserView {
+        let own = tokens.iter().filter(|token| token.user == Some(user.id)).count();
+        UserView {
+            disabled: user.disabled || self.is_barred(user.id),
+            id: user.id,
+            email: user.email,
+            name: user.name,
+            role: user.role,
+            created: user.created,
+            has_password: user.password.is_some(),
+            tokens: u64::try_from(own).unwrap_or(u64::MAX),
+        }
     }
 }

@@ -15,7 +15,7 @@ pub enum UserCommand {
     Add {
         /// To log in with, and to write to
         email: String,
-        /// For people [default: what stands before the @]
+        /// For people [default: the first part of the address]
         #[arg(long)]
         name: Option<String>,
         /// The most that the user may do

@@ -1,5 +1,7 @@
 //! The rules, over settings in memory.
 
+mod logins;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -242,10 +244,12 @@ async fn what_is_taken_away_in_an_outage_is_gone_at_once() {
     assert!(!bench.access.tokens(&Actor::local()).unwrap().iter().any(|token| token.id == id));
     bench.access.edit_user(ada.id, disabled(true)).await.unwrap_err();
     assert!(!bench.works(&hers).await);
-    // It is asked for again, and goes through.
+    assert!(bench.access.user(ada.id).unwrap().disabled);
+    // It is asked for again, or with something else, and goes through.
     bench.settings.fail_with(None);
     bench.access.revoke(&Actor::local(), id).await.unwrap();
-    bench.edit(ada.id, disabled(true)).await;
+    let named = EditUser { name: Some("Ada L.".into()), ..EditUser::default() };
+    assert!(bench.edit(ada.id, named).await.disabled);
     let later = Bench::over(bench.settings.clone());
     assert!(!later.works(&token).await && !later.works(&hers).await);
     bench.edit(ada.id, disabled(false)).await;
@@ -263,77 +267,6 @@ async fn users_and_tokens_come_back_with_the_settings_and_logins_do_not() {
     assert!(later.works(&token).await && !later.works(&login).await);
     assert_eq!(later.access.users().unwrap(), bench.access.users().unwrap());
     assert!(!later.works(&bench.local).await, "the local token of another start");
-}
-
-#[tokio::test]
-async fn a_login_ends_by_time_by_logout_and_with_the_password() {
-    let bench = Bench::new();
-    let ada = bench.user("Ada@Example.org", Role::Operator).await;
-    let login = bench.login(" ada@example.ORG ", PASSWORD).await.unwrap();
-    let actor = bench.access.actor(&login).await.unwrap();
-    assert_eq!((actor.user, actor.role), (Some(ada.id), Role::Operator));
-    bench.access.logout(&actor).unwrap();
-    assert!(!bench.works(&login).await);
-    assert!(matches!(bench.access.logout(&actor), Err(AccessError::NoLogin)));
-    assert!(matches!(bench.access.logout(&Actor::local()), Err(AccessError::NoLogin)));
-
-    let login = bench.login("ada@example.org", PASSWORD).await.unwrap();
-    bench.pass(12 * HOUR - 1);
-    assert!(bench.works(&login).await);
-    bench.pass(1);
-    assert!(!bench.works(&login).await);
-
-    let login = bench.login("ada@example.org", PASSWORD).await.unwrap();
-    let other = Some(secret("another horse battery"));
-    bench.edit(ada.id, EditUser { password: other, ..EditUser::default() }).await;
-    assert!(!bench.works(&login).await);
-    let refused = bench.login("ada@example.org", PASSWORD).await;
-    assert!(matches!(refused, Err(LoginError::Wrong)));
-    bench.login("ada@example.org", "another horse battery").await.unwrap();
-    let shown = bench.edit(ada.id, EditUser { remove_password: true, ..EditUser::default() }).await;
-    assert!(!shown.has_password);
-    let refused = bench.login("ada@example.org", "another horse battery").await;
-    assert!(matches!(refused, Err(LoginError::Wrong)));
-}
-
-#[tokio::test]
-async fn an_unknown_user_costs_and_answers_as_a_wrong_password() {
-    let bench = Bench::new();
-    bench.user("ada@example.org", Role::Operator).await;
-    let new =
-        NewUser { email: "bob@example.org".into(), name: None, role: Role::Reader, password: None };
-    bench.access.add_user(new).await.unwrap();
-    for email in ["ada@example.org", "bob@example.org", "nobody@example.org"] {
-        let mut held = Vec::new();
-        while let Some(place) =
-            futures::FutureExt::now_or_never(bench.access.passwords_hasher.place())
-        {
-            held.push(place.unwrap());
-        }
-        let mut login = Box::pin(bench.login(email, "not the password"));
-        // It waits for its hash, whoever is meant.
-        assert!(futures::poll!(login.as_mut()).is_pending(), "{email}");
-        held.clear();
-        let error = login.await.unwrap_err();
-        assert_eq!(error.to_string(), "the e-mail address or the password is wrong");
-        assert_eq!(error.code(), "unauthorized");
-    }
-}
-
-#[tokio::test]
-async fn guessing_is_slow_whoever_is_guessed_at() {
-    let bench = Bench::new();
-    bench.user("ada@example.org", Role::Operator).await;
-    for email in ["ada@example.org", "nobody@example.org"] {
-        for _ in 0..5 {
-            let wrong = bench.login(email, "not the password").await;
-            assert!(matches!(wrong, Err(LoginError::Wrong)));
-        }
-        let error = bench.login(email, PASSWORD).await.unwrap_err();
-        assert!(matches!(error, LoginError::Wait(_)), "{email}: {error}");
-    }
-    bench.pass(1_000);
-    bench.login("ada@example.org", PASSWORD).await.unwrap();
 }
 
 #[tokio::test]
