@@ -96,7 +96,8 @@ async fn admitted(
     if actor.role >= least {
         return Ok(actor);
     }
-    let message = format!("this needs the role {least}; {} is {}", actor.name, actor.role);
+    let message =
+        format!("this needs the role {least}; {} has the role {}", actor.name, actor.role);
     Err(ApiError::new("forbidden", message))
 }
 

@@ -119,7 +119,7 @@ async fn a_refusal_names_the_role_that_is_needed() {
     let reader = served.with_role(Role::Reader).await;
     let error = reader.get::<Value>("/v1/users").await.unwrap_err();
     assert_eq!((error.code.as_str(), error.status()), ("forbidden", StatusCode::FORBIDDEN));
-    assert_eq!(error.message, "this needs the role administrator; t is reader");
+    assert_eq!(error.message, "this needs the role administrator; t has the role reader");
     let nobody = served.client("");
     let bare = nobody.send(nobody.request(Method::GET, "/v1/whoami")).await.unwrap_err();
     assert_eq!(bare.status(), StatusCode::UNAUTHORIZED);
