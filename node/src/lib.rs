@@ -42,6 +42,7 @@ pub mod host;
 pub mod light;
 mod open_files;
 pub mod redundancy;
+pub mod restores;
 pub mod seed;
 mod stretch;
 pub mod testnet;

@@ -1,6 +1,9 @@
 //! Users: making, changing and removing them.
 
+use std::collections::BTreeMap;
+
 use samara_protocol::units::ChainTime;
+use samara_renter::archive::ArchivedUser;
 use serde::{Deserialize, Serialize};
 
 use super::control::AccessControl;
@@ -74,7 +77,43 @@ pub struct UserView {
     pub tokens: u64,
 }
 
+/// Who the users of an archive are here, by their ids there, and the settings of those who are new.
+type Newcomers = (BTreeMap<UserId, UserId>, Vec<(String, Vec<u8>)>);
+
 impl AccessControl {
+    /// Finds the users of an archive by their e-mail addresses. Those whom nobody knows here get a record
+    /// that is disabled, with the least role: an archive admits nobody. One whose address makes no
+    /// sense, or for whom there is no room, is nobody here.
+    pub fn newcomers(&self, users: &[ArchivedUser]) -> Newcomers {
+        let (mut known, mut settings) = (BTreeMap::new(), Vec::new());
+        let mut room = MOST.saturating_sub(self.stored_users().map_or(MOST, |users| users.len()));
+        for archived in users {
+            let email = archived.email.trim();
+            if let Ok(Some(user)) = self.user_by_email(&email.to_lowercase()) {
+                known.insert(archived.id, user.id);
+                continue;
+            }
+            let Ok(id) = draw().map(UserId) else { continue };
+            let name = email.split('@').next().unwrap_or_default().to_owned();
+            let (email, created) = (email.to_owned(), self.now());
+            let (role, disabled, password) = (Role::Reader, true, None);
+            let user = User { id, email, name, role, disabled, created, password };
+            if room > 0 && self.check(&user).is_ok() {
+                room -= 1;
+                settings.push(user.to_setting());
+                known.insert(archived.id, id);
+            }
+        }
+        (known, settings)
+    }
+
+    /// Users as an archive tells of them.
+    #[must_use]
+    pub fn people(&self) -> Vec<ArchivedUser> {
+        let users = self.stored_users().unwrap_or_default();
+        users.into_iter().map(|user| ArchivedUser { id: user.id, email: user.email }).collect()
+    }
+
     /// All users, by e-mail address.
     ///
     /// # Errors

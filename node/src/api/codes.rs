@@ -39,6 +39,27 @@ const NO_QUORUM: &str = "the change is kept and goes through by itself once enou
 pub const CODES: &[Code] = &[
     code("active", 409, 4, "this node writes already: there is nothing to recover")
         .hint(GIVE_UP),
+    code("archive_additional", 400, 1, "an archive has an entry that its manifest does not name"),
+    code("archive_bad_document", 400, 1, "a document of an archive does not read, or does not fit to the rest"),
+    code("archive_bad_encryption", 400, 1, "an archive is encrypted in a way that no passphrase opens"),
+    code("archive_bad_history", 400, 1, "the events of an archive do not follow each other"),
+    code("archive_bad_name", 400, 1, "an entry of an archive has a name that none may have"),
+    code("archive_bad_order", 400, 1, "an entry of an archive is twice in it, or at another place than its own"),
+    code("archive_bad_signature", 400, 1, "the signature of an archive does not hold"),
+    code("archive_bad_zip", 400, 1, "the ZIP structure of an archive is not one that is taken"),
+    code("archive_bomb", 400, 1, "an entry of an archive would become much larger than it is"),
+    code("archive_damaged", 400, 1, "an entry of an archive is not what the manifest says"),
+    code("archive_encrypted", 400, 12, "an archive is encrypted, and no passphrase was given"),
+    code("archive_event_missing", 400, 1, "the events of an archive have a gap"),
+    code("archive_failed", 500, 1, "an archive could not be made"),
+    code("archive_incomplete", 400, 1, "something is missing from an archive"),
+    code("archive_newer", 400, 1, "an archive is of a newer format than this program reads"),
+    code("archive_no_format", 400, 1, "a ZIP file is no archive of a vault"),
+    code("archive_not_encrypted", 400, 2, "a passphrase was given for an archive that is not encrypted"),
+    code("archive_not_zip", 400, 1, "a file is no ZIP file"),
+    code("archive_too_large", 400, 1, "an archive is larger than is taken"),
+    code("archive_truncated", 400, 1, "an archive is cut off"),
+    code("archive_unreadable", 500, 1, "an archive cannot be read"),
     code("backup_lost", 500, 1, "the hosts have lost what a backup builds upon")
         .hint("delete it and make another"),
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
@@ -89,7 +110,7 @@ pub const CODES: &[Code] = &[
     code("name_taken", 409, 4, "another file took a name while the one for it was fetched"),
     code("no_allowance", 409, 4, "no allowance is set")
         .hint("set one with `samara allowance set --hosts N --funds COINS`"),
-    code("no_backup", 404, 3, "there is no such backup").hint("see `samara backup list`"),
+    code("no_backup", 404, 10, "there is no such backup").hint("see `samara backup list`"),
     code("no_checkpoint", 503, 5, "the checkpoint of a backup is not at the hosts yet")
         .hint("it is written when enough hosts answer; see `samara hosts`"),
     code("no_destination", 400, 2, "a restore has nowhere to go"),
@@ -105,18 +126,19 @@ pub const CODES: &[Code] = &[
         .hint(NO_QUORUM),
     code("no_role", 409, 4, "this node does not have the role"),
     code("no_scope", 400, 2, "an archive is of one vault"),
-    code("no_source", 404, 3, "there is no such file or folder on this machine"),
-    code("no_token", 404, 3, "there is no such token, or it is somebody else's")
+    code("no_source", 404, 10, "there is no such file or folder on this machine"),
+    code("no_token", 404, 10, "there is no such token, or it is somebody else's")
         .hint("see `samara token list`"),
-    code("no_user", 404, 3, "there is no such user").hint("see `samara user list`"),
-    code("no_vault", 404, 3, "there is no such vault")
+    code("no_user", 404, 10, "there is no such user").hint("see `samara user list`"),
+    code("no_vault", 404, 10, "there is no such vault")
         .hint("see `samara vault list`; make one with `samara vault create`"),
-    code("no_version", 404, 3, "the file has no such version").hint("see `samara ls --versions`"),
+    code("no_version", 404, 10, "the file has no such version").hint("see `samara ls --versions`"),
     code("not_a_file", 409, 4, "a link or a device: neither is stored"),
-    code("not_found", 404, 3, "there is no such file, host or route"),
+    code("not_announced", 409, 4, "an archive has something else than was announced"),
+    code("not_found", 404, 10, "there is no such file, host or route"),
     code("not_started", 409, 4, "it is not known yet what these words own")
         .hint("`samara recover start` finds out; for words that were never used it starts new"),
-    code("partial", 500, 6, "done in part"),
+    code("partial", 500, 3, "done in part"),
     code("quote_exceeded", 409, 4, "it would cost more than was agreed to, and was given up")
         .hint("ask for another quote"),
     code("read_only", 409, 4, "this node was recovered for reading")
@@ -147,6 +169,7 @@ pub const CODES: &[Code] = &[
     code("unknown_slab", 500, 1, "a file refers to a slab that the journal does not know"),
     code("unreachable", 503, 5, "the node does not answer"),
     code("upload_failed", 500, 1, "bytes could not be stored with the hosts"),
+    code("wrong_passphrase", 400, 12, "the passphrase is not that of the archive"),
 ];
 
 /// The entry of a code.

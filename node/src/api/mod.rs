@@ -19,9 +19,9 @@ mod tests;
 pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
-    Changed, Done, FaucetRequest, Included, LimitsRequest, LoginRequest, MoveRequest, NameRequest,
-    NodeStatus, PinRequest, RecoveryAnswer, RemoveRequest, SendRequest, SignedChange, ValidatorRow,
-    ValidatorsAnswer, VersionGivenUp, Wallet,
+    Changed, Done, FaucetRequest, GoOn, ImportAsk, Included, LimitsRequest, LoginRequest,
+    MoveRequest, NameRequest, NodeStatus, PinRequest, RecoveryAnswer, RemoveRequest, SendRequest,
+    SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet,
 };
 pub use server::Server;
 pub use state::{Api, Node};

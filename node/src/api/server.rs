@@ -158,6 +158,8 @@ fn router(api: Api) -> Router {
         .merge(routes::vaults())
         .merge(routes::objects())
         .merge(routes::backups())
+        .merge(routes::contents())
+        .merge(routes::restores())
         .merge(routes::recovery())
         .with_state(api)
         .merge(of_access(&access));

@@ -13,6 +13,7 @@ use crate::access::AccessControl;
 use crate::chain::Chain;
 use crate::host::HostRole;
 use crate::light::LightClient;
+use crate::restores::Restores;
 use crate::transport::Transport;
 
 /// What the routes reach of the node. A cheap clone.
@@ -39,6 +40,8 @@ pub struct Node {
     pub host: Option<HostRole>,
     /// The renter role.
     pub renter: Option<Renter>,
+    /// Its restores.
+    pub restores: Option<Restores>,
     /// The chain that the node serves, if it does.
     pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::password::PasswordSource;
 use super::tokens::TokenCommand;
 use super::users::UserCommand;
 use crate::host::ByteCount;
@@ -63,6 +64,9 @@ pub enum Command {
     /// Make, list, restore and delete backups
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// Restore a backup, or an archive from a file or an address
+    #[command(args_conflicts_with_subcommands = true)]
+    Restore(Box<RestoreArguments>),
     /// Bring everything back from the words
     #[command(subcommand)]
     Recover(RecoverCommand),
@@ -298,6 +302,12 @@ pub enum BackupCommand {
         #[arg(long, value_name = "SPAN")]
         expires: Option<String>,
     },
+    /// Save the file of an archive
+    Download {
+        name: String,
+        /// File to write; nothing may be there
+        target: PathBuf,
+    },
     /// Keep a backup whatever rules and dates say
     Pin {
         name: String,
@@ -342,6 +352,63 @@ pub enum BackupCommand {
 }
 
 #[derive(Debug, Args)]
+pub struct RestoreArguments {
+    #[command(subcommand)]
+    pub command: Option<RestoreCommand>,
+    /// Name or id of a backup, a file of the node's machine, or an http or https address
+    pub what: Option<String>,
+    /// Of an archive: name of the new vault, small letters, digits and hyphens
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Of a backup: only what is below VAULT or VAULT/FOLDER
+    #[arg(long)]
+    pub path: Option<String>,
+    /// Of a backup: folder to write to, instead of into the vaults
+    #[arg(long, value_name = "FOLDER")]
+    pub to: Option<PathBuf>,
+    /// Of a backup: what to do with a file that is there already
+    #[arg(long, value_enum, default_value_t = OnConflict::Keep)]
+    pub on_conflict: OnConflict,
+    /// Where the passphrase of an archive is: prompt, stdin or file:PATH
+    #[arg(long, value_name = "SOURCE")]
+    pub passphrase_from: Option<PasswordSource>,
+    /// Of an archive: give up rather than pay more than so many coins
+    #[arg(long, value_name = "COINS")]
+    pub max_cost: Option<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RestoreCommand {
+    /// List restores, the newest first
+    List,
+    /// How far one is
+    Status { id: String },
+    /// What has happened
+    Log { id: String },
+    /// Stop one; nothing of it remains
+    Cancel { id: String },
+    /// Try one again that failed
+    Resume {
+        id: String,
+        /// Where the passphrase of an archive is: prompt, stdin or file:PATH
+        #[arg(long, value_name = "SOURCE")]
+        passphrase_from: Option<PasswordSource>,
+    },
+    /// Let one go on that somebody has asked for
+    Approve { id: String },
+    /// Refuse one that somebody has asked for
+    Reject { id: String },
+    /// Delete one that has ended, with its log
+    Delete { id: String },
+}
+
+#[derive(Debug, Args)]
 pub struct BackupArguments {
     pub name: String,
     /// For people
@@ -356,6 +423,9 @@ pub struct BackupArguments {
     /// One file with all bytes and the whole history of the vault, instead of metadata at the hosts
     #[arg(long, requires = "vault")]
     pub archive: bool,
+    /// Encrypt the archive: where its passphrase is, prompt, stdin or file:PATH
+    #[arg(long, value_name = "SOURCE", requires = "archive")]
+    pub passphrase_from: Option<PasswordSource>,
     /// No rule and no date deletes it
     #[arg(long)]
     pub pin: bool,

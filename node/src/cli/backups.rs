@@ -1,5 +1,9 @@
 //! `samara backup`.
 
+use std::io::Write as _;
+use std::path::Path;
+
+use futures::StreamExt as _;
 use reqwest::Method;
 use samara_protocol::units::Amount;
 use samara_renter::backup::{
@@ -19,6 +23,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{get_exit, get_text, list_text, stage_name};
 use super::money::parse_amount;
+use super::password::passphrase;
 use super::session::{Session, target_folder};
 use super::span::parse_span;
 use crate::api::{BackupLimit, Done, PinRequest};
@@ -39,6 +44,7 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
                 BackupEdit { name: rename, description, tags, expires_in, ..BackupEdit::default() };
             change(session, &name, &edit).await
         }
+        BackupCommand::Download { name, target } => download(session, &name, &target).await,
         BackupCommand::Pin { name, off } => pin(session, &name, !off).await,
         BackupCommand::Cancel { name } => cancel(session, &name).await,
         BackupCommand::Limit { limit } => set_limit(session, limit).await,
@@ -101,6 +107,13 @@ async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, F
     let kind = kind(arguments.archive);
     let quote = ask_price(session, arguments.vault.clone(), kind).await?;
     check_price(&quote, most)?;
+    let sealed = match arguments.passphrase_from {
+        Some(source) => Some(passphrase(Some(source)).await?),
+        None => None,
+    };
+    if kind == BackupKind::Archive && sealed.is_none() {
+        session.output.news("the archive is not encrypted: whoever has the file can read it");
+    }
     let request = BackupRequest {
         kind,
         name: arguments.name,
@@ -109,6 +122,7 @@ async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, F
         vault: arguments.vault,
         pinned: arguments.pin,
         expires_in,
+        passphrase: sealed,
         quote: Some(quote.id),
         ..BackupRequest::default()
     };
@@ -366,6 +380,42 @@ async fn files(
 async fn change(session: &Session, name: &str, edit: &BackupEdit) -> Result<Exit, Failure> {
     let row: BackupRow = session.client()?.change(Method::PATCH, &path(name, "")?, edit).await?;
     session.output.answer(&row, || format!("backup '{}' changed\n", row.name));
+    Ok(Exit::Ok)
+}
+
+/// Fetches an archive, compares it with its hash, and gives it its name only then.
+async fn download(session: &Session, name: &str, target: &Path) -> Result<Exit, Failure> {
+    let client = session.client()?;
+    let detail: BackupDetail = client.get(&path(name, "")?).await?;
+    let response = client.send(client.request(Method::GET, &path(name, "/content")?)).await?;
+    let broken = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Failure, format!("cannot write {}: {error}", target.display()))
+    };
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .map_err(|error| broken(&error))?;
+    let mut pieces = response.bytes_stream();
+    let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0u64);
+    while let Some(piece) = pieces.next().await {
+        let cut = |_| Failure::new(Exit::Unreachable, "the node broke off: try again");
+        let piece = piece.map_err(cut)?;
+        hasher.update(&piece);
+        bytes = bytes.saturating_add(piece.len() as u64);
+        file.write_all(&piece).map_err(|error| broken(&error))?;
+    }
+    if detail.row.archive_hash.as_deref() != Some(hasher.finalize().to_string().as_str()) {
+        let message = "what came is not the archive that was made: try again";
+        return Err(Failure::new(Exit::Failure, message));
+    }
+    file.as_file().sync_all().map_err(|error| broken(&error))?;
+    file.persist_noclobber(target).map_err(|error| broken(&error.error))?;
+    session.output.answer(&detail.row, || {
+        format!(
+            "{} in {}\n  `samara backup delete` ends what it takes up here\n",
+            display::size(bytes),
+            target.display()
+        )
+    });
     Ok(Exit::Ok)
 }
 

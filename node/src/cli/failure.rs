@@ -37,6 +37,8 @@ impl Failure {
             Exit::Partial => "partial",
             Exit::Fenced => "fenced",
             Exit::NothingFound => "nothing_found",
+            Exit::Locked => "locked",
+            Exit::WrongSecret => "wrong_secret",
             Exit::Interrupted => "interrupted",
         };
         Self { exit, code: code.to_owned(), message: message.into(), hint: None }
@@ -136,7 +138,8 @@ impl From<SourceError> for Failure {
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
         let exit = match &error {
-            DaemonError::Data(DataError::Locked(_) | DataError::Version { .. }) => Exit::Refused,
+            DaemonError::Data(DataError::Locked(_)) => Exit::Locked,
+            DaemonError::Data(DataError::Version { .. }) => Exit::Refused,
             DaemonError::Config(_) | DaemonError::Chain(ChainRoleError::Config(_)) => Exit::Usage,
             DaemonError::Identity(error) => identity(error),
             _ => Exit::Failure,
@@ -161,7 +164,7 @@ fn identity(error: &IdentityError) -> Exit {
 
 /// Words that are no phrase were mistyped; everything else is in the way of reading them.
 fn words(error: &SourceError) -> Exit {
-    if error.phrase_error().is_some() { Exit::Usage } else { Exit::Failure }
+    if error.phrase_error().is_some() { Exit::WrongSecret } else { Exit::Failure }
 }
 
 #[cfg(test)]
@@ -184,8 +187,8 @@ mod tests {
             origin: SeedSource::Stdin,
             source: PhraseError::WordCount { count: 3 },
         };
-        assert_eq!(Failure::from(wrong()).exit, Exit::Usage);
-        assert_eq!(Failure::from(SeedError::from(wrong())).exit, Exit::Usage);
+        assert_eq!(Failure::from(wrong()).exit, Exit::WrongSecret);
+        assert_eq!(Failure::from(SeedError::from(wrong())).exit, Exit::WrongSecret);
         let missing = SourceError::NotSet { variable: "SAMARA_WORDS" };
         assert_eq!(Failure::from(SeedError::from(missing)).exit, Exit::Failure);
     }
@@ -193,7 +196,7 @@ mod tests {
     #[test]
     fn a_node_on_a_folder_in_use_is_refused() {
         let locked = DaemonError::Data(DataError::Locked("/d".into()));
-        assert_eq!(Failure::from(locked).exit, Exit::Refused);
+        assert_eq!(Failure::from(locked).exit, Exit::Locked);
         let signals = DaemonError::Signals(std::io::Error::other("no"));
         assert_eq!(Failure::from(signals).exit, Exit::Failure);
     }

@@ -25,6 +25,7 @@ mod node;
 pub mod output;
 mod password;
 pub mod recover;
+mod restores;
 pub mod session;
 mod span;
 mod status;
@@ -118,6 +119,7 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Rm(arguments) => files::remove(session, arguments).await,
         Command::Vault(command) => files::vault(session, command).await,
         Command::Backup(command) => backups::run(session, command).await,
+        Command::Restore(arguments) => restores::run(session, *arguments).await,
         Command::Recover(command) => recover::run(session, command).await,
         Command::Hosts => hosts::hosts(session).await,
         Command::Health => health::health(session).await,

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+use samara_renter::archive::Passphrase;
+
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
@@ -51,6 +53,15 @@ pub async fn new_password(source: Option<PasswordSource>) -> Result<Secret, Fail
     let read = move || Some(read(source, &mut ProcessConsole));
     let stopped = || Err(Failure::new(Exit::Failure, "the password was not read"));
     output::typed(read).await.unwrap_or_else(stopped)
+}
+
+/// A passphrase for an archive, likewise.
+///
+/// # Errors
+/// As [`new_password`].
+pub async fn passphrase(source: Option<PasswordSource>) -> Result<Passphrase, Failure> {
+    let secret = new_password(source).await?;
+    Ok(Passphrase::new(Zeroizing::new(secret.reveal().to_owned())))
 }
 
 fn read(source: Option<PasswordSource>, console: &mut dyn Console) -> Result<Secret, Failure> {

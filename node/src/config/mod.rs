@@ -13,6 +13,7 @@ use samara_renter::garbage::GarbageOptions;
 use samara_renter::repair::RepairOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::fetch::Network;
 use crate::host::{ByteCount, HostConfig};
 
 use crate::seed::source::{PassphraseSource, SeedSource};
@@ -100,6 +101,8 @@ pub struct RenterConfig {
     pub audit_requests: u64,
     /// Bytes of files in a second, on average, that garbage collection may rewrite; 0 for none.
     pub rewrite_rate: ByteCount,
+    /// Networks beside the public ones that archives may be fetched from, as in `192.168.7.0/24`.
+    pub fetch_networks: Vec<Network>,
 }
 
 impl Default for RenterConfig {
@@ -116,6 +119,7 @@ impl Default for RenterConfig {
             audit_bytes: ByteCount(repair.audit_bytes),
             audit_requests: repair.audit_requests,
             rewrite_rate: ByteCount(GarbageOptions::default().rewrite_rate),
+            fetch_networks: Vec::new(),
         }
     }
 }

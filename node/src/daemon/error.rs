@@ -17,6 +17,9 @@ pub enum DaemonError {
     /// The data folder.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The folders of archives and restores.
+    #[error("cannot use the folders of archives and restores")]
+    Jobs(#[source] std::io::Error),
     /// The configuration or the network file.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -40,6 +40,7 @@ use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterCon
 use crate::data::{DataFolder, NEW_WORDS};
 use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
+use crate::restores::Restores;
 use crate::transport::{Transport, TransportConfig, TransportTask};
 use crate::world::{DiskFiles, DiskStore, NetworkHosts, OsRandomness, SystemClock, TokioSpawner};
 
@@ -229,6 +230,10 @@ impl Starter<'_> {
         stop: &CancellationToken,
     ) -> Result<Server, DaemonError> {
         let access = self.access(parts)?;
+        let restores = match (&self.config.renter, &parts.renter) {
+            (Some(role), Some(renter)) => Some(self.restores(role, renter, &access, stop).await?),
+            _ => None,
+        };
         let api = Api::new(Node {
             network: self.network.name.clone(),
             transport: parts.transport.clone(),
@@ -237,6 +242,7 @@ impl Starter<'_> {
             faucet: faucet(self.network)?,
             host: parts.host.clone(),
             renter: parts.renter.clone(),
+            restores,
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             access,
@@ -247,6 +253,28 @@ impl Starter<'_> {
         Server::start(api, address, self.folder.path())
             .await
             .map_err(|source| DaemonError::Api { address, source })
+    }
+
+    /// Archives that this node makes, and what it restores.
+    async fn restores(
+        &self,
+        role: &RenterConfig,
+        renter: &Renter,
+        access: &Arc<AccessControl>,
+        stop: &CancellationToken,
+    ) -> Result<Restores, DaemonError> {
+        let people = Arc::clone(access);
+        let archives = self.folder.join("archives");
+        crate::data::make_private(&archives).map_err(DaemonError::Jobs)?;
+        let kept = renter.keep_archives_in(archives, Arc::new(move || people.people())).await;
+        if let Err(error) = kept {
+            // Everything else works without.
+            tracing::error!(%error, "the folder of archives cannot be used");
+        }
+        let (folder, networks) = (self.folder.join("restores"), role.fetch_networks.clone());
+        let (renter, access, clock) = (renter.clone(), Arc::clone(access), clock::system());
+        Restores::open(folder, renter, access, networks, clock, stop.clone())
+            .map_err(DaemonError::Jobs)
     }
 
     /// Users and tokens are the renter's settings.

@@ -1,10 +1,12 @@
 //! One file for each group of routes.
 
 mod backups;
+mod contents;
 mod node;
 mod objects;
 mod recovery;
 mod renter;
+mod restores;
 mod tokens;
 mod users;
 mod validators;
@@ -14,8 +16,10 @@ mod wallet;
 pub(super) use self::node::routes as node;
 pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
+pub(super) use contents::routes as contents;
 pub(super) use objects::routes as objects;
 pub(super) use renter::routes as renter;
+pub(super) use restores::routes as restores;
 pub(super) use tokens::routes as tokens;
 pub(super) use users::routes as users;
 pub(super) use validators::routes as validators;
@@ -26,6 +30,7 @@ pub use backups::{BackupLimit, PinRequest};
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
+pub use restores::{GoOn, ImportAsk};
 pub use tokens::LoginRequest;
 pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
 pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest, VersionGivenUp};

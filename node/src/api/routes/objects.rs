@@ -77,7 +77,7 @@ async fn read(
 }
 
 /// Reads one range of RFC 9110, section 14.1.2: `bytes=a-b`, `bytes=a-` or `bytes=-n`.
-fn parse_range(text: &str, size: u64) -> Option<Range<u64>> {
+pub(super) fn parse_range(text: &str, size: u64) -> Option<Range<u64>> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let range = match (first.trim(), last.trim()) {
         ("", last) => size.saturating_sub(last.parse().ok()?)..size,

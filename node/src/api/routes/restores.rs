@@ -1,0 +1,254 @@
+//! Restores as jobs.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use futures::StreamExt as _;
+use samara_protocol::units::Amount;
+use samara_renter::archive::Passphrase;
+use samara_renter::backup::LogLine;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Done, known};
+use crate::access::Actor;
+use crate::api::error::ApiError;
+use crate::api::extract::{Json, Path, Query};
+use crate::api::state::Api;
+use crate::restores::{
+    Announced, NewRestore, Restore, RestoreError, RestoreSource, Restored, Restores,
+};
+
+pub(in crate::api) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/restores", get(list).post(create))
+        .route("/v1/restores/requests", post(ask))
+        .route("/v1/restores/{id}", get(show).delete(remove))
+        .route("/v1/restores/{id}/log", get(log))
+        .route("/v1/restores/{id}/cancel", post(cancel))
+        .route("/v1/restores/{id}/resume", post(resume))
+        .route("/v1/restores/{id}/approve", post(approve))
+        .route("/v1/restores/{id}/reject", post(reject))
+        .merge(uploads())
+}
+
+/// The body is streamed, never held.
+fn uploads() -> Router<Api> {
+    Router::new().route("/v1/restores/upload", post(upload)).layer(DefaultBodyLimit::disable())
+}
+
+fn refused(error: RestoreError) -> ApiError {
+    ApiError::from_error(error.code(), &error)
+}
+
+/// The restores, once it is known what the words own.
+fn restores(api: &Api) -> Result<&Restores, ApiError> {
+    known(api)?;
+    api.node().restores.as_ref().ok_or_else(|| ApiError::no_role("renter"))
+}
+
+async fn list(State(api): State<Api>) -> Result<Json<Vec<Restore>>, ApiError> {
+    let mut jobs = restores(&api)?.list();
+    // Each has its own.
+    jobs.iter_mut().for_each(|job| job.log.clear());
+    Ok(Json(jobs))
+}
+
+async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Restore>, ApiError> {
+    restores(&api)?.show(&id).map(Json).map_err(refused)
+}
+
+async fn log(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<LogLine>>, ApiError> {
+    restores(&api)?.show(&id).map(|job| Json(job.log)).map_err(refused)
+}
+
+/// Starts a restore, or says what it would do.
+async fn create(
+    State(api): State<Api>,
+    actor: Actor,
+    Json(new): Json<NewRestore>,
+) -> Result<Response, ApiError> {
+    if matches!(new.source, RestoreSource::Upload) {
+        return Err(ApiError::new("invalid", "send an archive to /v1/restores/upload"));
+    }
+    let restores = restores(&api)?;
+    let id = restores.draw().map_err(refused)?;
+    begin(restores, id, new, &actor).await
+}
+
+async fn begin(
+    restores: &Restores,
+    id: String,
+    new: NewRestore,
+    actor: &Actor,
+) -> Result<Response, ApiError> {
+    if new.dry_run {
+        let looked: Restored = restores.look(&id, &new).await.map_err(refused)?;
+        return Ok(Json(looked).into_response());
+    }
+    let job = restores.enter(id, new, actor.user, true).map_err(refused)?;
+    let place = [(header::LOCATION, format!("/v1/restores/{}", job.id))];
+    Ok((StatusCode::ACCEPTED, place, Json(job)).into_response())
+}
+
+/// What is asked of an archive that is sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UploadQuery {
+    /// Name of the new vault.
+    #[serde(default)]
+    name: Option<String>,
+    /// Only look.
+    #[serde(default)]
+    dry_run: bool,
+    /// The most that it may cost, in coins.
+    #[serde(default)]
+    max_cost: Option<Amount>,
+}
+
+/// Header with the passphrase of an archive that is sent, in hex: neither in an address nor in a log.
+const PASSPHRASE: &str = "samara-passphrase";
+
+/// Takes an archive, and restores it.
+async fn upload(
+    State(api): State<Api>,
+    actor: Actor,
+    Query(query): Query<UploadQuery>,
+    headers: axum::http::HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let restores = restores(&api)?;
+    let passphrase =
+        headers.get(PASSPHRASE).map(|value| passphrase(value.as_bytes())).transpose()?;
+    let id = restores.draw().map_err(refused)?;
+    let kept = receive(restores, &id, body).await;
+    let left = Leftover { restores, id: &id, keep: false };
+    kept.map_err(|error| refused(RestoreError::Disk(error)))?;
+    let UploadQuery { name, dry_run, max_cost } = query;
+    let source = RestoreSource::Upload;
+    let new = NewRestore { source, name, passphrase, max_cost, announced: None, dry_run };
+    let answer = begin(restores, id.clone(), new, &actor).await?;
+    left.done();
+    Ok(answer)
+}
+
+fn passphrase(hex: &[u8]) -> Result<Passphrase, ApiError> {
+    let bytes = hex::decode(hex).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = bytes.ok_or_else(|| ApiError::new("invalid", "the passphrase is no text in hex"))?;
+    Ok(Passphrase::new(text.into()))
+}
+
+/// An archive that was sent and that no restore has taken over.
+struct Leftover<'a> {
+    restores: &'a Restores,
+    id: &'a str,
+    keep: bool,
+}
+
+impl Leftover<'_> {
+    fn done(mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Leftover<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            // It may not have come so far.
+            let _ = std::fs::remove_file(self.restores.archive_path(self.id));
+        }
+    }
+}
+
+/// Writes a body into the file of a restore.
+async fn receive(restores: &Restores, id: &str, body: Body) -> std::io::Result<()> {
+    let mut options = tokio::fs::OpenOptions::new();
+    let path = restores.archive_path(id);
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await?;
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        file.write_all(&piece.map_err(std::io::Error::other)?).await?;
+    }
+    file.sync_all().await
+}
+
+/// An archive that somebody asks for who may not decide.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportAsk {
+    /// Where the archive is.
+    pub url: String,
+    /// Events and files that it has: whoever approves sees them, and it has to keep to them.
+    pub announced: Announced,
+    /// Name of the new vault; that in the archive if none.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+async fn ask(
+    State(api): State<Api>,
+    actor: Actor,
+    Json(ask): Json<ImportAsk>,
+) -> Result<Response, ApiError> {
+    let restores = restores(&api)?;
+    let ImportAsk { url, announced, name } = ask;
+    let new = NewRestore {
+        source: RestoreSource::Url(url),
+        name,
+        passphrase: None,
+        max_cost: None,
+        announced: Some(announced),
+        dry_run: false,
+    };
+    let id = restores.draw().map_err(refused)?;
+    let job = restores.enter(id, new, actor.user, false).map_err(refused)?;
+    Ok((StatusCode::ACCEPTED, Json(job)).into_response())
+}
+
+/// What a restore needs to go on that is kept nowhere.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GoOn {
+    /// What opens the archive, if it is encrypted.
+    pub passphrase: Option<Passphrase>,
+}
+
+async fn approve(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(id): Path<String>,
+    Json(go_on): Json<GoOn>,
+) -> Result<Json<Restore>, ApiError> {
+    let approved = restores(&api)?.approve(&id, actor.user, go_on.passphrase);
+    approved.map(Json).map_err(refused)
+}
+
+async fn reject(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<Json<Restore>, ApiError> {
+    restores(&api)?.reject(&id, actor.user).map(Json).map_err(refused)
+}
+
+async fn resume(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    Json(go_on): Json<GoOn>,
+) -> Result<Json<Restore>, ApiError> {
+    restores(&api)?.resume(&id, go_on.passphrase).map(Json).map_err(refused)
+}
+
+async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Restore>, ApiError> {
+    restores(&api)?.cancel(&id).map(Json).map_err(refused)
+}
+
+async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
+    restores(&api)?.remove(&id).map(|()| Json(Done {})).map_err(refused)
+}

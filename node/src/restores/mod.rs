@@ -1,0 +1,359 @@
+//! Restores as jobs: archives from an address, an upload or a path into new vaults, network backups back to
+//! where they are wanted. Each is kept with its log until it is deleted, and ends whole or without a trace.
+//!
+//! [`state`] has the states and the steps between them, [`job`] what is kept, [`run`] the work. One runs at a
+//! time; others wait in the order in which they came.
+
+mod error;
+mod job;
+mod run;
+mod state;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub use error::RestoreError;
+pub use job::{Announced, NewRestore, Restore, RestorePhase, RestoreSource, Restored};
+use samara_protocol::journal::UserId;
+use samara_protocol::sync::lock;
+use samara_renter::Renter;
+use samara_renter::archive::Passphrase;
+use samara_renter::backup::JobProblem;
+pub use state::{RestoreState, RestoreStep};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::AccessControl;
+use crate::clock::Clock;
+use crate::data::write_private;
+use crate::fetch::Network;
+
+/// Restores that are kept; to make another, old ones are deleted first.
+const MOST: usize = 1_000;
+/// Requests that may wait for somebody to decide.
+const MOST_WAITING: usize = 100;
+
+/// The restores of a node. A cheap clone.
+#[derive(Clone)]
+pub struct Restores(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    renter: Renter,
+    access: Arc<AccessControl>,
+    /// Networks beside the public ones that archives may be fetched from.
+    networks: Vec<Network>,
+    clock: Clock,
+    jobs: Mutex<BTreeMap<String, Restore>>,
+    running: Mutex<BTreeMap<String, Running>>,
+    turns: Semaphore,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A restore that somebody works on.
+struct Running {
+    cancel: CancellationToken,
+    passphrase: Option<Passphrase>,
+}
+
+impl Restores {
+    /// Reads those that are kept. What a restart has cut has failed, and can be resumed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(
+        folder: PathBuf,
+        renter: Renter,
+        access: Arc<AccessControl>,
+        networks: Vec<Network>,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> std::io::Result<Self> {
+        crate::data::make_private(&folder)?;
+        let mut jobs = BTreeMap::new();
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "json")
+                && let Some(job) = Restore::read(&std::fs::read(&path)?)
+            {
+                jobs.insert(job.id.clone(), job);
+            }
+        }
+        let inner = Inner {
+            folder,
+            renter,
+            access,
+            networks,
+            clock,
+            jobs: Mutex::new(jobs),
+            running: Mutex::default(),
+            turns: Semaphore::new(1),
+            tasks: TaskTracker::new(),
+            stop,
+        };
+        let restores = Self(Arc::new(inner));
+        restores.end_interrupted()?;
+        Ok(restores)
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<String, Restore>> {
+        lock(&self.0.jobs)
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        lock(&self.0.running)
+    }
+
+    fn now(&self) -> u64 {
+        (self.0.clock)().0
+    }
+
+    fn file(&self, id: &str, ending: &str) -> PathBuf {
+        self.0.folder.join(format!("{id}.{ending}"))
+    }
+
+    /// Where the archive of a restore is put when it has to be brought here.
+    #[must_use]
+    pub fn archive_path(&self, id: &str) -> PathBuf {
+        self.file(id, "archive")
+    }
+
+    /// What a restart has cut has failed; archives that no restore goes on with are removed.
+    fn end_interrupted(&self) -> Result<(), std::io::Error> {
+        let open: Vec<String> = {
+            let jobs = self.jobs();
+            jobs.values().filter(|job| job.state.is_open()).map(|job| job.id.clone()).collect()
+        };
+        for id in open {
+            self.change(&id, |job, now| {
+                fail(job, now, "interrupted", "the node was stopped before it was done: resume it");
+            })?;
+        }
+        for entry in std::fs::read_dir(&self.0.folder)? {
+            let path = entry?.path();
+            let is_archive = path.extension().is_none_or(|ending| ending != "json");
+            if is_archive && !self.goes_on_with(&path) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a restore that can be resumed needs a file: one that was sent cannot be had again.
+    fn goes_on_with(&self, path: &Path) -> bool {
+        let id = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let jobs = self.jobs();
+        let job = jobs.get(id).filter(|job| job.source == RestoreSource::Upload);
+        job.is_some_and(|job| matches!(job.state, RestoreState::Failed | RestoreState::Waiting))
+    }
+
+    /// Changes a restore and writes it down.
+    fn change(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Restore, u64),
+    ) -> std::io::Result<Option<Restore>> {
+        let now = self.now();
+        let mut jobs = self.jobs();
+        let Some(job) = jobs.get_mut(id) else { return Ok(None) };
+        change(job, now);
+        let mut kept = job.clone();
+        kept.progress = None;
+        let text = serde_json::to_vec(&kept).map_err(std::io::Error::other)?;
+        write_private(&self.file(id, "json"), &text)?;
+        Ok(Some(job.clone()))
+    }
+
+    fn keep(&self, id: &str, change: impl FnOnce(&mut Restore, u64)) {
+        if let Err(error) = self.change(id, change) {
+            tracing::warn!(%error, restore = id, "a restore is not written down");
+        }
+    }
+
+    /// An id for a restore whose archive is going to be sent.
+    ///
+    /// # Errors
+    /// [`RestoreError::Random`].
+    pub fn draw(&self) -> Result<String, RestoreError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| RestoreError::Random(error.to_string()))?;
+        Ok(hex::encode(bytes))
+    }
+
+    /// Enters a restore: one that may start does, in the background.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn enter(
+        &self,
+        id: String,
+        new: NewRestore,
+        by: Option<UserId>,
+        approved: bool,
+    ) -> Result<Restore, RestoreError> {
+        let state = if approved { RestoreState::Queued } else { RestoreState::Waiting };
+        {
+            let mut jobs = self.jobs();
+            let waiting = jobs.values().filter(|job| job.state == RestoreState::Waiting).count();
+            if jobs.len() >= MOST || (!approved && waiting >= MOST_WAITING) {
+                return Err(RestoreError::Full);
+            }
+            let mut job = Restore::new(id.clone(), state, &new, self.now());
+            job.created_by = by;
+            jobs.insert(id.clone(), job);
+        }
+        let text = if approved { "asked for" } else { "asked for; an operator has to approve it" };
+        let entered = self.change(&id, |job, now| job.say(now, text.to_owned()));
+        let job = match entered {
+            Ok(job) => job.ok_or_else(|| RestoreError::Unknown(id.clone()))?,
+            Err(error) => {
+                self.jobs().remove(&id);
+                return Err(error.into());
+            }
+        };
+        if approved {
+            self.start(&id, new.passphrase);
+        }
+        Ok(job)
+    }
+
+    /// All, newest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Restore> {
+        let mut jobs: Vec<Restore> = self.jobs().values().cloned().collect();
+        jobs.sort_by(|a, b| (b.date_created, &b.id).cmp(&(a.date_created, &a.id)));
+        jobs
+    }
+
+    /// One.
+    ///
+    /// # Errors
+    /// [`RestoreError::Unknown`].
+    pub fn show(&self, id: &str) -> Result<Restore, RestoreError> {
+        self.jobs().get(id).cloned().ok_or_else(|| RestoreError::Unknown(id.to_owned()))
+    }
+
+    /// Takes a step that somebody asks for.
+    fn step(
+        &self,
+        id: &str,
+        step: RestoreStep,
+        by: Option<UserId>,
+        text: &str,
+    ) -> Result<Restore, RestoreError> {
+        let state = self.show(id)?.state;
+        let after = state.after(step);
+        let after = after.ok_or_else(|| RestoreError::Unfit { id: id.to_owned(), state })?;
+        let changed = self.change(id, |job, now| {
+            job.state = after;
+            job.decided_by = by.or(job.decided_by);
+            if matches!(step, RestoreStep::Resume | RestoreStep::Approve) {
+                (job.error, job.date_ended) = (None, None);
+            } else {
+                job.date_ended = Some(now);
+            }
+            job.say(now, text.to_owned());
+        })?;
+        changed.ok_or_else(|| RestoreError::Unknown(id.to_owned()))
+    }
+
+    /// Lets a restore go on that waits for it.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn approve(
+        &self,
+        id: &str,
+        by: Option<UserId>,
+        passphrase: Option<Passphrase>,
+    ) -> Result<Restore, RestoreError> {
+        let job = self.step(id, RestoreStep::Approve, by, "approved")?;
+        self.start(id, passphrase);
+        Ok(job)
+    }
+
+    /// Refuses a restore that waits.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn reject(&self, id: &str, by: Option<UserId>) -> Result<Restore, RestoreError> {
+        let job = self.step(id, RestoreStep::Reject, by, "rejected")?;
+        self.remove_archive(id);
+        Ok(job)
+    }
+
+    /// Tries one that failed again.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn resume(
+        &self,
+        id: &str,
+        passphrase: Option<Passphrase>,
+    ) -> Result<Restore, RestoreError> {
+        let gone =
+            self.show(id)?.source == RestoreSource::Upload && !self.archive_path(id).exists();
+        if gone {
+            return Err(RestoreError::Gone(id.to_owned()));
+        }
+        let job = self.step(id, RestoreStep::Resume, None, "resumed")?;
+        self.start(id, passphrase);
+        Ok(job)
+    }
+
+    /// Stops one that is under way.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn cancel(&self, id: &str) -> Result<Restore, RestoreError> {
+        let job = self.show(id)?;
+        match self.running().get(id) {
+            Some(running) => running.cancel.cancel(),
+            None => return Err(RestoreError::Unfit { id: id.to_owned(), state: job.state }),
+        }
+        Ok(job)
+    }
+
+    /// Deletes one that has ended, with its log.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn remove(&self, id: &str) -> Result<(), RestoreError> {
+        let state = self.show(id)?.state;
+        if state.is_open() {
+            return Err(RestoreError::Unfit { id: id.to_owned(), state });
+        }
+        std::fs::remove_file(self.file(id, "json"))?;
+        self.jobs().remove(id);
+        self.remove_archive(id);
+        Ok(())
+    }
+
+    fn remove_archive(&self, id: &str) {
+        match std::fs::remove_file(self.archive_path(id)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, restore = id, "the archive of a restore stays");
+            }
+            _ => {}
+        }
+    }
+
+    /// Waits until no restore runs, after the node's token was cancelled.
+    pub async fn ended(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+/// Ends a restore with a reason.
+fn fail(job: &mut Restore, now: u64, code: &str, message: &str) {
+    let Some(state) = job.state.after(RestoreStep::Fail) else { return };
+    job.state = state;
+    (job.phase, job.progress, job.date_ended) = (None, None, Some(now));
+    job.say(now, format!("failed: {message}"));
+    let retryable = code != "cancelled";
+    job.error = Some(JobProblem { code: code.to_owned(), message: message.to_owned(), retryable });
+}
