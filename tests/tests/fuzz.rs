@@ -159,7 +159,7 @@ macro_rules! hunts {
     };
 }
 
-hunts! { announcement, api_bodies, block, certificate, chain_request, chain_response, chain_values, checkpoint_root, chunk_proof, contract_call, descriptor, descriptor_sealed, engine_messages, entries, entry, event_items, file_items, frames, genesis, head_base, head_pieces, head_slot, head_tail, header, held_items, host_papers, host_request, host_response, light_state, network_toml, outboard, position_proof, range_proof, recovery_record, revision, samara_toml, scan_state, sealed_words, slab_items, slab_record, state_proof, storage_proof, terms, texts, transaction, tree_node, validator_change, validators, voucher, wire_request, wire_response }
+hunts! { announcement, api_bodies, archive, archive_documents, block, certificate, chain_request, chain_response, chain_values, checkpoint_root, chunk_proof, contract_call, descriptor, descriptor_sealed, engine_messages, entries, entry, event_items, file_items, frames, genesis, head_base, head_pieces, head_slot, head_tail, header, held_items, host_papers, host_request, host_response, light_state, network_toml, outboard, position_proof, range_proof, recovery_record, revision, samara_toml, scan_state, sealed_words, slab_items, slab_record, state_proof, storage_proof, terms, texts, transaction, tree_node, validator_change, validators, voucher, wire_request, wire_response }
 
 #[test]
 fn every_target_is_everywhere() {

@@ -16,6 +16,7 @@
 mod error;
 mod export;
 mod format;
+pub mod hostile;
 mod limits;
 mod output;
 mod read;

@@ -418,6 +418,7 @@ fn caps_hold_before_anything_is_read() {
     assert_eq!(refused(ArchiveLimits { name: 50, ..limits }), "an entry's name");
     assert_eq!(refused(ArchiveLimits { nesting: 1, ..limits }), "an entry's nesting");
     assert_eq!(refused(ArchiveLimits { document: 100, ..limits }), "a document");
+    assert_eq!(refused(ArchiveLimits { paths: 200, ..limits }), "a length of all paths");
     // A number of entries that no directory of that size can have.
     let many = Ending { entries: Some(60_000), ..Ending::default() };
     let error = open(&pack_with(&good(), &many)).err().unwrap();
