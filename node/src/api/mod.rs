@@ -15,10 +15,10 @@ pub mod stream;
 
 pub use error::ApiError;
 pub use routes::{
-    AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done,
-    FaucetRequest, Included, LimitsRequest, MoveRequest, NameRequest, NodeStatus, RecoveryAnswer,
-    RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
-    Wallet,
+    AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
+    Changed, Done, FaucetRequest, Included, LimitsRequest, MoveRequest, NameRequest, NodeStatus,
+    PinRequest, RecoveryAnswer, RemoveRequest, SendRequest, SignedChange, ValidatorRow,
+    ValidatorsAnswer, VersionGivenUp, Wallet,
 };
 pub use server::Server;
 pub use state::{Api, Node};

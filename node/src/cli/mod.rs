@@ -25,6 +25,7 @@ mod node;
 pub mod output;
 pub mod recover;
 pub mod session;
+mod span;
 mod status;
 mod testnet;
 mod validator;

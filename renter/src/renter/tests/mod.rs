@@ -1,6 +1,7 @@
 //! The whole renter over real hosts.
 
 mod archives;
+mod backups;
 mod checkpoints;
 mod copies;
 mod garbage;
