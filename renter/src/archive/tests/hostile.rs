@@ -147,7 +147,8 @@ fn the_chain_of_events_holds() {
 fn events_that_cannot_have_happened() {
     let change =
         |event: &str, edit: fn(&mut Value)| refused(&resigned(&rechained(edited(event, edit))));
-    let cases: [(&str, fn(&mut Value)); 5] = [
+    type Edit = fn(&mut Value);
+    let cases: [(&str, Edit); 5] = [
         ("/00000008.json", |event| event["payload"]["path"] = "nothing".into()),
         ("/00000007.json", |event| event["payload"]["version"] = 9.into()),
         ("/00000013.json", |event| event["payload"]["name"] = "a/b".into()),
@@ -323,7 +324,8 @@ fn only_plain_entries_are_read() {
         change(&mut all[index]);
         refused(&all)
     };
-    let cases: [(&str, &dyn Fn(&mut RawEntry)); 12] = [
+    type Change<'a> = &'a dyn Fn(&mut RawEntry);
+    let cases: [(&str, Change<'_>); 12] = [
         ("link", &|entry| entry.attributes = 0o120_777 << 16),
         ("device", &|entry| entry.attributes = 0o060_666 << 16),
         ("folder", &|entry| entry.attributes = 0o040_755 << 16),
