@@ -7,11 +7,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use samara_protocol::encoding::decode;
 use samara_protocol::journal::{Entry, JournalState};
+use samara_renter::archive::{Archive, ArchiveLimits};
 use samara_tests::fuzz::mutate::{Chance, random, systematic};
 use samara_tests::fuzz::{TARGETS, Target, corpus};
 
@@ -201,6 +203,13 @@ fn the_sample_of_a_journal_is_one() {
     let entries: Vec<Entry> = decode(sample).unwrap();
     let mut state = JournalState::default();
     entries.iter().for_each(|entry| state.apply(entry).unwrap());
+}
+
+#[test]
+fn the_sample_of_an_archive_is_one() {
+    let sample = &inputs("archive")["vault"];
+    let archive = Archive::open(Cursor::new(sample), None, ArchiveLimits::default()).unwrap();
+    assert!(archive.verify(None).unwrap().check_files(|_| true).unwrap());
 }
 
 #[test]

@@ -544,20 +544,12 @@ fn bodies(samples: &mut Samples) {
 fn archives(samples: &mut Samples) {
     let archive = super::archive::sample().expect("invariant: the sample's parts are in order");
     samples.add("archive", "vault", archive);
-    samples.add("archive", "sealed", SEALED);
     let zeros = "0".repeat(64);
     for (number, (name, text)) in (0u8..).zip(DOCUMENTS) {
         let text = text.replace("ZEROS", &zeros);
         samples.add("archive_documents", name, [&[number][..], text.as_bytes()].concat());
     }
 }
-
-/// The beginning of an archive with a passphrase.
-const SEALED: &str = "age-encryption.org/v1
--> scrypt AAAAAAAAAAAAAAAAAAAAAA 1
-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
---- AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
-AAAAAAAAAAAAAAAA";
 
 const DOCUMENTS: [(&str, &str); 9] = [
     (
