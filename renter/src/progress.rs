@@ -49,6 +49,8 @@ pub enum Phase {
     Restoring,
     /// Writing a vault's history and files into an archive.
     Archiving,
+    /// Bringing the events of an archive in.
+    Replaying,
 }
 
 /// What `done` and `total` count.

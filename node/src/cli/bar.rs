@@ -142,6 +142,7 @@ pub const fn verb(phase: Phase) -> &'static str {
         Phase::TakingOver => "taking over",
         Phase::Restoring => "restoring",
         Phase::Archiving => "archiving",
+        Phase::Replaying => "restoring events",
     }
 }
 

@@ -23,11 +23,14 @@ mod logging;
 pub mod money;
 mod node;
 pub mod output;
+mod password;
 pub mod recover;
 pub mod session;
 mod span;
 mod status;
 mod testnet;
+pub mod tokens;
+pub mod users;
 mod validator;
 
 use std::future::Future;
@@ -124,6 +127,9 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,
         Command::Validator(command) => validator::run(session, command).await,
+        Command::User(command) => users::run(session, command).await,
+        Command::Token(command) => tokens::run(session, command).await,
+        Command::Whoami => tokens::whoami(session).await,
         Command::Status
         | Command::Seed(_)
         | Command::Init(_)

@@ -8,6 +8,7 @@
 //! | `read` | bytes from anywhere: the directory, then everything against the manifest |
 //! | `limits` | how much is looked at |
 //! | `export` | a vault of this renter as an archive |
+//! | `import` | an archive as a new vault of this renter |
 //!
 //! Invariants: an archive is complete or it is refused; what [`VerifiedArchive`] gives has the hash that a
 //! signed manifest has for it; no name from an archive becomes a path; memory is bounded by the number of
@@ -17,6 +18,7 @@ mod error;
 mod export;
 mod format;
 pub mod hostile;
+mod import;
 mod limits;
 mod output;
 mod read;
@@ -33,6 +35,7 @@ pub use format::{
     MovedFile, NamedVault, Note, ObjectUid, PutFile, SettingsDocument, UsersDocument, VaultHead,
     VaultSetting, VersionAt,
 };
+pub use import::{Admission, ImportError, ImportLog, ImportReport, ImportRequest};
 pub use limits::ArchiveLimits;
 pub use read::{Archive, Events, FileCursor, Outline, Signer, VerifiedArchive, Versions};
 pub use seal::{Passphrase, Seal};

@@ -7,6 +7,7 @@ use age::scrypt::{Identity, Recipient};
 use age::secrecy::SecretString;
 use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::{ArchiveError, WriteError};
@@ -18,8 +19,10 @@ const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 /// Most bytes of a header with one passphrase; it has some 200.
 const LONGEST_HEADER: usize = 1_024;
 
-/// A passphrase. Zeroized when dropped, never printed.
-#[derive(Clone)]
+/// A passphrase. Zeroized when dropped, never printed; serialized as it is, on its way to the node that is to
+/// use it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {

@@ -18,14 +18,14 @@ use crate::testing::{MemoryFiles, MortalStore, Node, config, noise};
 use crate::vault::{FileRow, ListOptions, ListRow};
 
 /// A checkpoint after every few entries, so that most events are read from its tree.
-fn small() -> RenterConfig {
+pub(super) fn small() -> RenterConfig {
     let mut small = config();
     small.journal.spill = 4 << 10;
     small.journal.checkpoint_entries = 12;
     small
 }
 
-async fn blank(network: &TestNetwork) -> Node {
+pub(super) async fn blank(network: &TestNetwork) -> Node {
     Node::with(network, MortalStore::immortal(), MemoryFiles::default(), small()).await
 }
 
@@ -39,7 +39,7 @@ async fn quiet(node: &Node) {
 }
 
 /// A vault in which everything has happened that can.
-async fn lived_in(network: &TestNetwork) -> Node {
+pub(super) async fn lived_in(network: &TestNetwork) -> Node {
     let node = blank(network).await;
     node.start(network).await;
     for number in 0..20 {
@@ -63,7 +63,7 @@ async fn lived_in(network: &TestNetwork) -> Node {
     node
 }
 
-async fn files(node: &Node, vault: &str) -> Vec<FileRow> {
+pub(super) async fn files(node: &Node, vault: &str) -> Vec<FileRow> {
     let options = ListOptions { recursive: true, versions: true, ..ListOptions::default() };
     let rows = node.renter.list(vault, &options).await.unwrap();
     let file = |row| match row {
@@ -79,7 +79,7 @@ async fn versions(node: &Node, path: &str) -> Vec<u64> {
     row.versions.iter().map(|version| version.version).collect()
 }
 
-fn request(vault: &str, to: &str) -> ExportRequest {
+pub(super) fn request(vault: &str, to: &str) -> ExportRequest {
     let user = |id: u8| ArchivedUser { id: UserId([id; 8]), email: format!("{id}@example.org") };
     let users = vec![user(2), user(1), user(2)];
     ExportRequest { vault: vault.into(), destination: to.into(), users, seal: None }

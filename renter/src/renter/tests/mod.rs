@@ -5,6 +5,7 @@ mod backups;
 mod checkpoints;
 mod copies;
 mod garbage;
+mod imports;
 mod line;
 mod lineage;
 mod recovery;
