@@ -7,11 +7,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use samara_protocol::encoding::decode;
 use samara_protocol::journal::{Entry, JournalState};
+use samara_renter::archive::{Archive, ArchiveLimits};
 use samara_tests::fuzz::mutate::{Chance, random, systematic};
 use samara_tests::fuzz::{TARGETS, Target, corpus};
 
@@ -159,7 +161,7 @@ macro_rules! hunts {
     };
 }
 
-hunts! { announcement, api_bodies, block, certificate, chain_request, chain_response, chain_values, checkpoint_root, chunk_proof, contract_call, descriptor, descriptor_sealed, engine_messages, entries, entry, event_items, file_items, frames, genesis, head_base, head_pieces, head_slot, head_tail, header, held_items, host_papers, host_request, host_response, light_state, network_toml, outboard, position_proof, range_proof, recovery_record, revision, samara_toml, scan_state, sealed_words, slab_items, slab_record, state_proof, storage_proof, terms, texts, transaction, tree_node, validator_change, validators, voucher, wire_request, wire_response }
+hunts! { announcement, api_bodies, archive, archive_documents, block, certificate, chain_request, chain_response, chain_values, checkpoint_root, chunk_proof, contract_call, descriptor, descriptor_sealed, engine_messages, entries, entry, event_items, file_items, frames, genesis, head_base, head_pieces, head_slot, head_tail, header, held_items, host_papers, host_request, host_response, light_state, network_toml, outboard, position_proof, range_proof, recovery_record, revision, samara_toml, scan_state, sealed_words, slab_items, slab_record, state_proof, storage_proof, terms, texts, transaction, tree_node, validator_change, validators, voucher, wire_request, wire_response }
 
 #[test]
 fn every_target_is_everywhere() {
@@ -201,6 +203,13 @@ fn the_sample_of_a_journal_is_one() {
     let entries: Vec<Entry> = decode(sample).unwrap();
     let mut state = JournalState::default();
     entries.iter().for_each(|entry| state.apply(entry).unwrap());
+}
+
+#[test]
+fn the_sample_of_an_archive_is_one() {
+    let sample = &inputs("archive")["vault"];
+    let archive = Archive::open(Cursor::new(sample), None, ArchiveLimits::default()).unwrap();
+    assert!(archive.verify(None).unwrap().check_files(|_| true).unwrap());
 }
 
 #[test]

@@ -9,9 +9,10 @@ pub struct ArchiveLimits {
     pub unpacked: u64,
     /// Bytes of one entry, unpacked.
     pub entry: u64,
-    /// Entries. Each takes some 100 bytes of memory while the archive is open, and each version some 400
-    /// more while it is verified.
+    /// Entries. Each takes some 50 bytes of memory while the archive is open, and 190 while it is verified.
     pub entries: u64,
+    /// Bytes of all paths in the vault. They are in memory while the archive is verified.
+    pub paths: u64,
     /// Unpacked bytes for each packed one, beyond the first [`ArchiveLimits::SMALL`].
     pub ratio: u64,
     /// Bytes of an entry's name.
@@ -41,11 +42,12 @@ impl Default for ArchiveLimits {
             total: 1 << 40,
             unpacked: 1 << 40,
             entry: 1 << 40,
-            entries: 2_000_000,
+            entries: 1_000_000,
+            paths: 64 << 20,
             ratio: 100,
             name: 255,
             nesting: 4,
-            document: 4 << 20,
+            document: 1 << 20,
             work_factor: 18,
         }
     }

@@ -17,6 +17,7 @@
 mod error;
 mod export;
 mod format;
+pub mod hostile;
 mod import;
 mod limits;
 mod output;

@@ -62,6 +62,7 @@ pub fn samples() -> Vec<Sample> {
     engine(&mut samples);
     words(&mut samples);
     bodies(&mut samples);
+    archives(&mut samples);
     samples.0
 }
 
@@ -538,3 +539,45 @@ fn bodies(samples: &mut Samples) {
     let text = serde_json::to_vec(&change.document()).expect("invariant: a plain document");
     samples.add("validator_change", "proposal", text);
 }
+
+/// An archive, and its documents in the order of the target's readers.
+fn archives(samples: &mut Samples) {
+    let archive = super::archive::sample().expect("invariant: the sample's parts are in order");
+    samples.add("archive", "vault", archive);
+    let zeros = "0".repeat(64);
+    for (number, (name, text)) in (0u8..).zip(DOCUMENTS) {
+        let text = text.replace("ZEROS", &zeros);
+        samples.add("archive_documents", name, [&[number][..], text.as_bytes()].concat());
+    }
+}
+
+const DOCUMENTS: [(&str, &str); 9] = [
+    (
+        "format",
+        r#"{"kind":"samara vault archive","version":1,"oldest_reader":1,"vault":{"sid":"abababababababababababababababab","name":"home","created":5}}"#,
+    ),
+    (
+        "event",
+        r#"{"seq":1,"time":5,"chain_time":6,"kind":"put","actor":"0101010101010101","prev_hash":"ZEROS","payload":{"path":"a/b.txt","size":12,"modified":7,"executable":false,"hash":"ZEROS","erased":true}}"#,
+    ),
+    (
+        "version",
+        r#"{"uid":"0011223344556677","version":2,"path":"a/b.txt","size":12,"modified":7,"executable":false,"hash":"ZEROS","put":5,"listed":true,"deleted":false,"file":"x"}"#,
+    ),
+    ("users", r#"{"users":[{"id":"0101010101010101","email":"a@example.org"}]}"#),
+    ("settings", r#"{"settings":{"tone":"01"}}"#),
+    ("signature", r#"{"version":1,"key":"ZEROS","signature":"ZEROS"}"#),
+    ("entry", r#"{"name":"x","size":3,"blake3":"ZEROS"}"#),
+    (
+        "manifest",
+        r#"{"version":1,"vault":"abababababababababababababababab","events":1,"versions":0,"files":0,"users":0,"bytes":0,"head":"ZEROS","entries":[{"name":"x","size":3,"blake3":"ZEROS"},{"name":"y","size":3,"blake3":"ZEROS"}]}"#,
+    ),
+    (
+        "history",
+        r#"{"seq":0,"time":5,"chain_time":6,"kind":"created","prev_hash":"ZEROS","payload":{"name":"home"}}
+{"seq":0,"time":5,"chain_time":6,"kind":"put","prev_hash":"ZEROS","payload":{"path":"a","size":0,"modified":7,"executable":false,"hash":"ZEROS"}}
+{"seq":0,"time":5,"chain_time":6,"kind":"moved","prev_hash":"ZEROS","payload":{"from":"a","to":"b"}}
+{"seq":0,"time":5,"chain_time":6,"kind":"relocated","prev_hash":"ZEROS","payload":{"path":"b","version":1}}
+{"seq":0,"time":5,"chain_time":6,"kind":"deleted","prev_hash":"ZEROS","payload":{"path":"b"}}"#,
+    ),
+];

@@ -9,6 +9,7 @@
 //! The package in `tests/fuzz` gives them to libFuzzer. Both share `tests/fuzz/corpus`, which [`corpus`]
 //! makes from the golden vectors.
 
+mod archive;
 mod chain;
 pub mod corpus;
 mod fixtures;
@@ -25,6 +26,7 @@ use samara_protocol::encoding::{decode, decode_canonical, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use archive::{archive, archive_documents};
 pub use chain::{
     block, certificate, chain_request, chain_response, chain_values, genesis, header, light_state,
     recovery_record, scan_state, state_proof, transaction, validators,
@@ -86,6 +88,8 @@ macro_rules! targets {
 targets! {
     announcement: 64,
     api_bodies: 64,
+    archive: 512,
+    archive_documents: 256,
     block: 512,
     certificate: 128,
     chain_request: 256,

@@ -84,7 +84,7 @@ impl Vaults {
         let out = self.begin_archive(&destination).await?;
         let head = vault.clone();
         // Where it is encrypted, this takes a while.
-        let begin = move || ArchiveWriter::new(head, key, seal.as_ref());
+        let begin = move || ArchiveWriter::new(head, key, seal.as_ref()).map(Box::new);
         let writer = Some(compute(self.world.compute.as_ref(), begin).await?);
         let mut export = Export { vaults: self, snapshot, out, writer, progress };
         export.events().await?;
@@ -113,8 +113,8 @@ struct Export<'a> {
     vaults: &'a Vaults,
     snapshot: Snapshot,
     out: Box<dyn WriteFile>,
-    /// Elsewhere while a processor is busy with it.
-    writer: Option<ArchiveWriter>,
+    /// Elsewhere while a processor is busy with it. It is large, and is moved often.
+    writer: Option<Box<ArchiveWriter>>,
     progress: &'a dyn Progress,
 }
 
@@ -294,7 +294,7 @@ impl Export<'_> {
         self.each_part(|writer, version| writer.record(version)).await?;
         while self.feed(true, ArchiveWriter::manifest).await? {}
         let writer = self.writer.take().ok_or(WriteError::Order("the end after an error"))?;
-        let finish = move || writer.finish();
+        let finish = move || (*writer).finish();
         let (written, rest) = compute(self.vaults.world.compute.as_ref(), finish).await?;
         self.out.write(Bytes::from(rest)).await?;
         Ok((written, self.out))

@@ -231,6 +231,18 @@ impl EntryReader {
         if unread { Err(self.bad()) } else { Ok(()) }
     }
 
+    /// All bytes of an entry that is not too large for that.
+    pub(super) fn whole<R: Read + Seek>(
+        mut self,
+        source: &mut Source<R>,
+    ) -> Result<Vec<u8>, ArchiveError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.next(source)? {
+            bytes.extend(piece);
+        }
+        Ok(bytes)
+    }
+
     /// The hash of what was read so far.
     pub(super) fn hash(&self) -> Digest {
         Digest(*self.hasher.finalize().as_bytes())

@@ -11,18 +11,22 @@ use super::super::format::{
 };
 
 /// The state of the one vault of an archive. Bytes lie nowhere in it.
-pub(super) struct Fold {
+pub(in super::super) struct Fold {
     vault: VaultId,
     state: JournalState,
+    /// Bytes of all paths so far, and most of them.
+    paths: u64,
+    most_paths: u64,
 }
 
 impl Fold {
-    pub(super) fn new(vault: VaultId) -> Self {
-        Self { vault, state: JournalState::default() }
+    /// The bytes of all paths are at most so many.
+    pub(in super::super) fn new(vault: VaultId, paths: u64) -> Self {
+        Self { vault, state: JournalState::default(), paths: 0, most_paths: paths }
     }
 
     /// Takes the next event in.
-    pub(super) fn take(&mut self, event: ArchivedEvent) -> Result<(), ArchiveError> {
+    pub(in super::super) fn take(&mut self, event: ArchivedEvent) -> Result<(), ArchiveError> {
         let (seq, time) = (event.seq, event.time);
         let refused = |reason: String| ArchiveError::Event { seq, reason };
         if (seq == 0) != matches!(event.change, ArchivedChange::Created(_)) {
@@ -33,10 +37,27 @@ impl Fold {
         {
             return Err(refused(format!("there is no version {} to put elsewhere", at.version)));
         }
+        self.count_path(&event.change)?;
         let (made, event) = (Made::default(), plain(event.change));
         let change = Change::Vault { vault: self.vault, number: seq, made, event };
         let entry = Entry { time, salt: [0; 16], change };
         self.state.apply(&entry).map_err(|error| refused(reason(error)))
+    }
+
+    /// Counts a path that is new. One that is given up later is not taken off.
+    fn count_path(&mut self, change: &ArchivedChange) -> Result<(), ArchiveError> {
+        let path = match change {
+            ArchivedChange::Put(put) => &put.path,
+            ArchivedChange::Moved(moved) => &moved.to,
+            ArchivedChange::FolderMade(at) => &at.path,
+            _ => return Ok(()),
+        };
+        let known = |vault: &VaultState| vault.files.contains_key(path);
+        if !self.vault().is_some_and(known) {
+            self.paths = self.paths.saturating_add(path.as_str().len() as u64);
+        }
+        let (what, found, limit) = ("a length of all paths", self.paths, self.most_paths);
+        if found > limit { Err(ArchiveError::Limit { what, found, limit }) } else { Ok(()) }
     }
 
     fn vault(&self) -> Option<&VaultState> {
@@ -64,7 +85,7 @@ impl Fold {
     }
 
     /// Versions whose bytes there must be.
-    pub(super) fn versions(&self) -> Vec<u64> {
+    pub(in super::super) fn versions(&self) -> Vec<u64> {
         let files = self.vault().into_iter().flat_map(|vault| vault.files.values());
         let versions = files.flat_map(|file| &file.versions);
         let kept = versions.filter(|version| version.file.content != Content::Erased);

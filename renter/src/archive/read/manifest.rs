@@ -9,7 +9,7 @@ use super::super::format::{ManifestCounts, ManifestEntry};
 const LONGEST: usize = 2_048;
 
 /// Reads a manifest of which the bytes come in pieces.
-pub(super) struct ManifestReader {
+pub(in super::super) struct ManifestReader {
     name: String,
     pending: Vec<u8>,
     stage: Stage,
@@ -24,7 +24,7 @@ enum Stage {
 }
 
 /// What comes of a manifest.
-pub(super) enum Part {
+pub(in super::super) enum Part {
     Counts(ManifestCounts),
     Entry(ManifestEntry),
 }
@@ -33,12 +33,12 @@ pub(super) enum Part {
 const ENTRIES: &[u8] = b",\"entries\":[";
 
 impl ManifestReader {
-    pub(super) const fn new(name: String) -> Self {
+    pub(in super::super) const fn new(name: String) -> Self {
         Self { name, pending: Vec::new(), stage: Stage::Counts }
     }
 
     /// Takes bytes, and gives what is complete.
-    pub(super) fn feed(
+    pub(in super::super) fn feed(
         &mut self,
         bytes: &[u8],
         mut take: impl FnMut(Part) -> Result<(), ArchiveError>,
@@ -59,7 +59,7 @@ impl ManifestReader {
     }
 
     /// All bytes were given.
-    pub(super) fn finish(&self) -> Result<(), ArchiveError> {
+    pub(in super::super) fn finish(&self) -> Result<(), ArchiveError> {
         let whole = self.stage == Stage::End && self.pending.is_empty();
         if whole { Ok(()) } else { Err(self.bad("it does not end as it should")) }
     }

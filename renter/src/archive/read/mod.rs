@@ -35,6 +35,7 @@ use self::layout::{Layout, check_name};
 use self::source::Source;
 pub use self::verified::{Events, FileCursor, VerifiedArchive, Versions};
 pub use self::verify::Signer;
+pub(super) use self::{fold::Fold, manifest::ManifestReader};
 use super::error::{ArchiveError, shown};
 use super::format::{FormatDocument, KIND, VERSION, VaultHead};
 use super::limits::ArchiveLimits;
@@ -88,8 +89,10 @@ impl<R: Read + Seek> Archive<R> {
             return Err(walk.without_format(&mut source, &limits));
         };
         let second = walk.peek(&mut source, &limits)?.unwrap_or(directory.start);
-        let document = Document { slot: first, name: &name, end: second, hash: None };
-        let format: FormatDocument = document.read(&mut source, &limits)?;
+        check_document(first.size, &limits)?;
+        let place = Place { slot: first, name: name.as_bytes(), end: second, hash: None };
+        let bytes = EntryReader::open(&mut source, place)?.whole(&mut source)?;
+        let format: FormatDocument = parse(&name, &bytes)?;
         check_format(&format, layout.sid())?;
         let (slots, hashes) = (vec![first], Vec::new());
         let mut archive = Self { source, limits, directory, slots, hashes, layout, format };
@@ -146,47 +149,14 @@ impl<R: Read + Seek> Archive<R> {
     /// A document and the hash of its bytes.
     fn document<T: DeserializeOwned>(&mut self, index: usize) -> Result<(T, Digest), ArchiveError> {
         let name = self.name(index)?;
-        let bytes = self.whole(index, &name)?;
+        let bytes = self.whole(index)?;
         let hash = Digest(*blake3::hash(&bytes).as_bytes());
         Ok((parse(&name, &bytes)?, hash))
     }
 
-    fn whole(&mut self, index: usize, name: &str) -> Result<Vec<u8>, ArchiveError> {
-        let size = self.slot(index)?.size;
-        check_document(size, &self.limits)?;
-        let mut reader = self.entry(index)?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = reader.next(&mut self.source)? {
-            bytes.extend(piece);
-        }
-        debug_assert_eq!(bytes.len() as u64, size, "{name}");
-        Ok(bytes)
-    }
-}
-
-/// The first document, which is read before the rest of the directory.
-struct Document<'a> {
-    slot: Slot,
-    name: &'a str,
-    end: u64,
-    hash: Option<Digest>,
-}
-
-impl Document<'_> {
-    fn read<R: Read + Seek, T: DeserializeOwned>(
-        self,
-        source: &mut Source<R>,
-        limits: &ArchiveLimits,
-    ) -> Result<T, ArchiveError> {
-        let Self { slot, name, end, hash } = self;
-        check_document(slot.size, limits)?;
-        let mut reader =
-            EntryReader::open(source, Place { slot, name: name.as_bytes(), end, hash })?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = reader.next(source)? {
-            bytes.extend(piece);
-        }
-        parse(name, &bytes)
+    fn whole(&mut self, index: usize) -> Result<Vec<u8>, ArchiveError> {
+        check_document(self.slot(index)?.size, &self.limits)?;
+        self.entry(index)?.whole(&mut self.source)
     }
 }
 

@@ -128,7 +128,7 @@ impl<R: Read + Seek> Archive<R> {
     fn check_events(&mut self, counts: &ManifestCounts) -> Result<Fold, ArchiveError> {
         // The format's own bytes, which were read before there was a manifest.
         self.drain(0)?;
-        let mut fold = Fold::new(self.vault_id());
+        let mut fold = Fold::new(self.vault_id(), self.limits.paths);
         let mut before = Digest::ZERO;
         for seq in 0..self.layout.events {
             let (event, hash) = self.event(seq)?;

@@ -3,6 +3,7 @@
 mod hostile;
 mod raw;
 mod round;
+mod structure;
 
 use std::io::Cursor;
 use std::sync::Arc;

@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::super::format::{ArchivedChange, ArchivedVersion};
 use super::super::{
-    Archive, ArchiveError, ArchiveLimits, ArchiveWriter, Passphrase, Seal, Signer, WriteError,
+    Archive, ArchiveError, ArchiveLimits, ArchiveWriter, FileCursor, Passphrase, Seal, Signer,
+    VerifiedArchive, WriteError,
 };
 use super::raw::{RawEntry, digest, entries, pack, resigned_with};
 use super::{History, VAULT, key, open, path_of, read_all, sample};
@@ -62,6 +63,15 @@ fn everything_comes_back() {
     for (number, bytes) in &history.bytes {
         assert_eq!(all.get(number), Some(bytes).filter(|_| *number != 3), "{number}");
     }
+}
+
+#[test]
+fn archives_are_handed_from_thread_to_thread() {
+    fn is_sent<T: Send + 'static>() {}
+    is_sent::<ArchiveWriter>();
+    is_sent::<Archive<Cursor<Vec<u8>>>>();
+    is_sent::<VerifiedArchive<Cursor<Vec<u8>>>>();
+    is_sent::<FileCursor>();
 }
 
 #[test]
