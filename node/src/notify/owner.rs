@@ -1,0 +1,498 @@
+//! The task that owns the deliveries: what waits for when, what is on its way, what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use samara_protocol::units::{ChainTime, Millis};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::events::Events;
+use super::notice::{Notice, one_line};
+use super::outbox::{Delivery, Outbox, OutboxError, State, Target};
+use super::settings::{NotifySettings, Settings, SettingsError, WebhookId};
+use super::{Carrier, Inner, Refusal};
+use crate::causes;
+use crate::clock::Clock;
+
+/// Pause after the first try.
+const FIRST: Millis = Millis::seconds(30);
+/// Longest pause between two tries.
+const LONGEST: Millis = Millis::hours(6);
+/// How long a delivery is tried.
+const PATIENCE: Millis = Millis::hours(72);
+/// How long settings may take to be read.
+const SETTINGS: Duration = Duration::from_secs(10);
+/// How soon settings that could not be read are read again.
+const SETTINGS_AGAIN: Millis = Millis::seconds(30);
+/// The task looks at the clock at least so often: somebody may have set it.
+const LOOK: Duration = Duration::from_secs(300);
+/// Longest reason that is kept, in characters.
+const MAX_REASON: usize = 500;
+
+/// What the owner is asked.
+pub(super) enum Message {
+    /// Keep and deliver a notice.
+    Publish(Box<Notice>, oneshot::Sender<Result<u64, OutboxError>>),
+    /// Show a notice no more.
+    Dismiss(u64, oneshot::Sender<Result<bool, OutboxError>>),
+    /// The settings have changed.
+    Changed,
+}
+
+/// What came of one try.
+enum Outcome {
+    Delivered,
+    Failed(Refusal),
+    /// The settings name no such mail or webhook any more.
+    NoTarget,
+    /// The settings cannot be read: it was not tried.
+    NotNow,
+}
+
+/// How long to wait after so many tries: 30 s, 1 min, ... 6 h, and up to a quarter more, so that not all
+/// come at once.
+fn pause(attempts: u32, random: u32) -> Millis {
+    let doubled = FIRST.0.saturating_mul(1 << attempts.saturating_sub(1).min(20));
+    let pause = doubled.min(LONGEST.0 * 4 / 5);
+    Millis((pause + pause / 4 * u64::from(random) / u64::from(u32::MAX)).min(LONGEST.0))
+}
+
+/// State of the task.
+pub(super) struct Owner {
+    outbox: Arc<Outbox>,
+    settings: Arc<dyn Settings>,
+    carrier: Arc<dyn Carrier>,
+    clock: Clock,
+    events: Events,
+    stop: CancellationToken,
+    /// Deliveries that wait, by when they are due.
+    waiting: BTreeMap<Target, BTreeSet<(ChainTime, u64)>>,
+    /// Targets that a delivery is on its way to: one at a time for each.
+    busy: BTreeSet<Target>,
+    tries: JoinSet<(u64, Target, Outcome)>,
+    /// Notices of which it is not known yet where they go.
+    undecided: BTreeSet<u64>,
+    /// When the settings are read again for them.
+    decide: ChainTime,
+}
+
+impl Owner {
+    /// Takes up what an earlier run has left.
+    pub(super) async fn start(inner: &Inner) -> Result<Self, OutboxError> {
+        let mut owner = Self {
+            outbox: Arc::clone(&inner.outbox),
+            settings: Arc::clone(&inner.settings),
+            carrier: Arc::clone(&inner.carrier),
+            clock: Arc::clone(&inner.clock),
+            events: inner.events.clone(),
+            stop: inner.stop.clone(),
+            waiting: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            tries: JoinSet::new(),
+            undecided: BTreeSet::new(),
+            decide: ChainTime(0),
+        };
+        let now = owner.now();
+        for (number, deliveries) in owner.blocking(Outbox::waiting).await? {
+            match deliveries {
+                Some(deliveries) => deliveries.iter().for_each(|d| owner.plan(now, number, d)),
+                None => {
+                    owner.undecided.insert(number);
+                }
+            }
+        }
+        Ok(owner)
+    }
+
+    /// Works until it is told to stop.
+    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let stop = self.stop.clone();
+        loop {
+            self.decide_if_due().await;
+            let wait = self.send_what_is_due();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(done) = self.tries.join_next() => self.take(done).await,
+                message = messages.recv() => match message {
+                    Some(message) => self.answer(message).await,
+                    None => return,
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> ChainTime {
+        (self.clock)()
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Outbox) -> Result<T, OutboxError> + Send + 'static,
+    ) -> Result<T, OutboxError> {
+        let outbox = Arc::clone(&self.outbox);
+        match tokio::task::spawn_blocking(move || work(&outbox)).await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is shutting down; this task ends with it at its next await.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Notes when a delivery is due. A clock that was set back makes nothing wait for longer than it would.
+    fn plan(&mut self, now: ChainTime, number: u64, delivery: &Delivery) {
+        if let State::Waiting(due) = delivery.state {
+            let due = ChainTime(due.0.min(now.0.saturating_add(LONGEST.0)));
+            self.waiting.entry(delivery.target).or_default().insert((due, number));
+        }
+    }
+
+    async fn answer(&mut self, message: Message) {
+        match message {
+            Message::Publish(notice, answer) => {
+                let _ = answer.send(self.publish(*notice).await);
+            }
+            Message::Dismiss(number, answer) => {
+                let dismiss = move |outbox: &Outbox| outbox.change(number, |k| k.dismissed = true);
+                let _ = answer.send(self.blocking(dismiss).await);
+            }
+            Message::Changed => self.hurry(),
+        }
+    }
+
+    /// The settings have changed: all that waits is due.
+    fn hurry(&mut self) {
+        let now = self.now();
+        self.decide = now;
+        for waiting in self.waiting.values_mut() {
+            *waiting = waiting.iter().map(|(due, number)| ((*due).min(now), *number)).collect();
+        }
+    }
+
+    async fn publish(&mut self, notice: Notice) -> Result<u64, OutboxError> {
+        let now = self.now();
+        let deliveries = self.targets(&notice, now).await;
+        let (kept, planned) = (notice.clone(), deliveries.clone());
+        let inserted = self.blocking(move |outbox| outbox.insert(kept, now, planned)).await?;
+        let number = inserted.number;
+        if !inserted.new {
+            return Ok(number);
+        }
+        if let Some(lost) = inserted.lost {
+            tracing::warn!(number = lost, "too many notices wait: the oldest is not delivered");
+            self.events.tell("delivery", &json!({ "number": lost, "state": "dropped" }));
+        }
+        self.events.tell("notice", &numbered(number, &notice));
+        match deliveries {
+            Some(deliveries) => deliveries.iter().for_each(|d| self.plan(now, number, d)),
+            None => {
+                self.undecided.insert(number);
+                self.decide = ChainTime(now.0.saturating_add(SETTINGS_AGAIN.0));
+            }
+        }
+        Ok(number)
+    }
+
+    async fn load(&self) -> Result<NotifySettings, SettingsError> {
+        let slow = |_| SettingsError::Kept {
+            code: "changing".to_owned(),
+            message: "the settings cannot be read now".to_owned(),
+        };
+        let loading = NotifySettings::load(self.settings.as_ref());
+        timeout(SETTINGS, loading).await.map_err(slow)?
+    }
+
+    /// Where a notice goes; `None` while that cannot be known.
+    async fn targets(&self, notice: &Notice, now: ChainTime) -> Option<Vec<Delivery>> {
+        match self.load().await {
+            Ok(settings) => Some(deliveries(&settings, notice, now)),
+            Err(error) => {
+                let error = causes::with_causes(&error);
+                tracing::warn!(error, "notices wait: it cannot be read where they go");
+                None
+            }
+        }
+    }
+
+    /// Finds out where notices go of which that is not known, if it is time.
+    async fn decide_if_due(&mut self) {
+        let now = self.now();
+        if self.undecided.is_empty() || self.decide > now {
+            return;
+        }
+        self.decide = ChainTime(now.0.saturating_add(SETTINGS_AGAIN.0));
+        let Ok(settings) = self.load().await else { return };
+        for number in std::mem::take(&mut self.undecided) {
+            if let Err(error) = self.decide_one(number, &settings, now).await {
+                tracing::warn!(number, %error, "a notice waits: it cannot be read");
+                self.undecided.insert(number);
+            }
+        }
+    }
+
+    async fn decide_one(
+        &mut self,
+        number: u64,
+        settings: &NotifySettings,
+        now: ChainTime,
+    ) -> Result<(), OutboxError> {
+        let Some(kept) = self.blocking(move |outbox| outbox.get(number)).await? else {
+            return Ok(());
+        };
+        let found = deliveries(settings, &kept.notice, now);
+        let noted = found.clone();
+        let note = move |outbox: &Outbox| outbox.change(number, |k| k.deliveries = Some(noted));
+        self.blocking(note).await?;
+        found.iter().for_each(|delivery| self.plan(now, number, delivery));
+        Ok(())
+    }
+
+    /// Begins what is due, and says how long nothing else is.
+    fn send_what_is_due(&mut self) -> Duration {
+        let now = self.now();
+        let mut next = if self.undecided.is_empty() { None } else { Some(self.decide) };
+        let mut begin = Vec::new();
+        for (target, waiting) in &mut self.waiting {
+            if self.busy.contains(target) {
+                continue;
+            }
+            match waiting.first().copied() {
+                Some((due, number)) if due <= now => {
+                    waiting.pop_first();
+                    begin.push((number, *target));
+                }
+                Some((due, _)) => next = Some(next.map_or(due, |next| next.min(due))),
+                None => {}
+            }
+        }
+        self.waiting.retain(|_, waiting| !waiting.is_empty());
+        for (number, target) in begin {
+            self.busy.insert(target);
+            self.tries.spawn(self.attempt(number, target));
+        }
+        next.map_or(LOOK, |next| LOOK.min(Duration::from_millis(next.0.saturating_sub(now.0))))
+    }
+
+    fn attempt(
+        &self,
+        number: u64,
+        target: Target,
+    ) -> impl Future<Output = (u64, Target, Outcome)> + Send + use<> {
+        let (settings, carrier) = (Arc::clone(&self.settings), Arc::clone(&self.carrier));
+        let (outbox, clock) = (Arc::clone(&self.outbox), Arc::clone(&self.clock));
+        async move {
+            let kept = tokio::task::spawn_blocking(move || outbox.get(number)).await;
+            let kept = match kept {
+                Ok(Ok(Some(kept))) => kept,
+                Ok(Ok(None)) => return (number, target, Outcome::NoTarget),
+                Ok(Err(_)) | Err(_) => return (number, target, Outcome::NotNow),
+            };
+            let loading = NotifySettings::load(settings.as_ref());
+            let Ok(Ok(settings)) = timeout(SETTINGS, loading).await else {
+                return (number, target, Outcome::NotNow);
+            };
+            let notice = &kept.notice;
+            let sent = match target {
+                Target::Mail => match &settings.mail {
+                    Some(mail) => carrier.mail(mail, notice).await,
+                    None => return (number, target, Outcome::NoTarget),
+                },
+                Target::Webhook(id) => {
+                    let hook = settings.webhooks.iter().find(|h| h.id == id && !h.disabled);
+                    match hook {
+                        Some(hook) => carrier.webhook(hook, notice, clock()).await,
+                        None => return (number, target, Outcome::NoTarget),
+                    }
+                }
+            };
+            (number, target, sent.map_or_else(Outcome::Failed, |()| Outcome::Delivered))
+        }
+    }
+
+    async fn take(&mut self, done: Result<(u64, Target, Outcome), tokio::task::JoinError>) {
+        let (number, target, outcome) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // Nobody knows whose it was: what is noted on disk is taken up at the next start.
+                tracing::error!(%error, "a delivery did not end in good order");
+                return;
+            }
+        };
+        self.busy.remove(&target);
+        if let Outcome::Failed(Refusal { gone: true, .. }) = &outcome
+            && let Target::Webhook(id) = target
+        {
+            self.switch_off(id).await;
+        }
+        let mut random = [0; 4];
+        // Without random bytes tries come at the same time as others do, and no harm is done.
+        let _ = getrandom::fill(&mut random);
+        let (now, random) = (self.now(), u32::from_le_bytes(random));
+        let note = move |outbox: &Outbox| {
+            let mut noted = None;
+            outbox.change(number, |kept| {
+                let taken = kept.taken;
+                let deliveries = kept.deliveries.iter_mut().flatten();
+                for delivery in deliveries.filter(|delivery| delivery.target == target) {
+                    step(delivery, &outcome, taken, now, random);
+                    noted = Some((delivery.clone(), kept.notice.id));
+                }
+            })?;
+            Ok(noted)
+        };
+        match self.blocking(note).await {
+            Ok(Some((delivery, id))) => {
+                self.plan(now, number, &delivery);
+                self.report(number, &id.to_string(), &delivery);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // It was sent perhaps and is not noted: it is sent again.
+                let error = causes::with_causes(&error);
+                tracing::error!(number, error, "what came of a delivery cannot be noted");
+                let again = ChainTime(now.0.saturating_add(FIRST.0));
+                self.plan(now, number, &Delivery::due(target, again));
+            }
+        }
+    }
+
+    /// Tells how a delivery ended, or that it is tried again.
+    fn report(&self, number: u64, id: &str, delivery: &Delivery) {
+        let target = delivery.target.to_string();
+        let error = delivery.error.as_deref().unwrap_or_default();
+        let state = match delivery.state {
+            State::Delivered(_) => "delivered",
+            State::Waiting(_) => {
+                tracing::info!(number, target, error, "a notice is not delivered yet");
+                "waiting"
+            }
+            State::GivenUp(_) => {
+                tracing::error!(number, target, error, "a notice is not delivered: given up");
+                "given_up"
+            }
+            State::Dropped => "dropped",
+        };
+        let told = json!({
+            "number": number,
+            "id": id,
+            "target": target,
+            "state": state,
+            "attempts": delivery.attempts,
+            "error": delivery.error,
+        });
+        self.events.tell("delivery", &told);
+    }
+
+    /// Switches a webhook off that does not want to be told any more.
+    async fn switch_off(&self, id: WebhookId) {
+        tracing::warn!(webhook = %id, "a webhook is gone (status 410): it is switched off");
+        let switched = async {
+            let before = self.load().await?;
+            let mut after = before.clone();
+            after.webhooks.iter_mut().filter(|hook| hook.id == id).for_each(|h| h.disabled = true);
+            after.store(&before, self.settings.as_ref()).await
+        };
+        if let Err(error) = switched.await {
+            let error = causes::with_causes(&error);
+            tracing::warn!(webhook = %id, error, "the webhook cannot be switched off");
+        }
+        self.events.tell("delivery", &json!({ "webhook": id, "state": "switched_off" }));
+    }
+}
+
+/// What a notice is for those who read the stream or the list.
+fn numbered(number: u64, notice: &Notice) -> serde_json::Value {
+    let mut value = serde_json::to_value(notice).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("number".to_owned(), number.into());
+    }
+    value
+}
+
+/// Where a notice goes by these settings.
+fn deliveries(settings: &NotifySettings, notice: &Notice, now: ChainTime) -> Vec<Delivery> {
+    if settings.off.contains(&notice.kind) {
+        return Vec::new();
+    }
+    let mail = settings.mail.iter().map(|_| Target::Mail);
+    let hooks = settings.webhooks.iter().filter(|hook| {
+        !hook.disabled && (hook.kinds.is_empty() || hook.kinds.contains(&notice.kind))
+    });
+    let targets = mail.chain(hooks.map(|hook| Target::Webhook(hook.id)));
+    targets.map(|target| Delivery::due(target, now)).collect()
+}
+
+/// The legal transitions of a delivery. What is not waiting stays as it is.
+///
+/// ```text
+/// Waiting -> Delivered | Dropped | GivenUp (after 72 h, or gone) | Waiting (later)
+/// ```
+fn step(delivery: &mut Delivery, outcome: &Outcome, taken: ChainTime, now: ChainTime, random: u32) {
+    if !matches!(delivery.state, State::Waiting(_)) {
+        return;
+    }
+    let later = |pause: Millis| State::Waiting(ChainTime(now.0.saturating_add(pause.0)));
+    match outcome {
+        Outcome::Delivered => {
+            delivery.attempts = delivery.attempts.saturating_add(1);
+            delivery.state = State::Delivered(now);
+            delivery.error = None;
+        }
+        Outcome::NoTarget => delivery.state = State::Dropped,
+        Outcome::NotNow => delivery.state = later(SETTINGS_AGAIN),
+        Outcome::Failed(refusal) => {
+            delivery.attempts = delivery.attempts.saturating_add(1);
+            delivery.error = Some(one_line(&refusal.reason, MAX_REASON));
+            let is_late = now.0.saturating_sub(taken.0) >= PATIENCE.0;
+            delivery.state = match is_late || refusal.gone {
+                true => State::GivenUp(now),
+                false => later(pause(delivery.attempts, random)),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_six_hours() {
+        let minutes = |attempts| pause(attempts, 0).0 / 60_000;
+        assert_eq!(pause(1, 0), FIRST);
+        assert_eq!([2, 3, 4, 8].map(minutes), [1, 2, 4, 64]);
+        for attempts in [0, 1, 5, 9, 10, 11, 40, u32::MAX] {
+            let (least, most) = (pause(attempts, 0), pause(attempts, u32::MAX));
+            assert!(FIRST <= least && least < most && most <= LONGEST, "{attempts}");
+        }
+        assert_eq!(pause(40, u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn a_delivery_is_tried_for_three_days() {
+        let mut delivery = Delivery::due(Target::Mail, ChainTime(0));
+        let refusal = Refusal { reason: "no\r\nBcc: x".to_owned(), gone: false };
+        let failed = Outcome::Failed(refusal);
+        let mut now = ChainTime(0);
+        while let State::Waiting(due) = delivery.state {
+            assert!(due >= now);
+            now = due;
+            step(&mut delivery, &failed, ChainTime(0), now, 7);
+        }
+        assert_eq!(delivery.state, State::GivenUp(now));
+        assert!(now.0 >= PATIENCE.0 && now.0 <= PATIENCE.0 + LONGEST.0);
+        assert!((15..40).contains(&delivery.attempts), "{}", delivery.attempts);
+        assert_eq!(delivery.error.as_deref(), Some("no\\u{d}\\u{a}Bcc: x"));
+        let given_up = delivery.clone();
+        step(&mut delivery, &Outcome::Delivered, ChainTime(0), now, 7);
+        assert_eq!(delivery, given_up);
+    }
+}
