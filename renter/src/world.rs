@@ -17,7 +17,7 @@ use samara_protocol::host::HostAnnouncement;
 use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::ledger::state::{Account, Contract};
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::{Height, Millis};
+use samara_protocol::units::{ChainTime, Height, Millis};
 
 /// All that a renter is given.
 #[derive(Clone)]
@@ -63,6 +63,8 @@ pub enum ChainError {
 pub trait ChainView: Send + Sync {
     /// The pinned genesis document.
     fn genesis(&self) -> &Genesis;
+    /// Time of the newest verified header that is known here; the genesis' before the first. Asks nobody.
+    fn time(&self) -> ChainTime;
     /// The newest verified header; nothing before the first block.
     async fn tip(&self) -> Result<Option<Finalized>, ChainError>;
     /// Waits for a verified tip above `height`.

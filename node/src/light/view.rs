@@ -16,7 +16,7 @@ use samara_protocol::host::HostAnnouncement;
 use samara_protocol::ledger::state::{Account, Contract, StateKey, StateProof};
 use samara_protocol::ledger::verify_proof;
 use samara_protocol::signature::PublicKey;
-use samara_protocol::units::Height;
+use samara_protocol::units::{ChainTime, Height};
 use samara_renter::world::{ChainError, ChainView};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -55,6 +55,11 @@ type Values = Vec<Option<Vec<u8>>>;
 impl ChainView for LightClient {
     fn genesis(&self) -> &Genesis {
         &self.inner.genesis
+    }
+
+    fn time(&self) -> ChainTime {
+        let tip = self.watch().borrow().tip.as_ref().map(|tip| tip.header.time);
+        tip.unwrap_or(self.inner.genesis.time)
     }
 
     async fn tip(&self) -> Result<Option<Finalized>, ChainError> {

@@ -2,19 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::backup::{BackupId, BackupLabel, BackupOrigin};
 use super::checkpoint::CheckpointName;
 use super::path::StoredPath;
 use super::slab_record::{HostIndex, SlabRecord};
 use crate::hash::{Digest, SlabId, byte_id, digest};
 use crate::signature::PublicKey;
+use crate::units::ChainTime;
 
 byte_id!(
     /// Random id of a vault; it stays when the vault is renamed.
     VaultId, 16
 );
 byte_id!(
-    /// Random id of a backup.
-    BackupId, 16
+    /// Random id of a user.
+    UserId, 8
 );
 
 /// Longest name of a vault, bytes.
@@ -27,12 +29,16 @@ pub fn is_vault_name(name: &str) -> bool {
     let bad = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
     (1..=MAX_VAULT_NAME).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(bad)
 }
-/// Longest name of a backup, bytes.
-pub const MAX_BACKUP_NAME: usize = 96;
-/// Longest description of a backup, bytes.
-pub const MAX_DESCRIPTION: usize = 4_096;
 /// Longest name of a setting, bytes.
 pub const MAX_SETTING_NAME: usize = 64;
+/// Longest value of a setting of the renter, bytes.
+pub const MAX_SETTING: usize = 64 << 10;
+/// Longest value of a vault's setting, bytes.
+pub const MAX_VAULT_SETTING: usize = 4 << 10;
+/// Most settings of a vault.
+pub const MAX_VAULT_SETTINGS: usize = 64;
+/// Longest text of an event that only tells something, bytes.
+pub const MAX_NOTE: usize = 1 << 10;
 
 /// A place in the journal: how many entries came before, and a digest of all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +74,27 @@ pub struct Entry {
     pub change: Change,
 }
 
+/// How an event of a vault came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Time of the newest block that its writer knew.
+    pub chain_time: ChainTime,
+    /// Who made it; nobody in particular, if whoever runs the node did.
+    pub by: Option<UserId>,
+    /// When it happened, by the clock of then, if it was brought in from an archive later.
+    pub first: Option<u64>,
+}
+
 impl Entry {
+    /// When it happened, milliseconds since the Unix epoch by the clock of then.
+    #[must_use]
+    pub fn occurred(&self) -> u64 {
+        match &self.change {
+            Change::Vault { made: Made { first: Some(first), .. }, .. } => *first,
+            _ => self.time,
+        }
+    }
+
     /// Digest of salt, time and change.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -97,6 +123,8 @@ pub enum Change {
         vault: VaultId,
         /// The event's number in its vault, from 0 without a gap.
         number: u64,
+        /// Who made it, and when by the chain.
+        made: Made,
         /// What happened.
         event: VaultEvent,
     },
@@ -104,12 +132,12 @@ pub enum Change {
     BackupCreated {
         /// Random id.
         id: BackupId,
-        /// One to [`MAX_BACKUP_NAME`] bytes, unique among the backups that exist.
-        name: String,
-        /// For people; may be empty, at most [`MAX_DESCRIPTION`] bytes.
-        description: String,
         /// The one vault it is about; all if none.
         scope: Option<VaultId>,
+        /// What people say of it.
+        label: Box<BackupLabel>,
+        /// How it came about.
+        origin: Box<BackupOrigin>,
     },
     /// A backup is given up.
     BackupDeleted(BackupId),
@@ -117,7 +145,7 @@ pub enum Change {
     Setting {
         /// Which; at most [`MAX_SETTING_NAME`] bytes.
         name: String,
-        /// Its value.
+        /// Its value, at most [`MAX_SETTING`] bytes; an empty one takes the setting away.
         #[serde(with = "serde_bytes")]
         value: Vec<u8>,
     },
@@ -134,6 +162,13 @@ pub enum Change {
         /// Slabs that nothing has named before: those that it is in, and those of older parts of the
         /// journal, which nothing needs any more.
         slabs: Vec<SlabRecord>,
+    },
+    /// People say something else of a backup.
+    BackupLabelled {
+        /// Which.
+        id: BackupId,
+        /// What they say from now on.
+        label: Box<BackupLabel>,
     },
 }
 
@@ -199,6 +234,19 @@ pub enum VaultEvent {
         /// Where its bytes are; as many as before.
         extents: Vec<Extent>,
     },
+    /// A setting of the vault, as encoded by its owner.
+    Set {
+        /// Which; one to [`MAX_SETTING_NAME`] bytes. A vault has at most [`MAX_VAULT_SETTINGS`].
+        name: String,
+        /// Its value, at most [`MAX_VAULT_SETTING`] bytes; an empty one takes the setting away.
+        #[serde(with = "serde_bytes")]
+        value: Vec<u8>,
+    },
+    /// Something that changed nothing here: an event of another installation that only its own disks know of.
+    Noted {
+        /// For people; at most [`MAX_NOTE`] bytes.
+        text: String,
+    },
 }
 
 /// What is known of one version of a file.
@@ -223,6 +271,8 @@ pub enum Content {
     Extents(Vec<Extent>),
     /// Right here.
     Inline(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Nowhere: the version was given up before its vault was brought here, and only its events tell of it.
+    Erased,
 }
 
 impl Content {
@@ -231,7 +281,7 @@ impl Content {
     pub fn extents(&self) -> &[Extent] {
         match self {
             Self::Extents(extents) => extents,
-            Self::Inline(_) => &[],
+            Self::Inline(_) | Self::Erased => &[],
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::signature::PublicKey;
 use crate::units::Epoch;
 
 /// Version of pieces written by this code.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 const HEADER: usize = 1 + 8 + 16 + 8 + 24;
 const TAG: usize = 16;
 

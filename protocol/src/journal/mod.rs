@@ -10,6 +10,7 @@
 //! which are slabs that the head's base names, and what the oldest have led to in a checkpoint
 //! ([`crate::tree`]). Who must hold a head before a change counts is decided in [`quorum`].
 
+pub mod backup;
 pub mod checkpoint;
 pub mod entry;
 pub mod head;
@@ -18,9 +19,10 @@ pub mod quorum;
 pub mod slab_record;
 pub mod state;
 
+pub use backup::{BackupCounts, BackupId, BackupLabel, BackupOrigin};
 pub use checkpoint::CheckpointName;
 pub use entry::{
-    BackupId, Change, Content, Entry, Extent, JournalPoint, StoredFile, VaultEvent, VaultId,
+    Change, Content, Entry, Extent, JournalPoint, Made, StoredFile, UserId, VaultEvent, VaultId,
 };
 pub use path::{PathError, StoredPath};
 pub use slab_record::{HostIndex, SlabRecord};

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::backup::{BackupId, BackupLabel, BackupOrigin};
 use super::checkpoint::CheckpointName;
 use super::entry::{
-    BackupId, Change, Content, Entry, Extent, JournalPoint, MAX_BACKUP_NAME, MAX_DESCRIPTION,
-    MAX_SETTING_NAME, MAX_VAULT_NAME, StoredFile, VaultEvent, VaultId, chain, is_vault_name,
+    Change, Content, Entry, Extent, JournalPoint, MAX_NOTE, MAX_SETTING, MAX_SETTING_NAME,
+    MAX_VAULT_NAME, MAX_VAULT_SETTING, MAX_VAULT_SETTINGS, StoredFile, VaultEvent, VaultId, chain,
+    is_vault_name,
 };
 use super::path::StoredPath;
 use super::slab_record::{HostIndex, SlabRecord};
@@ -102,6 +104,8 @@ pub struct VaultState {
     pub files: BTreeMap<StoredPath, Arc<FileState>>,
     /// Folders that exist by themselves, also with nothing in them.
     pub folders: BTreeSet<StoredPath>,
+    /// Settings.
+    pub settings: BTreeMap<String, Vec<u8>>,
 }
 
 /// A file with its history.
@@ -129,10 +133,10 @@ pub struct Version {
 /// A named point of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
-    /// Name.
-    pub name: String,
-    /// Description.
-    pub description: String,
+    /// What people say of it.
+    pub label: BackupLabel,
+    /// How it came about.
+    pub origin: BackupOrigin,
     /// The one vault it is about; all if none.
     pub scope: Option<VaultId>,
     /// What it holds: the journal up to this point.
@@ -268,7 +272,7 @@ impl VaultState {
         let moved = Content::Extents(extents.to_vec());
         match std::mem::replace(&mut found.file.content, moved) {
             Content::Extents(old) => Ok((since, old)),
-            Content::Inline(_) => Ok((since, Vec::new())),
+            Content::Inline(_) | Content::Erased => Ok((since, Vec::new())),
         }
     }
 }
@@ -386,16 +390,17 @@ impl JournalState {
                     self.dead.remove(id);
                 }
             }
-            Change::Vault { vault, number, event } => {
+            Change::Vault { vault, number, event, .. } => {
                 self.apply_vault(*vault, *number, event, entry)?;
             }
-            Change::BackupCreated { id, name, description, scope } => {
-                if self.backups.contains_key(id) || self.backups.values().any(|b| b.name == *name) {
-                    return Err(exists(format!("backup '{name}'")));
+            Change::BackupCreated { id, scope, label, origin } => {
+                self.check_backup_name_free(*id, &label.name)?;
+                if self.backups.contains_key(id) {
+                    return Err(exists(format!("backup {id}")));
                 }
                 let backup = Backup {
-                    name: name.clone(),
-                    description: description.clone(),
+                    label: BackupLabel::clone(label),
+                    origin: BackupOrigin::clone(origin),
                     scope: *scope,
                     point: self.point,
                     created: entry.time,
@@ -409,9 +414,13 @@ impl JournalState {
                 gone.checkpoint.iter().for_each(|name| self.pin(name, false));
                 self.let_go();
             }
-            Change::Setting { name, value } => {
-                self.settings.insert(name.clone(), value.clone());
+            Change::BackupLabelled { id, label } => {
+                self.check_backup_name_free(*id, &label.name)?;
+                let backup = self.backups.get_mut(id);
+                let backup = backup.ok_or_else(|| missing(format!("backup {id}")))?;
+                backup.label.clone_from(label);
             }
+            Change::Setting { name, value } => set(&mut self.settings, name, value),
             Change::SlabsMoved(records) => self.move_slabs(records)?,
             Change::Checkpointed { checkpoint, backup, slabs } => {
                 self.take_checkpoint(checkpoint, *backup, slabs)?;
@@ -530,14 +539,14 @@ impl JournalState {
             return Err(FoldError::EventNumber { position, vault: id, given: number, expected });
         }
         match event {
-            VaultEvent::Created { name } => self.create_vault(id, name, entry.time)?,
+            VaultEvent::Created { name } => self.create_vault(id, name, entry.occurred())?,
             VaultEvent::Renamed { name } => self.check_name_free(name)?,
             VaultEvent::Removed => return self.remove_vault(id),
             _ => {}
         }
         let vault = self.vaults.get_mut(&id).ok_or_else(|| missing(format!("vault {id}")))?;
         match event {
-            VaultEvent::Created { .. } | VaultEvent::Removed => {}
+            VaultEvent::Created { .. } | VaultEvent::Removed | VaultEvent::Noted { .. } => {}
             VaultEvent::Renamed { name } => vault.name.clone_from(name),
             VaultEvent::Put { path, file } => {
                 if let Some(extent) = file
@@ -548,7 +557,7 @@ impl JournalState {
                 {
                     return Err(missing(format!("slab {}", extent.slab)));
                 }
-                let (time, since) = (entry.time, position);
+                let (time, since) = (entry.occurred(), position);
                 vault.put(path, Version { number, time, since, file: file.clone() });
                 self.count(file.content.extents(), Use::Named, true);
             }
@@ -573,6 +582,14 @@ impl JournalState {
             }
             VaultEvent::FolderRemoved { path } => {
                 vault.folders.remove(path);
+            }
+            VaultEvent::Set { name, value } => {
+                let most = MAX_VAULT_SETTINGS;
+                if vault.settings.len() >= most && !vault.settings.contains_key(name) {
+                    let (what, length) = ("a vault's list of settings", vault.settings.len() + 1);
+                    return Err(FoldError::Length { position, what, length, most });
+                }
+                set(&mut vault.settings, name, value);
             }
         }
         if let Some(vault) = self.vaults.get_mut(&id) {
@@ -651,6 +668,14 @@ impl JournalState {
         Ok(())
     }
 
+    fn check_backup_name_free(&self, id: BackupId, name: &str) -> Result<(), FoldError> {
+        if self.backups.iter().any(|(other, backup)| *other != id && backup.label.name == name) {
+            let what = format!("backup '{name}'");
+            return Err(FoldError::Exists { position: self.point.position, what });
+        }
+        Ok(())
+    }
+
     fn create_vault(&mut self, id: VaultId, name: &str, created: u64) -> Result<(), FoldError> {
         self.check_name_free(name)?;
         if self.vaults.contains_key(&id) {
@@ -685,36 +710,60 @@ impl JournalState {
         let id = name.parse::<BackupId>().ok();
         self.backups
             .iter()
-            .find(|(key, backup)| backup.name == name || Some(**key) == id)
+            .find(|(key, backup)| backup.label.name == name || Some(**key) == id)
             .map(|(key, backup)| (*key, backup))
+    }
+}
+
+/// An empty value takes a setting away.
+fn set(settings: &mut BTreeMap<String, Vec<u8>>, name: &str, value: &[u8]) {
+    if value.is_empty() {
+        settings.remove(name);
+    } else {
+        settings.insert(name.to_owned(), value.to_vec());
     }
 }
 
 /// Bounds every text of a change, so that a replay holds no more than its writer was allowed.
 fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
-    let (what, text, least, most) = match change {
+    if let Some((what, length, most)) = overlong(change) {
+        return Err(FoldError::Length { position, what, length, most });
+    }
+    match change {
         Change::Vault {
             event: VaultEvent::Created { name } | VaultEvent::Renamed { name },
             ..
-        } => ("a vault's name", name, 1, MAX_VAULT_NAME),
-        Change::BackupCreated { name, description, .. } => {
-            if description.len() > MAX_DESCRIPTION {
-                ("a backup's description", description, 0, MAX_DESCRIPTION)
-            } else {
-                ("a backup's name", name, 1, MAX_BACKUP_NAME)
+        } if !is_vault_name(name) => Err(FoldError::Name { position, name: name.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// The first text of a change that is too long, or empty where it must not be: what it is, its bytes, and
+/// most bytes.
+fn overlong(change: &Change) -> Option<(&'static str, usize, usize)> {
+    let named =
+        |what, length, most| (!(1..=most).contains(&length)).then_some((what, length, most));
+    let valued = |what, length, most| (length > most).then_some((what, length, most));
+    match change {
+        Change::Vault { event, .. } => match event {
+            VaultEvent::Created { name } | VaultEvent::Renamed { name } => {
+                named("a vault's name", name.len(), MAX_VAULT_NAME)
             }
+            VaultEvent::Set { name, value } => {
+                named("a setting's name", name.len(), MAX_SETTING_NAME)
+                    .or_else(|| valued("a vault's setting", value.len(), MAX_VAULT_SETTING))
+            }
+            VaultEvent::Noted { text } => valued("a note", text.len(), MAX_NOTE),
+            _ => None,
+        },
+        Change::BackupCreated { label, origin, .. } => {
+            label.overlong().or_else(|| origin.overlong())
         }
-        Change::Setting { name, .. } => ("a setting's name", name, 1, MAX_SETTING_NAME),
-        _ => return Ok(()),
-    };
-    let length = text.len();
-    if !(least..=most).contains(&length) {
-        return Err(FoldError::Length { position, what, length, most });
+        Change::BackupLabelled { label, .. } => label.overlong(),
+        Change::Setting { name, value } => named("a setting's name", name.len(), MAX_SETTING_NAME)
+            .or_else(|| valued("a setting", value.len(), MAX_SETTING)),
+        _ => None,
     }
-    if matches!(change, Change::Vault { .. }) && !is_vault_name(text) {
-        return Err(FoldError::Name { position, name: text.clone() });
-    }
-    Ok(())
 }
 
 /// What is counted of a slab.

@@ -65,6 +65,8 @@ pub struct VaultRow {
     pub next: u64,
     /// Chain of its events' digests.
     pub chain: Digest,
+    /// Settings.
+    pub settings: BTreeMap<String, ByteBuf>,
 }
 
 /// All that a checkpoint is, but the nodes.
@@ -120,7 +122,7 @@ pub enum CheckpointError {
 
 impl CheckpointRoot {
     /// Version written by this code.
-    pub const VERSION: u8 = 1;
+    pub const VERSION: u8 = 2;
 
     /// The root of the checkpoint of `state`, whose trees have these roots and lie in these slabs.
     #[must_use]
@@ -130,16 +132,15 @@ impl CheckpointRoot {
             created: vault.created,
             next: vault.next,
             chain: vault.chain,
+            settings: to_root(&vault.settings),
         };
-        let setting =
-            |(name, value): (&String, &Vec<u8>)| (name.clone(), ByteBuf::from(value.clone()));
         Self {
             version: Self::VERSION,
             point: state.point,
             hosts: state.hosts.clone(),
             vaults: state.vaults.iter().map(|(id, vault)| (*id, row(vault))).collect(),
             backups: state.backups.clone(),
-            settings: state.settings.iter().map(setting).collect(),
+            settings: to_root(&state.settings),
             checkpoint: state.checkpoint.clone(),
             trees,
             metadata,
@@ -171,6 +172,14 @@ impl CheckpointRoot {
     pub fn digest(&self) -> Digest {
         digest(DOMAIN, self)
     }
+}
+
+fn to_root(settings: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, ByteBuf> {
+    settings.iter().map(|(name, value)| (name.clone(), ByteBuf::from(value.clone()))).collect()
+}
+
+fn from_root(settings: &BTreeMap<String, ByteBuf>) -> BTreeMap<String, Vec<u8>> {
+    settings.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect()
 }
 
 /// What changed since a checkpoint.
@@ -244,7 +253,7 @@ impl Changes {
                 self.removed.insert(*vault);
                 self.events.remove_below(vault.0.to_vec());
             }
-            Change::Vault { vault, number, event } => {
+            Change::Vault { vault, number, event, .. } => {
                 let record = EventRecord::Here(entry.clone());
                 Event { vault: *vault, number: *number, record }.edit(&mut self.events);
                 let paths = touched(event).into_iter().flatten();
@@ -253,6 +262,7 @@ impl Changes {
             Change::HostAdded { .. }
             | Change::BackupCreated { .. }
             | Change::BackupDeleted(_)
+            | Change::BackupLabelled { .. }
             | Change::Setting { .. } => {}
         }
     }
@@ -294,9 +304,11 @@ fn touched(event: &VaultEvent) -> [Option<&StoredPath>; 2] {
         | VaultEvent::Relocated { path, .. }
         | VaultEvent::FolderMade { path }
         | VaultEvent::FolderRemoved { path } => [Some(path), None],
-        VaultEvent::Created { .. } | VaultEvent::Renamed { .. } | VaultEvent::Removed => {
-            [None, None]
-        }
+        VaultEvent::Created { .. }
+        | VaultEvent::Renamed { .. }
+        | VaultEvent::Removed
+        | VaultEvent::Set { .. }
+        | VaultEvent::Noted { .. } => [None, None],
     }
 }
 
@@ -317,15 +329,15 @@ impl StateReader {
             created: row.created,
             next: row.next,
             chain: row.chain,
+            settings: from_root(&row.settings),
             ..VaultState::default()
         };
-        let setting = |(name, value): (&String, &ByteBuf)| (name.clone(), value.to_vec());
         let state = JournalState {
             point: root.point,
             hosts: root.hosts.clone(),
             vaults: root.vaults.iter().map(|(id, row)| (*id, vault(row))).collect(),
             backups: root.backups.clone(),
-            settings: root.settings.iter().map(setting).collect(),
+            settings: from_root(&root.settings),
             checkpoint: root.checkpoint.clone(),
             ..JournalState::default()
         };

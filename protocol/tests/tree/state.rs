@@ -8,8 +8,8 @@ use proptest::{prop_oneof, proptest};
 use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId, digest as hash};
 use samara_protocol::journal::{
-    BackupId, Change, CheckpointName, Content, Entry, Extent, HostIndex, JournalPoint,
-    JournalState, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId,
+    BackupId, BackupLabel, Change, CheckpointName, Content, Entry, Extent, HostIndex, JournalPoint,
+    JournalState, Made, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId,
 };
 use samara_protocol::signature::PublicKey;
 use samara_protocol::tree::checkpoint::{
@@ -46,6 +46,7 @@ fn content() -> impl Strategy<Value = Content> {
         1 => (extent(), 400usize..1_500).prop_map(|(extent, n)| Content::Extents(vec![extent; n])),
         2 => vec(any::<u8>(), 0..50).prop_map(Content::Inline),
         1 => (any::<u8>(), 4_000usize..9_000).prop_map(|(b, n)| Content::Inline(vec![b; n])),
+        1 => Just(Content::Erased),
     ]
 }
 
@@ -70,6 +71,9 @@ fn event() -> impl Strategy<Value = VaultEvent> {
         2 => path().prop_map(|path| VaultEvent::FolderMade { path }),
         1 => path().prop_map(|path| VaultEvent::FolderRemoved { path }),
         1 => Just(VaultEvent::Removed),
+        1 => ("[a-z]{1,2}", vec(any::<u8>(), 0..3))
+            .prop_map(|(name, value)| VaultEvent::Set { name, value }),
+        1 => Just(VaultEvent::Noted { text: "of another place".into() }),
     ]
 }
 
@@ -85,15 +89,19 @@ fn change() -> impl Strategy<Value = Change> {
         5 => slab.prop_map(|slab| Change::SlabsStored(vec![slab])),
         1 => slab_id().prop_map(|id| Change::SlabsReleased(vec![id])),
         20 => (0u8..3, event()).prop_map(|(vault, event)| {
-            Change::Vault { vault: VaultId([vault; 16]), number: 0, event }
+            Change::Vault { vault: VaultId([vault; 16]), number: 0, made: Made::default(), event }
         }),
         1 => (any::<u8>(), "[a-z]{1,9}").prop_map(|(id, name)| Change::BackupCreated {
             id: BackupId([id; 16]),
-            name,
-            description: "of the test".into(),
+            label: Box::new(BackupLabel { name, ..BackupLabel::default() }),
+            origin: Box::default(),
             scope: (id % 2 == 0).then_some(VaultId([id % 3; 16])),
         }),
         1 => any::<u8>().prop_map(|id| Change::BackupDeleted(BackupId([id; 16]))),
+        1 => (any::<u8>(), "[a-z]{1,9}").prop_map(|(id, name)| Change::BackupLabelled {
+            id: BackupId([id; 16]),
+            label: Box::new(BackupLabel { name, pinned: true, ..BackupLabel::default() }),
+        }),
         2 => (any::<u8>(), slab_id()).prop_map(|(id, tree)| {
             let (id, hosts) = (SlabId([id; 16]), vec![HostIndex(1)]);
             let descriptor = Digest([1; 32]);
@@ -116,7 +124,11 @@ fn change() -> impl Strategy<Value = Change> {
 fn start() -> Vec<(Change, u64, u8)> {
     let vault = |byte: u8| {
         let event = VaultEvent::Created { name: format!("vault {byte}") };
-        (Change::Vault { vault: VaultId([byte; 16]), number: 0, event }, 1, 1)
+        (
+            Change::Vault { vault: VaultId([byte; 16]), number: 0, made: Made::default(), event },
+            1,
+            1,
+        )
     };
     let slab = |byte: u8| {
         let (id, descriptor) = (SlabId([byte; 16]), Digest([byte; 32]));
@@ -133,9 +145,9 @@ fn fit(change: Change, state: &JournalState) -> Change {
         Change::HostAdded { host, .. } => {
             Change::HostAdded { index: HostIndex(state.hosts.len() as u16), host }
         }
-        Change::Vault { vault, event, .. } => {
+        Change::Vault { vault, made, event, .. } => {
             let number = state.vaults.get(&vault).map_or(0, |vault| vault.next);
-            Change::Vault { vault, number, event }
+            Change::Vault { vault, number, made, event }
         }
         Change::Checkpointed { mut checkpoint, slabs, .. } => {
             let open = state.backups.iter().find(|(_, backup)| backup.checkpoint.is_none());
@@ -320,7 +332,7 @@ fn a_missing_piece_is_named_and_a_newer_root_too() {
         VaultEvent::Created { name: "home".into() },
         VaultEvent::Put { path: StoredPath::new("a").unwrap(), file },
     ]) {
-        let change = Change::Vault { vault, number, event };
+        let change = Change::Vault { vault, number, made: Made::default(), event };
         state.apply(&Entry { time: 1, salt: [0; 16], change }).unwrap();
     }
     let mut forest = Forest::new();
@@ -339,8 +351,8 @@ fn a_missing_piece_is_named_and_a_newer_root_too() {
         assert!(matches!(result, Err(CheckpointError::File(_))), "{missing}: {result:?}");
     }
     let mut newer = encode(&root);
-    newer[0] = 2;
-    assert_eq!(CheckpointRoot::read(&newer), Err(CheckpointError::Version(2)));
+    newer[0] = CheckpointRoot::VERSION + 1;
+    assert_eq!(CheckpointRoot::read(&newer), Err(CheckpointError::Version(newer[0])));
     let nowhere = CheckpointRoot { vaults: BTreeMap::new(), ..root };
     assert!(matches!(forest.state(&nowhere), Err(CheckpointError::Vault { .. })));
 }

@@ -8,10 +8,11 @@ use samara_protocol::journal::head::{
 };
 use samara_protocol::journal::quorum::HeadSet;
 use samara_protocol::journal::{
-    BackupId, Change, CheckpointName, Content, Entry, Extent, HostIndex, JournalPoint, SlabRecord,
-    StoredFile, StoredPath, VaultEvent, VaultId,
+    BackupCounts, BackupId, BackupLabel, BackupOrigin, Change, CheckpointName, Content, Entry,
+    Extent, HostIndex, JournalPoint, Made, SlabRecord, StoredFile, StoredPath, UserId, VaultEvent,
+    VaultId,
 };
-use samara_protocol::units::Epoch;
+use samara_protocol::units::{Amount, ChainTime, Epoch};
 
 use crate::contract::{GENESIS, epoch, revision};
 use crate::{Area, secret};
@@ -66,7 +67,40 @@ fn events() -> Vec<(&'static str, VaultEvent)> {
         ("deleted", VaultEvent::Deleted { path: there.clone() }),
         ("version removed", VaultEvent::VersionRemoved { path: there, version: 300 }),
         ("removed", VaultEvent::Removed),
+        ("put and erased", VaultEvent::Put { path: path("gone"), file: file(Content::Erased) }),
+        ("set", VaultEvent::Set { name: "owner".into(), value: vec![48; 8] }),
+        ("noted", VaultEvent::Noted { text: "of another place".into() }),
     ]
+}
+
+/// What people say of a backup.
+pub fn label() -> BackupLabel {
+    BackupLabel {
+        name: "before the move".into(),
+        description: "all of it".into(),
+        tags: vec!["home".into()],
+        pinned: true,
+        expires: Some(ChainTime(1_800_000_000_000)),
+    }
+}
+
+/// How a backup came about.
+pub fn origin() -> BackupOrigin {
+    BackupOrigin {
+        chain_time: ChainTime(1_700_000_000_000),
+        by: Some(UserId([47; 8])),
+        schedule: Some("nightly".into()),
+        quoted: Amount(1_000),
+        counts: BackupCounts { vaults: 1, events: 300, versions: 3, files: 2, bytes: 70_004 },
+    }
+}
+
+fn made() -> Made {
+    Made {
+        chain_time: ChainTime(1_700_000_000_000),
+        by: Some(UserId([47; 8])),
+        first: Some(1_650_000_000_000),
+    }
 }
 
 fn changes() -> Vec<(String, Change)> {
@@ -79,18 +113,23 @@ fn changes() -> Vec<(String, Change)> {
             "backup created",
             Change::BackupCreated {
                 id: BackupId([37; 16]),
-                name: "before the move".into(),
-                description: "all of it".into(),
                 scope: Some(vault),
+                label: label().into(),
+                origin: origin().into(),
             },
         ),
         ("backup deleted", Change::BackupDeleted(BackupId([37; 16]))),
+        (
+            "backup labelled",
+            Change::BackupLabelled { id: BackupId([37; 16]), label: Box::default() },
+        ),
         ("setting", Change::Setting { name: "allowance".into(), value: vec![1, 2, 3] }),
     ]
     .map(|(name, change)| (name.to_owned(), change))
     .into();
     for (number, (name, event)) in (0..).zip(events()) {
-        changes.push((format!("vault {name}"), Change::Vault { vault, number, event }));
+        changes
+            .push((format!("vault {name}"), Change::Vault { vault, number, made: made(), event }));
     }
     changes
 }
@@ -116,7 +155,7 @@ fn journal() {
     area.bytes("entry digest: slabs moved", moved.digest().as_bytes());
     let extents = vec![Extent { slab: slab().id, offset: 300, length: 70_000 }];
     let event = VaultEvent::Relocated { path: path("wald.jpg"), version: 300, extents };
-    let relocated = Change::Vault { vault: VaultId([35; 16]), number: 8, event };
+    let relocated = Change::Vault { vault: VaultId([35; 16]), number: 8, made: made(), event };
     area.value("entry: vault relocated", &entry(relocated));
 
     let checkpoint = CheckpointName {

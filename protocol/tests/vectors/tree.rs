@@ -4,7 +4,7 @@ use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::{
     Backup, BackupId, Change, CheckpointName, Content, Entry, Extent, FileState, HeldExtents,
-    HeldSpan, JournalPoint, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
+    HeldSpan, JournalPoint, Made, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
 };
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::checkpoint::{CheckpointRoot, Trees, VaultRow};
@@ -18,7 +18,7 @@ use samara_protocol::tree::{
 use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
-use crate::journal::slab_on;
+use crate::journal::{label, origin, slab_on};
 use crate::{Area, secret};
 
 const VAULT: VaultId = VaultId([35; 16]);
@@ -99,7 +99,7 @@ fn items(area: &mut Area) {
         area.bytes(&format!("file value: {name}"), &value);
     }
     let event = VaultEvent::Deleted { path };
-    let change = Change::Vault { vault: VAULT, number: 300, event };
+    let change = Change::Vault { vault: VAULT, number: 300, made: Made::default(), event };
     let entry = Entry { time: 1_700_000_000_123, salt: [34; 16], change };
     let digest = entry.digest();
     area.bytes("event key: 300", &event_key(&VAULT, 300));
@@ -123,7 +123,9 @@ fn root(area: &mut Area) {
         let digest = Digest([byte; 32]);
         Some(NodeRef { digest, level: 2, items: 1_000, bytes: 70_000, address: Some(address) })
     };
-    let row = VaultRow { name: "home".into(), created: 5, next: 301, chain: Digest([36; 32]) };
+    let settings = [("owner".to_owned(), ByteBuf::from(vec![48; 8]))].into();
+    let chain = Digest([36; 32]);
+    let row = VaultRow { name: "home".into(), created: 5, next: 301, chain, settings };
     let point = JournalPoint { position: 400, hash: Digest([38; 32]) };
     let checkpoint = CheckpointName {
         point,
@@ -133,8 +135,8 @@ fn root(area: &mut Area) {
         trees: vec![SlabId([40; 16])],
     };
     let backup = Backup {
-        name: "before the move".into(),
-        description: "all of it".into(),
+        label: label(),
+        origin: origin(),
         scope: Some(VAULT),
         point,
         created: 1_700_000_000_000,

@@ -24,9 +24,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::BackupError;
 use samara_protocol::encoding;
-use samara_protocol::journal::entry::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
+use samara_protocol::journal::backup::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
-use samara_protocol::journal::{Backup, BackupId, Change, JournalState, VaultId, VaultState};
+use samara_protocol::journal::{
+    Backup, BackupCounts, BackupId, BackupLabel, BackupOrigin, Change, JournalState, UserId,
+    VaultId, VaultState,
+};
 use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
 use serde::{Deserialize, Serialize};
@@ -73,6 +76,8 @@ pub(crate) struct Backups {
     pub(crate) vaults: Vaults,
     /// What the store holds of them.
     records: Arc<Mutex<BTreeMap<BackupId, Record>>>,
+    /// Who makes backups through this handle.
+    by: Option<UserId>,
 }
 
 impl Backups {
@@ -90,7 +95,12 @@ impl Backups {
                 }
             }
         }
-        Ok(Self { vaults, records: Arc::new(Mutex::new(records)) })
+        Ok(Self { vaults, records: Arc::new(Mutex::new(records)), by: None })
+    }
+
+    /// The same backups, whose changes are this user's.
+    pub(crate) fn acting(&self, by: Option<UserId>) -> Self {
+        Self { vaults: self.vaults.acting(by), by, ..self.clone() }
     }
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<BackupId, Record>> {
@@ -115,16 +125,25 @@ impl Backups {
         }
         let journal = &self.vaults.journal;
         journal.check_writable()?;
-        let scope = journal.read(|state| {
-            if state.backups.values().any(|backup| backup.name == *name) {
+        let (scope, counts) = journal.read(|state| {
+            if state.backups.values().any(|backup| backup.label.name == *name) {
                 return Err(BackupError::Exists(name.clone()));
             }
             let scope = request.vault.as_ref().map(|vault| find(state, vault).map(|(id, _)| id));
-            Ok(scope.transpose()?)
+            let scope = scope.transpose()?;
+            Ok((scope, counts(state, scope)))
         })?;
         let id = BackupId(random_bytes(self.vaults.world.random.as_ref()));
-        let (name, description) = (name.clone(), request.description.clone());
-        let created = Change::BackupCreated { id, name: name.clone(), description, scope };
+        let name = name.clone();
+        let label = BackupLabel {
+            name: name.clone(),
+            description: request.description.clone(),
+            ..BackupLabel::default()
+        };
+        let chain_time = self.vaults.world.chain.time();
+        let origin = BackupOrigin { chain_time, by: self.by, counts, ..BackupOrigin::default() };
+        let (label, origin) = (Box::new(label), Box::new(origin));
+        let created = Change::BackupCreated { id, scope, label, origin };
         let point = journal.append(vec![created]).await.map_err(|error| match error.code() {
             "exists" => BackupError::Exists(name),
             _ => error.into(),
@@ -265,8 +284,8 @@ impl Backups {
             }
             Some(BackupRow {
                 id: id.to_string(),
-                name: backup.name.clone(),
-                description: backup.description.clone(),
+                name: backup.label.name.clone(),
+                description: backup.label.description.clone(),
                 vault: backup.scope.map(vault),
                 state: record.state,
                 hosts_ok: record.hosts_ok,
@@ -302,7 +321,7 @@ impl Backups {
     /// Everything as it was at a backup's point.
     async fn state_at(&self, backup: &Backup) -> Result<JournalState, BackupError> {
         let state = self.vaults.journal.at_backup(backup).await?;
-        state.ok_or_else(|| VaultError::NoHistory(backup.name.clone()).into())
+        state.ok_or_else(|| VaultError::NoHistory(backup.label.name.clone()).into())
     }
 
     /// A backup and what is in it.
@@ -311,7 +330,7 @@ impl Backups {
         let row = self.row(id)?;
         let state = self.state_at(&backup).await?;
         let mut detail = BackupDetail { row, vaults: Vec::new(), files: 0, bytes: 0, versions: 0 };
-        for (id, vault) in scoped(&state, &backup) {
+        for (id, vault) in scoped(&state, backup.scope) {
             let (files, bytes) = totals(vault);
             let (id, name) = (id.to_string(), vault.name.clone());
             detail.vaults.push(BackupVault { id, name, files, bytes });
@@ -338,8 +357,8 @@ impl Backups {
         let files = files.ok_or_else(no_vault)?;
         let count = |kind| files.iter().filter(|file| file.kind == kind).count() as u64;
         Ok(BackupDifference {
-            before: before.name,
-            after: after.name,
+            before: before.label.name,
+            after: after.label.name,
             added: count(DifferenceKind::Added),
             removed: count(DifferenceKind::Removed),
             changed: count(DifferenceKind::Changed),
@@ -361,12 +380,12 @@ impl Backups {
                 return Ok(backup);
             }
             if journal.read(|state| state.is_without_checkpoint(&backup)) {
-                return Err(VaultError::NoHistory(backup.name).into());
+                return Err(VaultError::NoHistory(backup.label.name).into());
             }
             tokio::select! {
                 biased;
                 changed = watch.changed() => changed.map_err(|_| JournalError::Stopped)?,
-                () = &mut patience => return Err(JournalError::NoCheckpoint(backup.name).into()),
+                () = &mut patience => return Err(JournalError::NoCheckpoint(backup.label.name).into()),
             }
         }
     }
@@ -381,13 +400,27 @@ impl Backups {
     }
 }
 
-/// The vaults that a backup is about.
-fn scoped<'a>(
-    state: &'a JournalState,
-    backup: &'a Backup,
-) -> impl Iterator<Item = (VaultId, &'a VaultState)> {
-    let in_scope = |id: &VaultId| backup.scope.is_none_or(|scope| scope == *id);
+/// The vaults of a scope: all if it names none.
+fn scoped(
+    state: &JournalState,
+    scope: Option<VaultId>,
+) -> impl Iterator<Item = (VaultId, &VaultState)> {
+    let in_scope = move |id: &VaultId| scope.is_none_or(|scope| scope == *id);
     state.vaults.iter().filter(move |(id, _)| in_scope(id)).map(|(id, vault)| (*id, vault))
+}
+
+/// What is in the vaults of a scope.
+fn counts(state: &JournalState, scope: Option<VaultId>) -> BackupCounts {
+    let mut counts = BackupCounts::default();
+    for (_, vault) in scoped(state, scope) {
+        let (files, bytes) = totals(vault);
+        counts.vaults += 1;
+        counts.events = counts.events.saturating_add(vault.next);
+        counts.versions += vault.files.values().map(|file| file.versions.len() as u64).sum::<u64>();
+        counts.files += files;
+        counts.bytes = counts.bytes.saturating_add(bytes);
+    }
+    counts
 }
 
 /// Hosts that hold a position.

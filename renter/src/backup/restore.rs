@@ -152,7 +152,7 @@ fn vault_names(
     backup: &Backup,
     request: &RestoreRequest,
 ) -> Result<Vec<String>, VaultError> {
-    let names = scoped(state, backup).map(|(_, vault)| vault.name.clone());
+    let names = scoped(state, backup.scope).map(|(_, vault)| vault.name.clone());
     let wanted = |name: &String| request.vault.as_ref().is_none_or(|vault| vault == name);
     let names: Vec<String> = names.filter(wanted).collect();
     match &request.vault {

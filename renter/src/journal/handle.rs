@@ -5,7 +5,9 @@ use std::sync::{Arc, RwLock};
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
-use samara_protocol::journal::{Backup, Change, CheckpointName, Content, JournalState, SlabRecord};
+use samara_protocol::journal::{
+    Backup, Change, CheckpointName, Content, JournalState, Made, SlabRecord, UserId,
+};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::read;
 use samara_protocol::units::Epoch;
@@ -32,6 +34,8 @@ pub struct Journal {
     shared: Arc<Shared>,
     world: World,
     checkpoints: Checkpoints,
+    /// Who makes changes through this handle.
+    by: Option<UserId>,
     _task: Arc<dyn TaskHandle>,
 }
 
@@ -64,15 +68,30 @@ impl Journal {
         let parts = (keys, book, slabs, checkpoints.clone());
         let owner = Owner::new(world.clone(), parts, options, loaded, shared_too);
         let task = world.spawner.spawn("journal", Box::pin(owner.run(inbox)));
-        Ok(Self { sender, shared, world, checkpoints, _task: task.into() })
+        Ok(Self { sender, shared, world, checkpoints, by: None, _task: task.into() })
+    }
+
+    /// The same journal, whose changes of vaults are this user's.
+    #[must_use]
+    pub fn acting(&self, by: Option<UserId>) -> Self {
+        Self { by, ..self.clone() }
     }
 
     /// Makes changes, and returns when a write quorum of the head set holds them. Event numbers and
-    /// host numbers are given by the journal; what the changes carry there is replaced.
+    /// host numbers are given by the journal; what the changes carry there is replaced. An event of a vault
+    /// that does not say how it came about is made now, by whom this handle acts for.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub async fn append(&self, changes: Vec<Change>) -> Result<JournalPoint, JournalError> {
+    pub async fn append(&self, mut changes: Vec<Change>) -> Result<JournalPoint, JournalError> {
+        let now = Made { chain_time: self.world.chain.time(), by: self.by, first: None };
+        for change in &mut changes {
+            if let Change::Vault { made, .. } = change
+                && *made == Made::default()
+            {
+                *made = now;
+            }
+        }
         self.ask(|reply| Message::Append { changes, reply }).await?
     }
 
@@ -191,7 +210,7 @@ impl Journal {
         let mut known = Places::new();
         for backup in backups {
             let name = backup.checkpoint.as_ref();
-            let name = name.ok_or_else(|| JournalError::NoCheckpoint(backup.name.clone()))?;
+            let name = name.ok_or_else(|| JournalError::NoCheckpoint(backup.label.name.clone()))?;
             known.extend(self.places(name));
             names.push(name);
         }

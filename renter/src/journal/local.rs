@@ -56,7 +56,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    pub(super) const VERSION: u8 = 2;
+    pub(super) const VERSION: u8 = 3;
 }
 
 /// What the next full head starts with.

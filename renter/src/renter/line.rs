@@ -20,7 +20,7 @@ impl Renter {
     /// collection together.
     #[must_use]
     pub fn line_rates(&self) -> LineRates {
-        self.0.book.line().rates()
+        self.inner.book.line().rates()
     }
 
     /// Sets these limits from now on, also for what is under way; nothing for those of the configuration.
@@ -33,8 +33,8 @@ impl Renter {
             Some(rates) => Write::Put(KEY.to_vec(), encoding::encode(rates)),
             None => Write::Delete(KEY.to_vec()),
         };
-        self.0.world.store.commit(vec![write]).await?;
-        self.0.book.line().set(rates.unwrap_or(self.0.line));
+        self.inner.world.store.commit(vec![write]).await?;
+        self.inner.book.line().set(rates.unwrap_or(self.inner.line));
         Ok(())
     }
 }

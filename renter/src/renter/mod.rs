@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use error::{OpenError, RenterError};
 pub use money::transfer;
-use samara_protocol::journal::{SlabRecord, VaultId};
+use samara_protocol::journal::{Change, SlabRecord, UserId, VaultId};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::units::{Epoch, Millis};
 
@@ -87,7 +87,11 @@ impl Default for RenterConfig {
 
 /// An owner's files on the network. A cheap clone; upkeep ends with the last of them.
 #[derive(Clone)]
-pub struct Renter(Arc<Inner>);
+pub struct Renter {
+    inner: Arc<Inner>,
+    /// Who makes changes through this handle; nobody in particular, if whoever runs the node does.
+    by: Option<UserId>,
+}
 
 struct Inner {
     world: World,
@@ -177,7 +181,7 @@ impl Renter {
             world.spawner.spawn("garbage", Box::pin(garbage.clone().run())),
         ];
         let tasks = std::sync::Mutex::new(tasks);
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             world,
             keys,
             book,
@@ -191,7 +195,22 @@ impl Renter {
             settled,
             line: config.line,
             tasks,
-        })))
+        };
+        Ok(Self { inner: Arc::new(inner), by: None })
+    }
+
+    /// The same renter, whose changes are this user's.
+    #[must_use]
+    pub fn acting(&self, by: Option<UserId>) -> Self {
+        Self { inner: Arc::clone(&self.inner), by }
+    }
+
+    fn user_vaults(&self) -> Vaults {
+        self.inner.vaults.acting(self.by)
+    }
+
+    fn user_backups(&self) -> Backups {
+        self.inner.backups.acting(self.by)
     }
 
     /// Starts to write for words that were just created on this node: they own nothing, so nothing is
@@ -203,7 +222,7 @@ impl Renter {
     /// # Errors
     /// [`RenterError::Started`], [`RenterError::Recovering`], [`RenterError::Chain`].
     pub async fn start_fresh(&self) -> Result<(), RenterError> {
-        let Inner { journal, recovery, upkeep, world, .. } = self.0.as_ref();
+        let Inner { journal, recovery, upkeep, world, .. } = self.inner.as_ref();
         let fresh = journal.status().mode == Mode::Fresh;
         // One that reads, or that was taken over, has nothing to read any more.
         if !fresh && (journal.check_writable().is_ok() || !recovery.found_nothing()) {
@@ -220,7 +239,7 @@ impl Renter {
         if fresh {
             journal.start(Epoch { counter: lineage::FIRST, writer }, account).await?;
         } else {
-            let used = self.0.book.writer();
+            let used = self.inner.book.writer();
             let highest = used.fenced().unwrap_or_default().max(used.epoch()).counter;
             let epoch = Epoch { counter: highest.saturating_add(1), writer };
             journal.adopt(Adopted::nothing(epoch, account)).await?;
@@ -236,8 +255,10 @@ impl Renter {
     /// # Errors
     /// [`RenterError::Recovering`], [`JournalError::NotStarted`].
     pub fn check_known(&self) -> Result<(), RenterError> {
-        match self.0.journal.status().mode {
-            Mode::Fresh if self.0.recovery.status().running || self.0.recovery.is_unfinished() => {
+        match self.inner.journal.status().mode {
+            Mode::Fresh
+                if self.inner.recovery.status().running || self.inner.recovery.is_unfinished() =>
+            {
                 Err(RenterError::Recovering)
             }
             Mode::Fresh => Err(JournalError::NotStarted.into()),
@@ -248,20 +269,20 @@ impl Renter {
     /// The table of contracts.
     #[cfg(test)]
     pub(crate) fn book(&self) -> &ContractBook {
-        &self.0.book
+        &self.inner.book
     }
 
     /// Looks after the health of slabs now, instead of waiting for its time: audits as far as their
     /// budget goes, and all repairs that can be made.
     pub async fn look_after_slabs(&self) {
-        while self.0.repair.look().await {}
+        while self.inner.repair.look().await {}
     }
 
     /// All slabs that the journal names.
     #[must_use]
     pub fn slab_records(&self) -> Vec<SlabRecord> {
-        let names = self.0.journal.segment_slabs();
-        self.0.journal.read(|state| {
+        let names = self.inner.journal.segment_slabs();
+        self.inner.journal.read(|state| {
             let data = state.slabs.values().map(|slab| slab.record.clone());
             names.iter().cloned().chain(data).collect()
         })
@@ -269,12 +290,12 @@ impl Renter {
 
     /// Runs one round of upkeep now, instead of waiting for its time.
     pub async fn upkeep(&self) {
-        self.0.upkeep.once().await;
+        self.inner.upkeep.once().await;
     }
 
     /// Runs one round of garbage collection now, instead of waiting for its time.
     pub async fn collect(&self) {
-        self.0.garbage.round().await;
+        self.inner.garbage.round().await;
     }
 
     /// Bytes that slabs in use, those of puts that were cut, and the journal's own need at each host, by
@@ -283,13 +304,13 @@ impl Renter {
     /// # Errors
     /// [`GarbageError`], unless everything made so far is acknowledged.
     pub async fn needed_bytes(&self) -> Result<BTreeMap<String, u64>, GarbageError> {
-        self.0.garbage.needed().await
+        self.inner.garbage.needed().await
     }
 
     /// What was freed since the start, what waits to be, and why.
     #[must_use]
     pub fn garbage(&self) -> GarbageReport {
-        self.0.garbage.report()
+        self.inner.garbage.report()
     }
 
     /// Puts a file or a folder.
@@ -301,12 +322,12 @@ impl Renter {
         request: PutRequest,
         progress: &dyn Progress,
     ) -> Result<PutReport, PutError> {
-        let mut report = self.0.vaults.put(&request, progress).await?;
+        let mut report = self.user_vaults().put(&request, progress).await?;
         let holds = |host: &&HeadHost| host.position.is_some_and(|at| at >= report.position);
-        let hosts = self.0.journal.status().hosts;
+        let hosts = self.inner.journal.status().hosts;
         report.hosts_ok = hosts.iter().filter(holds).count() as u64;
         report.hosts_total = hosts.len() as u64;
-        report.stage = self.0.settled.stage(report.position);
+        report.stage = self.inner.settled.stage(report.position);
         Ok(report)
     }
 
@@ -320,8 +341,8 @@ impl Renter {
         source: &mut dyn ReadFile,
         progress: &dyn Progress,
     ) -> Result<FileRow, PutError> {
-        let row = self.0.vaults.put_stream(&request, source, progress).await?;
-        if let Err(error) = self.0.settled.follow().await {
+        let row = self.user_vaults().put_stream(&request, source, progress).await?;
+        if let Err(error) = self.inner.settled.follow().await {
             // The file is stored all the same.
             tracing::debug!(%error, "how safe it is will be known later");
         }
@@ -337,7 +358,7 @@ impl Renter {
         request: GetRequest,
         progress: &dyn Progress,
     ) -> Result<GetReport, GetError> {
-        self.0.vaults.get(&request, progress).await
+        self.user_vaults().get(&request, progress).await
     }
 
     /// The listed file at a path, or one of its versions.
@@ -350,7 +371,7 @@ impl Renter {
         path: &str,
         version: Option<u64>,
     ) -> Result<FileRow, VaultError> {
-        Ok(self.marked(vault, self.0.vaults.file(vault, path, version)?))
+        Ok(self.marked(vault, self.user_vaults().file(vault, path, version)?))
     }
 
     /// Bytes of one file, at most 16 MiB at once.
@@ -364,7 +385,7 @@ impl Renter {
         version: Option<u64>,
         range: Range<u64>,
     ) -> Result<Bytes, GetError> {
-        self.0.vaults.read_range(vault, path, version, range).await
+        self.user_vaults().read_range(vault, path, version, range).await
     }
 
     /// A range of one file as a stream of pieces, whatever its length.
@@ -378,7 +399,7 @@ impl Renter {
         version: Option<u64>,
         range: Range<u64>,
     ) -> Result<FileStream, GetError> {
-        self.0.vaults.stream_range(vault, path, version, range)
+        self.user_vaults().stream_range(vault, path, version, range)
     }
 
     /// Lists a folder.
@@ -390,21 +411,21 @@ impl Renter {
         vault: &str,
         options: &ListOptions,
     ) -> Result<Vec<ListRow>, VaultError> {
-        let mut rows = self.0.vaults.list(vault, options).await?;
+        let mut rows = self.user_vaults().list(vault, options).await?;
         // A vault that is gone is shown by a backup only, to which nothing comes any more.
         let id = self.vault_id(vault).unwrap_or(VaultId([0; 16]));
-        self.0.settled.mark(id, &mut rows, options.backup.is_none()).await?;
+        self.inner.settled.mark(id, &mut rows, options.backup.is_none()).await?;
         Ok(rows)
     }
 
     fn vault_id(&self, name: &str) -> Option<VaultId> {
-        self.0.journal.read(|state| state.vault_named(name).map(|(id, _)| id))
+        self.inner.journal.read(|state| state.vault_named(name).map(|(id, _)| id))
     }
 
     /// A file with how safe it is.
     fn marked(&self, vault: &str, mut row: FileRow) -> FileRow {
         if let Some(id) = self.vault_id(vault) {
-            self.0.settled.mark_file(id, &mut row);
+            self.inner.settled.mark_file(id, &mut row);
         }
         row
     }
@@ -412,7 +433,28 @@ impl Renter {
     /// All vaults, ordered by name.
     #[must_use]
     pub fn vaults(&self) -> Vec<VaultRow> {
-        self.0.vaults.vaults()
+        self.user_vaults().vaults()
+    }
+
+    /// Settings of the renter whose names begin with `prefix`, by name. They are in the journal, sealed
+    /// like names, and come back from the words.
+    #[must_use]
+    pub fn settings(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        self.inner.journal.read(|state| {
+            let from = state.settings.range(prefix.to_owned()..);
+            let below = from.take_while(|(name, _)| name.starts_with(prefix));
+            below.map(|(name, value)| (name.clone(), value.clone())).collect()
+        })
+    }
+
+    /// Changes settings of the renter, all or none of them; returns when the change is acknowledged. An empty
+    /// value takes a setting away. Names have at most 64 bytes, values 64 KiB.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub async fn set(&self, settings: Vec<(String, Vec<u8>)>) -> Result<(), JournalError> {
+        let changes = settings.into_iter().map(|(name, value)| Change::Setting { name, value });
+        self.inner.journal.append(changes.collect()).await.map(drop)
     }
 
     /// Makes a vault.
@@ -420,7 +462,7 @@ impl Renter {
     /// # Errors
     /// [`VaultError`].
     pub async fn create_vault(&self, name: &str) -> Result<VaultRow, VaultError> {
-        self.0.vaults.create(name).await
+        self.user_vaults().create(name).await
     }
 
     /// Gives a vault another name.
@@ -428,7 +470,7 @@ impl Renter {
     /// # Errors
     /// [`VaultError`].
     pub async fn rename_vault(&self, from: &str, to: &str) -> Result<(), VaultError> {
-        self.0.vaults.rename(from, to).await
+        self.user_vaults().rename(from, to).await
     }
 
     /// Gives a vault and everything in it up.
@@ -436,7 +478,7 @@ impl Renter {
     /// # Errors
     /// [`VaultError`].
     pub async fn remove_vault(&self, name: &str) -> Result<(), VaultError> {
-        self.0.vaults.remove_vault(name).await
+        self.user_vaults().remove_vault(name).await
     }
 
     /// Moves a file, or a folder with all in it; returns how many files moved.
@@ -444,7 +486,7 @@ impl Renter {
     /// # Errors
     /// [`VaultError`].
     pub async fn move_file(&self, vault: &str, from: &str, to: &str) -> Result<u64, VaultError> {
-        self.0.vaults.move_file(vault, from, to).await
+        self.user_vaults().move_file(vault, from, to).await
     }
 
     /// Takes a file, or with `recursive` a folder, off the list; versions stay. Returns how many.
@@ -457,7 +499,7 @@ impl Renter {
         path: &str,
         recursive: bool,
     ) -> Result<u64, VaultError> {
-        self.0.vaults.remove(vault, path, recursive).await
+        self.user_vaults().remove(vault, path, recursive).await
     }
 
     /// Gives one version of a file up for good.
@@ -470,7 +512,7 @@ impl Renter {
         path: &str,
         version: u64,
     ) -> Result<(), VaultError> {
-        self.0.vaults.remove_version(vault, path, version).await
+        self.user_vaults().remove_version(vault, path, version).await
     }
 
     /// Makes a backup; returns when it has settled, or failed to.
@@ -482,13 +524,13 @@ impl Renter {
         request: BackupRequest,
         progress: &dyn Progress,
     ) -> Result<BackupRow, BackupError> {
-        Ok(self.as_seen(self.0.backups.create(&request, progress).await?))
+        Ok(self.as_seen(self.user_backups().create(&request, progress).await?))
     }
 
     /// All backups, oldest first.
     #[must_use]
     pub fn backups(&self) -> Vec<BackupRow> {
-        self.0.backups.list().into_iter().map(|row| self.as_seen(row)).collect()
+        self.user_backups().list().into_iter().map(|row| self.as_seen(row)).collect()
     }
 
     /// A backup, by name or id, and what is in it.
@@ -496,7 +538,7 @@ impl Renter {
     /// # Errors
     /// [`BackupError`].
     pub async fn backup(&self, name: &str) -> Result<BackupDetail, BackupError> {
-        let detail = self.0.backups.show(name).await?;
+        let detail = self.user_backups().show(name).await?;
         Ok(BackupDetail { row: self.as_seen(detail.row.clone()), ..detail })
     }
 
@@ -511,7 +553,7 @@ impl Renter {
         after: &str,
         vault: Option<&str>,
     ) -> Result<BackupDifference, BackupError> {
-        self.0.backups.compare(before, after, vault).await
+        self.user_backups().compare(before, after, vault).await
     }
 
     /// Restores all of a backup or a part of it.
@@ -523,7 +565,7 @@ impl Renter {
         request: RestoreRequest,
         progress: &dyn Progress,
     ) -> Result<RestoreReport, BackupError> {
-        self.0.backups.restore(&request, progress).await
+        self.user_backups().restore(&request, progress).await
     }
 
     /// Gives a backup up.
@@ -531,7 +573,7 @@ impl Renter {
     /// # Errors
     /// [`BackupError`].
     pub async fn delete_backup(&self, name: &str) -> Result<(), BackupError> {
-        self.0.backups.delete(name).await
+        self.user_backups().delete(name).await
     }
 
     /// Brings everything back from the words, from where an earlier run stopped. May be dropped at any
@@ -546,10 +588,10 @@ impl Renter {
     ) -> Result<RecoveryReport, RecoveryError> {
         // Without its type, or the compiler cannot tell that it may move between threads.
         let run: futures::future::BoxFuture<'_, _> =
-            Box::pin(self.0.recovery.run(options, progress));
+            Box::pin(self.inner.recovery.run(options, progress));
         let report = run.await?;
         let nothing = matches!(report.outcome, RecoveryPhase::NothingFound { .. });
-        let follow = self.0.upkeep.follow_recovery(!nothing).await;
+        let follow = self.inner.upkeep.follow_recovery(!nothing).await;
         if let Err(error) = follow {
             tracing::warn!(%error, "the recovered account is not in use yet");
         }
@@ -562,7 +604,7 @@ impl Renter {
     /// How far a recovery is.
     #[must_use]
     pub fn recovery_status(&self) -> RecoveryStatus {
-        self.0.recovery.status()
+        self.inner.recovery.status()
     }
 
     /// The epoch that the last recovery here has claimed, if it came so far. What hosts hold of that epoch
@@ -571,7 +613,7 @@ impl Renter {
     /// # Errors
     /// [`StoreError`].
     pub async fn claimed_epoch(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.0.recovery.claimed().await?.map(|epoch| epoch.to_string()))
+        Ok(self.inner.recovery.claimed().await?.map(|epoch| epoch.to_string()))
     }
 
     /// Whether this node does not write because of its own recovery alone: hosts have promised the epoch that
@@ -580,14 +622,14 @@ impl Renter {
     /// # Errors
     /// [`StoreError`].
     pub async fn waits_for_own_recovery(&self) -> Result<bool, StoreError> {
-        let Inner { recovery, journal, book, .. } = self.0.as_ref();
+        let Inner { recovery, journal, book, .. } = self.inner.as_ref();
         let fenced = journal.status().fenced.max(book.writer().fenced());
         Ok(fenced.is_some() && recovery.is_unfinished() && fenced == recovery.claimed().await?)
     }
 
     /// Ends a recovery that is under way; it goes on when it is started again.
     pub fn stop_recovery(&self) {
-        self.0.recovery.stop();
+        self.inner.recovery.stop();
     }
 
     /// Waits until everything made so far is acknowledged.
@@ -595,14 +637,14 @@ impl Renter {
     /// # Errors
     /// [`JournalError`].
     pub async fn confirm(&self) -> Result<(), JournalError> {
-        self.0.journal.confirm().await.map(drop)
+        self.inner.journal.confirm().await.map(drop)
     }
 
     /// Stops upkeep, repair and the journal's owner. Later calls on clones fail with `stopped`.
     pub async fn shutdown(self) {
-        let tasks = self.0.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
+        let tasks = self.inner.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
         drop(tasks);
-        self.0.recovery.stop();
-        self.0.journal.stop().await;
+        self.inner.recovery.stop();
+        self.inner.journal.stop().await;
     }
 }

@@ -51,8 +51,8 @@ impl Renter {
         &self,
         allowance: Allowance,
     ) -> Result<AllowanceReport, RenterError> {
-        self.0.journal.check_writable()?;
-        let upkeep = &self.0.upkeep;
+        self.inner.journal.check_writable()?;
+        let upkeep = &self.inner.upkeep;
         let mut report = upkeep.set_allowance(allowance).await?;
         upkeep.keep_setting().await;
         report.notes = upkeep.notes(&allowance, report.balance).await;
@@ -68,7 +68,7 @@ impl Renter {
         if self.allowance().is_some() {
             return Ok(true);
         }
-        let Some(allowance) = self.0.upkeep.setting() else { return Ok(false) };
+        let Some(allowance) = self.inner.upkeep.setting() else { return Ok(false) };
         self.set_allowance(allowance).await.map(|_| true)
     }
 
@@ -80,23 +80,25 @@ impl Renter {
         &self,
         allowance: Allowance,
     ) -> Result<AllowanceReport, RenterError> {
-        allowance.check(&self.0.world.chain.genesis().parameters).map_err(ContractorError::from)?;
-        let plan = self.0.upkeep.contractor.plan_for(allowance).await?;
+        allowance
+            .check(&self.inner.world.chain.genesis().parameters)
+            .map_err(ContractorError::from)?;
+        let plan = self.inner.upkeep.contractor.plan_for(allowance).await?;
         let planned = plan.steps.iter().map(ToString::to_string).collect();
-        let notes = self.0.upkeep.notes(&allowance, plan.balance).await;
+        let notes = self.inner.upkeep.notes(&allowance, plan.balance).await;
         Ok(AllowanceReport { planned, notes, ..upkeep::seen(&plan) })
     }
 
     /// The allowance that is set.
     #[must_use]
     pub fn allowance(&self) -> Option<Allowance> {
-        self.0.upkeep.contractor.allowance()
+        self.inner.upkeep.contractor.allowance()
     }
 
     /// The allowance that the journal remembers, to be offered after a recovery.
     #[must_use]
     pub fn remembered_allowance(&self) -> Option<Allowance> {
-        self.0.upkeep.setting()
+        self.inner.upkeep.setting()
     }
 
     /// What suits the network of this moment, for an owner who gives so much money.
@@ -105,7 +107,7 @@ impl Renter {
     /// [`RenterError::Chain`].
     pub async fn suggest_allowance(&self, funds: Amount) -> Result<Allowance, RenterError> {
         let accepting = self.accepting_hosts().await?;
-        Ok(Allowance::for_network(accepting, funds, &self.0.world.chain.genesis().parameters))
+        Ok(Allowance::for_network(accepting, funds, &self.inner.world.chain.genesis().parameters))
     }
 
     /// Announced hosts that form contracts.
@@ -113,7 +115,7 @@ impl Renter {
     /// # Errors
     /// [`RenterError::Chain`].
     pub async fn accepting_hosts(&self) -> Result<usize, RenterError> {
-        let announced = self.0.world.chain.announced_hosts().await?;
+        let announced = self.inner.world.chain.announced_hosts().await?;
         Ok(announced.iter().filter(|(_, host)| host.accepting).count())
     }
 
@@ -122,7 +124,7 @@ impl Renter {
     /// # Errors
     /// [`RenterError::Chain`].
     pub async fn least_funds(&self, allowance: &Allowance) -> Result<Amount, RenterError> {
-        Ok(least_funds(allowance, &self.0.world.chain.announced_hosts().await?))
+        Ok(least_funds(allowance, &self.inner.world.chain.announced_hosts().await?))
     }
 
     /// The account that pays.
@@ -130,9 +132,9 @@ impl Renter {
     /// # Errors
     /// [`RenterError::Chain`].
     pub async fn wallet(&self) -> Result<WalletRow, RenterError> {
-        let index = self.0.upkeep.contractor.account();
-        let key = self.0.keys.account(index).public();
-        let account = self.0.world.chain.account(&key).await?;
+        let index = self.inner.upkeep.contractor.account();
+        let key = self.inner.keys.account(index).public();
+        let account = self.inner.world.chain.account(&key).await?;
         Ok(WalletRow {
             account: key.to_string(),
             index,
@@ -150,13 +152,13 @@ impl Renter {
         to: PublicKey,
         amount: Amount,
     ) -> Result<(TransactionId, Height), RenterError> {
-        let (chain, contractor) = (self.0.world.chain.as_ref(), &self.0.upkeep.contractor);
+        let (chain, contractor) = (self.inner.world.chain.as_ref(), &self.inner.upkeep.contractor);
         let mut again = true;
         let (id, _waiting) = loop {
             // The contractor's transactions use the same account's numbers. The turn is not held while a
             // block is waited for: upkeep goes on where the chain is slow.
             let turn = contractor.turn().await;
-            let key = self.0.keys.account(contractor.account());
+            let key = self.inner.keys.account(contractor.account());
             let known = payable(chain, &key.public(), amount).await?;
             let nonce = contractor.next_nonce(known);
             match account::submit(chain, &key, nonce, to, amount).await {

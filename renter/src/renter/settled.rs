@@ -230,6 +230,8 @@ fn touched(change: Change) -> Option<(VaultId, StoredPath)> {
         | VaultEvent::Removed
         | VaultEvent::FolderMade { .. }
         | VaultEvent::FolderRemoved { .. }
-        | VaultEvent::Relocated { .. } => None,
+        | VaultEvent::Relocated { .. }
+        | VaultEvent::Set { .. }
+        | VaultEvent::Noted { .. } => None,
     }
 }

@@ -17,7 +17,7 @@ use crate::vault::totals;
 impl Renter {
     /// Waits until the state is as wanted.
     pub async fn until(&self, wanted: impl Fn(&RenterState) -> bool + Send) {
-        let (mut journal, mut recovery) = (self.0.journal.watch(), self.0.recovery.ended());
+        let (mut journal, mut recovery) = (self.inner.journal.watch(), self.inner.recovery.ended());
         loop {
             journal.borrow_and_update();
             recovery.borrow_and_update();
@@ -38,12 +38,12 @@ impl Renter {
     /// Whether it writes, and why not. Unlike the status it costs the same however much is stored.
     #[must_use]
     pub fn state(&self) -> RenterState {
-        self.state_by(&self.0.journal.status())
+        self.state_by(&self.inner.journal.status())
     }
 
     fn state_by(&self, journal: &JournalStatus) -> RenterState {
-        let recovery = self.0.recovery.status();
-        if recovery.running || self.0.recovery.is_unfinished() {
+        let recovery = self.inner.recovery.status();
+        if recovery.running || self.inner.recovery.is_unfinished() {
             return RenterState::Recovering { progress: recovery.progress };
         }
         match (journal.fenced, journal.mode) {
@@ -57,11 +57,11 @@ impl Renter {
     /// Everything at a glance.
     #[must_use]
     pub fn status(&self) -> RenterStatus {
-        let journal = self.0.journal.status();
+        let journal = self.inner.journal.status();
         let state = self.state_by(&journal);
-        let halted = self.0.upkeep.halted();
-        let refused = self.0.upkeep.lineage().refusal().map(|error| error.to_string());
-        let (vaults, files, bytes, backups) = self.0.journal.read(|state| {
+        let halted = self.inner.upkeep.halted();
+        let refused = self.inner.upkeep.lineage().refusal().map(|error| error.to_string());
+        let (vaults, files, bytes, backups) = self.inner.journal.read(|state| {
             let each = state.vaults.values().map(totals);
             let (files, bytes) =
                 each.fold((0, 0u64), |(f, b), (files, bytes)| (f + files, b.saturating_add(bytes)));
@@ -71,19 +71,19 @@ impl Renter {
         let (mut hosts, mut settled) = (journal.hosts.len() as u64, journal.settled as u64);
         if journal.mode == Mode::ReadOnly {
             // This node writes no heads; the recovery saw them.
-            let heads = self.0.recovery.heads();
+            let heads = self.inner.recovery.heads();
             let holds =
                 |position: &Option<u64>| position.is_some_and(|at| at >= journal.acknowledged);
             hosts = heads.len() as u64;
             settled = heads.iter().filter(|position| holds(position)).count() as u64;
         }
-        let outlook = self.0.upkeep.outlook();
+        let outlook = self.inner.upkeep.outlook();
         RenterStatus {
             state,
             epoch: journal.epoch.to_string(),
             position: journal.acknowledged,
             unacknowledged: journal.position.saturating_sub(journal.acknowledged),
-            settled_position: self.0.settled.position(),
+            settled_position: self.inner.settled.position(),
             vaults,
             files,
             bytes,
@@ -97,10 +97,10 @@ impl Renter {
             bare,
             unreadable: unreadable.len() as u64,
             poor: outlook.poor,
-            health: self.0.repair.summary(),
+            health: self.inner.repair.summary(),
             problem: refused.or(journal.problem),
-            lapses: outlook.lapses(&self.0.book.live(), halted.as_deref()),
-            garbage: self.0.garbage.report(),
+            lapses: outlook.lapses(&self.inner.book.live(), halted.as_deref()),
+            garbage: self.inner.garbage.report(),
         }
     }
 
@@ -108,22 +108,22 @@ impl Renter {
     #[must_use]
     pub fn health(&self) -> HealthReport {
         let (_, _, unanswered) = self.reach();
-        self.0.repair.report(unanswered)
+        self.inner.repair.report(unanswered)
     }
 
     /// Hosts with live contracts that say that these have ended.
     fn says_ended(&self) -> u64 {
-        let reports = self.0.book.reports();
-        let live = self.0.book.live();
+        let reports = self.inner.book.reports();
+        let live = self.inner.book.live();
         live.iter().filter(|contract| reports.says_ended(&contract.host())).count() as u64
     }
 
     /// Hosts with live contracts that do not answer, slabs in use that bear the loss of no further host,
     /// and slabs that cannot be read now.
     fn reach(&self) -> (u64, u64, BTreeSet<SlabId>) {
-        let reports = self.0.book.reports();
+        let reports = self.inner.book.reports();
         let (gone, reached): (Vec<_>, Vec<_>) = self
-            .0
+            .inner
             .book
             .live()
             .into_iter()
@@ -131,7 +131,7 @@ impl Renter {
         let reached: BTreeSet<HostIndex> =
             reached.iter().map(|contract| contract.index()).collect();
         let (mut bare, mut unreadable) = (0, BTreeSet::new());
-        self.0.journal.read(|state| {
+        self.inner.journal.read(|state| {
             for (id, slab) in state.slabs.iter().filter(|(_, slab)| slab.live > 0) {
                 let shards = slab.record.hosts.iter().filter(|host| reached.contains(host)).count();
                 match shards.cmp(&usize::from(slab.record.data)) {
@@ -147,15 +147,15 @@ impl Renter {
     /// A backup as the heads show it that a recovery read: where this node writes none, and until it has
     /// asked the hosts itself.
     pub(super) fn as_seen(&self, mut row: BackupRow) -> BackupRow {
-        row.stage = self.0.settled.stage(row.position);
-        let read_only = self.0.journal.status().mode == Mode::ReadOnly;
+        row.stage = self.inner.settled.stage(row.position);
+        let read_only = self.inner.journal.status().mode == Mode::ReadOnly;
         let unsure = row.state == BackupState::Checking
             || (read_only && !matches!(row.state, BackupState::Completed | BackupState::Lost));
         if unsure {
-            let heads = self.0.recovery.heads();
+            let heads = self.inner.recovery.heads();
             let holds = |position: &&Option<u64>| position.is_some_and(|at| at >= row.position);
             let held = heads.iter().filter(holds).count() as u64;
-            let needed = self.0.backups.needed(heads.len()) as u64;
+            let needed = self.inner.backups.needed(heads.len()) as u64;
             if held >= needed {
                 (row.state, row.problem) = (BackupState::Completed, None);
             }
@@ -168,7 +168,7 @@ impl Renter {
     }
 
     fn head_host(&self, host: HeadHost) -> HeadHostRow {
-        let key = self.0.book.host(host.index).unwrap_or_default();
+        let key = self.inner.book.host(host.index).unwrap_or_default();
         let HeadHost { position, problem, .. } = host;
         HeadHostRow { host: key.to_string(), position, problem }
     }
@@ -176,8 +176,8 @@ impl Renter {
     /// All live contracts.
     #[must_use]
     pub fn contracts(&self) -> Vec<ContractRow> {
-        let (outlook, halted) = (self.0.upkeep.outlook(), self.0.upkeep.halted());
-        let rows = self.0.book.live().into_iter().map(|contract| {
+        let (outlook, halted) = (self.inner.upkeep.outlook(), self.inner.upkeep.halted());
+        let rows = self.inner.book.live().into_iter().map(|contract| {
             let revision = contract.revision().revision;
             let terms = contract.terms();
             ContractRow {
@@ -201,9 +201,9 @@ impl Renter {
     /// All hosts that this renter has or had contracts with.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostRow> {
-        let journal = self.0.journal.status();
-        let rows = self.0.book.hosts().into_iter().map(|row| {
-            let health = self.0.book.reports().health(&row.host);
+        let journal = self.inner.journal.status();
+        let rows = self.inner.book.hosts().into_iter().map(|row| {
+            let health = self.inner.book.reports().health(&row.host);
             let head = journal.hosts.iter().find(|host| host.index == row.index);
             HostRow {
                 host: row.host.to_string(),

@@ -47,6 +47,8 @@ pub use types::{
     PutRequest, PutStreamRequest, VaultRow, VersionRow,
 };
 
+use samara_protocol::journal::UserId;
+
 use crate::journal::Journal;
 use crate::slabs::Slabs;
 use crate::world::World;
@@ -100,6 +102,11 @@ impl Vaults {
         let options = Arc::new(options);
         let (claims, turns) = (Arc::default(), turn::Turns::default());
         Self { world, journal, slabs, options, claims, turns }
+    }
+
+    /// The same vaults, whose changes are this user's.
+    pub(crate) fn acting(&self, by: Option<UserId>) -> Self {
+        Self { journal: self.journal.acting(by), ..self.clone() }
     }
 }
 

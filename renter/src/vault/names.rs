@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use samara_protocol::journal::entry::is_vault_name;
 use samara_protocol::journal::{
-    Change, FileState, JournalState, StoredPath, VaultEvent, VaultId, VaultState, Version,
+    Change, FileState, JournalState, Made, StoredPath, VaultEvent, VaultId, VaultState, Version,
 };
 
 use super::Vaults;
@@ -16,9 +16,9 @@ use crate::world::random_bytes;
 /// Events of one append; each has at most two paths of 4 KiB.
 const EVENTS: usize = 40;
 
-/// A change of a vault; the journal gives it its number.
+/// A change of a vault; the journal gives it its number, and says who made it and when.
 pub(crate) fn event(vault: VaultId, event: VaultEvent) -> Change {
-    Change::Vault { vault, number: 0, event }
+    Change::Vault { vault, number: 0, made: Made::default(), event }
 }
 
 /// Checks a vault's name.

@@ -12,8 +12,8 @@ use samara_protocol::chain::{Action, Transaction, TransactionBody, ValidatorSet}
 use samara_protocol::encoding::{decode, encode};
 use samara_protocol::hash::{Digest, SlabId, TransactionId};
 use samara_protocol::journal::{
-    BackupId, Change, Content, Entry, Extent, HostIndex, SlabRecord, StoredFile, StoredPath,
-    VaultEvent, VaultId,
+    BackupId, BackupLabel, Change, Content, Entry, Extent, HostIndex, Made, SlabRecord, StoredFile,
+    StoredPath, VaultEvent, VaultId,
 };
 use samara_protocol::keys::Phrase;
 use samara_protocol::keys::sealed::{Argon2Parameters, SealHeader, SealedPhrase, SealingKey};
@@ -225,10 +225,11 @@ fn journal() -> Vec<Entry> {
     };
     let mut changes = vec![added(0, 2), added(1, 4), Change::SlabsStored(vec![slab(30), slab(31)])];
     for (number, event) in (0..).zip(events) {
-        changes.push(Change::Vault { vault, number, event });
+        changes.push(Change::Vault { vault, number, made: Made::default(), event });
         if number == 3 {
-            let (name, description) = ("now".to_owned(), String::new());
-            changes.push(Change::BackupCreated { id: backup, name, description, scope: None });
+            let label = Box::new(BackupLabel { name: "now".to_owned(), ..BackupLabel::default() });
+            let origin = Box::default();
+            changes.push(Change::BackupCreated { id: backup, scope: None, label, origin });
         }
     }
     let moved = SlabRecord { hosts: vec![HostIndex(1), HostIndex(0)], ..slab(30) };

@@ -245,6 +245,11 @@ impl ChainView for SimChain {
         &self.0.genesis
     }
 
+    fn time(&self) -> ChainTime {
+        let inner = self.lock();
+        self.finalized(&inner).map_or(self.0.genesis.time, |tip| tip.header.time)
+    }
+
     async fn tip(&self) -> Result<Option<Finalized>, ChainError> {
         self.ask("tip").await?;
         let inner = self.lock();

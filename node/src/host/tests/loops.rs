@@ -71,6 +71,9 @@ impl ChainView for Chain {
     fn genesis(&self) -> &Genesis {
         &self.genesis
     }
+    fn time(&self) -> ChainTime {
+        self.genesis.time
+    }
     async fn tip(&self) -> Result<Option<Finalized>, ChainError> {
         Ok(None)
     }

@@ -1,3 +1,4 @@
+use super::super::entry::Made;
 use super::*;
 
 fn entry(change: Change) -> Entry {
@@ -5,7 +6,7 @@ fn entry(change: Change) -> Entry {
 }
 
 fn vault(number: u64, event: VaultEvent) -> Entry {
-    entry(Change::Vault { vault: VaultId([1; 16]), number, event })
+    entry(Change::Vault { vault: VaultId([1; 16]), number, made: Made::default(), event })
 }
 
 fn path(text: &str) -> StoredPath {
@@ -86,7 +87,8 @@ fn release(id: u8) -> Entry {
 fn backup(id: u8, scope: Option<VaultId>) -> Entry {
     let name = format!("backup {id}");
     let id = BackupId([id; 16]);
-    entry(Change::BackupCreated { id, name, description: String::new(), scope })
+    let label = BackupLabel { name, ..BackupLabel::default() };
+    entry(Change::BackupCreated { id, scope, label: label.into(), origin: Box::default() })
 }
 
 fn live(state: &JournalState, id: u8) -> (u64, u64) {
@@ -184,21 +186,46 @@ fn texts_over_their_bounds_are_refused_in_a_replay() {
     state.apply(&vault(0, VaultEvent::Created { name: "x".repeat(64) })).unwrap();
     let backup = |name: usize, description: usize| Change::BackupCreated {
         id: BackupId([name as u8; 16]),
-        name: "n".repeat(name),
-        description: "d".repeat(description),
         scope: None,
+        label: Box::new(BackupLabel {
+            name: "n".repeat(name),
+            description: "d".repeat(description),
+            ..BackupLabel::default()
+        }),
+        origin: Box::default(),
     };
-    let setting = |name: usize| Change::Setting { name: "s".repeat(name), value: vec![] };
+    let labelled = |tags: usize, tag: usize| {
+        let (name, tags) = ("n".to_owned(), vec!["t".repeat(tag); tags]);
+        let label = BackupLabel { name, tags, ..BackupLabel::default() };
+        Change::BackupLabelled { id: BackupId([96; 16]), label: label.into() }
+    };
+    let setting = |name: usize, value: usize| Change::Setting {
+        name: "s".repeat(name),
+        value: vec![1; value],
+    };
+    let set = |name: usize, value: usize| VaultEvent::Set {
+        name: "s".repeat(name),
+        value: vec![1; value],
+    };
     state.apply(&entry(backup(96, 4_096))).unwrap();
-    state.apply(&entry(setting(64))).unwrap();
+    state.apply(&entry(labelled(16, 64))).unwrap();
+    state.apply(&entry(setting(64, 64 << 10))).unwrap();
+    state.apply(&vault(1, set(64, 4 << 10))).unwrap();
     let before = state.clone();
     let refused = [
-        vault(1, VaultEvent::Renamed { name: "x".repeat(65) }),
-        vault(1, VaultEvent::Renamed { name: String::new() }),
+        vault(2, VaultEvent::Renamed { name: "x".repeat(65) }),
+        vault(2, VaultEvent::Renamed { name: String::new() }),
+        vault(2, set(65, 1)),
+        vault(2, set(1, (4 << 10) + 1)),
+        vault(2, VaultEvent::Noted { text: "x".repeat(1_025) }),
         entry(backup(97, 0)),
         entry(backup(0, 0)),
         entry(backup(1, 4_097)),
-        entry(setting(65)),
+        entry(setting(65, 1)),
+        entry(setting(1, (64 << 10) + 1)),
+        entry(labelled(17, 1)),
+        entry(labelled(1, 65)),
+        entry(labelled(1, 0)),
     ];
     for refused in refused {
         let error = state.apply(&refused).unwrap_err();
@@ -276,4 +303,48 @@ fn what_does_not_follow_changes_nothing() {
         assert!(state.apply(&refused).is_err(), "{refused:?}");
         assert_eq!(state, before);
     }
+}
+
+#[test]
+fn settings_come_and_go_and_a_vault_has_so_many() {
+    let mut state = JournalState::default();
+    state.apply(&vault(0, VaultEvent::Created { name: "v".into() })).unwrap();
+    let set = |name: u64, value: &[u8]| VaultEvent::Set {
+        name: format!("{name}"),
+        value: value.to_vec(),
+    };
+    for number in 0..64 {
+        state.apply(&vault(number + 1, set(number, b"x"))).unwrap();
+    }
+    let error = state.apply(&vault(65, set(64, b"x"))).unwrap_err();
+    assert!(matches!(error, FoldError::Length { most: 64, .. }), "{error}");
+    // One that is there takes another value, and room comes with one that goes.
+    state.apply(&vault(65, set(1, b"y"))).unwrap();
+    state.apply(&vault(66, set(0, b""))).unwrap();
+    state.apply(&vault(67, set(64, b"x"))).unwrap();
+    let settings = &state.vaults[&VaultId([1; 16])].settings;
+    assert_eq!((settings.len(), settings.get("0")), (64, None));
+    assert_eq!(settings["1"], b"y");
+}
+
+#[test]
+fn what_was_brought_in_keeps_its_time() {
+    let mut state = JournalState::default();
+    let made = Made { first: Some(5), ..Made::default() };
+    for (number, event) in [
+        (0, VaultEvent::Created { name: "v".into() }),
+        (
+            1,
+            VaultEvent::Put {
+                path: path("a"),
+                file: StoredFile { content: Content::Erased, ..file(b"x") },
+            },
+        ),
+    ] {
+        state
+            .apply(&entry(Change::Vault { vault: VaultId([1; 16]), number, made, event }))
+            .unwrap();
+    }
+    let vault = &state.vaults[&VaultId([1; 16])];
+    assert_eq!((vault.created, vault.files[&path("a")].versions[0].time), (5, 5));
 }

@@ -36,7 +36,7 @@ async fn filled(network: &TestNetwork) -> Node {
 
 /// Waits until nothing is on its way into a checkpoint.
 async fn written(node: &Node) -> u64 {
-    let journal = &node.renter.0.journal;
+    let journal = &node.renter.inner.journal;
     let mut watch = journal.watch();
     loop {
         if journal.named().await.unwrap().quiet {
@@ -69,7 +69,7 @@ async fn a_recovery_starts_from_the_checkpoint() {
     let node = filled(&network).await;
     let position = written(&node).await;
     assert!(position > 40, "{position}");
-    let status = node.renter.0.journal.status();
+    let status = node.renter.inner.journal.status();
     assert!(status.position - position < 60, "{status:?}");
     let expected = listed(&node, None).await;
     assert_eq!(expected.len(), 100);
@@ -77,7 +77,7 @@ async fn a_recovery_starts_from_the_checkpoint() {
 
     let node = blank(&network).await;
     recover(&node).await;
-    assert_eq!(node.renter.0.journal.status().checkpoint, Some(position));
+    assert_eq!(node.renter.inner.journal.status().checkpoint, Some(position));
     assert_eq!(listed(&node, None).await, expected);
     // It is a journal like any other: it goes on, is read again from disk, and checkpoints again.
     for number in 0..80 {
@@ -184,7 +184,7 @@ async fn what_only_backups_hold_is_in_the_checkpoint_until_they_go() {
 
     let node = blank(&network).await;
     recover(&node).await;
-    assert!(node.renter.0.journal.status().checkpoint >= Some(position));
+    assert!(node.renter.inner.journal.status().checkpoint >= Some(position));
     assert_eq!(held(&node), 12 * 9_000);
     node.renter.delete_backup("two").await.unwrap();
     assert_eq!(held(&node), 0);
@@ -203,15 +203,15 @@ async fn metadata_is_written_anew_from_what_is_known_here() {
     let network = TestNetwork::empty(8).await;
     let node = filled(&network).await;
     written(&node).await;
-    let old: Vec<_> = node.renter.0.journal.read(|state| {
+    let old: Vec<_> = node.renter.inner.journal.read(|state| {
         state.checkpoint.iter().flat_map(|name| name.slabs().collect::<Vec<_>>()).collect()
     });
     // A backup waits for its checkpoint as well.
     let request = BackupRequest { name: "before".into(), ..BackupRequest::default() };
     node.renter.create_backup(request, &Silent).await.unwrap();
-    node.renter.0.journal.renew().await;
+    node.renter.inner.journal.renew().await;
     written(&node).await;
-    node.renter.0.journal.read(|state| {
+    node.renter.inner.journal.read(|state| {
         let name = state.checkpoint.as_ref().unwrap();
         assert!(!name.slabs().any(|slab| old.contains(&slab)), "nothing of the old is used");
     });
@@ -244,7 +244,7 @@ async fn a_backup_that_builds_upon_what_is_lost_is_called_lost() {
     node.store.commit(copies).await.unwrap();
     let request = BackupRequest { name: "after".into(), ..BackupRequest::default() };
     node.renter.create_backup(request, &Silent).await.unwrap();
-    let journal = &node.renter.0.journal;
+    let journal = &node.renter.inner.journal;
     let before = journal.status().checkpoint;
     journal.renew().await;
     let mut watch = journal.watch();

@@ -39,7 +39,7 @@ async fn assert_clean(network: &TestNetwork, node: &Node) {
 }
 
 fn slabs_of(node: &Node) -> u64 {
-    node.renter.0.journal.read(|state| state.slabs.len() as u64)
+    node.renter.inner.journal.read(|state| state.slabs.len() as u64)
 }
 
 fn total(network: &TestNetwork) -> u64 {
@@ -48,7 +48,7 @@ fn total(network: &TestNetwork) -> u64 {
 
 /// As [`total`], without the checkpoints of backups.
 fn contents(network: &TestNetwork, node: &Node) -> u64 {
-    let metadata: u64 = node.renter.0.journal.read(|state| {
+    let metadata: u64 = node.renter.inner.journal.read(|state| {
         let pinned = state.slabs.values().filter(|slab| slab.is_metadata());
         let bytes = pinned.map(|slab| &slab.record);
         bytes.map(|record| record.column_bytes() * record.hosts.len() as u64).sum()
@@ -484,8 +484,8 @@ async fn ten_thousand_small_files_are_packed() {
     let before = kinds.map(count);
     node.put("/home", "home").await;
     let calls: Vec<u64> = kinds.iter().zip(before).map(|(kind, b)| (count(kind) - b) / 6).collect();
-    let named = node.renter.0.journal.named().await.unwrap().segments.len();
-    let (slabs, inline) = node.renter.0.journal.read(|state| {
+    let named = node.renter.inner.journal.named().await.unwrap().segments.len();
+    let (slabs, inline) = node.renter.inner.journal.read(|state| {
         let files = state.vaults.values().flat_map(|vault| vault.files.values());
         let inline = files.filter(|file| {
             let content = &file.versions[0].file.content;

@@ -92,7 +92,7 @@ async fn a_contract_in_use_is_not_adopted_again() {
     assert_eq!(silent.len(), 1);
     network.set([3], Fault::None);
     node.renter.upkeep().await;
-    let book = &node.renter.0.book;
+    let book = &node.renter.inner.book;
     let index = book.index_of(&network.hosts[3].key.public()).unwrap();
     let used = book.contract(index).unwrap();
     // As if the machine had died right before it noted that, and was at work again.

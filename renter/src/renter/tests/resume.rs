@@ -44,7 +44,7 @@ fn sent(network: &TestNetwork) -> u64 {
 
 /// Sectors of that many bytes in slabs of their own.
 fn sectors(network: &TestNetwork, node: &Node, bytes: u64) -> u64 {
-    let capacity = node.renter.0.vaults.slabs.uploader().capacity(SlabClass::Data).unwrap();
+    let capacity = node.renter.inner.vaults.slabs.uploader().capacity(SlabClass::Data).unwrap();
     bytes.div_ceil(u64::from(capacity)) * network.hosts.len() as u64
 }
 
@@ -245,13 +245,13 @@ async fn slabs_that_lost_their_contracts_are_sent_again() {
     let network = TestNetwork::empty(8).await;
     let node = ready(&network).await;
     // As many hosts hold each slab as it needs, and no more.
-    let redundancy = node.renter.0.vaults.slabs.redundancy();
+    let redundancy = node.renter.inner.vaults.slabs.redundancy();
     let needed = usize::from(redundancy.data + redundancy.margin);
     assert!(needed < 8, "{redundancy:?}");
     network.set(needed..8, Fault::Dead);
     cut(&node, 2_600_000).await;
     network.set(0..8, Fault::None);
-    let book = &node.renter.0.book;
+    let book = &node.renter.inner.book;
     let holder = book.index_of(&network.hosts[0].key.public()).unwrap();
     book.retire(holder).await.unwrap();
     let report = node.put("/home", "home").await;

@@ -176,7 +176,7 @@ async fn append_two_megabytes(node: &Node) -> Vec<Result<(), &'static str>> {
     let mut answers = Vec::new();
     for number in 0..500 {
         let change = Change::Setting { name: format!("{number}"), value: noise(number, 4_000) };
-        let append = node.renter.0.journal.append(vec![change]);
+        let append = node.renter.inner.journal.append(vec![change]);
         let answer = tokio::time::timeout(Duration::from_secs(3_600), append).await;
         answers.push(answer.expect("an answer").map(drop).map_err(|error| error.code()));
     }

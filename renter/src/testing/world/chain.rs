@@ -16,7 +16,7 @@ use samara_protocol::host::core::ChainFacts;
 use samara_protocol::ledger::state::{Account, Contract, StateKey};
 use samara_protocol::ledger::{MemoryState, StateReader as _, build_block, genesis_state};
 use samara_protocol::signature::{PublicKey, SecretKey};
-use samara_protocol::units::{Height, Millis};
+use samara_protocol::units::{ChainTime, Height, Millis};
 
 use super::secret;
 use crate::world::{ChainError, ChainView};
@@ -158,6 +158,10 @@ impl TestChain {
 impl ChainView for TestChain {
     fn genesis(&self) -> &Genesis {
         &self.genesis
+    }
+
+    fn time(&self) -> ChainTime {
+        self.inner.lock().unwrap().tip.map_or(self.genesis.time, |tip| tip.time)
     }
 
     async fn tip(&self) -> Result<Option<Finalized>, ChainError> {
