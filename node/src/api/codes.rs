@@ -45,6 +45,7 @@ pub const CODES: &[Code] = &[
     code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into or onto itself"),
     code("bad_pattern", 400, 2, "an exclusion is no glob"),
     code("bad_range", 416, 2, "the range does not lie in the file"),
+    code("busy", 503, 5, "too many event streams are open"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
     code("chain_unreachable", 503, 5, "no chain peer answers")
         .hint("check that the network is up and the peers in network.toml are right"),

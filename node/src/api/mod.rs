@@ -15,10 +15,11 @@ pub mod stream;
 
 pub use error::ApiError;
 pub use routes::{
-    AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed, Done,
-    FaucetRequest, Included, LimitsRequest, MoveRequest, NameRequest, NodeStatus, RecoveryAnswer,
+    AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed,
+    DeliveryRow, Done, FaucetRequest, Included, LimitsRequest, MailAnswer, MailRequest,
+    MoveRequest, NameRequest, NodeStatus, NoticeRow, NotifyAnswer, NotifyRequest, RecoveryAnswer,
     RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
-    Wallet,
+    Wallet, WebhookAnswer, WebhookRequest,
 };
 pub use server::Server;
 pub use state::{Api, Node};

@@ -158,6 +158,7 @@ fn router(api: Api, token: Token) -> Router {
         .merge(routes::objects())
         .merge(routes::backups())
         .merge(routes::recovery())
+        .merge(routes::notifications())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(token, access::require))
         .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") })

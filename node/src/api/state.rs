@@ -12,6 +12,7 @@ use super::stream::Operations;
 use crate::chain::Chain;
 use crate::host::HostRole;
 use crate::light::LightClient;
+use crate::notify::Notices;
 use crate::transport::Transport;
 
 /// What the routes reach of the node. A cheap clone.
@@ -38,6 +39,8 @@ pub struct Node {
     pub host: Option<HostRole>,
     /// The renter role.
     pub renter: Option<Renter>,
+    /// Notices; there are some where there is a renter.
+    pub notices: Option<Notices>,
     /// The chain that the node serves, if it does.
     pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.
@@ -80,6 +83,14 @@ impl Api {
     /// `no_role`.
     pub fn renter(&self) -> Result<&Renter, ApiError> {
         self.node.renter.as_ref().ok_or_else(|| ApiError::no_role("renter"))
+    }
+
+    /// The renter's notices.
+    ///
+    /// # Errors
+    /// `no_role`.
+    pub fn notices(&self) -> Result<&Notices, ApiError> {
+        self.node.notices.as_ref().ok_or_else(|| ApiError::no_role("renter"))
     }
 
     /// The host.

@@ -13,6 +13,7 @@ use samara_renter::garbage::GarbageOptions;
 use samara_renter::repair::RepairOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::fetch::Network;
 use crate::host::{ByteCount, HostConfig};
 
 use crate::seed::source::{PassphraseSource, SeedSource};
@@ -100,6 +101,9 @@ pub struct RenterConfig {
     pub audit_requests: u64,
     /// Bytes of files in a second, on average, that garbage collection may rewrite; 0 for none.
     pub rewrite_rate: ByteCount,
+    /// Networks of the operator's own from which files may be fetched by URL, and where webhooks may
+    /// be, though their addresses are not public.
+    pub allowed_networks: Vec<Network>,
 }
 
 impl Default for RenterConfig {
@@ -116,6 +120,7 @@ impl Default for RenterConfig {
             audit_bytes: ByteCount(repair.audit_bytes),
             audit_requests: repair.audit_requests,
             rewrite_rate: ByteCount(GarbageOptions::default().rewrite_rate),
+            allowed_networks: Vec::new(),
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterCon
 use crate::data::{DataFolder, NEW_WORDS};
 use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
+use crate::notify::{Notices, OutboxError};
 use crate::transport::{Transport, TransportConfig, TransportTask};
 use crate::world::{DiskFiles, DiskStore, NetworkHosts, OsRandomness, SystemClock, TokioSpawner};
 
@@ -91,6 +92,8 @@ struct Parts {
     /// The renter's tasks: it may have some before it has started.
     renter_tasks: TokioSpawner,
     renter: Option<Renter>,
+    /// The renter's notices.
+    notices: Option<Notices>,
     /// Whose database, and the word that its disk failed.
     disks: Vec<(&'static str, CancellationToken)>,
 }
@@ -132,6 +135,7 @@ impl Starter<'_> {
             host: None,
             renter_tasks: TokioSpawner::default(),
             renter: None,
+            notices: None,
             disks: Vec::new(),
         })
     }
@@ -157,9 +161,12 @@ impl Starter<'_> {
             let store = DiskStore::open(&self.folder.join("renter.redb"))?;
             parts.disks.push(("renter", store.broken()));
             let renter = self.renter(role, store, parts, &light).await?;
-            let renter = parts.renter.insert(renter);
-            start_new_words(self.folder, renter).await;
-            let keeping = bring_back::keep(self.folder, renter.clone());
+            let renter = parts.renter.insert(renter).clone();
+            let notices = self.notices(role, &renter).await?;
+            parts.disks.push(("renter", notices.broken()));
+            parts.notices = Some(notices);
+            start_new_words(self.folder, &renter).await;
+            let keeping = bring_back::keep(self.folder, renter);
             // It ends with the renter's other tasks.
             parts.renter_tasks.spawn("bring back", Box::pin(keeping)).detach();
         }
@@ -220,6 +227,11 @@ impl Starter<'_> {
         Ok(Renter::open(world, self.identity.keys.clone(), role.to_renter()?).await?)
     }
 
+    async fn notices(&self, role: &RenterConfig, renter: &Renter) -> Result<Notices, OutboxError> {
+        let (settings, clock) = (Arc::new(renter.clone()), clock::system());
+        Notices::start(self.folder.path(), settings, &role.allowed_networks, clock).await
+    }
+
     async fn api(
         &self,
         parts: &Parts,
@@ -234,6 +246,7 @@ impl Starter<'_> {
             faucet: faucet(self.network)?,
             host: parts.host.clone(),
             renter: parts.renter.clone(),
+            notices: parts.notices.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             stop: stop.clone(),
@@ -249,6 +262,9 @@ impl Starter<'_> {
 impl Parts {
     /// Stops the parts, last started first, and waits for the tasks of each.
     async fn shut_down(self) {
+        if let Some(notices) = self.notices {
+            notices.shutdown().await;
+        }
         if let Some(renter) = self.renter {
             renter.shutdown().await;
         }

@@ -76,6 +76,12 @@ impl Events {
         let _ = self.0.sender.send(event);
     }
 
+    /// How many read.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.0.sender.receiver_count()
+    }
+
     /// A reader that has seen events up to `last`; of those now, if it has seen none.
     #[must_use]
     pub fn read(&self, last: Option<u64>) -> Reader {

@@ -92,7 +92,7 @@ pub enum MailError {
         source: lettre::transport::smtp::Error,
     },
     /// It takes too long.
-    #[error("{0} is too slow: the mail was not taken within {} s", TOTAL.as_secs())]
+    #[error("{0} is too slow: the mail was not taken within {total} s", total = TOTAL.as_secs())]
     Slow(String),
 }
 

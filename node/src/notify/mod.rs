@@ -216,6 +216,12 @@ impl Notices {
         self.0.events.read(last)
     }
 
+    /// How many read the event stream.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.0.events.readers()
+    }
+
     /// Notices with numbers above this one, oldest first.
     ///
     /// # Errors

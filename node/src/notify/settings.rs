@@ -17,12 +17,15 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use lettre::message::Mailbox;
 use samara_protocol::encoding;
+use samara_renter::Renter;
+use samara_renter::error::Coded;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::notice::Kind;
+use crate::causes;
 use crate::fetch::{FetchError, Target};
 use crate::tls::{ExtraRoots, TlsError};
 
@@ -85,6 +88,25 @@ impl Settings for MemorySettings {
         }
         Ok(())
     }
+}
+
+/// The renter's journal.
+#[async_trait]
+impl Settings for Renter {
+    async fn load(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, SettingsError> {
+        // Before that there may be others than those here.
+        self.check_known().map_err(|error| kept(&error))?;
+        Ok(self.settings(prefix))
+    }
+
+    async fn store(&self, values: Vec<(String, Vec<u8>)>) -> Result<(), SettingsError> {
+        self.check_known().map_err(|error| kept(&error))?;
+        self.set(values).await.map_err(|error| kept(&error))
+    }
+}
+
+fn kept(error: &(impl Coded + 'static)) -> SettingsError {
+    SettingsError::Kept { code: error.code().to_owned(), message: causes::with_causes(error) }
 }
 
 /// Why settings cannot be read, or are not taken.

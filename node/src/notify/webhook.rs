@@ -50,7 +50,7 @@ pub enum WebhookError {
         reason: String,
     },
     /// It takes too long.
-    #[error("{0} did not answer within {} s", TOTAL.as_secs())]
+    #[error("{0} did not answer within {total} s", total = TOTAL.as_secs())]
     Slow(String),
     /// The notice cannot be written.
     #[error("the notice cannot be written as JSON")]

@@ -2,6 +2,7 @@
 
 mod backups;
 mod node;
+mod notifications;
 mod objects;
 mod recovery;
 mod renter;
@@ -12,6 +13,7 @@ mod wallet;
 pub(super) use self::node::routes as node;
 pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
+pub(super) use notifications::routes as notifications;
 pub(super) use objects::routes as objects;
 pub(super) use renter::routes as renter;
 pub(super) use validators::routes as validators;
@@ -19,6 +21,10 @@ pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
+pub use notifications::{
+    DeliveryRow, MailAnswer, MailRequest, NoticeRow, NotifyAnswer, NotifyRequest, WebhookAnswer,
+    WebhookRequest,
+};
 pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
 pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
