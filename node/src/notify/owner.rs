@@ -7,7 +7,7 @@ use std::time::Duration;
 use samara_protocol::units::{ChainTime, Millis};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,9 @@ pub(super) struct Owner {
     waiting: BTreeMap<Target, BTreeSet<(ChainTime, u64)>>,
     /// Targets that a delivery is on its way to: one at a time for each.
     busy: BTreeSet<Target>,
-    tries: JoinSet<(u64, Target, Outcome)>,
+    tries: JoinSet<Outcome>,
+    /// Which delivery each task is.
+    tasks: BTreeMap<Id, (u64, Target)>,
     /// Notices of which it is not known yet where they go.
     undecided: BTreeSet<u64>,
     /// When the settings are read again for them.
@@ -94,6 +96,7 @@ impl Owner {
             waiting: BTreeMap::new(),
             busy: BTreeSet::new(),
             tries: JoinSet::new(),
+            tasks: BTreeMap::new(),
             undecided: BTreeSet::new(),
             decide: ChainTime(0),
         };
@@ -118,7 +121,7 @@ impl Owner {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(done) = self.tries.join_next() => self.take(done).await,
+                Some(done) = self.tries.join_next_with_id() => self.take(done).await,
                 message = messages.recv() => match message {
                     Some(message) => self.answer(message).await,
                     None => return,
@@ -276,56 +279,52 @@ impl Owner {
         self.waiting.retain(|_, waiting| !waiting.is_empty());
         for (number, target) in begin {
             self.busy.insert(target);
-            self.tries.spawn(self.attempt(number, target));
+            let task = self.tries.spawn(self.attempt(number, target)).id();
+            self.tasks.insert(task, (number, target));
         }
         next.map_or(LOOK, |next| LOOK.min(Duration::from_millis(next.0.saturating_sub(now.0))))
     }
 
-    fn attempt(
-        &self,
-        number: u64,
-        target: Target,
-    ) -> impl Future<Output = (u64, Target, Outcome)> + Send + use<> {
+    fn attempt(&self, number: u64, target: Target) -> impl Future<Output = Outcome> + Send + use<> {
         let (settings, carrier) = (Arc::clone(&self.settings), Arc::clone(&self.carrier));
         let (outbox, clock) = (Arc::clone(&self.outbox), Arc::clone(&self.clock));
         async move {
-            let kept = tokio::task::spawn_blocking(move || outbox.get(number)).await;
-            let kept = match kept {
-                Ok(Ok(Some(kept))) => kept,
-                Ok(Ok(None)) => return (number, target, Outcome::NoTarget),
-                Ok(Err(_)) | Err(_) => return (number, target, Outcome::NotNow),
+            let notice = match tokio::task::spawn_blocking(move || outbox.get(number)).await {
+                Ok(Ok(Some(kept))) => kept.notice,
+                Ok(Ok(None)) => return Outcome::NoTarget,
+                Ok(Err(_)) | Err(_) => return Outcome::NotNow,
             };
             let loading = NotifySettings::load(settings.as_ref());
             let Ok(Ok(settings)) = timeout(SETTINGS, loading).await else {
-                return (number, target, Outcome::NotNow);
+                return Outcome::NotNow;
             };
-            let notice = &kept.notice;
             let sent = match target {
                 Target::Mail => match &settings.mail {
-                    Some(mail) => carrier.mail(mail, notice).await,
-                    None => return (number, target, Outcome::NoTarget),
+                    Some(mail) => carrier.mail(mail, &notice).await,
+                    None => return Outcome::NoTarget,
                 },
                 Target::Webhook(id) => {
                     let hook = settings.webhooks.iter().find(|h| h.id == id && !h.disabled);
                     match hook {
-                        Some(hook) => carrier.webhook(hook, notice, clock()).await,
-                        None => return (number, target, Outcome::NoTarget),
+                        Some(hook) => carrier.webhook(hook, &notice, clock()).await,
+                        None => return Outcome::NoTarget,
                     }
                 }
             };
-            (number, target, sent.map_or_else(Outcome::Failed, |()| Outcome::Delivered))
+            sent.map_or_else(Outcome::Failed, |()| Outcome::Delivered)
         }
     }
 
-    async fn take(&mut self, done: Result<(u64, Target, Outcome), tokio::task::JoinError>) {
-        let (number, target, outcome) = match done {
+    async fn take(&mut self, done: Result<(Id, Outcome), JoinError>) {
+        let (task, outcome) = match done {
             Ok(done) => done,
             Err(error) => {
-                // Nobody knows whose it was: what is noted on disk is taken up at the next start.
                 tracing::error!(%error, "a delivery did not end in good order");
-                return;
+                let reason = "a defect of the program".to_owned();
+                (error.id(), Outcome::Failed(Refusal { reason, gone: false }))
             }
         };
+        let Some((number, target)) = self.tasks.remove(&task) else { return };
         self.busy.remove(&target);
         if let Outcome::Failed(Refusal { gone: true, .. }) = &outcome
             && let Target::Webhook(id) = target
@@ -400,9 +399,14 @@ impl Owner {
             after.webhooks.iter_mut().filter(|hook| hook.id == id).for_each(|h| h.disabled = true);
             after.store(&before, self.settings.as_ref()).await
         };
-        if let Err(error) = switched.await {
-            let error = causes::with_causes(&error);
-            tracing::warn!(webhook = %id, error, "the webhook cannot be switched off");
+        // Hosts that do not answer must not hold up what goes elsewhere; it may be switched off all the same.
+        match timeout(SETTINGS, switched).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = causes::with_causes(&error);
+                tracing::warn!(webhook = %id, error, "the webhook cannot be switched off");
+            }
+            Err(_) => tracing::warn!(webhook = %id, "the webhook is not switched off yet"),
         }
         self.events.tell("delivery", &json!({ "webhook": id, "state": "switched_off" }));
     }
