@@ -1,15 +1,17 @@
 //! Notices: what happened, told by mail, by webhooks, and on the API's event stream.
 //!
 //! [`news`] says what is told and how, [`notice`] is what comes of it, [`outbox`] keeps notices until they
-//! are delivered, [`owner`] delivers them by [`mail`] and [`webhook`] as [`settings`] say, [`events`] is
-//! the stream. [`Notices`] is what the rest of the node holds: it publishes, lists and dismisses.
+//! are delivered ([`kept`]: as rows), [`owner`] delivers them by [`mail`] and [`webhook`] as [`settings`]
+//! say and at the times of [`delivery`], [`events`] is the stream. [`Notices`] is what the rest of the node holds: it publishes, lists and dismisses.
 //!
 //! One task owns the outbox's changes and the times of the next tries. A notice is durable before
 //! [`Notices::publish`] returns, and every delivery is made at least once: tried again with growing
 //! pauses, across restarts, given up after three days, which the log and the stream tell. The task ends
 //! with [`Notices::shutdown`]; what is on its way then is sent again after the next start.
 
+mod delivery;
 pub mod events;
+mod kept;
 mod mail;
 mod news;
 mod notice;
@@ -30,10 +32,11 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::kept::{Delivery, Kept, State, Target};
 pub use self::mail::MailError;
 pub use self::news::{About, Counts, Link, News, Problem, Work};
 pub use self::notice::{Kind, Notice, NoticeId, ParseKindError, Severity};
-pub use self::outbox::{Delivery, Kept, OutboxError, State, Target};
+pub use self::outbox::OutboxError;
 pub use self::webhook::{Hooks, WebhookError, signature};
 
 use self::events::{Events, Reader};

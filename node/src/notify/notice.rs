@@ -70,7 +70,7 @@ impl TryFrom<String> for NoticeId {
     }
 }
 
-/// What a notice is about. The words are stable.
+/// What a notice is about. The words are stable, and so is the order: it is stored. New ones go last.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -183,7 +183,8 @@ impl Notice {
     pub fn bounded(mut self) -> Self {
         self.subject = one_line(&self.subject, MAX_SUBJECT);
         if self.text.len() > MAX_TEXT {
-            let end = self.text.floor_char_boundary(MAX_TEXT - 4);
+            let is_end = |end: &usize| self.text.is_char_boundary(*end);
+            let end = (0..=MAX_TEXT - 4).rev().find(is_end).unwrap_or(0);
             self.text.truncate(end);
             self.text.push_str("...\n");
         }

@@ -3,7 +3,7 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `meta` | `version` (1), `next` | number |
-//! | `notices` | number | [`Row`]: a notice, and how far each of its deliveries is |
+//! | `notices` | number | [`Kept`]: a notice, and how far each of its deliveries is |
 //! | `ids` | id of a notice (16 bytes) | its number |
 //!
 //! Invariants: a number is never given twice; a notice is here before anybody is told of it, and its
@@ -13,14 +13,12 @@
 use std::path::Path;
 
 use redb::{ReadableDatabase as _, ReadableTable, TableDefinition};
-use samara_protocol::encoding::{self, DecodeError};
+use samara_protocol::encoding::DecodeError;
 use samara_protocol::units::ChainTime;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::notice::{Kind, Notice, NoticeId, Severity};
-use super::settings::WebhookId;
+use super::kept::{self, Delivery, Kept};
+use super::notice::Notice;
 use crate::database::Reopening;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -28,8 +26,6 @@ const NOTICES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("notices")
 const IDS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("ids");
 /// Version of the database's layout written by this program.
 const VERSION: u64 = 1;
-/// Version of a row written by this program.
-const ROW_VERSION: u8 = 1;
 /// Most notices that are kept.
 pub const CAPACITY: usize = 10_000;
 
@@ -56,137 +52,8 @@ pub enum OutboxError {
     },
 }
 
-/// Where a notice is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Target {
-    /// By mail, to all recipients.
-    Mail,
-    /// To a webhook.
-    Webhook(WebhookId),
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Mail => f.write_str("mail"),
-            Self::Webhook(id) => write!(f, "webhook {id}"),
-        }
-    }
-}
-
-/// How far a delivery is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// To be tried at this time.
-    Waiting(ChainTime),
-    /// Done.
-    Delivered(ChainTime),
-    /// Tried for too long.
-    GivenUp(ChainTime),
-    /// There is no such mail or webhook any more.
-    Dropped,
-}
-
-/// One delivery of a notice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    /// Where to.
-    pub target: Target,
-    /// How far it is.
-    pub state: State,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Why the last try failed.
-    pub error: Option<String>,
-}
-
-impl Delivery {
-    /// One that is to be tried at this time.
-    #[must_use]
-    pub const fn due(target: Target, time: ChainTime) -> Self {
-        Self { target, state: State::Waiting(time), attempts: 0, error: None }
-    }
-}
-
-/// A notice that is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Kept {
-    /// Its number.
-    pub number: u64,
-    /// The notice.
-    pub notice: Notice,
-    /// When it was taken.
-    pub taken: ChainTime,
-    /// Whether nobody wants to see it any more.
-    pub dismissed: bool,
-    /// Its deliveries; `None` while it is not known where to.
-    pub deliveries: Option<Vec<Delivery>>,
-}
-
-impl Kept {
-    /// Whether nothing is to be done for it any more.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        let waits = |delivery: &Delivery| matches!(delivery.state, State::Waiting(_));
-        self.deliveries.as_ref().is_some_and(|deliveries| !deliveries.iter().any(waits))
-    }
-}
-
-/// A notice as it is stored. JSON is kept as text.
-#[derive(Serialize, Deserialize)]
-struct Row {
-    version: u8,
-    id: [u8; 16],
-    kind: Kind,
-    time: ChainTime,
-    severity: Severity,
-    subject: String,
-    text: String,
-    data: String,
-    taken: ChainTime,
-    dismissed: bool,
-    deliveries: Option<Vec<Delivery>>,
-}
-
-impl Row {
-    fn of(kept: &Kept) -> Self {
-        let notice = &kept.notice;
-        Self {
-            version: ROW_VERSION,
-            id: notice.id.0,
-            kind: notice.kind,
-            time: notice.time,
-            severity: notice.severity,
-            subject: notice.subject.clone(),
-            text: notice.text.clone(),
-            data: notice.data.to_string(),
-            taken: kept.taken,
-            dismissed: kept.dismissed,
-            deliveries: kept.deliveries.clone(),
-        }
-    }
-
-    fn decode(number: u64, bytes: &[u8]) -> Result<Kept, OutboxError> {
-        let damaged = |source| OutboxError::Damaged { number, source };
-        let row: Self = encoding::decode(bytes).map_err(damaged)?;
-        if row.version != ROW_VERSION {
-            let (what, reason) = ("Row", format!("version {}", row.version));
-            return Err(damaged(DecodeError::Malformed { what, reason }));
-        }
-        let notice = Notice {
-            id: NoticeId(row.id),
-            kind: row.kind,
-            time: row.time,
-            severity: row.severity,
-            subject: row.subject,
-            text: row.text,
-            data: serde_json::from_str(&row.data).unwrap_or(Value::Null),
-        };
-        let Self { taken, dismissed, deliveries, .. } = row;
-        Ok(Kept { number, notice, taken, dismissed, deliveries })
-    }
-}
+/// A notice that is not over: its number, and its deliveries if it is known where it goes.
+pub type Waiting = (u64, Option<Vec<Delivery>>);
 
 /// What came of a new notice.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,6 +71,10 @@ pub struct Inserted {
 pub struct Outbox {
     database: Reopening,
     capacity: usize,
+}
+
+fn decoded(number: u64, bytes: &[u8]) -> Result<Kept, OutboxError> {
+    kept::decode(number, bytes).map_err(|source| OutboxError::Damaged { number, source })
 }
 
 type Failable<T> = Result<Result<T, OutboxError>, redb::Error>;
@@ -267,7 +138,7 @@ impl Outbox {
             meta.insert("next", number.saturating_add(1))?;
             ids.insert(notice.id.0, number)?;
             let kept = Kept { number, notice, taken, dismissed: false, deliveries };
-            notices.insert(number, encoding::encode(&Row::of(&kept)).as_slice())?;
+            notices.insert(number, kept.encode().as_slice())?;
             Ok(Ok(Inserted { number, new: true, lost }))
         })
     }
@@ -278,7 +149,7 @@ impl Outbox {
     /// [`OutboxError`].
     pub fn change(&self, number: u64, change: impl FnOnce(&mut Kept)) -> Result<bool, OutboxError> {
         self.write(|_, notices, ids| {
-            let row = notices.get(number)?.map(|row| Row::decode(number, row.value()));
+            let row = notices.get(number)?.map(|row| decoded(number, row.value()));
             let mut kept = match row {
                 None => return Ok(Ok(false)),
                 Some(Err(error)) => return Ok(Err(error)),
@@ -289,7 +160,7 @@ impl Outbox {
                 notices.remove(number)?;
                 ids.remove(kept.notice.id.0)?;
             } else {
-                notices.insert(number, encoding::encode(&Row::of(&kept)).as_slice())?;
+                notices.insert(number, kept.encode().as_slice())?;
             }
             Ok(Ok(true))
         })
@@ -303,7 +174,7 @@ impl Outbox {
         self.database.with(|database| {
             let notices = database.begin_read()?.open_table(NOTICES)?;
             let row = notices.get(number)?;
-            Ok(row.map(|row| Row::decode(number, row.value())).transpose())
+            Ok(row.map(|row| decoded(number, row.value())).transpose())
         })?
     }
 
@@ -319,7 +190,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`OutboxError`].
-    pub fn waiting(&self) -> Result<Vec<(u64, Option<Vec<Delivery>>)>, OutboxError> {
+    pub fn waiting(&self) -> Result<Vec<Waiting>, OutboxError> {
         let mut waiting = Vec::new();
         let mut after = 0;
         loop {
@@ -346,7 +217,7 @@ impl Outbox {
                     break;
                 }
                 let (number, row) = row?;
-                match Row::decode(number.value(), row.value()) {
+                match decoded(number.value(), row.value()) {
                     Ok(kept) if wanted(&kept) => found.push(kept),
                     Ok(_) => {}
                     Err(error) => return Ok(Err(error)),
@@ -396,7 +267,7 @@ fn make_room(
     for row in notices.iter()? {
         let (number, row) = row?;
         let number = number.value();
-        let kept = match Row::decode(number, row.value()) {
+        let kept = match decoded(number, row.value()) {
             Ok(kept) => kept,
             Err(error) => return Ok(Err(error)),
         };
@@ -416,7 +287,7 @@ fn make_room(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::News;
+    use crate::notify::{News, NoticeId, State, Target};
 
     fn notice(number: u8) -> Notice {
         News::Test {}.notice(NoticeId([number; 16]), ChainTime(u64::from(number)))

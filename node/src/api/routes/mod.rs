@@ -3,6 +3,7 @@
 mod backups;
 mod node;
 mod notifications;
+mod notify_settings;
 mod objects;
 mod recovery;
 mod renter;
@@ -21,9 +22,9 @@ pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
-pub use notifications::{
-    DeliveryRow, MailAnswer, MailRequest, NoticeRow, NotifyAnswer, NotifyRequest, WebhookAnswer,
-    WebhookRequest,
+pub use notifications::{DeliveryRow, NoticeRow};
+pub use notify_settings::{
+    MailAnswer, MailRequest, NotifyAnswer, NotifyRequest, WebhookAnswer, WebhookRequest,
 };
 pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};

@@ -188,7 +188,11 @@ async fn new_settings_are_tried_at_once() {
     carrier.answers.lock().unwrap().push_back(refused("busy"));
     notices.publish(notice("weekly")).await.unwrap();
     assert_eq!(delivery(&mut events).await.0, "waiting");
-    notices.set(|settings| Ok::<_, SettingsError>(settings.mail = None)).await.unwrap();
+    let without = notices.set(|settings| {
+        settings.mail = None;
+        Ok::<_, SettingsError>(())
+    });
+    without.await.unwrap();
     assert_eq!(delivery(&mut events).await.0, "dropped");
     notices.shutdown().await;
 }

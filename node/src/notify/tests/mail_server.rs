@@ -87,7 +87,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     if greets {
         stream.write_all(b"220 mail.example ESMTP\r\n").await?;
     }
-    let mut said = !matches!(behaviour.login, Some(_));
+    let mut said = behaviour.login.is_none();
     let mut line = String::new();
     loop {
         line.clear();
