@@ -26,6 +26,7 @@ pub mod contract;
 pub mod error;
 pub mod garbage;
 pub mod journal;
+pub mod news;
 pub mod progress;
 pub mod recovery;
 pub mod renter;

@@ -7,7 +7,7 @@ use samara_protocol::hash::SlabId;
 use samara_protocol::journal::StoredFile;
 use samara_protocol::sync::{read, write};
 
-use crate::contract::ContractBook;
+use crate::contract::{Budget, ContractBook};
 use crate::garbage::Leases;
 use crate::transfer::{Downloader, Redundancy, SlabClass, TransferOptions, Uploader};
 
@@ -18,6 +18,8 @@ pub(crate) struct Slabs {
     leases: Leases,
     inner: Arc<RwLock<Inner>>,
     unreadable: Arc<RwLock<Arc<BTreeSet<SlabId>>>>,
+    /// What transfers through this handle may spend.
+    budget: Option<Budget>,
 }
 
 struct Inner {
@@ -32,7 +34,12 @@ impl Slabs {
     pub(crate) fn new(book: ContractBook, options: TransferOptions) -> Self {
         let leases = Leases::default();
         let inner = Arc::new(RwLock::new(Inner::new(&book, options, &leases)));
-        Self { book, leases, inner, unreadable: Arc::default() }
+        Self { book, leases, inner, unreadable: Arc::default(), budget: None }
+    }
+
+    /// The same transfers, paid out of this budget.
+    pub(crate) fn within(&self, budget: Budget) -> Self {
+        Self { budget: Some(budget), ..self.clone() }
     }
 
     /// Slabs in use by this process.
@@ -71,14 +78,22 @@ impl Slabs {
     }
 
     pub(crate) fn uploader(&self) -> Uploader {
-        read(&self.inner).uploader.clone()
+        let uploader = read(&self.inner).uploader.clone();
+        match &self.budget {
+            Some(budget) => uploader.within(budget.clone()),
+            None => uploader,
+        }
     }
 
     pub(crate) fn downloader(&self, class: SlabClass) -> Downloader {
         let inner = read(&self.inner);
-        match class {
+        let downloader = match class {
             SlabClass::Data => inner.files.clone(),
             SlabClass::Metadata => inner.names.clone(),
+        };
+        match &self.budget {
+            Some(budget) => downloader.within(budget.clone()),
+            None => downloader,
         }
     }
 }

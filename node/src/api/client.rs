@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt as _;
+use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use tokio_util::io::StreamReader;
 
 use super::access::Access;
 use super::error::ApiError;
-use super::stream::Message;
+use super::stream::{Message, NDJSON};
 use crate::tls;
 
 /// A client of one node's API.
@@ -87,6 +88,19 @@ impl Client {
         self.answer(self.request(Method::DELETE, path)).await
     }
 
+    /// Sends a JSON body that changes what is there, and reads one JSON answer.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn change<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ApiError> {
+        self.answer(self.request(method, path).json(body)).await
+    }
+
     /// Sends a JSON body to a long operation, hands each progress event on, and returns its result.
     ///
     /// # Errors
@@ -97,7 +111,8 @@ impl Client {
         body: &B,
         mut progress: impl FnMut(Value),
     ) -> Result<T, ApiError> {
-        let response = self.send(self.request(Method::POST, path).json(body)).await?;
+        let request = self.request(Method::POST, path).header(ACCEPT, NDJSON).json(body);
+        let response = self.send(request).await?;
         let bytes = response.bytes_stream().map_err(std::io::Error::other);
         let mut lines = StreamReader::new(bytes).lines();
         let cut = || {

@@ -39,14 +39,18 @@ const NO_QUORUM: &str = "the change is kept and goes through by itself once enou
 pub const CODES: &[Code] = &[
     code("active", 409, 4, "this node writes already: there is nothing to recover")
         .hint(GIVE_UP),
+    code("backup_lost", 500, 1, "the hosts have lost what a backup builds upon")
+        .hint("delete it and make another"),
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
     code("bad_description", 400, 2, "a backup's description is too long"),
     code("bad_name", 400, 2, "a vault, backup or file cannot have this name"),
     code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into or onto itself"),
     code("bad_pattern", 400, 2, "an exclusion is no glob"),
     code("bad_range", 416, 2, "the range does not lie in the file"),
+    code("bad_tags", 400, 2, "a backup has too many tags, or one that none can be"),
     code("bad_url", 400, 2, "the URL is none that is fetched"),
     code("busy", 503, 5, "too many event streams are open"),
+    code("cancelled", 409, 130, "somebody cancelled it"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
     code("chain_unreachable", 503, 5, "no chain peer answers")
         .hint("check that the network is up and the peers in network.toml are right"),
@@ -77,6 +81,8 @@ pub const CODES: &[Code] = &[
     code("journal_broken", 500, 1, "the journal that the hosts hold does not follow"),
     code("journal_damaged", 500, 1, "the local journal is damaged")
         .hint("stop the node, delete `renter.redb` in its data folder, and start it again: it is brought back from the words"),
+    code("limit_reached", 409, 4, "the vault has as many backups of this kind as it may")
+        .hint("delete one with `samara backup delete`, or raise the limit with `samara backup limit`"),
     code("name_clash", 409, 4, "a path would be a file and a folder at the same time")
         .hint("move or remove what is there first"),
     code("name_taken", 409, 4, "another file took a name while the one for it was fetched"),
@@ -97,6 +103,7 @@ pub const CODES: &[Code] = &[
     code("no_quorum", 503, 5, "too few hosts hold the change yet; it goes through by itself once enough answer")
         .hint(NO_QUORUM),
     code("no_role", 409, 4, "this node does not have the role"),
+    code("no_scope", 400, 2, "an archive is of one vault"),
     code("no_source", 404, 3, "there is no such file or folder on this machine"),
     code("no_vault", 404, 3, "there is no such vault")
         .hint("see `samara vault list`; make one with `samara vault create`"),
@@ -106,12 +113,16 @@ pub const CODES: &[Code] = &[
     code("not_started", 409, 4, "it is not known yet what these words own")
         .hint("`samara recover start` finds out; for words that were never used it starts new"),
     code("partial", 500, 6, "done in part"),
+    code("quote_exceeded", 409, 4, "it would cost more than was agreed to, and was given up")
+        .hint("ask for another quote"),
     code("read_only", 409, 4, "this node was recovered for reading")
         .hint("`samara recover start` takes over, once enough hosts answer"),
     code("recovering", 409, 4, "a recovery is under way").hint("see `samara recover status`"),
     code("refused", 409, 4, "not allowed, or not on this network"),
     code("running", 409, 4, "a recovery runs already").hint("see `samara recover status`"),
     code("segment_missing", 503, 5, "a part of the journal cannot be fetched"),
+    code("stale_quote", 409, 4, "the quote is too old, or of something else")
+        .hint("ask for another quote"),
     code("started", 409, 4, "this node has started already"),
     code("stopped", 503, 130, "the operation was stopped, or the node is stopping"),
     code("store_failed", 500, 1, "the node's own disk failed"),
@@ -126,6 +137,7 @@ pub const CODES: &[Code] = &[
     code("transaction_dropped", 500, 1, "a transaction was dropped before a block took it"),
     code("transaction_refused", 409, 4, "the chain refuses a transaction"),
     code("unauthorized", 401, 1, "the request does not show the token"),
+    code("unfit", 409, 4, "it is not in a state in which this can be done"),
     code("unknown_slab", 500, 1, "a file refers to a slab that the journal does not know"),
     code("unreachable", 503, 5, "the node does not answer"),
     code("upload_failed", 500, 1, "bytes could not be stored with the hosts"),

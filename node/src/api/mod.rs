@@ -15,11 +15,11 @@ pub mod stream;
 
 pub use error::ApiError;
 pub use routes::{
-    AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, ChainStatus, Changed,
-    DeliveryRow, Done, FaucetRequest, Included, LimitsRequest, MailAnswer, MailRequest,
-    MoveRequest, NameRequest, NodeStatus, NoticeRow, NotifyAnswer, NotifyRequest, RecoveryAnswer,
-    RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
-    Wallet, WebhookAnswer, WebhookRequest,
+    AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
+    Changed, DeliveryRow, Done, FaucetRequest, Included, LimitsRequest, MailAnswer, MailRequest,
+    MoveRequest, NameRequest, NodeStatus, NoticeRow, NotifyAnswer, NotifyRequest, PinRequest,
+    RecoveryAnswer, RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer,
+    VersionGivenUp, Wallet, WebhookAnswer, WebhookRequest,
 };
 pub use server::Server;
 pub use state::{Api, Node};

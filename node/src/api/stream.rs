@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -21,6 +21,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
+
+/// The type of such a stream.
+pub const NDJSON: &str = "application/x-ndjson";
+
+/// Whether a client asks for a stream where it could also have a short answer.
+#[must_use]
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with(NDJSON))
+}
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,7 +102,7 @@ impl Operations {
         });
         let lines =
             ReceiverStream::new(receiver).map(|message| Ok::<_, Infallible>(line(&message)));
-        ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+        ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
     }
 
     /// Waits until none is left, after the node's token was cancelled.

@@ -252,20 +252,59 @@ pub enum VaultCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
-    /// Pin all vaults as they are now, under a name
-    Create {
-        name: String,
-        /// For people
-        #[arg(long, default_value = "")]
-        description: String,
+    /// Say what a backup would cost at most
+    Quote {
         /// Only this vault
         #[arg(long)]
         vault: Option<String>,
+        /// Of one file with all bytes and the whole history, instead of metadata at the hosts
+        #[arg(long, requires = "vault")]
+        archive: bool,
     },
+    /// Keep all vaults as they are now, under a name
+    Create(BackupArguments),
     /// List backups
-    List,
+    List(BackupListArguments),
     /// Show one backup
     Show { name: String },
+    /// List the files in a backup
+    Ls {
+        name: String,
+        /// VAULT or VAULT/FOLDER
+        place: String,
+        /// Also what lies in folders
+        #[arg(long, short)]
+        recursive: bool,
+    },
+    /// Change what is said of a backup
+    Edit {
+        name: String,
+        /// Another name
+        #[arg(long, value_name = "NAME")]
+        rename: Option<String>,
+        #[arg(long)]
+        description: Option<String>,
+        /// Tags in the place of those it has; once for each
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Option<Vec<String>>,
+        /// When it is deleted by itself: in so long, as in 12h, 30d, 8w, or `never`
+        #[arg(long, value_name = "SPAN")]
+        expires: Option<String>,
+    },
+    /// Keep a backup whatever rules and dates say
+    Pin {
+        name: String,
+        /// No longer
+        #[arg(long)]
+        off: bool,
+    },
+    /// Stop a backup that is being made
+    Cancel { name: String },
+    /// Show or set how many backups of one kind a vault may have
+    Limit {
+        /// So many from now on
+        limit: Option<u32>,
+    },
     /// List the files that two backups do not both have with the same contents
     Diff {
         /// The earlier one
@@ -293,6 +332,71 @@ pub enum BackupCommand {
     },
     /// Give a backup up
     Delete { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct BackupArguments {
+    pub name: String,
+    /// For people
+    #[arg(long, default_value = "")]
+    pub description: String,
+    /// A word to find it by; once for each
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Only this vault
+    #[arg(long)]
+    pub vault: Option<String>,
+    /// One file with all bytes and the whole history of the vault, instead of metadata at the hosts
+    #[arg(long, requires = "vault")]
+    pub archive: bool,
+    /// No rule and no date deletes it
+    #[arg(long)]
+    pub pin: bool,
+    /// Delete it by itself in so long, as in 12h, 30d, 8w
+    #[arg(long, value_name = "SPAN")]
+    pub expires: Option<String>,
+    /// Give up rather than pay more than so many coins
+    #[arg(long, value_name = "COINS")]
+    pub max_cost: Option<String>,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupListArguments {
+    /// Words that name, description, id or tags have
+    pub search: Vec<String>,
+    /// Only these
+    #[arg(long, value_enum, default_value_t = ListedBackups::All)]
+    pub status: ListedBackups,
+    /// Only those about this vault
+    #[arg(long)]
+    pub vault: Option<String>,
+    /// By what they are ordered
+    #[arg(long, value_enum, default_value_t = BackupsBy::Created)]
+    pub sort: BackupsBy,
+    /// The largest or latest first
+    #[arg(long)]
+    pub descending: bool,
+}
+
+/// Which backups are listed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ListedBackups {
+    All,
+    Completed,
+    InProgress,
+    Error,
+}
+
+/// By what backups are ordered.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BackupsBy {
+    Created,
+    Name,
+    Size,
+    Status,
 }
 
 #[derive(Debug, Subcommand)]

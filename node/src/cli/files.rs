@@ -214,7 +214,7 @@ pub async fn list(session: &Session, arguments: LsArguments) -> Result<Exit, Fai
     Ok(Exit::Ok)
 }
 
-fn list_text(rows: &[ListRow]) -> String {
+pub(super) fn list_text(rows: &[ListRow]) -> String {
     let mut table = Table::new(&[
         ("size", Align::Right),
         ("modified", Align::Left),

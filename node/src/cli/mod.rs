@@ -26,6 +26,7 @@ mod notify;
 pub mod output;
 pub mod recover;
 pub mod session;
+mod span;
 mod status;
 mod testnet;
 mod validator;

@@ -178,7 +178,11 @@ pub async fn wallet(session: &Session, command: WalletCommand) -> Result<Exit, F
     Ok(Exit::Ok)
 }
 
-fn parse_amount(text: &str) -> Result<Amount, Failure> {
+/// An amount of coins, more than nothing.
+///
+/// # Errors
+/// A usage failure.
+pub fn parse_amount(text: &str) -> Result<Amount, Failure> {
     match text.parse() {
         Ok(Amount::ZERO) => Err(Failure::new(Exit::Usage, "more than nothing is needed")),
         Ok(amount) => Ok(amount),

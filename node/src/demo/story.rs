@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use samara_protocol::keys::Phrase;
-use samara_renter::backup::{BackupRequest, BackupRow, RestoreReport, RestoreRequest};
+use samara_renter::backup::{BackupPage, BackupRequest, BackupRow, RestoreReport, RestoreRequest};
 use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport};
 use samara_renter::rows::{ContractRow, RenterStatus};
 use samara_renter::vault::{Conflict, ListRow, PutReport, PutRequest};
@@ -182,14 +182,14 @@ impl<'a> Story<'a> {
         let request = BackupRequest {
             name: BACKUP.to_owned(),
             description: "made by samara demo".to_owned(),
-            vault: None,
+            ..BackupRequest::default()
         };
         let client = self.network.client(LOST)?;
         let row: BackupRow =
             client.run("/v1/backups", &request, |event| step.progress.take(event)).await?;
         let text = format!("'{}', on {} of {} hosts", row.name, row.hosts_ok, row.hosts_total);
         let fields = json!({
-            "backup": row.name, "state": row.state,
+            "backup": row.name, "status": row.status,
             "hosts_ok": row.hosts_ok, "hosts_needed": row.hosts_needed, "hosts_total": row.hosts_total,
         });
         self.teller.end(step, Told::new(text, fields));
@@ -307,7 +307,8 @@ impl<'a> Story<'a> {
         let step = self.teller.begin("names", "listing");
         let route = format!("/v1/vaults/{VAULT}/files?recursive=true");
         let rows: Vec<ListRow> = client.get(&route).await?;
-        let backups: Vec<BackupRow> = client.get("/v1/backups").await?;
+        let backups: BackupPage = client.get("/v1/backups").await?;
+        let backups = backups.backups;
         let files = rows.iter().filter(|row| matches!(row, ListRow::File(_))).count();
         let text = format!(
             "{} and {} are listed again",

@@ -1,9 +1,12 @@
 //! Why an operation on backups failed.
 
+use samara_protocol::units::Amount;
+
+use super::types::{BackupKind, JobProblem};
 use crate::error::error_codes;
 use crate::journal::JournalError;
 use crate::vault::{GetError, VaultError};
-use crate::world::StoreError;
+use crate::world::{FileError, StoreError};
 
 /// Why an operation on backups failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -16,9 +19,60 @@ pub enum BackupError {
     /// A description that is too long.
     #[error("a backup's description has at most 4,096 bytes; this one has {0}")]
     Description(usize),
+    /// Tags that are too many or too long.
+    #[error("a backup has at most 16 tags of 1 to 64 bytes, without control characters")]
+    Tags,
     /// A name that is taken.
     #[error("a backup '{0}' exists already")]
     Exists(String),
+    /// An archive of more than one vault.
+    #[error("an archive is of one vault: say which")]
+    NoScope,
+    /// The vault has as many as it may.
+    #[error(
+        "{what} may have {limit} backups of this kind, and has {limit}: delete one, or raise the limit"
+    )]
+    Limit {
+        /// Whose limit.
+        what: String,
+        /// Most backups.
+        limit: u32,
+        /// Of what kind.
+        kind: BackupKind,
+    },
+    /// A quote that does not exist, or is too old.
+    #[error("the quote {0} is not known any more: ask for another")]
+    NoQuote(String),
+    /// A quote of something else.
+    #[error("the quote {0} is of another kind or vault")]
+    OtherQuote(String),
+    /// What was quoted has changed since.
+    #[error("it costs up to {now} by now, and {quoted} were agreed to: ask for another quote")]
+    StaleQuote {
+        /// The price that was agreed to.
+        quoted: Amount,
+        /// The price now.
+        now: Amount,
+    },
+    /// It would cost more than was agreed to.
+    #[error(
+        "it would cost more than the {quoted} that were agreed to, and was given up: ask for another quote"
+    )]
+    QuoteExceeded {
+        /// The price that was agreed to.
+        quoted: Amount,
+    },
+    /// Somebody cancelled it.
+    #[error("the backup was cancelled")]
+    Cancelled,
+    /// It is not in a state in which this can be done.
+    #[error("backup '{name}' {is}")]
+    Unfit {
+        /// Its name.
+        name: String,
+        /// What it is, in plain words.
+        is: &'static str,
+    },
     /// Neither a folder nor the vaults were named as the destination.
     #[error("say where to restore to: a folder, the vaults, or both")]
     NoDestination,
@@ -28,6 +82,9 @@ pub enum BackupError {
     /// Files could not be restored.
     #[error(transparent)]
     Get(#[from] GetError),
+    /// A file of this machine could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The renter's store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -39,12 +96,28 @@ impl From<JournalError> for BackupError {
     }
 }
 
+impl BackupError {
+    /// As a job keeps it.
+    pub(super) fn problem(&self) -> JobProblem {
+        let lasting = matches!(self, Self::Cancelled | Self::Name(_) | Self::Exists(_));
+        JobProblem { code: self.code().to_owned(), message: self.to_string(), retryable: !lasting }
+    }
+}
+
 error_codes!(BackupError {
     Self::Name(_) => "bad_name",
     Self::Description(_) => "bad_description",
+    Self::Tags => "bad_tags",
     Self::Exists(_) => "exists",
+    Self::NoScope => "no_scope",
+    Self::Limit { .. } => "limit_reached",
+    Self::NoQuote(_) | Self::OtherQuote(_) | Self::StaleQuote { .. } => "stale_quote",
+    Self::QuoteExceeded { .. } => "quote_exceeded",
+    Self::Cancelled => "cancelled",
+    Self::Unfit { .. } => "unfit",
     Self::NoDestination => "no_destination",
     Self::Vault(error) => error.code(),
     Self::Get(error) => error.code(),
+    Self::File(_) => "file_failed",
     Self::Store(error) => error.code(),
 });

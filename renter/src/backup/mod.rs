@@ -1,101 +1,115 @@
-//! Backups: named points of the journal, held by so many hosts that any k survivors lead back to them.
+//! Backups: points of the journal that are kept under a name, and archives of vaults.
 //!
-//! A backup is one event. It is acknowledged like any other, and completed when the head that holds it
-//! has settled on `live contracts - k + 1` hosts, at least a write quorum: then any k hosts that survive
-//! include one that has it. How far it is, is kept below `backup/` in the renter's store; a backup
-//! without a row there (after a crash or a recovery) is settled again.
+//! | file | what it does |
+//! | --- | --- |
+//! | `state` | the states of a backup and the legal steps between them |
+//! | `record` | what this node knows of a backup beside the journal |
+//! | `quote` | what one will cost at most |
+//! | `make` | makes one: asks for its place, runs it, ends it |
+//! | `list` | rows, pages, searches |
+//! | `edit` | labels, pins, deletion |
+//! | `retention` | which scheduled ones are kept |
+//! | `restore` | files back to a folder or into their vaults |
 //!
-//! ```text
-//! create -> acknowledged -> InProgress -> Completed
-//!                               |  ^
-//!                               v  | upkeep
-//!                              Error
-//! ```
+//! A *network* backup is one event of the journal. It is acknowledged like any other, and completed when the
+//! head that holds it has settled on `live contracts - k + 1` hosts, at least a write quorum: then any k
+//! hosts that survive include one that has it. The journal is its owner; the record of this node says how
+//! far it is. One without a record (after a recovery) is settled again. One whose checkpoint cannot be
+//! written any more, because the hosts have lost what it builds upon, is lost, whatever heads hold of its
+//! name. An *archive* is a file of this node; its record is its owner.
 //!
-//! One whose checkpoint cannot be written any more, because the hosts have lost what it builds upon, is
-//! lost, whatever the heads hold of its name.
+//! Invariants: what is charged for making a backup never exceeds its quote; nothing is deleted to make room;
+//! a backup that failed counts against no limit, and stays listed with its reason until it is deleted.
 
+mod edit;
 mod error;
+mod list;
+mod make;
+mod quote;
+mod record;
 mod restore;
+pub mod retention;
+mod state;
 mod types;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::BackupError;
-use samara_protocol::encoding;
-use samara_protocol::journal::backup::{MAX_BACKUP_NAME, MAX_DESCRIPTION};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{
-    Backup, BackupCounts, BackupId, BackupLabel, BackupOrigin, Change, JournalState, UserId,
-    VaultId, VaultState,
+    Backup, BackupCounts, BackupId, JournalState, UserId, VaultId, VaultState,
 };
 use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
-use serde::{Deserialize, Serialize};
+pub use state::{BackupState, BackupStep, IllegalStep};
+use tokio::sync::{Semaphore, broadcast, watch};
 pub use types::{
-    BackupDetail, BackupDifference, BackupRequest, BackupRow, BackupState, BackupVault,
-    RestoreReport, RestoreRequest,
+    BackupDetail, BackupDifference, BackupEdit, BackupFilter, BackupKind, BackupOrder, BackupPage,
+    BackupPhase, BackupQuery, BackupRequest, BackupRow, BackupStatus, BackupVault, BackupsUsed,
+    JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
+    Trigger,
 };
 
+use self::quote::Quotes;
+use self::record::Record;
 use crate::checkpoint::DifferenceKind;
-use crate::journal::{JournalError, JournalStatus, SettleReport};
-use crate::progress::{Meter, Phase, Progress, Unit};
-use crate::rows::Stage;
-use crate::vault::{VaultError, Vaults, find, totals};
-use crate::world::{Pages, StoreError, Write, random_bytes};
+use crate::journal::{JournalError, JournalStatus};
+use crate::news::News;
+use crate::vault::{VaultError, Vaults, totals};
+use crate::world::{StoreError, TaskHandle, Write};
 
-const PREFIX: &[u8] = b"backup/";
 /// How long a comparison waits for the checkpoint of a backup that was just made.
 const CHECKPOINT_PATIENCE: Millis = Millis::seconds(30);
-
-/// What a backup that has lost its checkpoint is for people.
-const LOST: &str = "the hosts had lost metadata that it builds upon before it was stored; delete it and \
-                    make another";
-
-/// How far a backup is, as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    version: u8,
-    state: BackupState,
-    hosts_ok: u64,
-    hosts_needed: u64,
-    hosts_total: u64,
-    problem: Option<String>,
-    /// Journal position that hosts must hold.
-    position: u64,
-}
-
-fn key(id: &BackupId) -> Vec<u8> {
-    [PREFIX, id.as_bytes()].concat()
-}
+/// Archives that are written at a time; others wait in the order in which they came.
+const ARCHIVES: usize = 1;
 
 /// The backups of a renter. A cheap clone.
 #[derive(Clone)]
 pub(crate) struct Backups {
     pub(crate) vaults: Vaults,
-    /// What the store holds of them.
-    records: Arc<Mutex<BTreeMap<BackupId, Record>>>,
+    shared: Arc<Shared>,
     /// Who makes backups through this handle.
     by: Option<UserId>,
 }
 
+struct Shared {
+    /// What the store holds of them.
+    records: Mutex<BTreeMap<BackupId, Record>>,
+    /// Those that are being made.
+    running: Mutex<BTreeMap<BackupId, Running>>,
+    quotes: Mutex<Quotes>,
+    /// Turns of archives.
+    turns: Semaphore,
+    news: broadcast::Sender<News>,
+}
+
+/// A backup that is being made.
+struct Running {
+    progress: Option<JobProgress>,
+    /// Set to cancel it.
+    cancel: watch::Sender<bool>,
+    /// The task, if it has one of its own.
+    task: Option<Box<dyn TaskHandle>>,
+}
+
 impl Backups {
-    /// Reads how far each backup is.
-    pub(crate) async fn open(vaults: Vaults) -> Result<Self, StoreError> {
-        let mut records = BTreeMap::new();
-        let mut pages = Pages::below(vaults.world.store.as_ref(), PREFIX);
-        while let Some(page) = pages.next().await? {
-            for (key, value) in page {
-                // A row that does not decode is one that is missing: the backup is settled again.
-                if let (Ok(id), Ok(record)) =
-                    (key[PREFIX.len()..].try_into(), encoding::decode(&value))
-                {
-                    records.insert(BackupId(id), record);
-                }
-            }
-        }
-        Ok(Self { vaults, records: Arc::new(Mutex::new(records)), by: None })
+    /// Reads how far each backup is. Archives that a restart has cut are in error.
+    pub(crate) async fn open(
+        vaults: Vaults,
+        news: broadcast::Sender<News>,
+    ) -> Result<Self, StoreError> {
+        let records = record::load(vaults.world.store.as_ref()).await?;
+        let shared = Shared {
+            records: Mutex::new(records.into_iter().collect()),
+            running: Mutex::default(),
+            quotes: Mutex::default(),
+            turns: Semaphore::new(ARCHIVES),
+            news,
+        };
+        let backups = Self { vaults, shared: Arc::new(shared), by: None };
+        backups.end_interrupted().await?;
+        Ok(backups)
     }
 
     /// The same backups, whose changes are this user's.
@@ -104,111 +118,35 @@ impl Backups {
     }
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<BackupId, Record>> {
-        lock(&self.records)
+        lock(&self.shared.records)
     }
 
-    /// Makes a backup, and returns when it is settled or has failed to. The event itself is
-    /// acknowledged in either case.
-    pub(crate) async fn create(
-        &self,
-        request: &BackupRequest,
-        progress: &dyn Progress,
-    ) -> Result<BackupRow, BackupError> {
-        let name = &request.name;
-        let fits = (1..=MAX_BACKUP_NAME).contains(&name.len());
-        // As a part of an address the last two would lead elsewhere.
-        if !fits || name.contains(char::is_control) || matches!(name.as_str(), "." | "..") {
-            return Err(BackupError::Name(name.len()));
-        }
-        if request.description.len() > MAX_DESCRIPTION {
-            return Err(BackupError::Description(request.description.len()));
-        }
-        let journal = &self.vaults.journal;
-        journal.check_writable()?;
-        let (scope, counts) = journal.read(|state| {
-            if state.backups.values().any(|backup| backup.label.name == *name) {
-                return Err(BackupError::Exists(name.clone()));
-            }
-            let scope = request.vault.as_ref().map(|vault| find(state, vault).map(|(id, _)| id));
-            let scope = scope.transpose()?;
-            Ok((scope, counts(state, scope)))
-        })?;
-        let id = BackupId(random_bytes(self.vaults.world.random.as_ref()));
-        let name = name.clone();
-        let label = BackupLabel {
-            name: name.clone(),
-            description: request.description.clone(),
-            ..BackupLabel::default()
-        };
-        let chain_time = self.vaults.world.chain.time();
-        let origin = BackupOrigin { chain_time, by: self.by, counts, ..BackupOrigin::default() };
-        let (label, origin) = (Box::new(label), Box::new(origin));
-        let created = Change::BackupCreated { id, scope, label, origin };
-        let point = journal.append(vec![created]).await.map_err(|error| match error.code() {
-            "exists" => BackupError::Exists(name),
-            _ => error.into(),
-        })?;
-        self.settle(id, point.position, progress).await?;
-        self.row(id)
+    fn running(&self) -> MutexGuard<'_, BTreeMap<BackupId, Running>> {
+        lock(&self.shared.running)
     }
 
-    /// Settles a backup's head and keeps how it went.
-    async fn settle(
-        &self,
-        id: BackupId,
-        position: u64,
-        progress: &dyn Progress,
-    ) -> Result<(), BackupError> {
-        let journal = &self.vaults.journal;
-        let status = journal.status();
-        let needed = self.needed(status.hosts.len());
-        let mut record = Record {
-            version: 1,
-            state: BackupState::InProgress,
-            hosts_ok: holders(&status, position) as u64,
-            hosts_needed: needed as u64,
-            hosts_total: status.hosts.len() as u64,
-            problem: None,
-            position,
-        };
-        self.keep(id, &record).await?;
-        let clock = &self.vaults.world.clock;
-        let total = needed as u64;
-        let now = clock.now();
-        let mut meter = Meter::new(progress, Phase::Settling, Unit::Hosts, Some(total), now);
-        let mut watch = journal.watch();
-        let settling = journal.settle(position, needed);
-        tokio::pin!(settling);
-        let settled: SettleReport = loop {
-            tokio::select! {
-                biased;
-                settled = &mut settling => break settled?,
-                Ok(()) = watch.changed() => {
-                    // More may hold it than must.
-                    let held = holders(&watch.borrow_and_update(), position);
-                    meter.done = held.min(needed) as u64;
-                    meter.report(None, clock.now());
-                }
-            }
-        };
-        // Contracts may have come or gone meanwhile.
-        let needed = self.needed(journal.status().hosts.len());
-        record.hosts_ok = settled.hosts_ok as u64;
-        record.hosts_needed = needed as u64;
-        record.hosts_total = settled.hosts_total as u64;
-        if settled.hosts_ok >= needed {
-            record.state = BackupState::Completed;
-        } else {
-            record.state = BackupState::Error;
-            record.problem = Some(format!(
-                "{} of the {needed} hosts needed hold it: {}",
-                settled.hosts_ok,
-                settled.failures.join("; ")
-            ));
-        }
-        self.keep(id, &record).await?;
-        meter.done = record.hosts_ok.min(total);
-        meter.report(None, clock.now());
+    fn quotes(&self) -> MutexGuard<'_, Quotes> {
+        lock(&self.shared.quotes)
+    }
+
+    fn now(&self) -> u64 {
+        self.vaults.world.clock.now()
+    }
+
+    fn record(&self, id: BackupId) -> Option<Record> {
+        self.records().get(&id).cloned()
+    }
+
+    async fn keep(&self, id: BackupId, record: &Record) -> Result<(), StoreError> {
+        self.vaults.world.store.commit(vec![record::put(&id, record)]).await?;
+        self.records().insert(id, record.clone());
+        Ok(())
+    }
+
+    async fn forget(&self, id: BackupId) -> Result<(), StoreError> {
+        let delete: Write = record::delete(&id);
+        self.vaults.world.store.commit(vec![delete]).await?;
+        self.records().remove(&id);
         Ok(())
     }
 
@@ -219,97 +157,7 @@ impl Backups {
         (live + 1).saturating_sub(k).max(quorum).max(1)
     }
 
-    /// Settles what is not completed yet: after a crash, a recovery, or a failure.
-    pub(crate) async fn resume(&self, progress: &dyn Progress) -> Result<(), BackupError> {
-        let journal = &self.vaults.journal;
-        if journal.check_writable().is_err() || journal.status().hosts.is_empty() {
-            return Ok(());
-        }
-        let backups: Vec<(BackupId, u64)> = journal.read(|state| {
-            let after = |backup: &Backup| backup.point.position.saturating_add(1);
-            state.backups.iter().map(|(id, backup)| (*id, after(backup))).collect()
-        });
-        for (id, position) in backups {
-            let record = self.record(id);
-            if record.is_none_or(|record| record.state != BackupState::Completed) {
-                self.settle(id, position, progress).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn keep(&self, id: BackupId, record: &Record) -> Result<(), StoreError> {
-        let write = Write::Put(key(&id), encoding::encode(record));
-        self.vaults.world.store.commit(vec![write]).await?;
-        self.records().insert(id, record.clone());
-        Ok(())
-    }
-
-    fn record(&self, id: BackupId) -> Option<Record> {
-        self.records().get(&id).cloned()
-    }
-
-    fn row(&self, id: BackupId) -> Result<BackupRow, BackupError> {
-        let record = self.record(id);
-        let status = self.vaults.journal.status();
-        let needed = self.needed(status.hosts.len()) as u64;
-        let asks = !status.hosts.is_empty() && self.vaults.journal.check_writable().is_ok();
-        let row = self.vaults.journal.read(|state| {
-            let backup = state.backups.get(&id)?;
-            let vault = |id: VaultId| {
-                state.vaults.get(&id).map_or_else(|| id.to_string(), |vault| vault.name.clone())
-            };
-            let position = backup.point.position.saturating_add(1);
-            let mut record = record.unwrap_or_else(|| {
-                let hosts_ok = holders(&status, position) as u64;
-                // A recovery brought it back, and nobody has settled it here.
-                let state = match asks {
-                    true if hosts_ok >= needed => BackupState::Completed,
-                    true => BackupState::Checking,
-                    false => BackupState::InProgress,
-                };
-                Record {
-                    version: 1,
-                    state,
-                    hosts_ok,
-                    hosts_needed: needed,
-                    hosts_total: status.hosts.len() as u64,
-                    problem: None,
-                    position,
-                }
-            });
-            if state.is_without_checkpoint(backup) {
-                record.state = BackupState::Lost;
-                record.problem = Some(LOST.to_owned());
-            }
-            Some(BackupRow {
-                id: id.to_string(),
-                name: backup.label.name.clone(),
-                description: backup.label.description.clone(),
-                vault: backup.scope.map(vault),
-                state: record.state,
-                hosts_ok: record.hosts_ok,
-                hosts_needed: record.hosts_needed,
-                hosts_total: record.hosts_total,
-                problem: record.problem,
-                position: record.position,
-                stage: Stage::default(),
-                created: backup.created,
-            })
-        });
-        row.ok_or_else(|| VaultError::NoBackup(id.to_string()).into())
-    }
-
-    /// All backups, oldest first.
-    pub(crate) fn list(&self) -> Vec<BackupRow> {
-        let ids: Vec<BackupId> =
-            self.vaults.journal.read(|state| state.backups.keys().copied().collect());
-        // One that was deleted meanwhile has no row.
-        let mut rows: Vec<BackupRow> = ids.into_iter().filter_map(|id| self.row(id).ok()).collect();
-        rows.sort_by_key(|row| row.position);
-        rows
-    }
-
+    /// A network backup, by name or id.
     fn find(&self, name: &str) -> Result<(BackupId, Backup), BackupError> {
         let found = self
             .vaults
@@ -318,32 +166,30 @@ impl Backups {
         found.ok_or_else(|| VaultError::NoBackup(name.to_owned()).into())
     }
 
+    /// A backup of any kind, by name or id. Of several with one name it is the one that exists, not one that
+    /// failed.
+    fn find_any(&self, name: &str) -> Result<BackupId, BackupError> {
+        if let Ok((id, _)) = self.find(name) {
+            return Ok(id);
+        }
+        let records = self.records();
+        if let Some(id) = name.parse().ok().filter(|id| records.contains_key(id)) {
+            return Ok(id);
+        }
+        let named = records.iter().filter(|(_, record)| record.label.name == name);
+        let best =
+            named.max_by_key(|(_, record)| (record.state != BackupState::Failed, record.created));
+        best.map(|(id, _)| *id).ok_or_else(|| VaultError::NoBackup(name.to_owned()).into())
+    }
+
     /// Everything as it was at a backup's point.
     async fn state_at(&self, backup: &Backup) -> Result<JournalState, BackupError> {
         let state = self.vaults.journal.at_backup(backup).await?;
         state.ok_or_else(|| VaultError::NoHistory(backup.label.name.clone()).into())
     }
 
-    /// A backup and what is in it.
-    pub(crate) async fn show(&self, name: &str) -> Result<BackupDetail, BackupError> {
-        let (id, backup) = self.find(name)?;
-        let row = self.row(id)?;
-        let state = self.state_at(&backup).await?;
-        let mut detail = BackupDetail { row, vaults: Vec::new(), files: 0, bytes: 0, versions: 0 };
-        for (id, vault) in scoped(&state, backup.scope) {
-            let (files, bytes) = totals(vault);
-            let (id, name) = (id.to_string(), vault.name.clone());
-            detail.vaults.push(BackupVault { id, name, files, bytes });
-            detail.files += files;
-            detail.bytes = detail.bytes.saturating_add(bytes);
-            detail.versions +=
-                vault.files.values().map(|file| file.versions.len() as u64).sum::<u64>();
-        }
-        Ok(detail)
-    }
-
     /// What differs between two backups: of one vault, by the name that it has in either, or of all that
-    /// both are about.
+    /// they hold. Only what differs is read.
     pub(crate) async fn compare(
         &self,
         before: &str,
@@ -379,24 +225,16 @@ impl Backups {
             if backup.checkpoint.is_some() {
                 return Ok(backup);
             }
+            let name = backup.label.name.clone();
             if journal.read(|state| state.is_without_checkpoint(&backup)) {
-                return Err(VaultError::NoHistory(backup.label.name).into());
+                return Err(VaultError::NoHistory(name).into());
             }
             tokio::select! {
                 biased;
                 changed = watch.changed() => changed.map_err(|_| JournalError::Stopped)?,
-                () = &mut patience => return Err(JournalError::NoCheckpoint(backup.label.name).into()),
+                () = &mut patience => return Err(JournalError::NoCheckpoint(name).into()),
             }
         }
-    }
-
-    /// Gives a backup up.
-    pub(crate) async fn delete(&self, name: &str) -> Result<(), BackupError> {
-        let (id, _) = self.find(name)?;
-        self.vaults.journal.append(vec![Change::BackupDeleted(id)]).await?;
-        self.vaults.world.store.commit(vec![Write::Delete(key(&id))]).await?;
-        self.records().remove(&id);
-        Ok(())
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Cut {
     /// Whether the edits are all there is, and nothing of the checkpoint before is needed for files and
     /// slabs.
     pub(crate) whole: bool,
+    /// Bytes of the entries that it takes in.
+    bytes: u64,
 }
 
 impl Cut {
@@ -63,6 +65,11 @@ impl Recorder {
         self.entries >= entries || self.bytes >= bytes
     }
 
+    /// Bytes of the entries that no checkpoint has taken in.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.cuts.iter().map(|cut| cut.bytes).fold(self.bytes, u64::saturating_add)
+    }
+
     /// Cuts a checkpoint of this state.
     pub(crate) fn cut(&mut self, state: &JournalState, backup: Option<BackupId>) {
         let edits = std::mem::take(&mut self.changes).edits(state);
@@ -84,9 +91,10 @@ impl Recorder {
         backup: Option<BackupId>,
         whole: bool,
     ) {
-        (self.entries, self.bytes) = (0, 0);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.entries = 0;
         let root = CheckpointRoot::new(state, Trees::default(), Vec::new());
-        self.cuts.push_back(Arc::new(Cut { root, edits, backup, whole }));
+        self.cuts.push_back(Arc::new(Cut { root, edits, backup, whole, bytes }));
     }
 
     /// Whether one that does not build upon others waits to be written.

@@ -12,6 +12,7 @@ use super::cut::Cut;
 use super::error::CheckpointError;
 use super::nodes::{places, put_node, put_root};
 use super::{Checkpoints, Places};
+use crate::contract::Budget;
 use crate::transfer::{SlabClass, StoredSlab, Uploader};
 
 /// Most slabs that the trees of a checkpoint may be spread over.
@@ -29,9 +30,20 @@ pub(crate) struct Made {
     pub(crate) stored: Vec<StoredSlab>,
     /// All its nodes, if none of them lies in a slab of before.
     pub(super) anew: Option<BTreeSet<Digest>>,
+    /// What storing it costs. The last hosts are still on their way.
+    pub(crate) cost: Budget,
 }
 
 impl Made {
+    /// Bytes that the hosts store for it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let stored = |slab: &StoredSlab| {
+            let column = 1u64.checked_shl(u32::from(slab.record.column)).unwrap_or(u64::MAX);
+            column.saturating_mul(slab.record.hosts.len() as u64)
+        };
+        self.stored.iter().map(stored).fold(0, u64::saturating_add)
+    }
+
     /// What the journal keeps of the slabs.
     pub(crate) fn records(&self) -> Vec<SlabRecord> {
         self.stored.iter().map(|slab| slab.record.clone()).collect()
@@ -114,15 +126,17 @@ struct Writer<'a> {
     stored: Vec<StoredSlab>,
     /// All new nodes.
     written: BTreeSet<Digest>,
+    cost: Budget,
 }
 
 impl<'a> Writer<'a> {
     fn new(checkpoints: &'a Checkpoints, anew: bool) -> Result<Self, CheckpointError> {
-        let uploader = checkpoints.slabs.uploader();
+        let cost = Budget::unlimited();
+        let uploader = checkpoints.slabs.uploader().within(cost.clone());
         let capacity = uploader.capacity(SlabClass::Metadata)?;
         let packer = Packer::new(uploader.options().frame.saturating_sub(16), capacity.into());
         let (stored, written) = (Vec::new(), BTreeSet::new());
-        Ok(Self { checkpoints, uploader, packer, anew, stored, written })
+        Ok(Self { checkpoints, uploader, packer, anew, stored, written, cost })
     }
 
     /// Writes what is new of a tree.
@@ -223,6 +237,6 @@ impl<'a> Writer<'a> {
         self.checkpoints.world.store.commit(vec![put_root(&digest, bytes)]).await?;
         let name = CheckpointName { point: cut.point(), digest, length, root: records, trees };
         let anew = self.anew.then_some(self.written);
-        Ok(Made { name, stored: self.stored, anew })
+        Ok(Made { name, stored: self.stored, anew, cost: self.cost })
     }
 }

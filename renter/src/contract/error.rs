@@ -55,6 +55,15 @@ pub enum ContractError {
         /// What it lacks, as the host says.
         reason: String,
     },
+    /// The operation may not spend so much.
+    #[error("asking host {host} costs {needed}, more than is left of the price that was agreed to",
+        host = .host.short())]
+    OverBudget {
+        /// The host.
+        host: PublicKey,
+        /// What the call costs.
+        needed: Amount,
+    },
     /// The host raised its prices above the allowance's limits.
     #[error("host {host} asks {asked} for {what}, more than the allowed {limit}",
         host = .host.short())]
@@ -102,6 +111,7 @@ impl ContractError {
             | Self::Fenced { host, .. }
             | Self::OutOfMoney { host, .. }
             | Self::Unfunded { host, .. }
+            | Self::OverBudget { host, .. }
             | Self::TooExpensive { host, .. }
             | Self::Store { host, .. }
             | Self::Chain { host, .. }

@@ -17,6 +17,7 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::sync::lock;
 use samara_protocol::units::{Amount, ChainTime, Epoch};
 
+use super::budget::Budget;
 use super::error::ContractError;
 use super::line::{Line, Queued};
 use super::link::{ContractLink, HeadAnswer};
@@ -34,7 +35,7 @@ const INLINE_VERIFY: u32 = 128 << 10;
 ///
 /// Paid calls run in parallel; commits are one at a time, and those that wait are made in one revision.
 #[derive(Clone)]
-pub struct ContractHandle(pub(super) Arc<Live>);
+pub struct ContractHandle(pub(super) Arc<Live>, pub(super) Option<Budget>);
 
 pub(super) struct Live {
     pub(super) index: HostIndex,
@@ -75,6 +76,12 @@ impl std::fmt::Debug for ContractHandle {
 }
 
 impl ContractHandle {
+    /// The same contract, whose paid calls come out of this budget.
+    #[must_use]
+    pub fn within(&self, budget: Option<Budget>) -> Self {
+        Self(Arc::clone(&self.0), budget)
+    }
+
     /// The host's number in the renter's table.
     #[must_use]
     pub fn index(&self) -> HostIndex {
@@ -406,13 +413,14 @@ impl ContractHandle {
                 Access::Write => writer.epoch(),
                 Access::Read => writer.epoch().max(*lock(&self.0.promised)),
             };
-            let voucher = self.0.purse.reserve(link, epoch, cost)?;
+            let voucher = self.reserve(epoch, cost)?;
             let error = match link.call(Lane::Bulk, call(voucher)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             if !error.is_in_doubt() {
                 self.0.purse.refund(cost);
+                self.1.iter().for_each(|budget| budget.give_back(cost));
             }
             match &error {
                 ContractError::Refused { refusal: Refusal::Payment { .. }, .. } if !paid_less => {
@@ -434,6 +442,19 @@ impl ContractHandle {
                 _ => return Err(error),
             }
         }
+    }
+
+    /// A voucher that covers `cost` more, if the operation may spend so much.
+    fn reserve(&self, epoch: Epoch, cost: Amount) -> Result<SignedVoucher, ContractError> {
+        let within = |budget: &Budget| budget.take(cost);
+        if !self.1.as_ref().is_none_or(within) {
+            return Err(ContractError::OverBudget { host: self.host(), needed: cost });
+        }
+        let voucher = self.0.purse.reserve(&self.0.link, epoch, cost);
+        if voucher.is_err() {
+            self.1.iter().for_each(|budget| budget.give_back(cost));
+        }
+        voucher
     }
 
     /// The host finds a payment too small that cannot be raised: this contract's money is at its end.

@@ -6,6 +6,7 @@
 //! | [`ContractLink`] | signs requests about one contract and verifies the answers |
 //! | [`ContractHandle`] | a link with money and a list of sectors: stores, reads, commits |
 //! | [`LineRates`] | how many bytes a second sectors may take of the line |
+//! | [`Budget`] | the most that one operation may spend, and what it has spent |
 //! | [`Writer`] | the epoch of this node, and whether another node has taken over |
 //! | [`Reports`] | what was seen of hosts |
 //! | [`Contractor`] | the autopilot: forms, renews and replaces within an [`Allowance`] |
@@ -16,6 +17,7 @@
 
 mod allowance;
 mod book;
+mod budget;
 mod commit;
 mod contractor;
 mod error;
@@ -36,6 +38,7 @@ mod tests;
 
 pub use allowance::{Allowance, AllowanceError, Redundancy};
 pub use book::{Adoption, BookError, ContractBook};
+pub use budget::Budget;
 pub use contractor::{Contractor, ContractorError, HostRegistry, StepOutcome, Turn};
 pub use error::ContractError;
 pub use handle::ContractHandle;

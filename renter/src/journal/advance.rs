@@ -464,6 +464,7 @@ impl Owner {
             settled: self.slots.values().filter(holds).count(),
             checkpoint: self.base.checkpoint.as_ref().map(|checkpoint| checkpoint.point.position),
             segments: self.base.segments.len(),
+            uncut: self.recorder.waiting_bytes(),
             problem: self.problem.clone(),
         };
         self.shared.status.send_if_modified(|old| {

@@ -8,15 +8,18 @@
 use samara_protocol::encoding;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::{Change, CheckpointName, SlabRecord};
-use samara_protocol::sync::read;
+use samara_protocol::sync::{lock, read};
 
 use super::error::JournalError;
 use super::local::{self, LocalBase};
+use super::message::CheckpointCost;
 use super::owner::{Outcome, Owner, SPILL_RETRY};
 use crate::checkpoint::{CheckpointError, Cut, Made, places_in};
 
 /// Attempts, ten seconds apart, before what cannot be had of an older checkpoint counts as lost.
 const TRIES: u32 = 30;
+/// Backups whose costs are remembered until somebody writes them down.
+const COSTS: usize = 256;
 
 impl Owner {
     /// Starts to write the next cut, if one is due.
@@ -114,6 +117,7 @@ impl Owner {
             backup: cut.backup.filter(open),
             slabs: made.records().into_iter().chain(dropped).collect(),
         };
+        let spent = CheckpointCost { paid: made.cost.clone(), bytes: made.bytes() };
         let entry = self.entry(change);
         let bytes = encoding::encode(&entry).len() + self.lengths[passed..].iter().sum::<usize>();
         if bytes > self.room_upon(&base) {
@@ -134,6 +138,12 @@ impl Owner {
             self.roll_back(mark);
             self.made = Some(made);
             return Err(error.into());
+        }
+        if let Some(backup) = cut.backup {
+            let mut costs = lock(&self.shared.costs);
+            costs.push_back((backup, spent));
+            let over = costs.len().saturating_sub(COSTS);
+            costs.drain(..over);
         }
         self.base = base;
         self.tail.drain(..passed);

@@ -1,22 +1,23 @@
 //! The journal as everybody else sees it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::{
-    Backup, Change, CheckpointName, Content, JournalState, Made, SlabRecord, UserId,
+    Backup, BackupId, Change, CheckpointName, Content, JournalState, Made, SlabRecord, UserId,
 };
 use samara_protocol::keys::KeyTree;
-use samara_protocol::sync::read;
+use samara_protocol::sync::{lock, read};
 use samara_protocol::units::Epoch;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::JournalError;
 use super::local;
 use super::message::{
-    Adopted, JournalOptions, JournalStatus, Message, Named, SettleReport, Shared, may_write,
+    Adopted, CheckpointCost, JournalOptions, JournalStatus, Message, Named, SettleReport, Shared,
+    may_write,
 };
 use super::owner::Owner;
 use crate::checkpoint::{self, Checkpoints, FileDifference, Places};
@@ -62,6 +63,7 @@ impl Journal {
             published: RwLock::default(),
             segments: RwLock::default(),
             status: watch::Sender::new(JournalStatus::default()),
+            costs: Mutex::default(),
         });
         let (sender, inbox) = mpsc::channel(QUEUE);
         let shared_too = shared.clone();
@@ -194,6 +196,12 @@ impl Journal {
             });
         }
         Ok(state)
+    }
+
+    /// What the checkpoint of a backup has cost, if this process has written it lately.
+    pub(crate) fn checkpoint_cost(&self, backup: &BackupId) -> Option<CheckpointCost> {
+        let costs = lock(&self.shared.costs);
+        costs.iter().rev().find(|(id, _)| id == backup).map(|(_, cost)| cost.clone())
     }
 
     /// The files that two backups do not both list with the same contents: of one vault, or of all that

@@ -1,13 +1,14 @@
 //! What the owner of the journal is asked for, and what it tells.
 
-use std::sync::{Arc, RwLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, RwLock};
 
 use samara_protocol::contract::ContractId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::head::Segment;
 use samara_protocol::journal::quorum::HeadSet;
 use samara_protocol::journal::{
-    Change, CheckpointName, Entry, HostIndex, JournalState, SlabRecord,
+    BackupId, Change, CheckpointName, Entry, HostIndex, JournalState, SlabRecord,
 };
 use samara_protocol::tree::Limits;
 use samara_protocol::units::Epoch;
@@ -15,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::error::JournalError;
 use super::local::{LocalBase, Meta, Mode};
+use crate::contract::Budget;
 
 /// Limits of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct JournalStatus {
     pub checkpoint: Option<u64>,
     /// Parts of the journal behind it that were moved into slabs.
     pub segments: usize,
+    /// Bytes of acknowledged entries that no checkpoint has taken in.
+    pub uncut: u64,
     /// Why the last change was not acknowledged.
     pub problem: Option<String>,
 }
@@ -192,6 +196,17 @@ pub(super) struct Shared {
     /// The slabs of the older parts of the journal, in order.
     pub(super) segments: RwLock<Arc<Vec<SlabRecord>>>,
     pub(super) status: watch::Sender<JournalStatus>,
+    /// What the checkpoints of backups have cost that this process has written, the newest ones.
+    pub(super) costs: Mutex<VecDeque<(BackupId, CheckpointCost)>>,
+}
+
+/// What a checkpoint has cost.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointCost {
+    /// Paid to hosts so far.
+    pub(crate) paid: Budget,
+    /// Bytes that they store for it.
+    pub(crate) bytes: u64,
 }
 
 /// Whether a node may write.

@@ -28,17 +28,19 @@ pub use money::transfer;
 use samara_protocol::journal::{Change, SlabRecord, UserId, VaultId};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::units::{Epoch, Millis};
+use tokio::sync::broadcast;
 
 use self::lineage::Lineage;
 use self::settled::Settled;
 use self::upkeep::Upkeep;
 use crate::backup::{
-    BackupDetail, BackupDifference, BackupError, BackupRequest, BackupRow, Backups, RestoreReport,
-    RestoreRequest,
+    BackupDetail, BackupDifference, BackupEdit, BackupError, BackupPage, BackupQuery,
+    BackupRequest, BackupRow, Backups, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
 };
 use crate::contract::{ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, Mode};
+use crate::news::News;
 use crate::progress::Progress;
 use crate::recovery::{
     Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
@@ -85,6 +87,9 @@ impl Default for RenterConfig {
     }
 }
 
+/// News that somebody who listens may be behind.
+const NEWS: usize = 256;
+
 /// An owner's files on the network. A cheap clone; upkeep ends with the last of them.
 #[derive(Clone)]
 pub struct Renter {
@@ -105,6 +110,7 @@ struct Inner {
     repair: Repair,
     garbage: Garbage,
     settled: Settled,
+    news: broadcast::Sender<News>,
     /// Limits of the configuration.
     line: LineRates,
     /// Upkeep, repair and the collector.
@@ -141,7 +147,8 @@ impl Renter {
             contractor.use_account(account).await?;
         }
         let vaults = Vaults::new(world.clone(), journal.clone(), slabs.clone(), config.vault);
-        let backups = Backups::open(vaults.clone()).await?;
+        let (news, _) = broadcast::channel(NEWS);
+        let backups = Backups::open(vaults.clone(), news.clone()).await?;
         let recovery = Recovery::open(
             world.clone(),
             keys.clone(),
@@ -193,6 +200,7 @@ impl Renter {
             repair,
             garbage,
             settled,
+            news,
             line: config.line,
             tasks,
         };
@@ -527,6 +535,69 @@ impl Renter {
         Ok(self.as_seen(self.user_backups().create(&request, progress).await?))
     }
 
+    /// Makes a backup in the background; returns as soon as it is listed.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn begin_backup(&self, request: BackupRequest) -> Result<BackupRow, BackupError> {
+        Ok(self.as_seen(self.user_backups().begin(&request).await?))
+    }
+
+    /// What a backup costs at most.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn quote_backup(&self, request: &QuoteRequest) -> Result<QuoteRow, BackupError> {
+        self.user_backups().quote(request).await
+    }
+
+    /// A page of the backups.
+    #[must_use]
+    pub fn backups_page(&self, query: &BackupQuery) -> BackupPage {
+        let backups = &self.inner.backups;
+        query.page(self.backups(), backups.limit(), backups.used())
+    }
+
+    /// Changes name, description, tags, pin or expiry of a backup.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn edit_backup(
+        &self,
+        name: &str,
+        edit: &BackupEdit,
+    ) -> Result<BackupRow, BackupError> {
+        Ok(self.as_seen(self.user_backups().edit(name, edit).await?))
+    }
+
+    /// Cancels a backup that is being made; returns it as it was.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn cancel_backup(&self, name: &str) -> Result<BackupRow, BackupError> {
+        self.user_backups().cancel(name).await
+    }
+
+    /// How many backups of one kind a vault may have.
+    #[must_use]
+    pub fn backup_limit(&self) -> u32 {
+        self.inner.backups.limit()
+    }
+
+    /// Sets how many backups of one kind a vault may have.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn limit_backups(&self, limit: u32) -> Result<(), BackupError> {
+        self.user_backups().set_limit(limit).await
+    }
+
+    /// What happens from now on that people may want to be told of.
+    #[must_use]
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.inner.news.subscribe()
+    }
+
     /// All backups, oldest first.
     #[must_use]
     pub fn backups(&self) -> Vec<BackupRow> {
@@ -573,7 +644,7 @@ impl Renter {
     /// # Errors
     /// [`BackupError`].
     pub async fn delete_backup(&self, name: &str) -> Result<(), BackupError> {
-        self.user_backups().delete(name).await
+        self.user_backups().delete(name, "it was deleted").await
     }
 
     /// Brings everything back from the words, from where an earlier run stopped. May be dropped at any

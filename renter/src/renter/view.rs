@@ -8,7 +8,7 @@ use samara_protocol::hash::SlabId;
 use samara_protocol::journal::HostIndex;
 
 use super::Renter;
-use crate::backup::{BackupRow, BackupState};
+use crate::backup::{BackupKind, BackupPhase, BackupRow, BackupStatus};
 use crate::journal::{HeadHost, JournalStatus, Mode};
 use crate::repair::HealthReport;
 use crate::rows::{ContractRow, HeadHostRow, HostRow, RenterState, RenterStatus};
@@ -147,17 +147,20 @@ impl Renter {
     /// A backup as the heads show it that a recovery read: where this node writes none, and until it has
     /// asked the hosts itself.
     pub(super) fn as_seen(&self, mut row: BackupRow) -> BackupRow {
-        row.stage = self.inner.settled.stage(row.position);
+        let Some(position) = row.head_seq.filter(|_| row.kind == BackupKind::Network) else {
+            return row;
+        };
+        row.stage = self.inner.settled.stage(position);
         let read_only = self.inner.journal.status().mode == Mode::ReadOnly;
-        let unsure = row.state == BackupState::Checking
-            || (read_only && !matches!(row.state, BackupState::Completed | BackupState::Lost));
+        let checking = row.phase == Some(BackupPhase::Checking);
+        let unsure = checking || (read_only && row.status == BackupStatus::InProgress);
         if unsure {
             let heads = self.inner.recovery.heads();
-            let holds = |position: &&Option<u64>| position.is_some_and(|at| at >= row.position);
+            let holds = |head: &&Option<u64>| head.is_some_and(|at| at >= position);
             let held = heads.iter().filter(holds).count() as u64;
             let needed = self.inner.backups.needed(heads.len()) as u64;
             if held >= needed {
-                (row.state, row.problem) = (BackupState::Completed, None);
+                (row.status, row.phase) = (BackupStatus::Completed, None);
             }
             if read_only || held >= needed {
                 (row.hosts_ok, row.hosts_needed) = (held, needed);

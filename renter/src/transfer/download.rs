@@ -21,7 +21,7 @@ use super::choice::penalty;
 use super::error::DownloadError;
 use super::gather::{Gather, Shared};
 use super::options::{SlabClass, TransferOptions, UNIT, units};
-use crate::contract::{ContractBook, ContractHandle};
+use crate::contract::{Budget, ContractBook, ContractHandle};
 use crate::world::{World, compute};
 
 /// Ranges above this are opened off the runtime's threads.
@@ -103,6 +103,19 @@ impl Downloader {
         };
         let budget = budget(options.download_budget);
         Self(Arc::new(Inner { book, options, descriptors: Mutex::default(), budget, shared }))
+    }
+
+    /// The same downloader, paid out of this budget.
+    #[must_use]
+    pub fn within(&self, budget: Budget) -> Self {
+        let Inner { book, options, budget: room, shared, .. } = self.0.as_ref();
+        Self(Arc::new(Inner {
+            book: book.within(budget),
+            options: *options,
+            descriptors: Mutex::default(),
+            budget: Arc::clone(room),
+            shared: shared.clone(),
+        }))
     }
 
     pub(super) fn world(&self) -> &World {

@@ -15,7 +15,7 @@ use super::choice::order;
 use super::flight::Flight;
 use super::options::{Redundancy, SlabClass, TransferOptions};
 use super::pipeline::SlabPipeline;
-use crate::contract::{ContractBook, ContractError};
+use crate::contract::{Budget, ContractBook, ContractError};
 use crate::garbage::{Leases, UploadLease};
 use crate::world::{World, compute, random_bytes};
 
@@ -140,6 +140,18 @@ impl Uploader {
     pub fn new(book: ContractBook, options: TransferOptions, leases: Leases) -> Self {
         let buffers = Buffers::new(&options);
         Self(Arc::new(Inner { book, options, buffers, leases }))
+    }
+
+    /// The same uploader, paid out of this budget.
+    #[must_use]
+    pub fn within(&self, budget: Budget) -> Self {
+        let Inner { book, options, buffers, leases } = self.0.as_ref();
+        Self(Arc::new(Inner {
+            book: book.within(budget),
+            options: *options,
+            buffers: Arc::clone(buffers),
+            leases: leases.clone(),
+        }))
     }
 
     /// The settings.

@@ -49,6 +49,7 @@ pub use types::{
 
 use samara_protocol::journal::UserId;
 
+use crate::contract::Budget;
 use crate::journal::Journal;
 use crate::slabs::Slabs;
 use crate::world::World;
@@ -107,6 +108,11 @@ impl Vaults {
     /// The same vaults, whose changes are this user's.
     pub(crate) fn acting(&self, by: Option<UserId>) -> Self {
         Self { journal: self.journal.acting(by), ..self.clone() }
+    }
+
+    /// The same vaults, whose transfers are paid out of this budget.
+    pub(crate) fn within(&self, budget: Budget) -> Self {
+        Self { slabs: self.slabs.within(budget), ..self.clone() }
     }
 }
 

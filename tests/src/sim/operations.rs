@@ -25,6 +25,8 @@ enum Verdict {
     Doubtful,
 }
 
+/// Backups that are made before some must go; a renter may have ten.
+const MOST_BACKUPS: usize = 6;
 /// Codes of errors that say that nothing was changed.
 const REFUSALS: [&str; 5] = ["no_vault", "not_found", "exists", "no_backup", "not_started"];
 
@@ -355,7 +357,7 @@ impl Run {
 
     async fn backup(&mut self, renter: &Renter) {
         let names: Vec<String> = self.model.likely().backups.into_iter().collect();
-        if !names.is_empty() && self.chance.per_mille(300) {
+        if names.len() >= MOST_BACKUPS || !names.is_empty() && self.chance.per_mille(300) {
             let name = names[self.chance.index(names.len())].clone();
             let what = format!("delete {name}");
             let (verdict, _) =

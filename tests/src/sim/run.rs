@@ -432,7 +432,9 @@ impl Run {
             let files = listed(renter, &vault.name, None).await?;
             names.vaults.insert(vault.name, files);
         }
-        names.backups.extend(renter.backups().into_iter().map(|row| row.name));
+        // What failed is listed too, and the journal does not name it.
+        let named = renter.backups().into_iter().filter(|row| row.head_seq.is_some());
+        names.backups.extend(named.map(|row| row.name));
         Ok(names)
     }
 

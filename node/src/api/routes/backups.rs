@@ -2,46 +2,131 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use samara_renter::backup::{
-    BackupDetail, BackupDifference, BackupRequest, BackupRow, RestoreRequest,
+    BackupDetail, BackupDifference, BackupEdit, BackupPage, BackupQuery, BackupRequest, BackupRow,
+    QuoteRequest, QuoteRow, RestoreRequest,
 };
-use serde::Deserialize;
+use samara_renter::vault::{ListOptions, ListRow};
+use serde::{Deserialize, Serialize};
 
 use super::{Done, changed, failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
-use crate::api::stream::WithoutClient;
+use crate::api::stream::{self, WithoutClient};
 
 pub(in crate::api) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/backups", get(list).post(create))
-        .route("/v1/backups/{name}", get(show).delete(remove))
-        .route("/v1/backups/{name}/diff/{other}", get(compare))
+        .route("/v1/backups/quote", post(quote))
+        .route("/v1/backups/{sid}", get(show).patch(edit).delete(remove))
+        .route("/v1/backups/{sid}/cancel", post(cancel))
+        .route("/v1/backups/{sid}/pin", post(pin))
+        .route("/v1/backups/{sid}/ls", get(files))
+        .route("/v1/backups/{sid}/diff/{other}", get(compare))
+        .route("/v1/backup-limit", get(limit).put(set_limit))
         .route("/v1/restore", post(restore))
 }
 
-async fn list(State(api): State<Api>) -> Result<Json<Vec<BackupRow>>, ApiError> {
-    Ok(Json(known(&api)?.backups()))
+async fn list(
+    State(api): State<Api>,
+    Query(query): Query<BackupQuery>,
+) -> Result<Json<BackupPage>, ApiError> {
+    Ok(Json(known(&api)?.backups_page(&query)))
 }
 
+async fn quote(
+    State(api): State<Api>,
+    Json(request): Json<QuoteRequest>,
+) -> Result<Json<QuoteRow>, ApiError> {
+    known(&api)?.quote_backup(&request).await.map(Json).map_err(failed)
+}
+
+/// Starts a backup and answers at once; a client that asks for a stream is told of its progress and end.
 async fn create(
     State(api): State<Api>,
+    headers: HeaderMap,
     Json(request): Json<BackupRequest>,
 ) -> Result<Response, ApiError> {
     let renter = known(&api)?.clone();
-    Ok(api.operations().respond(WithoutClient::GoesOn, move |progress| async move {
-        changed(&renter, renter.create_backup(request, progress.as_ref()).await).await
-    }))
+    if stream::is_wanted(&headers) {
+        return Ok(api.operations().respond(WithoutClient::GoesOn, move |progress| async move {
+            changed(&renter, renter.create_backup(request, progress.as_ref()).await).await
+        }));
+    }
+    let row = changed(&renter, renter.begin_backup(request).await).await?;
+    let place = [(header::LOCATION, format!("/v1/backups/{}", row.sid))];
+    Ok((StatusCode::ACCEPTED, place, Json(row)).into_response())
 }
 
 async fn show(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Path(sid): Path<String>,
 ) -> Result<Json<BackupDetail>, ApiError> {
-    known(&api)?.backup(&name).await.map(Json).map_err(failed)
+    known(&api)?.backup(&sid).await.map(Json).map_err(failed)
+}
+
+async fn edit(
+    State(api): State<Api>,
+    Path(sid): Path<String>,
+    Json(edit): Json<BackupEdit>,
+) -> Result<Json<BackupRow>, ApiError> {
+    let renter = known(&api)?;
+    changed(renter, renter.edit_backup(&sid, &edit).await).await.map(Json)
+}
+
+/// Whether a backup is to be kept whatever rules say.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinRequest {
+    /// Pinned from now on, or no longer.
+    pub pinned: bool,
+}
+
+async fn pin(
+    State(api): State<Api>,
+    Path(sid): Path<String>,
+    Json(request): Json<PinRequest>,
+) -> Result<Json<BackupRow>, ApiError> {
+    let edit_request = BackupEdit { pinned: Some(request.pinned), ..BackupEdit::default() };
+    edit(State(api), Path(sid), Json(edit_request)).await
+}
+
+async fn cancel(
+    State(api): State<Api>,
+    Path(sid): Path<String>,
+) -> Result<Json<BackupRow>, ApiError> {
+    let renter = known(&api)?;
+    changed(renter, renter.cancel_backup(&sid).await).await.map(Json)
+}
+
+/// What of a backup is listed.
+#[derive(Deserialize)]
+struct FilesQuery {
+    /// The vault by its name then.
+    vault: String,
+    /// A folder in it; all if empty.
+    #[serde(default)]
+    folder: String,
+    /// Whether all below is listed.
+    #[serde(default)]
+    recursive: bool,
+    /// Whether older versions and deleted files are.
+    #[serde(default)]
+    versions: bool,
+}
+
+async fn files(
+    State(api): State<Api>,
+    Path(sid): Path<String>,
+    Query(query): Query<FilesQuery>,
+) -> Result<Json<Vec<ListRow>>, ApiError> {
+    let FilesQuery { vault, folder, recursive, versions } = query;
+    let options = ListOptions { folder, recursive, versions, backup: Some(sid) };
+    known(&api)?.list(&vault, &options).await.map(Json).map_err(failed)
 }
 
 /// What is compared.
@@ -60,10 +145,31 @@ async fn compare(
     found.map(Json).map_err(failed)
 }
 
-async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<Done>, ApiError> {
+async fn remove(State(api): State<Api>, Path(sid): Path<String>) -> Result<Json<Done>, ApiError> {
     let renter = known(&api)?;
-    changed(renter, renter.delete_backup(&name).await).await?;
+    changed(renter, renter.delete_backup(&sid).await).await?;
     Ok(Json(Done {}))
+}
+
+/// How many backups of one kind a vault may have.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupLimit {
+    /// So many.
+    pub limit: u32,
+}
+
+async fn limit(State(api): State<Api>) -> Result<Json<BackupLimit>, ApiError> {
+    Ok(Json(BackupLimit { limit: known(&api)?.backup_limit() }))
+}
+
+async fn set_limit(
+    State(api): State<Api>,
+    Json(wanted): Json<BackupLimit>,
+) -> Result<Json<BackupLimit>, ApiError> {
+    let renter = known(&api)?;
+    changed(renter, renter.limit_backups(wanted.limit).await).await?;
+    Ok(Json(wanted))
 }
 
 async fn restore(

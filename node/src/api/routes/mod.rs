@@ -21,6 +21,7 @@ pub(super) use validators::routes as validators;
 pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
+pub use backups::{BackupLimit, PinRequest};
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use notifications::{DeliveryRow, NoticeRow};
 pub use notify_settings::{

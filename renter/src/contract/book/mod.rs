@@ -20,6 +20,7 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::sync::lock;
 use samara_protocol::units::Amount;
 
+use super::budget::Budget;
 use super::handle::{ContractHandle, Live};
 use super::line::Line;
 use super::link::ContractLink;
@@ -53,7 +54,11 @@ pub struct Adoption {
 
 /// The table of hosts and contracts. A cheap clone.
 #[derive(Clone)]
-pub struct ContractBook(Arc<Inner>);
+pub struct ContractBook {
+    inner: Arc<Inner>,
+    /// What transfers through this handle may spend.
+    budget: Option<Budget>,
+}
 
 struct Inner {
     world: World,
@@ -80,13 +85,14 @@ impl ContractBook {
         let limits = Arc::new(Mutex::new(PriceLimits::NONE));
         let line = Line::new(world.clock.clone());
         let table = Mutex::default();
-        let book = Self(Arc::new(Inner { world, keys, writer, reports, limits, line, table }));
-        for (key, value) in Pages::below(book.0.world.store.as_ref(), HOSTS).collect().await? {
+        let inner = Inner { world, keys, writer, reports, limits, line, table };
+        let book = Self { inner: Arc::new(inner), budget: None };
+        for (key, value) in Pages::below(book.inner.world.store.as_ref(), HOSTS).collect().await? {
             let Some(index) = index_of_key(&key) else { continue };
             let record = encoding::decode::<HostRecord>(&value)?;
             book.lock().insert(index, Row { record, live: None });
         }
-        for (key, value) in Pages::below(book.0.world.store.as_ref(), LIVE).collect().await? {
+        for (key, value) in Pages::below(book.inner.world.store.as_ref(), LIVE).collect().await? {
             let Some(index) = index_of_key(&key) else { continue };
             let record = encoding::decode::<LiveRecord>(&value)?;
             book.attach(index, record, CommitQueue::new(), false);
@@ -94,38 +100,49 @@ impl ContractBook {
         Ok(book)
     }
 
+    /// The same table, whose contracts are paid out of this budget.
+    #[must_use]
+    pub fn within(&self, budget: Budget) -> Self {
+        Self { inner: Arc::clone(&self.inner), budget: Some(budget) }
+    }
+
+    /// A row's contract as it is given out.
+    fn given(&self, row: &Row) -> Option<ContractHandle> {
+        Some(row.live.as_ref()?.within(self.budget.clone()))
+    }
+
     /// The renter's world.
     #[must_use]
     pub fn world(&self) -> &World {
-        &self.0.world
+        &self.inner.world
     }
 
     /// The keys of these words.
     #[must_use]
     pub fn keys(&self) -> &Arc<KeyTree> {
-        &self.0.keys
+        &self.inner.keys
     }
 
     /// Who may write.
     #[must_use]
     pub fn writer(&self) -> &Writer {
-        &self.0.writer
+        &self.inner.writer
     }
 
     /// What was seen of hosts.
     #[must_use]
     pub fn reports(&self) -> &Reports {
-        &self.0.reports
+        &self.inner.reports
     }
 
     /// Sets the highest prices that transfers may cost from now on.
     pub fn limit_prices(&self, limits: PriceLimits) {
-        *lock(&self.0.limits) = limits;
+        *lock(&self.inner.limits) = limits;
     }
 
     /// What sectors may take of the line to all hosts.
     pub(crate) fn line(&self) -> &Line {
-        &self.0.line
+        &self.inner.line
     }
 
     /// All hosts, ordered by number.
@@ -250,13 +267,13 @@ impl ContractBook {
     /// The live contract with a host.
     #[must_use]
     pub fn contract(&self, index: HostIndex) -> Option<ContractHandle> {
-        self.lock().get(&index).and_then(|row| row.live.clone())
+        self.lock().get(&index).and_then(|row| self.given(row))
     }
 
     /// All live contracts, ordered by host number.
     #[must_use]
     pub fn live(&self) -> Vec<ContractHandle> {
-        self.lock().values().filter_map(|row| row.live.clone()).collect()
+        self.lock().values().filter_map(|row| self.given(row)).collect()
     }
 
     /// A signed channel for a contract that is on the chain and may not be in the table yet.
@@ -265,14 +282,14 @@ impl ContractBook {
     /// [`BookError::Foreign`].
     pub fn link(&self, contract: &Contract) -> Result<ContractLink, BookError> {
         let terms = &contract.terms;
-        if self.0.keys.contract(&terms.nonce).public() != terms.contract {
+        if self.inner.keys.contract(&terms.nonce).public() != terms.contract {
             return Err(BookError::Foreign { contract: terms.contract });
         }
         Ok(self.link_to(&terms.nonce, terms.host, contract.revision))
     }
 
     fn link_to(&self, nonce: &ContractNonce, host: PublicKey, formed: Revision) -> ContractLink {
-        let inner = &*self.0;
+        let inner = &*self.inner;
         let keys = inner.keys.clone();
         let (writer, reports) = (inner.writer.clone(), inner.reports.clone());
         ContractLink::new(inner.world.clone(), keys, writer, reports, host, *nonce, formed)
@@ -337,7 +354,7 @@ impl ContractBook {
                 "it shows revision {} after it signed revision {}",
                 back.shown.number, back.known.number
             );
-            self.0.reports.false_answer(&terms.host, &reason);
+            self.inner.reports.false_answer(&terms.host, &reason);
         }
         let record = LiveRecord::new(contract, shown, status.voucher_total, labels);
         let handle = self.install(record, CommitQueue::new(), false).await?;
@@ -377,7 +394,7 @@ impl ContractBook {
     /// # Errors
     /// [`BookError::Store`].
     pub async fn retire(&self, index: HostIndex) -> Result<(), BookError> {
-        self.0.world.store.commit(vec![Write::Delete(LiveRecord::key(index))]).await?;
+        self.inner.world.store.commit(vec![Write::Delete(LiveRecord::key(index))]).await?;
         if let Some(row) = self.lock().get_mut(&index) {
             row.live = None;
         }
@@ -419,15 +436,15 @@ impl ContractBook {
     /// # Errors
     /// [`BookError::Store`].
     pub async fn save_health(&self) -> Result<(), BookError> {
-        let writes = self.0.reports.all().into_iter().map(|(host, health)| {
+        let writes = self.inner.reports.all().into_iter().map(|(host, health)| {
             Write::Put([HEALTH, host.as_bytes()].concat(), encoding::encode(&health))
         });
-        Ok(self.0.world.store.commit(writes.collect()).await?)
+        Ok(self.inner.world.store.commit(writes.collect()).await?)
     }
 
     async fn put_host(&self, index: HostIndex, record: HostRecord) -> Result<(), BookError> {
         let key = [HOSTS, &index.0.to_be_bytes()].concat();
-        self.0.world.store.commit(vec![Write::Put(key, encoding::encode(&record))]).await?;
+        self.inner.world.store.commit(vec![Write::Put(key, encoding::encode(&record))]).await?;
         let mut table = self.lock();
         match table.get_mut(&index) {
             Some(row) => row.record = record,
@@ -445,13 +462,13 @@ impl ContractBook {
         synced: bool,
     ) -> Result<ContractHandle, BookError> {
         let terms = &record.terms;
-        if self.0.keys.contract(&record.nonce).public() != terms.contract {
+        if self.inner.keys.contract(&record.nonce).public() != terms.contract {
             return Err(BookError::Foreign { contract: terms.contract });
         }
         let index =
             self.index_of(&terms.host).ok_or(BookError::UnknownHost { host: terms.host })?;
         let write = Write::Put(LiveRecord::key(index), record.encode());
-        self.0.world.store.commit(vec![write]).await?;
+        self.inner.world.store.commit(vec![write]).await?;
         self.attach(index, record, commits, synced)
             .ok_or(BookError::UnknownHost { host: self.host(index).unwrap_or_default() })
     }
@@ -466,7 +483,7 @@ impl ContractBook {
         let link = self.link_to(&record.nonce, record.terms.host, record.formed);
         let mut table = self.lock();
         let row = table.get_mut(&index)?;
-        let handle = ContractHandle(Arc::new(Live {
+        let live = Arc::new(Live {
             index,
             operator: row.record.operator.clone(),
             nonce: record.nonce,
@@ -475,14 +492,15 @@ impl ContractBook {
             ends: record.ends,
             labels: record.labels,
             link,
-            limits: self.0.limits.clone(),
-            line: self.0.line.clone(),
+            limits: self.inner.limits.clone(),
+            line: self.inner.line.clone(),
             revision: Mutex::new(record.revision),
             commits,
             prices: tokio::sync::Mutex::new(None),
             promised: Mutex::default(),
             synced: tokio::sync::Mutex::new(synced),
-        }));
+        });
+        let handle = ContractHandle(live, None);
         row.live = Some(handle.clone());
         row.record.known = None;
         Some(handle)
@@ -490,7 +508,7 @@ impl ContractBook {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostIndex, Row>> {
         // Rows are put in whole; a panicking holder leaves none half made.
-        lock(&self.0.table)
+        lock(&self.inner.table)
     }
 }
 

@@ -4,7 +4,7 @@ use samara_protocol::sector::GROUP;
 use samara_protocol::units::Millis;
 
 use crate::RenterConfig;
-use crate::backup::{BackupRequest, BackupState, RestoreRequest};
+use crate::backup::{BackupRequest, BackupStatus, RestoreRequest};
 use crate::checkpoint::DifferenceKind::{self, Added, Changed, Removed};
 use crate::progress::Silent;
 use crate::testing::world::{Fault, TestNetwork};
@@ -58,7 +58,7 @@ async fn listed(node: &Node, backup: Option<&str>) -> Vec<(String, String)> {
 }
 
 async fn backup(node: &Node, name: &str) {
-    let request = BackupRequest { name: name.into(), description: String::new(), vault: None };
+    let request = BackupRequest { name: name.into(), ..BackupRequest::default() };
     node.renter.create_backup(request, &Silent).await.unwrap();
     written(node).await;
 }
@@ -254,17 +254,17 @@ async fn a_backup_that_builds_upon_what_is_lost_is_called_lost() {
     let state = |node: &Node, name: &str| {
         let rows = node.renter.backups();
         let row = rows.iter().find(|row| row.name == name).unwrap();
-        (row.state, row.problem.is_some())
+        (row.status, row.error.is_some())
     };
-    assert_eq!(state(&node, "after"), (BackupState::Lost, true));
-    assert_eq!(state(&node, "before"), (BackupState::Completed, false));
+    assert_eq!(state(&node, "after"), (BackupStatus::Error, true));
+    assert_eq!(state(&node, "before"), (BackupStatus::Completed, false));
     node.lose().await;
     let node = blank(&network).await;
     recover(&node).await;
-    assert_eq!(state(&node, "after"), (BackupState::Lost, true));
+    assert_eq!(state(&node, "after"), (BackupStatus::Error, true));
     node.renter.delete_backup("after").await.unwrap();
     backup(&node, "after").await;
-    assert_eq!(state(&node, "after"), (BackupState::Completed, false));
+    assert_eq!(state(&node, "after"), (BackupStatus::Completed, false));
 }
 
 #[tokio::test(start_paused = true)]

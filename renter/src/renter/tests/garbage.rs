@@ -74,7 +74,7 @@ async fn purge(node: &Node, vault: &str, path: &str) {
 
 async fn backup(node: &Node, name: &str, vault: Option<&str>) {
     let vault = vault.map(str::to_owned);
-    let request = BackupRequest { name: name.into(), description: String::new(), vault };
+    let request = BackupRequest { name: name.into(), vault, ..BackupRequest::default() };
     node.renter.create_backup(request, &Silent).await.unwrap();
 }
 

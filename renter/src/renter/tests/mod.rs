@@ -1,5 +1,6 @@
 //! The whole renter over real hosts.
 
+mod backups;
 mod checkpoints;
 mod copies;
 mod garbage;

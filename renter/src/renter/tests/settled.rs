@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::recover;
-use crate::backup::{BackupRequest, BackupState};
+use crate::backup::{BackupRequest, BackupStatus};
 use crate::progress::{Phase, ProgressEvent, Silent};
 use crate::rows::Stage;
 use crate::testing::world::{Fault, TestNetwork};
@@ -29,10 +29,10 @@ fn all(stage: Stage, paths: &[&str]) -> Vec<(String, Stage)> {
     paths.iter().map(|path| ((*path).to_owned(), stage)).collect()
 }
 
-async fn backup(node: &Node, name: &str) -> (BackupState, Stage) {
+async fn backup(node: &Node, name: &str) -> (BackupStatus, Stage) {
     let request = BackupRequest { name: name.into(), ..BackupRequest::default() };
     let row = node.renter.create_backup(request, &Silent).await.unwrap();
-    (row.state, row.stage)
+    (row.status, row.stage)
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,7 +62,7 @@ async fn what_is_acknowledged_is_settled_once_the_slow_host_has_it() {
     let versions: Vec<Stage> = versions.iter().map(|version| version.stage).collect();
     assert_eq!(versions, [Stage::Settled, Stage::Acknowledged]);
     // Any four that survive lead back to it.
-    assert_eq!(backup(&node, "first").await, (BackupState::Completed, Stage::Acknowledged));
+    assert_eq!(backup(&node, "first").await, (BackupStatus::Completed, Stage::Acknowledged));
     node.renter.upkeep().await;
     assert_eq!(stages(&node).await, expected);
 
@@ -70,7 +70,7 @@ async fn what_is_acknowledged_is_settled_once_the_slow_host_has_it() {
     node.renter.upkeep().await;
     assert_eq!(stages(&node).await, all(Stage::Settled, &["b", "c", "d", "e"]));
     assert_eq!(node.renter.backups()[0].stage, Stage::Settled);
-    assert!(node.renter.status().settled_position >= node.renter.backups()[0].position);
+    assert!(node.renter.status().settled_position >= node.renter.backups()[0].head_seq.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +105,7 @@ async fn a_recovery_says_what_is_settled_as_soon_as_it_knows() {
     let node = Node::fresh(&network).await;
     node.files.put("/home/a", b"one", 1);
     node.put("/home", "home").await;
-    assert_eq!(backup(&node, "first").await.0, BackupState::Completed);
+    assert_eq!(backup(&node, "first").await.0, BackupStatus::Completed);
     node.renter.upkeep().await;
     node.lose().await;
 
@@ -113,7 +113,7 @@ async fn a_recovery_says_what_is_settled_as_soon_as_it_knows() {
     let node = Node::blank(&network).await;
     recover(&node).await;
     // The heads that it read have shown that enough hosts hold the backup.
-    assert_eq!(node.renter.backups()[0].state, BackupState::Completed);
+    assert_eq!(node.renter.backups()[0].status, BackupStatus::Completed);
     let before = stages(&node).await[0].1;
     assert!(matches!(before, Stage::Checking | Stage::Settled), "{before:?}");
     node.renter.upkeep().await;
