@@ -170,7 +170,13 @@ mod tests {
             dismissed: false,
             deliveries: Some(vec![delivery, Delivery::due(hook, ChainTime(5))]),
         };
-        assert_eq!(hex::encode(kept.encode()), "KEPT");
+        assert_eq!(
+            hex::encode(kept.encode()),
+            "01010101010101010101010101010101010f010014546573743a206e6f746963657320617272\
+             6976653254686973206973206120746573742e204e6f7469636573206f662074686973206e6f\
+             64652061727269766520686572652e0a0f7b226e657773223a2274657374227d020001020000\
+             ac020001046275737901103032303230323032303230323032303200050000"
+        );
         assert_eq!(decode(7, &kept.encode()), Ok(kept));
     }
 

@@ -212,9 +212,18 @@ pub(crate) mod tests {
     fn what_earlier_programs_wrote_is_read() {
         let values = some().values();
         let stored = |name: &str| hex::encode(&*values[name]);
-        assert_eq!(stored(MAIL), "MAIL");
-        assert_eq!(stored(OFF), "OFF");
-        assert_eq!(stored("notify/webhook/0101010101010101"), "HOOK");
+        assert_eq!(
+            stored(MAIL),
+            "01096c6f63616c686f7374190201026d650f68756e746572322068756e746572321b53616d61\
+             7261203c73616d617261406578616d706c652e6f72673e020e6d65406578616d706c652e6f72\
+             67165a6fc3ab203c7a6f65406578616d706c652e6f72673e00"
+        );
+        assert_eq!(stored(OFF), "010100");
+        assert_eq!(
+            stored("notify/webhook/0101010101010101"),
+            "011768747470733a2f2f612e6578616d706c652f746f6b656e10303132333435363738396162\
+             636465660000"
+        );
     }
 
     #[tokio::test]

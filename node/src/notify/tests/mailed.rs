@@ -170,6 +170,13 @@ async fn a_server_without_starttls_gets_nothing() {
 }
 
 #[tokio::test]
+async fn without_tls_nothing_leaves_this_machine() {
+    let mail = Mail { server: "192.0.2.1".to_owned(), ..mail() };
+    let error = send(&mail, &notice("daily")).await.unwrap_err();
+    assert!(matches!(error, MailError::NotLoopback(_)), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_never_ends_its_answer_is_left() {
     use tokio::io::AsyncWriteExt as _;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
