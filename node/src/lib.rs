@@ -12,6 +12,7 @@
 //! | [`host`] | the host role: volumes, service, proofs |
 //! | [`world`] | the renter role's outside: disks, network, tokio |
 //! | [`transport`] | connections to other nodes |
+//! | [`access`] | users, roles, tokens: who may do what |
 //! | [`api`], [`cli`] | the local HTTP API, and the commands that use it |
 //! | [`config`], [`data`], [`seed`] | configuration, data folder, words |
 //! | [`fetch`], [`tls`] | files from URLs that others have chosen, and whom to trust as a client |
@@ -19,9 +20,11 @@
 //! | [`causes`], [`redundancy`] | errors and redundancies as people read them |
 //! | [`clock`], [`database`] | the wall clock, and databases that come back after a full disk |
 //! | `open_files` | the process's limit of open files |
+//! | `stretch` | Argon2id, of passphrases, passwords and tokens |
 //! | `disk` | what several of them do to files and folders |
 //! | [`testnet`], [`demo`] | local networks of separate processes, and the whole story on one |
 
+pub mod access;
 pub mod api;
 pub mod causes;
 pub mod chain;
@@ -41,6 +44,7 @@ pub mod notify;
 mod open_files;
 pub mod redundancy;
 pub mod seed;
+mod stretch;
 pub mod testnet;
 pub mod tls;
 pub mod transport;

@@ -19,6 +19,7 @@
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
 
 mod account;
+pub mod archive;
 pub mod backup;
 mod bucket;
 pub mod checkpoint;

@@ -47,6 +47,10 @@ pub enum Phase {
     TakingOver,
     /// Fetching bytes from hosts and writing files.
     Restoring,
+    /// Writing a vault's history and files into an archive.
+    Archiving,
+    /// Bringing the events of an archive in.
+    Replaying,
 }
 
 /// What `done` and `total` count.
@@ -63,6 +67,8 @@ pub enum Unit {
     Hosts,
     /// Parts of the journal.
     Segments,
+    /// Events of a vault.
+    Events,
 }
 
 /// One event.

@@ -19,8 +19,8 @@ use crate::testing::world::{TestNetwork, TestStore};
 use crate::transfer::TransferOptions;
 use crate::vault::{Conflict, GetReport, GetRequest, PutReport, PutRequest};
 use crate::world::{
-    FileEntry, FileError, FileKind, Files, Naming, ReadFile, Store, StoreError, World, Write,
-    WriteFile,
+    FileEntry, FileError, FileKind, Files, Naming, ReadFile, SeekRead, Store, StoreError, World,
+    Write, WriteFile,
 };
 
 /// A file in memory.
@@ -190,6 +190,19 @@ impl Files for MemoryFiles {
                 Err(FileError { action: "open", path: path.into(), reason: "not there".into() })
             }
         }
+    }
+
+    async fn open_seekable(&self, path: &Path) -> Result<Box<dyn SeekRead>, FileError> {
+        match self.lock().files.get(path) {
+            Some(file) => Ok(Box::new(std::io::Cursor::new(file.bytes.clone()))),
+            None => {
+                Err(FileError { action: "open", path: path.into(), reason: "not there".into() })
+            }
+        }
+    }
+
+    async fn remove_file(&self, _root: &Path, path: &Path) -> Result<bool, FileError> {
+        Ok(self.lock().files.remove(path).is_some())
     }
 
     async fn create(&self, _root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {

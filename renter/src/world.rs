@@ -286,6 +286,11 @@ pub trait ReadFile: Send {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError>;
 }
 
+/// Bytes that can be read from any place; used off the runtime's threads.
+pub trait SeekRead: std::io::Read + std::io::Seek + Send {}
+
+impl<T: std::io::Read + std::io::Seek + Send> SeekRead for T {}
+
 /// A file being written: invisible under its final name until [`WriteFile::finish`].
 #[async_trait]
 pub trait WriteFile: Send {
@@ -320,6 +325,10 @@ pub trait Files: Send + Sync {
     async fn stat(&self, path: &Path) -> Result<Option<FileEntry>, FileError>;
     /// Opens for reading.
     async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError>;
+    /// Opens for reading from any place.
+    async fn open_seekable(&self, path: &Path) -> Result<Box<dyn SeekRead>, FileError>;
+    /// Removes a file below `root`; whether there was one. A link is removed, not followed.
+    async fn remove_file(&self, root: &Path, path: &Path) -> Result<bool, FileError>;
     /// Starts a file below `root`, making its parent folders. `root` may be a link; a link below it is
     /// refused and not followed, here and in the methods that follow.
     async fn create(&self, root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError>;

@@ -1,15 +1,20 @@
-//! Who may use the API: whoever can read the token in the data folder.
+//! Where the API is, and what every request must pass: a token whose role is enough, and this machine's own
+//! name.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::header;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use samara_renter::error::Coded as _;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
+use super::roles;
+use crate::access::{AccessControl, Actor, Role, Secret};
 use crate::data::write_private;
 
 /// Name of the file in the data folder that tells clients where the API is.
@@ -20,21 +25,17 @@ pub const FILE: &str = "api.json";
 pub struct Access {
     /// Address on this machine.
     pub address: SocketAddr,
-    /// Bearer token, drawn at each start.
+    /// Bearer token: the local administrator's of this start.
     pub token: String,
     /// Process that serves it.
     pub pid: u32,
 }
 
 impl Access {
-    /// Access to an API of this process, with a fresh token.
-    ///
-    /// # Errors
-    /// When the system gives no random bytes.
-    pub fn draw(address: SocketAddr) -> Result<Self, getrandom::Error> {
-        let mut bytes = [0u8; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self { address, token: hex::encode(bytes), pid: std::process::id() })
+    /// Access to an API of this process.
+    #[must_use]
+    pub fn new(address: SocketAddr, token: &Secret) -> Self {
+        Self { address, token: token.reveal().to_owned(), pid: std::process::id() }
     }
 
     /// Writes the file into a data folder.
@@ -56,21 +57,48 @@ impl Access {
     }
 }
 
-/// Refuses requests without the token. The comparison takes the same time wherever they differ.
-pub async fn require(State(token): State<Token>, request: Request, next: Next) -> Response {
-    let shown = request
-        .headers()
+/// Refuses requests without a token whose role is enough for the route, and tells the others' routes who
+/// asks.
+pub async fn require(
+    State(access): State<Arc<AccessControl>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let Some(least) = roles::least(request.method(), pattern) else {
+        return next.run(request).await;
+    };
+    match admitted(&access, request.headers(), least).await {
+        Ok(actor) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Who asks, if that is somebody with this role at least.
+async fn admitted(
+    access: &AccessControl,
+    headers: &HeaderMap,
+    least: Role,
+) -> Result<Actor, ApiError> {
+    let shown = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
-    // Hashes of equal length compare in constant time (blake3::Hash's `==`).
-    let matches = shown.is_some_and(|shown| blake3::hash(shown.as_bytes()) == token.0);
-    if matches {
-        next.run(request).await
-    } else {
-        ApiError::new("unauthorized", "show the token of api.json as `Authorization: Bearer ...`")
-            .into_response()
+    let Some(shown) = shown else {
+        let message = "show a token as `Authorization: Bearer ...`: that of api.json, or a user's";
+        return Err(ApiError::new("unauthorized", message));
+    };
+    let actor =
+        access.actor(shown).await.map_err(|error| ApiError::from_error(error.code(), &error))?;
+    if actor.role >= least {
+        return Ok(actor);
     }
+    let message =
+        format!("this needs the role {least}; {} has the role {}", actor.name, actor.role);
+    Err(ApiError::new("forbidden", message))
 }
 
 /// Refuses requests that a browser sends to a name of somebody else's, pointed at this machine.
@@ -90,18 +118,6 @@ fn is_own(host: &str) -> bool {
     };
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
-}
-
-/// Digest of the token that is asked for.
-#[derive(Clone, Copy)]
-pub struct Token(blake3::Hash);
-
-impl Token {
-    /// Of an access.
-    #[must_use]
-    pub fn of(access: &Access) -> Self {
-        Self(blake3::hash(access.token.as_bytes()))
-    }
 }
 
 #[cfg(test)]
@@ -124,7 +140,8 @@ mod tests {
     #[test]
     fn the_token_is_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
-        Access::draw(([127, 0, 0, 1], 1).into()).unwrap().write(folder.path()).unwrap();
+        let token = Secret::default();
+        Access::new(([127, 0, 0, 1], 1).into(), &token).write(folder.path()).unwrap();
         let mode = std::fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

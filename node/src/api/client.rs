@@ -14,6 +14,7 @@ use tokio_util::io::StreamReader;
 use super::access::Access;
 use super::error::ApiError;
 use super::stream::{Message, NDJSON};
+use crate::access::Secret;
 use crate::tls;
 
 /// A client of one node's API.
@@ -23,6 +24,8 @@ pub struct Client {
     http: reqwest::Client,
     /// Where the node runs, if it was found there.
     data: Option<PathBuf>,
+    /// The file of the token, if it is another one than that of the folder.
+    token_file: Option<PathBuf>,
 }
 
 impl Client {
@@ -45,7 +48,14 @@ impl Client {
         // The API is on this machine: no proxy is to see the token, and there is no TLS.
         let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls::nobody());
         let http = http.build().expect("invariant: neither proxies nor certificates are read");
-        Self { access, http, data: None }
+        Self { access, http, data: None, token_file: None }
+    }
+
+    /// The same client with the token of a file.
+    #[must_use]
+    pub fn with_token(self, token: &Secret, file: &Path) -> Self {
+        let access = Access { token: token.reveal().to_owned(), ..self.access };
+        Self { access, token_file: Some(file.to_owned()), ..self }
     }
 
     /// Asks and reads one JSON answer.
@@ -78,6 +88,18 @@ impl Client {
         body: &B,
     ) -> Result<T, ApiError> {
         self.answer(self.request(Method::PUT, path).json(body)).await
+    }
+
+    /// Changes something with a JSON body and reads one JSON answer.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn patch<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ApiError> {
+        self.answer(self.request(Method::PATCH, path).json(body)).await
     }
 
     /// Deletes and reads one JSON answer.
@@ -158,8 +180,13 @@ impl Client {
         let answer = response.json::<ApiError>().await;
         let error = answer
             .unwrap_or_else(|_| ApiError::new("internal", format!("the node answered {status}")));
-        Err(match &self.data {
-            Some(data) if error.code == "unauthorized" => ApiError {
+        Err(match (&self.token_file, &self.data) {
+            (Some(file), _) if error.code == "unauthorized" => ApiError {
+                message: format!("the token in {} is not valid on this node", file.display()),
+                hint: Some("an administrator makes another with `samara token create`".to_owned()),
+                ..error
+            },
+            (None, Some(data)) if error.code == "unauthorized" => ApiError {
                 message: format!("the token in {} is not this node's", access_file(data).display()),
                 hint: Some("the node writes a new one when it is started again".to_owned()),
                 ..error
@@ -205,7 +232,8 @@ mod tests {
 
         // A node that was killed leaves its address behind.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        Access::draw(listener.local_addr().unwrap()).unwrap().write(folder.path()).unwrap();
+        let token = Secret::default();
+        Access::new(listener.local_addr().unwrap(), &token).write(folder.path()).unwrap();
         drop(listener);
         let client = Client::of_folder(folder.path()).unwrap();
         let error = client.get::<Value>("/v1/status").await.unwrap_err();

@@ -43,13 +43,16 @@ pub const CODES: &[Code] = &[
         .hint("delete it and make another"),
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
     code("bad_description", 400, 2, "a backup's description is too long"),
-    code("bad_name", 400, 2, "a vault, backup or file cannot have this name"),
+    code("bad_email", 400, 2, "the text is no e-mail address"),
+    code("bad_name", 400, 2, "a vault, backup, file, user or token cannot have this name"),
+    code("bad_password", 400, 2, "the password is too short or too long"),
     code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into or onto itself"),
     code("bad_pattern", 400, 2, "an exclusion is no glob"),
     code("bad_range", 416, 2, "the range does not lie in the file"),
+    code("bad_role", 400, 2, "a token cannot do more than its user"),
     code("bad_tags", 400, 2, "a backup has too many tags, or one that none can be"),
     code("bad_url", 400, 2, "the URL is none that is fetched"),
-    code("busy", 503, 5, "too many event streams are open"),
+    code("busy", 503, 5, "too many are served at a time: tokens and passwords being checked, or event streams"),
     code("cancelled", 409, 130, "somebody cancelled it"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
     code("chain_unreachable", 503, 5, "no chain peer answers")
@@ -69,6 +72,8 @@ pub const CODES: &[Code] = &[
     code("fetch_failed", 503, 5, "a file could not be fetched from its URL"),
     code("fetch_too_large", 409, 4, "the file at a URL is larger than is taken"),
     code("file_failed", 500, 1, "a file of this machine cannot be read or written"),
+    code("forbidden", 403, 4, "the token's role is not enough")
+        .hint("ask an administrator; `samara whoami` says what this token may do"),
     code("forbidden_address", 409, 4, "a URL leads to an address that is not dialled"),
     code("hash_mismatch", 500, 1, "bytes that came back are not what was stored"),
     code("heads_full", 503, 5, "the heads at the hosts are full until more hosts answer; nothing was changed")
@@ -105,6 +110,9 @@ pub const CODES: &[Code] = &[
     code("no_role", 409, 4, "this node does not have the role"),
     code("no_scope", 400, 2, "an archive is of one vault"),
     code("no_source", 404, 3, "there is no such file or folder on this machine"),
+    code("no_token", 404, 3, "there is no such token, or it is somebody else's")
+        .hint("see `samara token list`"),
+    code("no_user", 404, 3, "there is no such user").hint("see `samara user list`"),
     code("no_vault", 404, 3, "there is no such vault")
         .hint("see `samara vault list`; make one with `samara vault create`"),
     code("no_version", 404, 3, "the file has no such version").hint("see `samara ls --versions`"),
@@ -134,9 +142,11 @@ pub const CODES: &[Code] = &[
              lower the redundancy there with --redundancy K/N",
         ),
     code("too_large", 409, 4, "a change is larger than one round takes"),
+    code("too_many", 409, 4, "there are as many users or tokens as there can be"),
+    code("too_many_tries", 429, 4, "too many tries to log in with this e-mail address"),
     code("transaction_dropped", 500, 1, "a transaction was dropped before a block took it"),
     code("transaction_refused", 409, 4, "the chain refuses a transaction"),
-    code("unauthorized", 401, 1, "the request does not show the token"),
+    code("unauthorized", 401, 1, "the request shows no token, or one that is not valid; or a login is wrong"),
     code("unfit", 409, 4, "it is not in a state in which this can be done"),
     code("unknown_slab", 500, 1, "a file refers to a slab that the journal does not know"),
     code("unreachable", 503, 5, "the node does not answer"),
@@ -248,6 +258,7 @@ mod tests {
         ] {
             given.extend(quoted_after(&read(&format!("../renter/src/{file}")), "=> \""));
         }
+        given.extend(quoted_after(&read("src/access/error.rs"), "=> \""));
         for folder in ["src/api", "src/api/routes"] {
             let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
             for entry in entries.unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {

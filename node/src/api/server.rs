@@ -18,11 +18,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::{self, Access, Token};
+use super::access::{self, Access};
 use super::error::ApiError;
 use super::routes;
 use super::state::Api;
 use super::stream::Operations;
+use crate::access::AccessControl;
 
 /// Largest JSON body. Object uploads stream and have no such bound.
 const MAX_BODY: usize = 1 << 20;
@@ -51,13 +52,12 @@ impl Server {
     pub async fn start(api: Api, address: SocketAddr, data: &Path) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let access = Access::draw(address).map_err(std::io::Error::other)?;
-        access.write(data)?;
+        Access::new(address, api.node().access.local().of_this_start()).write(data)?;
         let operations = api.operations().clone();
         let (stop, cut) = (api.node().stop.clone(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let connections = Connections {
-            router: router(api, Token::of(&access)),
+            router: router(api),
             tasks: tasks.clone(),
             stop,
             cut: cut.clone(),
@@ -148,7 +148,8 @@ async fn serve(stream: TcpStream, router: Router, head: Duration, stop: Cancella
     }
 }
 
-fn router(api: Api, token: Token) -> Router {
+fn router(api: Api) -> Router {
+    let access = Arc::clone(&api.node().access);
     let protected = Router::new()
         .merge(routes::node())
         .merge(routes::validators())
@@ -159,10 +160,22 @@ fn router(api: Api, token: Token) -> Router {
         .merge(routes::backups())
         .merge(routes::recovery())
         .merge(routes::notifications())
+        .with_state(api)
+        .merge(of_access(&access));
+    guarded(protected, access)
+}
+
+/// Users, tokens, logins.
+pub(super) fn of_access(access: &Arc<AccessControl>) -> Router {
+    routes::users().merge(routes::tokens()).with_state(Arc::clone(access))
+}
+
+/// Routes behind what every request must pass.
+pub(super) fn guarded(routes: Router, access: Arc<AccessControl>) -> Router {
+    let protected = routes
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(token, access::require))
-        .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") })
-        .with_state(api);
+        .layer(middleware::from_fn_with_state(access, access::require))
+        .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") });
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .merge(protected)

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
 use super::stream::Operations;
+use crate::access::AccessControl;
 use crate::chain::Chain;
 use crate::host::HostRole;
 use crate::light::LightClient;
@@ -45,6 +46,8 @@ pub struct Node {
     pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.
     pub validator: Option<PublicKey>,
+    /// Who may do what.
+    pub access: Arc<AccessControl>,
     /// Ends the node.
     pub stop: CancellationToken,
     /// One wallet transaction at a time, so that nonces do not race.

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::notify::{AddWebhook, NotifyCommand, SetMail, Switch};
+use super::tokens::TokenCommand;
+use super::users::UserCommand;
 use crate::host::ByteCount;
 use crate::seed::command::SeedCommand;
 use crate::seed::source::SeedArguments;
@@ -28,6 +30,9 @@ pub struct Global {
     /// Data folder of the node [default: ~/.local/share/samara]
     #[arg(long, global = true, env = "SAMARA_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// File with the token to show to the node (mode 0600) [default: the local administrator's of api.json]
+    #[arg(long, global = true, env = "SAMARA_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Print JSON: one object a line with its message_type, the result or error last
     #[arg(long, global = true)]
     pub json: bool,
@@ -89,6 +94,14 @@ pub enum Command {
     Notify(NotifyCommand),
     /// What the node is doing
     Status,
+    /// Make, change and remove users, and say what they may do
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Make, list and revoke tokens that are shown to the node
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Whose the token is, and what it may do
+    Whoami,
     /// This node's validator key, and the validator set
     #[command(subcommand)]
     Validator(ValidatorCommand),

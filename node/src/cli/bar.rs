@@ -141,6 +141,8 @@ pub const fn verb(phase: Phase) -> &'static str {
         Phase::Adopting => "reading names",
         Phase::TakingOver => "taking over",
         Phase::Restoring => "restoring",
+        Phase::Archiving => "archiving",
+        Phase::Replaying => "restoring events",
     }
 }
 
@@ -160,6 +162,7 @@ fn state(
         Unit::Files => " files",
         Unit::Hosts => " hosts",
         Unit::Segments => " parts",
+        Unit::Events => " events",
     };
     let mut text = match total {
         Some(total) => format!("{} of {}{noun}", number(done), number(total)),

@@ -24,11 +24,14 @@ pub mod money;
 mod node;
 mod notify;
 pub mod output;
+mod password;
 pub mod recover;
 pub mod session;
 mod span;
 mod status;
 mod testnet;
+pub mod tokens;
+pub mod users;
 mod validator;
 
 use std::future::Future;
@@ -126,6 +129,9 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Wallet(command) => money::wallet(session, command).await,
         Command::Notify(command) => notify::run(session, command).await,
         Command::Validator(command) => validator::run(session, command).await,
+        Command::User(command) => users::run(session, command).await,
+        Command::Token(command) => tokens::run(session, command).await,
+        Command::Whoami => tokens::whoami(session).await,
         Command::Status
         | Command::Seed(_)
         | Command::Init(_)

@@ -12,8 +12,9 @@ use super::arguments::Global;
 use super::bar::Progress;
 use super::failure::Failure;
 use super::output::Output;
+use super::password;
+use crate::api::NodeStatus;
 use crate::api::client::Client;
-use crate::api::{ApiError, NodeStatus};
 use crate::config::folders;
 
 /// One run of the command line.
@@ -60,12 +61,19 @@ impl Session {
         self.global.log.as_deref()
     }
 
-    /// A client of the daemon that runs on the data folder.
+    /// A client of the daemon that runs on the data folder, with the token of the file that was named.
     ///
     /// # Errors
-    /// When none runs there.
+    /// When none runs there, or the file holds no token or is for others as well.
     pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::of_folder(&self.data()?)?)
+        let client = Client::of_folder(&self.data()?)?;
+        let Some(file) = &self.global.token_file else { return Ok(client) };
+        let token = password::of_file(file)?;
+        if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = format!("{} holds no token", file.display());
+            return Err(Failure::new(super::exit::Exit::Usage, message));
+        }
+        Ok(client.with_token(&token, file))
     }
 
     /// Waits until the renter can store: it has started and has the contracts that a slab needs. Ends
@@ -91,21 +99,30 @@ impl Session {
     }
 
     async fn look(&self) -> Result<Readiness, Failure> {
-        let status: Result<NodeStatus, ApiError> = match Client::of_folder(&self.data()?) {
-            Ok(client) => client.get("/v1/status").await,
-            Err(error) => Err(error),
+        let status: Result<NodeStatus, Failure> = match self.client() {
+            Ok(client) => client.get("/v1/status").await.map_err(Failure::from),
+            Err(failure) => Err(failure),
         };
         let status = match status {
             Ok(status) => status,
             // The folder is held before the API is served.
-            Err(_) if crate::data::is_held(&self.data()?) => {
+            Err(failure) if self.may_pass(&failure) && crate::data::is_held(&self.data()?) => {
                 return Ok(Readiness::Waits("waiting for the node to start".to_owned()));
             }
-            Err(error) => return Err(error.into()),
+            Err(failure) => return Err(failure),
         };
         let Some(renter) = &status.renter else { return Ok(Readiness::Ready) };
         let allowance: Option<Allowance> = self.client()?.get("/v1/allowance").await?;
         Ok(readiness(renter, status.uptime, allowance.as_ref()))
+    }
+
+    /// Whether a node that starts may give another answer: it writes its address and its token last.
+    fn may_pass(&self, failure: &Failure) -> bool {
+        match failure.code.as_str() {
+            "unreachable" => true,
+            "unauthorized" => self.global.token_file.is_none(),
+            _ => false,
+        }
     }
 
     /// Runs a long operation of the daemon and shows how far it is.

@@ -2,6 +2,7 @@
 
 use super::identity::IdentityError;
 use super::voting::VotingError;
+use crate::access::LocalTokenError;
 use crate::chain::StoreError;
 use crate::config::ConfigError;
 use crate::consensus::{ConsensusError, StartError};
@@ -41,6 +42,9 @@ pub enum DaemonError {
     /// The renter role.
     #[error("cannot start the renter role")]
     Renter(#[from] samara_renter::OpenError),
+    /// The local administrator's token.
+    #[error("cannot tell who may use the HTTP API")]
+    Access(#[from] LocalTokenError),
     /// The API.
     #[error("cannot serve the HTTP API on {address}: {source}")]
     Api {

@@ -19,6 +19,7 @@ mod voting;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use samara_protocol::keys::sealed::Argon2Parameters;
 use samara_protocol::signature::SecretKey;
 use samara_renter::Renter;
 use samara_renter::rows::RenterState;
@@ -32,6 +33,7 @@ use self::dispatch::Dispatcher;
 pub use self::error::{ChainRoleError, DaemonError};
 use self::identity::Identity;
 pub use self::identity::{IdentityError, validator_key};
+use crate::access::{AccessControl, LocalTokenError, LocalTokens, NoSettings, Settings};
 use crate::api::{Api, Node, Server};
 use crate::clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
@@ -238,6 +240,7 @@ impl Starter<'_> {
         light: LightClient,
         stop: &CancellationToken,
     ) -> Result<Server, DaemonError> {
+        let access = self.access(parts)?;
         let api = Api::new(Node {
             network: self.network.name.clone(),
             transport: parts.transport.clone(),
@@ -249,6 +252,7 @@ impl Starter<'_> {
             notices: parts.notices.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
+            access,
             stop: stop.clone(),
             wallet: tokio::sync::Mutex::new(()),
         });
@@ -256,6 +260,18 @@ impl Starter<'_> {
         Server::start(api, address, self.folder.path())
             .await
             .map_err(|source| DaemonError::Api { address, source })
+    }
+
+    /// Users and tokens are the renter's settings.
+    fn access(&self, parts: &Parts) -> Result<Arc<AccessControl>, LocalTokenError> {
+        let settings: Arc<dyn Settings> = match &parts.renter {
+            Some(renter) => Arc::new(renter.clone()),
+            None => Arc::new(NoSettings),
+        };
+        let local = LocalTokens::open(self.folder.path())?;
+        let cost = Argon2Parameters::INTERACTIVE;
+        let (clock, elapsed) = (clock::system(), clock::elapsed());
+        Ok(Arc::new(AccessControl::new(settings, local, cost, clock, elapsed)))
     }
 }
 

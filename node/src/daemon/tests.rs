@@ -8,11 +8,13 @@ use std::time::Duration;
 use samara_protocol::chain::{Action, Transaction, TransactionBody};
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::{Amount, Height};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{DaemonError, Identity, Running, Starter, faucet};
+use crate::access::{Actor, Secret, TOKEN_FILE, UserView};
 use crate::api::access::Access;
 use crate::api::client::Client;
 use crate::api::{ApiError, NoticeRow, NotifyAnswer, NotifyRequest};
@@ -291,6 +293,41 @@ async fn open_request(path: &Path) -> TcpStream {
     within("the body is asked for", stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100");
     stream
+}
+
+/// A client of a running node with the token of its folder that stays.
+fn administrator(path: &Path) -> Client {
+    let text = std::fs::read_to_string(path.join(TOKEN_FILE)).unwrap();
+    let token = Secret::new(text.trim().to_owned().into());
+    Client::of_folder(path).unwrap().with_token(&token, &path.join(TOKEN_FILE))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_administrators_token_works_whatever_is_known_and_outlives_a_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    let path = every_role(root.path());
+    let (running, folder) = start(&path).await.unwrap();
+    let client = administrator(&path);
+    assert_eq!(client.get::<Actor>("/v1/whoami").await.unwrap(), Actor::local());
+    // Until it is known what the words own, there is nobody else.
+    let user = json!({ "email": "ada@example.org", "role": "operator" });
+    let early = client.post::<_, Value>("/v1/users", &user).await.unwrap_err();
+    assert_eq!(early.code, "not_started");
+    client.post::<_, Value>("/v1/renter/start", &json!({})).await.unwrap();
+    assert!(client.get::<Vec<UserView>>("/v1/users").await.unwrap().is_empty());
+    // A journal without hosts takes nothing, and no user is shown who would not come back.
+    let early = client.post::<_, Value>("/v1/users", &user).await.unwrap_err();
+    assert_eq!(early.code, "no_hosts");
+    assert!(client.get::<Vec<UserView>>("/v1/users").await.unwrap().is_empty());
+    let token = std::fs::read(path.join(TOKEN_FILE)).unwrap();
+    running.shut_down().await;
+    drop(folder);
+
+    let (running, _folder) = start(&path).await.unwrap();
+    assert_eq!(std::fs::read(path.join(TOKEN_FILE)).unwrap(), token);
+    let client = administrator(&path);
+    assert_eq!(client.get::<Actor>("/v1/whoami").await.unwrap(), Actor::local());
+    running.shut_down().await;
 }
 
 #[test]

@@ -13,7 +13,7 @@
 
 pub mod command;
 pub mod console;
-mod private_file;
+pub(crate) mod private_file;
 pub mod source;
 pub mod store;
 
@@ -23,7 +23,7 @@ pub use source::{SeedArguments, SeedSource};
 pub use store::{load_sealed, store_plain, store_sealed};
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::ffi::OsString;
     use std::io;
@@ -45,16 +45,16 @@ mod tests {
 
     /// A console that records what it shows; with a person at it, a terminal.
     #[derive(Default)]
-    pub(super) struct Script {
-        pub(super) person: Option<Person>,
-        pub(super) stdin: Vec<u8>,
-        pub(super) variables: BTreeMap<&'static str, OsString>,
-        pub(super) prompts: Vec<String>,
-        pub(super) output: String,
+    pub(crate) struct Script {
+        pub(crate) person: Option<Person>,
+        pub(crate) stdin: Vec<u8>,
+        pub(crate) variables: BTreeMap<&'static str, OsString>,
+        pub(crate) prompts: Vec<String>,
+        pub(crate) output: String,
     }
 
     impl Script {
-        pub(super) fn terminal(person: impl FnMut(&str, &str) -> String + 'static) -> Self {
+        pub(crate) fn terminal(person: impl FnMut(&str, &str) -> String + 'static) -> Self {
             Self { person: Some(Box::new(person)), ..Self::default() }
         }
     }

@@ -77,7 +77,7 @@ pub enum PrivateFileError {
 
 /// Who may read a file for its contents to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Readers {
+pub(crate) enum Readers {
     /// Its owner, who is this process's user, and nobody else.
     OwnerOnly,
     /// Anyone: the contents are sealed.
@@ -85,7 +85,7 @@ pub(super) enum Readers {
 }
 
 /// Reads a regular file of at most `limit` bytes.
-pub(super) fn read(
+pub(crate) fn read(
     path: &Path,
     limit: usize,
     readers: Readers,
@@ -128,7 +128,7 @@ fn effective_user() -> u32 {
 }
 
 /// Whether nothing is at `path`, so that [`create`] has a chance.
-pub(super) fn check_absent(path: &Path) -> Result<(), PrivateFileError> {
+pub(crate) fn check_absent(path: &Path) -> Result<(), PrivateFileError> {
     match path.symlink_metadata() {
         Ok(_) => Err(PrivateFileError::Exists { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -137,7 +137,7 @@ pub(super) fn check_absent(path: &Path) -> Result<(), PrivateFileError> {
 }
 
 /// Creates a file of mode 0600, durably: a crash leaves all of it or nothing at that name.
-pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), PrivateFileError> {
     let failed = |source| PrivateFileError::Write { path: path.to_owned(), source };
     let folder = folder_of(path);
     let mut temporary = tempfile::Builder::new()

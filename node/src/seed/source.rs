@@ -57,6 +57,13 @@ pub struct ParseSourceError {
     expected: &'static str,
 }
 
+impl ParseSourceError {
+    /// A text that is none of these.
+    pub(crate) const fn new(expected: &'static str) -> Self {
+        Self { expected }
+    }
+}
+
 impl FromStr for SeedSource {
     type Err = ParseSourceError;
 

@@ -3,15 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
 use samara_protocol::keys::phrase::normalize;
 use samara_protocol::keys::sealed::{
     self, Argon2Parameters, OpenError, SealHeader, SealedFormatError, SealedPhrase, SealingKey,
 };
 use samara_protocol::keys::{Phrase, PhraseError, phrase};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::private_file::{self, PrivateFileError, Readers};
+pub use crate::stretch::StretchError;
 
 /// Why words were not stored.
 #[derive(Debug, thiserror::Error)]
@@ -69,20 +69,6 @@ pub enum LoadError {
         /// What is wrong with them.
         source: PhraseError,
     },
-}
-
-/// Argon2id did not run.
-#[derive(Debug, thiserror::Error)]
-pub enum StretchError {
-    /// Not enough memory.
-    #[error("no memory to stretch the passphrase: {memory_kib} KiB are needed")]
-    Memory {
-        /// What Argon2id needs.
-        memory_kib: u32,
-    },
-    /// An input that Argon2id refuses, such as a passphrase of 4 GiB.
-    #[error("the passphrase cannot be stretched: {0}")]
-    Refused(argon2::Error),
 }
 
 /// Stores words sealed under a passphrase, in a new file of mode 0600. Takes about 64 MiB of memory
@@ -148,27 +134,10 @@ pub fn load_plain(path: &Path) -> Result<Phrase, LoadError> {
     Phrase::parse(text).map_err(|source| LoadError::Phrase { path: path.to_owned(), source })
 }
 
-/// Argon2id of a passphrase, in memory that is wiped afterwards.
+/// The key that a passphrase makes.
 fn stretch(passphrase: &str, header: &SealHeader) -> Result<SealingKey, StretchError> {
-    let cost = header.parameters;
-    let params = Params::new(cost.memory_kib(), cost.iterations(), cost.lanes(), Some(32))
-        .map_err(StretchError::Refused)?;
-    let mut memory: Vec<Block> = Vec::new();
-    memory
-        .try_reserve_exact(params.block_count())
-        .map_err(|_| StretchError::Memory { memory_kib: cost.memory_kib() })?;
-    memory.resize(params.block_count(), Block::default());
     let passphrase = normalize(passphrase);
-    let mut key = Zeroizing::new([0; 32]);
-    let stretched = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into_with_memory(
-            passphrase.as_bytes(),
-            &header.salt,
-            &mut key[..],
-            &mut memory,
-        );
-    memory.zeroize();
-    stretched.map_err(StretchError::Refused)?;
+    let key = crate::stretch::stretch(passphrase.as_bytes(), &header.salt, header.parameters)?;
     Ok(SealingKey::from_bytes(&key))
 }
 

@@ -18,7 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use samara_protocol::sync::lock;
-use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
+use samara_renter::world::{
+    FileEntry, FileError, FileKind, Files, Naming, ReadFile, SeekRead, WriteFile,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use walkdir::WalkDir;
 
@@ -112,6 +114,26 @@ impl Files for DiskFiles {
     async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError> {
         let file = blocking("open", path, |path| File::open(path)).await?;
         Ok(Box::new(DiskRead { path: path.to_owned(), file: tokio::fs::File::from_std(file) }))
+    }
+
+    async fn open_seekable(&self, path: &Path) -> Result<Box<dyn SeekRead>, FileError> {
+        let file = blocking("open", path, |path| File::open(path)).await?;
+        Ok(Box::new(file))
+    }
+
+    async fn remove_file(&self, root: &Path, path: &Path) -> Result<bool, FileError> {
+        let root = root.to_owned();
+        blocking("remove", path, move |path| {
+            let Some(name) = path.file_name() else { return Ok(false) };
+            match Folder::open(&root, folder_of(path)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                folder => match folder?.remove(name) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                    removed => removed.map(|()| true),
+                },
+            }
+        })
+        .await
     }
 
     async fn create(&self, root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {

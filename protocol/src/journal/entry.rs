@@ -170,6 +170,22 @@ pub enum Change {
         /// What they say from now on.
         label: Box<BackupLabel>,
     },
+    /// A vault is going to arrive, with a history of its own: its name is taken, and it is not listed. Its
+    /// events follow, as those of any vault, and leave it the name that it has here. It ends as any
+    /// other if it does not arrive.
+    VaultReserved {
+        /// The vault.
+        vault: VaultId,
+        /// Its name; see [`is_vault_name`].
+        name: String,
+    },
+    /// A vault has arrived with all its events: it is listed from here on.
+    VaultOpened {
+        /// The vault.
+        vault: VaultId,
+        /// Whose it is; nobody's in particular, if it is that of whoever runs the node.
+        owner: Option<UserId>,
+    },
 }
 
 /// A change of one vault.

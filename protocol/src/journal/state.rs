@@ -9,8 +9,8 @@ use super::backup::{BackupId, BackupLabel, BackupOrigin};
 use super::checkpoint::CheckpointName;
 use super::entry::{
     Change, Content, Entry, Extent, JournalPoint, MAX_NOTE, MAX_SETTING, MAX_SETTING_NAME,
-    MAX_VAULT_NAME, MAX_VAULT_SETTING, MAX_VAULT_SETTINGS, StoredFile, VaultEvent, VaultId, chain,
-    is_vault_name,
+    MAX_VAULT_NAME, MAX_VAULT_SETTING, MAX_VAULT_SETTINGS, StoredFile, UserId, VaultEvent, VaultId,
+    chain, is_vault_name,
 };
 use super::path::StoredPath;
 use super::slab_record::{HostIndex, SlabRecord};
@@ -106,6 +106,10 @@ pub struct VaultState {
     pub folders: BTreeSet<StoredPath>,
     /// Settings.
     pub settings: BTreeMap<String, Vec<u8>>,
+    /// Whose it is; nobody's in particular, if whoever runs the node made it.
+    pub owner: Option<UserId>,
+    /// Whether its events are still being brought in: it is not to be listed, or changed otherwise.
+    pub arriving: bool,
 }
 
 /// A file with its history.
@@ -393,6 +397,18 @@ impl JournalState {
             Change::Vault { vault, number, event, .. } => {
                 self.apply_vault(*vault, *number, event, entry)?;
             }
+            Change::VaultReserved { vault, name } => {
+                self.create_vault(*vault, name, entry.time, None)?;
+                if let Some(vault) = self.vaults.get_mut(vault) {
+                    vault.arriving = true;
+                }
+            }
+            Change::VaultOpened { vault, owner } => {
+                let found = self.vaults.get_mut(vault).filter(|vault| vault.arriving);
+                let found = found.ok_or_else(|| missing(format!("vault {vault} on its way")))?;
+                found.arriving = false;
+                found.owner = *owner;
+            }
             Change::BackupCreated { id, scope, label, origin } => {
                 self.check_backup_name_free(*id, &label.name)?;
                 if self.backups.contains_key(id) {
@@ -535,18 +551,25 @@ impl JournalState {
         let position = self.point.position;
         let missing = |what: String| FoldError::Missing { position, what };
         let expected = self.vaults.get(&id).map_or(0, |vault| vault.next);
+        let arriving = self.vaults.get(&id).is_some_and(|vault| vault.arriving);
         if number != expected {
             return Err(FoldError::EventNumber { position, vault: id, given: number, expected });
         }
         match event {
-            VaultEvent::Created { name } => self.create_vault(id, name, entry.occurred())?,
-            VaultEvent::Renamed { name } => self.check_name_free(name)?,
+            VaultEvent::Created { .. } if arriving && number == 0 => {}
+            VaultEvent::Created { name } => {
+                self.create_vault(id, name, entry.occurred(), by(&entry.change))?;
+            }
+            VaultEvent::Renamed { name } if !arriving => self.check_name_free(name)?,
             VaultEvent::Removed => return self.remove_vault(id),
             _ => {}
         }
         let vault = self.vaults.get_mut(&id).ok_or_else(|| missing(format!("vault {id}")))?;
         match event {
-            VaultEvent::Created { .. } | VaultEvent::Removed | VaultEvent::Noted { .. } => {}
+            VaultEvent::Created { .. } => vault.created = entry.occurred(),
+            VaultEvent::Removed | VaultEvent::Noted { .. } => {}
+            // It has its name here already.
+            VaultEvent::Renamed { .. } if arriving => {}
             VaultEvent::Renamed { name } => vault.name.clone_from(name),
             VaultEvent::Put { path, file } => {
                 if let Some(extent) = file
@@ -676,13 +699,19 @@ impl JournalState {
         Ok(())
     }
 
-    fn create_vault(&mut self, id: VaultId, name: &str, created: u64) -> Result<(), FoldError> {
+    fn create_vault(
+        &mut self,
+        id: VaultId,
+        name: &str,
+        created: u64,
+        owner: Option<UserId>,
+    ) -> Result<(), FoldError> {
         self.check_name_free(name)?;
         if self.vaults.contains_key(&id) {
             let what = format!("vault {id}");
             return Err(FoldError::Exists { position: self.point.position, what });
         }
-        let vault = VaultState { name: name.to_owned(), created, ..VaultState::default() };
+        let vault = VaultState { name: name.to_owned(), created, owner, ..VaultState::default() };
         self.vaults.insert(id, vault);
         Ok(())
     }
@@ -698,10 +727,15 @@ impl JournalState {
         Ok(())
     }
 
-    /// The vault with a name.
+    /// Vaults that are listed.
+    pub fn listed_vaults(&self) -> impl Iterator<Item = (VaultId, &VaultState)> {
+        self.vaults.iter().filter(|(_, vault)| !vault.arriving).map(|(id, vault)| (*id, vault))
+    }
+
+    /// The vault with a name, if it is listed.
     #[must_use]
     pub fn vault_named(&self, name: &str) -> Option<(VaultId, &VaultState)> {
-        self.vaults.iter().find(|(_, vault)| vault.name == name).map(|(id, vault)| (*id, vault))
+        self.listed_vaults().find(|(_, vault)| vault.name == name)
     }
 
     /// The backup with a name, or with an id written in hex.
@@ -712,6 +746,14 @@ impl JournalState {
             .iter()
             .find(|(key, backup)| backup.label.name == name || Some(**key) == id)
             .map(|(key, backup)| (*key, backup))
+    }
+}
+
+/// Who made a change of a vault.
+const fn by(change: &Change) -> Option<UserId> {
+    match change {
+        Change::Vault { made, .. } => made.by,
+        _ => None,
     }
 }
 
@@ -733,7 +775,12 @@ fn check_lengths(position: u64, change: &Change) -> Result<(), FoldError> {
         Change::Vault {
             event: VaultEvent::Created { name } | VaultEvent::Renamed { name },
             ..
-        } if !is_vault_name(name) => Err(FoldError::Name { position, name: name.clone() }),
+        }
+        | Change::VaultReserved { name, .. }
+            if !is_vault_name(name) =>
+        {
+            Err(FoldError::Name { position, name: name.clone() })
+        }
         _ => Ok(()),
     }
 }
@@ -745,6 +792,7 @@ fn overlong(change: &Change) -> Option<(&'static str, usize, usize)> {
         |what, length, most| (!(1..=most).contains(&length)).then_some((what, length, most));
     let valued = |what, length, most| (length > most).then_some((what, length, most));
     match change {
+        Change::VaultReserved { name, .. } => named("a vault's name", name.len(), MAX_VAULT_NAME),
         Change::Vault { event, .. } => match event {
             VaultEvent::Created { name } | VaultEvent::Renamed { name } => {
                 named("a vault's name", name.len(), MAX_VAULT_NAME)

@@ -17,6 +17,7 @@
 //! | [`KeyTree::head`] | `head` | contract's public key (32 bytes) |
 //! | [`KeyTree::journal`] | `journal` | none |
 //! | [`KeyTree::metadata`] | `metadata` | none |
+//! | [`KeyTree::archive`] | `archive` | none |
 //!
 //! Parameters are in the canonical encoding ([`crate::encoding`]: integers as varints, byte arrays as
 //! they are). Keys have 32 bytes; a signing key is RFC 8032's private key with those bytes. Tags are
@@ -56,6 +57,7 @@ const SLAB_TAG: &str = context!("slab tag");
 const HEAD: &str = context!("head");
 const JOURNAL: &str = context!("journal");
 const METADATA: &str = context!("metadata");
+const ARCHIVE: &str = context!("archive");
 
 symmetric_key!(
     /// Tags recovery records, so that a scanner knows its own among everybody's.
@@ -188,6 +190,12 @@ impl KeyTree {
         MetadataKey(self.derive(METADATA, &()))
     }
 
+    /// The key that signs archives, so that their owner knows them again.
+    #[must_use]
+    pub fn archive(&self) -> SecretKey {
+        self.signing(ARCHIVE, &())
+    }
+
     fn signing<P: Serialize>(&self, context: &'static str, parameters: &P) -> SecretKey {
         SecretKey::from_bytes(&self.derive(context, parameters))
     }
@@ -237,8 +245,9 @@ mod tests {
             ] {
                 assert!(keys.insert(*key));
             }
+            assert!(keys.insert(*tree.archive().to_bytes()));
         }
-        assert_eq!(keys.len(), 2 * (9 + 6 + 4));
+        assert_eq!(keys.len(), 2 * (9 + 6 + 4 + 1));
     }
 
     #[test]

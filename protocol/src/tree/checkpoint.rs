@@ -25,7 +25,7 @@ use crate::encoding::{self, DecodeError};
 use crate::hash::{Digest, SlabId, digest};
 use crate::journal::{
     Backup, BackupId, Change, CheckpointName, Entry, FileState, FoldError, HeldSpan, JournalPoint,
-    JournalState, SlabRecord, StoredPath, VaultEvent, VaultId, VaultState,
+    JournalState, SlabRecord, StoredPath, UserId, VaultEvent, VaultId, VaultState,
 };
 use crate::signature::PublicKey;
 
@@ -67,6 +67,10 @@ pub struct VaultRow {
     pub chain: Digest,
     /// Settings.
     pub settings: BTreeMap<String, ByteBuf>,
+    /// Whose it is; nobody's in particular, if it is that of whoever runs the node.
+    pub owner: Option<UserId>,
+    /// Whether its events are still being brought in.
+    pub arriving: bool,
 }
 
 /// All that a checkpoint is, but the nodes.
@@ -133,6 +137,8 @@ impl CheckpointRoot {
             next: vault.next,
             chain: vault.chain,
             settings: to_root(&vault.settings),
+            owner: vault.owner,
+            arriving: vault.arriving,
         };
         Self {
             version: Self::VERSION,
@@ -263,6 +269,8 @@ impl Changes {
             | Change::BackupCreated { .. }
             | Change::BackupDeleted(_)
             | Change::BackupLabelled { .. }
+            | Change::VaultReserved { .. }
+            | Change::VaultOpened { .. }
             | Change::Setting { .. } => {}
         }
     }
@@ -330,6 +338,8 @@ impl StateReader {
             next: row.next,
             chain: row.chain,
             settings: from_root(&row.settings),
+            owner: row.owner,
+            arriving: row.arriving,
             ..VaultState::default()
         };
         let state = JournalState {

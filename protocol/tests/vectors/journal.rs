@@ -123,6 +123,14 @@ fn changes() -> Vec<(String, Change)> {
             "backup labelled",
             Change::BackupLabelled { id: BackupId([37; 16]), label: Box::default() },
         ),
+        (
+            "vault reserved",
+            Change::VaultReserved { vault: VaultId([35; 16]), name: "home 2".into() },
+        ),
+        (
+            "vault opened",
+            Change::VaultOpened { vault: VaultId([35; 16]), owner: Some(UserId([47; 8])) },
+        ),
         ("setting", Change::Setting { name: "allowance".into(), value: vec![1, 2, 3] }),
     ]
     .map(|(name, change)| (name.to_owned(), change))

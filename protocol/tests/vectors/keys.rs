@@ -41,6 +41,7 @@ struct TreeVector {
     head: String,
     journal: String,
     metadata: String,
+    archive: String,
 }
 
 #[derive(Deserialize)]
@@ -104,5 +105,6 @@ fn every_key_of_the_tree_is_pinned() {
         assert_eq!(hex::encode(tree.head(&contract).as_bytes()), vector.head);
         assert_eq!(hex::encode(tree.journal().as_bytes()), vector.journal);
         assert_eq!(hex::encode(tree.metadata().as_bytes()), vector.metadata);
+        assert_eq!(public(&tree.archive()), vector.archive);
     }
 }

@@ -4,7 +4,8 @@ use samara_protocol::encoding::encode;
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::journal::{
     Backup, BackupId, Change, CheckpointName, Content, Entry, Extent, FileState, HeldExtents,
-    HeldSpan, JournalPoint, Made, SlabRecord, StoredFile, StoredPath, VaultEvent, VaultId, Version,
+    HeldSpan, JournalPoint, Made, SlabRecord, StoredFile, StoredPath, UserId, VaultEvent, VaultId,
+    Version,
 };
 use samara_protocol::keys::tree::MetadataKey;
 use samara_protocol::tree::checkpoint::{CheckpointRoot, Trees, VaultRow};
@@ -125,7 +126,8 @@ fn root(area: &mut Area) {
     };
     let settings = [("owner".to_owned(), ByteBuf::from(vec![48; 8]))].into();
     let chain = Digest([36; 32]);
-    let row = VaultRow { name: "home".into(), created: 5, next: 301, chain, settings };
+    let (name, owner) = ("home".into(), Some(UserId([47; 8])));
+    let row = VaultRow { name, created: 5, next: 301, chain, settings, owner, arriving: false };
     let point = JournalPoint { position: 400, hash: Digest([38; 32]) };
     let checkpoint = CheckpointName {
         point,

@@ -48,6 +48,7 @@ impl Backups {
         if self.vaults.journal.read(|state| state.backups.contains_key(&id)) {
             self.give_up(id).await?;
         }
+        self.remove_archive(id).await?;
         self.forget(id).await?;
         let (sid, reason) = (row.sid, reason.to_owned());
         // Nobody has to listen.

@@ -3,6 +3,7 @@
 use samara_protocol::units::Amount;
 
 use super::types::{BackupKind, JobProblem};
+use crate::archive::ExportError;
 use crate::error::error_codes;
 use crate::journal::JournalError;
 use crate::vault::{GetError, VaultError};
@@ -28,6 +29,15 @@ pub enum BackupError {
     /// An archive of more than one vault.
     #[error("an archive is of one vault: say which")]
     NoScope,
+    /// This node keeps no archives.
+    #[error("this node has no folder for archives")]
+    NoPlace,
+    /// A passphrase for what is sealed anyway.
+    #[error("a network backup is sealed under the words' keys: a passphrase is for archives")]
+    Sealed,
+    /// The archive could not be written.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The vault has as many as it may.
     #[error(
         "{what} may have {limit} backups of this kind, and has {limit}: delete one, or raise the limit"
@@ -110,6 +120,9 @@ error_codes!(BackupError {
     Self::Tags => "bad_tags",
     Self::Exists(_) => "exists",
     Self::NoScope => "no_scope",
+    Self::NoPlace => "refused",
+    Self::Sealed => "invalid",
+    Self::Export(error) => error.code(),
     Self::Limit { .. } => "limit_reached",
     Self::NoQuote(_) | Self::OtherQuote(_) | Self::StaleQuote { .. } => "stale_quote",
     Self::QuoteExceeded { .. } => "quote_exceeded",

@@ -10,6 +10,7 @@ use super::record::Record;
 use super::state::{BackupState, BackupStep};
 use super::types::{BackupKind, BackupRequest, BackupRow, JobProblem, JobProgress};
 use super::{BackupError, Backups, Running, holders};
+use crate::archive::Passphrase;
 use crate::journal::SettleReport;
 use crate::news::News;
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Silent, Unit};
@@ -88,6 +89,11 @@ impl Backups {
         let scope = journal.read(|state| scope_of(state, request.vault.as_deref()))?;
         self.check_name(&label.name, None)?;
         self.check_limit(request.kind, scope, request.vault.as_deref())?;
+        match request.kind {
+            BackupKind::Archive => drop(self.archives()?),
+            BackupKind::Network if request.passphrase.is_some() => return Err(BackupError::Sealed),
+            BackupKind::Network => {}
+        }
         let quote = self.agreed(request.quote.as_deref(), request.kind, scope).await?;
         let origin = BackupOrigin {
             chain_time: self.vaults.world.chain.time(),
@@ -105,7 +111,8 @@ impl Backups {
         self.check_name(&record.label.name, None)?;
         self.keep(id, &record).await?;
         let (cancel, _) = watch::channel(false);
-        self.running().insert(id, Running { progress: None, cancel, task: None });
+        let passphrase = request.passphrase.clone();
+        self.running().insert(id, Running { progress: None, passphrase, cancel, task: None });
         Ok(id)
     }
 
@@ -123,7 +130,10 @@ impl Backups {
             self.tell(id, News::BackupStarted);
             match self.kind(id) {
                 BackupKind::Network => self.make_network(id, progress).await,
-                BackupKind::Archive => self.make_archive(id, progress).await,
+                BackupKind::Archive => {
+                    let passphrase = self.passphrase(id);
+                    self.make_archive(id, passphrase, progress).await
+                }
             }
         };
         let made = tokio::select! {
@@ -315,6 +325,10 @@ impl Backups {
         Ok(row)
     }
 
+    fn passphrase(&self, id: BackupId) -> Option<Passphrase> {
+        self.running().get_mut(&id).and_then(|running| running.passphrase.take())
+    }
+
     fn kind(&self, id: BackupId) -> BackupKind {
         self.records().get(&id).map(|record| record.kind).unwrap_or_default()
     }
@@ -402,14 +416,6 @@ impl Backups {
             open.map(|(_, record)| (record.kind, scope(record))).collect()
         };
         journal.into_iter().map(|(_, scope)| (BackupKind::Network, scope)).chain(here)
-    }
-
-    async fn make_archive(
-        &self,
-        _id: BackupId,
-        _progress: &dyn Progress,
-    ) -> Result<(), BackupError> {
-        Ok(())
     }
 }
 

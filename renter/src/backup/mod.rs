@@ -7,6 +7,7 @@
 //! | `quote` | what one will cost at most |
 //! | `make` | makes one: asks for its place, runs it, ends it |
 //! | `list` | rows, pages, searches |
+//! | `archives` | the files of archives |
 //! | `edit` | labels, pins, deletion |
 //! | `retention` | which scheduled ones are kept |
 //! | `restore` | files back to a folder or into their vaults |
@@ -21,6 +22,7 @@
 //! Invariants: what is charged for making a backup never exceeds its quote; nothing is deleted to make room;
 //! a backup that failed counts against no limit, and stays listed with its reason until it is deleted.
 
+mod archives;
 mod edit;
 mod error;
 mod list;
@@ -35,6 +37,7 @@ mod types;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+pub use archives::People;
 pub use error::BackupError;
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{
@@ -51,8 +54,10 @@ pub use types::{
     Trigger,
 };
 
+use self::archives::Archives;
 use self::quote::Quotes;
 use self::record::Record;
+use crate::archive::Passphrase;
 use crate::checkpoint::DifferenceKind;
 use crate::journal::{JournalError, JournalStatus};
 use crate::news::News;
@@ -81,12 +86,16 @@ struct Shared {
     quotes: Mutex<Quotes>,
     /// Turns of archives.
     turns: Semaphore,
+    /// Where archives are kept, if they are.
+    archives: Mutex<Option<Arc<Archives>>>,
     news: broadcast::Sender<News>,
 }
 
 /// A backup that is being made.
 struct Running {
     progress: Option<JobProgress>,
+    /// What an archive is to be encrypted with. It is nowhere else.
+    passphrase: Option<Passphrase>,
     /// Set to cancel it.
     cancel: watch::Sender<bool>,
     /// The task, if it has one of its own.
@@ -105,6 +114,7 @@ impl Backups {
             running: Mutex::default(),
             quotes: Mutex::default(),
             turns: Semaphore::new(ARCHIVES),
+            archives: Mutex::default(),
             news,
         };
         let backups = Self { vaults, shared: Arc::new(shared), by: None };
@@ -244,7 +254,7 @@ fn scoped(
     scope: Option<VaultId>,
 ) -> impl Iterator<Item = (VaultId, &VaultState)> {
     let in_scope = move |id: &VaultId| scope.is_none_or(|scope| scope == *id);
-    state.vaults.iter().filter(move |(id, _)| in_scope(id)).map(|(id, vault)| (*id, vault))
+    state.listed_vaults().filter(move |(id, _)| in_scope(id))
 }
 
 /// What is in the vaults of a scope.

@@ -45,17 +45,6 @@ pub(super) struct Quote {
 #[derive(Debug, Default)]
 pub(super) struct Quotes(BTreeMap<(u64, [u8; 8]), Quote>);
 
-/// The highest prices of live contracts.
-#[derive(Clone, Copy, Debug, Default)]
-struct Highest {
-    upload: Amount,
-    download: Amount,
-    request: Amount,
-    storage: Amount,
-    /// Hours until the last contract ends.
-    hours: u64,
-}
-
 impl Quotes {
     /// Keeps a quote; its id says when it expires.
     fn keep(&mut self, nonce: [u8; 8], quote: Quote) -> String {
@@ -127,12 +116,15 @@ impl Backups {
         if kind == BackupKind::Archive && scope.is_none() {
             return Err(BackupError::NoScope);
         }
-        let prices = self.highest_prices().await;
+        let prices = self.vaults.highest_prices().await;
         let journal = &self.vaults.journal;
         let counts = journal.read(|state| counts(state, scope));
         let metadata = journal.read(metadata_bytes).saturating_add(journal.status().uncut);
         let (moved, price, keeping) = match kind {
-            BackupKind::Network => self.price_of_metadata(metadata, &prices),
+            BackupKind::Network => {
+                let price = self.vaults.price_of(metadata, SlabClass::Metadata, &prices);
+                (price.stored, price.price, price.keeping)
+            }
             BackupKind::Archive => {
                 let (bytes, extents) = journal.read(|state| to_read(state, scope));
                 let moved = bytes.saturating_add(metadata);
@@ -144,38 +136,6 @@ impl Backups {
         };
         let expires = self.vaults.world.clock.now().saturating_add(LIFE.0);
         Ok(Quote { kind, scope, price, keeping, counts, moved, expires })
-    }
-
-    /// Bytes that go to hosts, what that costs, and what keeping a byte costs.
-    fn price_of_metadata(&self, metadata: u64, prices: &Highest) -> (u64, Amount, Amount) {
-        let redundancy = self.vaults.slabs.redundancy().for_class(SlabClass::Metadata);
-        let total = u64::from(redundancy.total);
-        // Columns are powers of two, so that half of a slab may be padding.
-        let sealed = metadata.saturating_mul(2);
-        let stored = sealed.saturating_mul(total).div_ceil(u64::from(redundancy.data).max(1));
-        let slabs = metadata.div_ceil(ROOT).saturating_add(REQUESTS);
-        let requests = slabs.saturating_mul(total).saturating_mul(REQUESTS);
-        let sent = prices.upload.saturating_mul(stored.into());
-        let asked = prices.request.saturating_mul(requests.into());
-        let keeping = prices.storage.saturating_mul(prices.hours.into());
-        let kept = keeping.saturating_mul(stored.into());
-        (stored, sent.saturating_add(asked).saturating_add(kept), keeping)
-    }
-
-    async fn highest_prices(&self) -> Highest {
-        let now = self.vaults.world.chain.time();
-        let mut highest = Highest::default();
-        for contract in self.vaults.slabs.book().live() {
-            let hours = contract.ends().since(now).0.div_ceil(3_600_000);
-            highest.hours = highest.hours.max(hours);
-            highest.storage = highest.storage.max(contract.terms().storage_price);
-            // A host that does not tell its price now is asked again by whoever pays it.
-            let Ok(signed) = contract.prices().await else { continue };
-            highest.upload = highest.upload.max(signed.prices.upload);
-            highest.download = highest.download.max(signed.prices.download);
-            highest.request = highest.request.max(signed.prices.request);
-        }
-        highest
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use samara_protocol::units::Amount;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Passphrase;
 use crate::checkpoint::FileDifference;
 use crate::progress::{Phase, Unit};
 use crate::rows::Stage;
@@ -44,6 +45,8 @@ pub struct BackupRequest {
     pub expires_in: Option<u64>,
     /// Id of the quote that was agreed to. Without one the price of the moment is taken.
     pub quote: Option<String>,
+    /// What an archive is encrypted with. Without one everybody who has the file can read it.
+    pub passphrase: Option<Passphrase>,
     /// Name of the schedule that asks for it.
     #[serde(skip)]
     pub schedule: Option<String>,

@@ -2,6 +2,7 @@
 
 use samara_protocol::hash::{Digest, SlabId};
 use samara_protocol::tree::checkpoint::CheckpointError as FormatError;
+use samara_protocol::tree::events::EventItemError;
 use samara_protocol::tree::files::FileItemError;
 use samara_protocol::tree::{PackError, TreeError};
 
@@ -40,6 +41,9 @@ pub enum CheckpointError {
     /// An item that is no file.
     #[error(transparent)]
     File(#[from] FileItemError),
+    /// An item that is no event.
+    #[error(transparent)]
+    Event(#[from] EventItemError),
     /// More than a root may have.
     #[error("the checkpoint's root has {bytes} bytes, {limit} are the most: delete backups")]
     RootTooLarge {

@@ -7,6 +7,7 @@ use samara_protocol::journal::{
     Backup, CheckpointName, JournalState, StoredFile, StoredPath, VaultId,
 };
 use samara_protocol::tree::checkpoint::{CheckpointRoot, StateReader};
+use samara_protocol::tree::events::{Event, EventReader};
 use samara_protocol::tree::files::{FileReader, folder_prefix, key_path, path_prefix};
 use samara_protocol::tree::{Diff, NodeRef, Scan, TreeKind};
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,47 @@ pub struct FileDifference {
     pub after: Option<u64>,
 }
 
+/// A walk over the events of one vault in a checkpoint.
+pub(crate) struct EventWalk {
+    scan: Scan,
+    places: Places,
+    /// Nothing once all was given.
+    reader: Option<EventReader>,
+}
+
 impl Checkpoints {
+    /// Starts to read the events of a vault; `known` says where slabs lie now.
+    pub(crate) async fn events(
+        &self,
+        name: &CheckpointName,
+        known: &Places,
+        vault: &VaultId,
+    ) -> Result<EventWalk, CheckpointError> {
+        let root = self.root(name, known).await?;
+        let scan = Scan::new(TreeKind::Events, root.trees.events, vault.0.to_vec(), &[]);
+        let (places, reader) = (places(&root, known), Some(EventReader::default()));
+        Ok(EventWalk { scan, places, reader })
+    }
+
+    /// The next events in order; nothing behind the last.
+    pub(crate) async fn next_events(
+        &self,
+        walk: &mut EventWalk,
+    ) -> Result<Option<Vec<Event>>, CheckpointError> {
+        let EventWalk { scan, places, reader } = walk;
+        let Some(mut items) = reader.take() else { return Ok(None) };
+        let mut events = Vec::new();
+        if let Continue(part) = self.next(scan, places).await? {
+            for (key, value) in part {
+                events.extend(items.take(&key, value)?);
+            }
+            *reader = Some(items);
+        } else {
+            events.extend(items.finish()?);
+        }
+        Ok(Some(events))
+    }
+
     /// The state that a checkpoint stands for; `known` says where slabs lie that have moved since.
     pub(crate) async fn state(
         &self,

@@ -28,6 +28,7 @@ use samara_protocol::tree::{BoundaryKey, Limits, Rules, TreeKind};
 
 pub(crate) use self::cut::{Cut, Recorder};
 pub use self::error::CheckpointError;
+pub(crate) use self::load::EventWalk;
 pub use self::load::{DifferenceKind, FileDifference};
 pub(crate) use self::write::Made;
 use crate::slabs::Slabs;

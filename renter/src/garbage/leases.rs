@@ -89,6 +89,15 @@ pub(crate) struct ReadLease {
     number: u64,
 }
 
+impl ReadLease {
+    /// The reader is at work still: its slabs are kept for as long again.
+    pub(crate) fn renew(&self, now: u64) {
+        if let Some((start, _)) = self.leases.lock().readers.get_mut(&self.number) {
+            *start = now;
+        }
+    }
+}
+
 impl Drop for ReadLease {
     fn drop(&mut self) {
         self.leases.lock().readers.remove(&self.number);
@@ -207,6 +216,8 @@ mod tests {
         let reader = leases.read(BTreeSet::from([two]), 1_000);
         assert!(leases.in_use(&two, 1_000));
         assert!(!leases.in_use(&two, 1_001));
+        reader.renew(2_000);
+        assert!(leases.in_use(&two, 1_001));
         drop(reader);
         assert!(!leases.in_use(&two, 0));
         assert!(leases.is_idle());

@@ -206,7 +206,9 @@ impl Garbage {
 
 impl Tenant {
     fn is_there(&self, state: &JournalState) -> bool {
-        let file = state.vaults.get(&self.vault).and_then(|vault| vault.files.get(&self.path));
+        // The events of one that is arriving have their numbers already.
+        let vault = state.vaults.get(&self.vault).filter(|vault| !vault.arriving);
+        let file = vault.and_then(|vault| vault.files.get(&self.path));
         let version = file.and_then(|f| f.versions.iter().find(|v| v.number == self.version));
         version.is_some_and(|version| version.file.content.extents() == self.content)
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
 use samara_protocol::journal::{
-    Backup, BackupId, Change, CheckpointName, Content, JournalState, Made, SlabRecord, UserId,
+    Backup, BackupId, Change, CheckpointName, Content, Entry, JournalState, Made, SlabRecord,
+    UserId,
 };
 use samara_protocol::keys::KeyTree;
 use samara_protocol::sync::{lock, read};
@@ -253,6 +254,19 @@ impl Journal {
         take: impl FnMut(u64, Change) + Send,
     ) -> Result<(), JournalError> {
         local::changes(self.world.store.as_ref(), from, to, take).await
+    }
+
+    /// Entries from a position on with their positions, as far as this node keeps them: as many as are read
+    /// at once, and none from `to` on.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`] and [`JournalError::Damaged`].
+    pub(crate) async fn entries(
+        &self,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<(u64, Entry)>, JournalError> {
+        local::page(self.world.store.as_ref(), from, to).await
     }
 
     /// What the owner tells about itself.

@@ -151,8 +151,7 @@ async fn entries(
     }
     while let Some(page) = pages.next().await? {
         for (key, value) in page {
-            let position = key[ENTRY.len()..].try_into().map(u64::from_be_bytes);
-            let position = position.map_err(|error| damaged(&error))?;
+            let position = position(&key)?;
             if position >= to {
                 return Ok(());
             }
@@ -161,6 +160,32 @@ async fn entries(
         }
     }
     Ok(())
+}
+
+/// The position of an entry's key.
+fn position(key: &[u8]) -> Result<u64, JournalError> {
+    let position = key[ENTRY.len()..].try_into().map(u64::from_be_bytes);
+    position.map_err(|error| damaged(&error))
+}
+
+/// The entries from a position on, of which there are so many as one read gives, and none from `to` on.
+pub(super) async fn page(
+    store: &dyn Store,
+    from: u64,
+    to: u64,
+) -> Result<Vec<(u64, Entry)>, JournalError> {
+    let before = from.checked_sub(1).map(entry_key);
+    let rows = store.scan(ENTRY, before.as_deref(), Pages::ROWS).await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
+        let position = position(&key)?;
+        if position >= to {
+            break;
+        }
+        let entry = encoding::decode(&value).map_err(|error| damaged(&error))?;
+        entries.push((position, entry));
+    }
+    Ok(entries)
 }
 
 /// The changes from a position on, as far as they are kept here, with their positions.

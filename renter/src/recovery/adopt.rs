@@ -263,9 +263,9 @@ impl Recovery {
     pub(super) fn count(&self, report: &mut RecoveryReport) {
         self.journal.read(|state| {
             report.position = state.point.position;
-            report.vaults = state.vaults.len() as u64;
+            report.vaults = state.listed_vaults().count() as u64;
             report.backups = state.backups.len() as u64;
-            let totals = state.vaults.values().map(crate::vault::totals);
+            let totals = state.listed_vaults().map(|(_, vault)| crate::vault::totals(vault));
             (report.files, report.bytes) = totals
                 .fold((0, 0u64), |(files, bytes), (f, b)| (files + f, bytes.saturating_add(b)));
         });

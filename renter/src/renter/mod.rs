@@ -20,6 +20,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,15 +28,20 @@ pub use error::{OpenError, RenterError};
 pub use money::transfer;
 use samara_protocol::journal::{Change, SlabRecord, UserId, VaultId};
 use samara_protocol::keys::KeyTree;
+use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Epoch, Millis};
 use tokio::sync::broadcast;
 
 use self::lineage::Lineage;
 use self::settled::Settled;
 use self::upkeep::Upkeep;
+use crate::archive::{
+    ExportError, ExportReport, ExportRequest, ImportError, ImportLog, ImportReport, ImportRequest,
+};
 use crate::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupError, BackupPage, BackupQuery,
-    BackupRequest, BackupRow, Backups, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
+    BackupRequest, BackupRow, Backups, People, QuoteRequest, QuoteRow, RestoreReport,
+    RestoreRequest,
 };
 use crate::contract::{ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
@@ -578,6 +584,26 @@ impl Renter {
         self.user_backups().cancel(name).await
     }
 
+    /// Keeps archives in a folder from here on, which has nothing else; they tell of these people.
+    ///
+    /// # Errors
+    /// [`BackupError::File`].
+    pub async fn keep_archives_in(
+        &self,
+        folder: PathBuf,
+        people: People,
+    ) -> Result<(), BackupError> {
+        self.inner.backups.keep_archives_in(folder, people).await
+    }
+
+    /// The file of a whole archive, its bytes and its BLAKE3 in hex.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn archive_file(&self, name: &str) -> Result<(PathBuf, u64, String), BackupError> {
+        self.inner.backups.archive_file(name)
+    }
+
     /// How many backups of one kind a vault may have.
     #[must_use]
     pub fn backup_limit(&self) -> u32 {
@@ -645,6 +671,46 @@ impl Renter {
     /// [`BackupError`].
     pub async fn delete_backup(&self, name: &str) -> Result<(), BackupError> {
         self.user_backups().delete(name, "it was deleted").await
+    }
+
+    /// Writes a vault with its whole history into an archive, as it is acknowledged now. May be dropped at
+    /// any moment: then nothing remains.
+    ///
+    /// # Errors
+    /// [`ExportError`]; nothing remains then either.
+    pub async fn export_vault(
+        &self,
+        request: ExportRequest,
+        progress: &dyn Progress,
+    ) -> Result<ExportReport, ExportError> {
+        // Without its type, or the compiler cannot tell that it may move between threads.
+        let export: futures::future::BoxFuture<'_, _> =
+            Box::pin(self.inner.vaults.export(request, self.inner.keys.archive(), progress));
+        export.await
+    }
+
+    /// Brings an archive in as a new vault, with its whole history. May be dropped at any moment: then, as
+    /// after an error, nothing of it remains.
+    ///
+    /// # Errors
+    /// [`ImportError`].
+    pub async fn import_archive(
+        &self,
+        request: &ImportRequest,
+        log: &dyn ImportLog,
+        progress: &dyn Progress,
+    ) -> Result<ImportReport, ImportError> {
+        let vaults = self.user_vaults();
+        // Without its type, or the compiler cannot tell that it may move between threads.
+        let import: futures::future::BoxFuture<'_, _> =
+            Box::pin(vaults.import(request, self.archive_key(), log, progress));
+        import.await
+    }
+
+    /// The key that signs this node's archives, by which it knows them again.
+    #[must_use]
+    pub fn archive_key(&self) -> PublicKey {
+        self.inner.keys.archive().public()
     }
 
     /// Brings everything back from the words, from where an earlier run stopped. May be dropped at any

@@ -190,6 +190,9 @@ impl Upkeep {
         if let Err(error) = self.settled.save().await {
             tracing::debug!(%error, "what is settled is not written down");
         }
+        if let Err(error) = self.backups.vaults.end_abandoned_arrivals().await {
+            tracing::warn!(%error, "a vault that did not arrive is still there");
+        }
         if let Err(error) = self.backups.resume(&Silent).await {
             tracing::warn!(%error, "settling backups failed");
         }

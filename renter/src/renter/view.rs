@@ -62,10 +62,11 @@ impl Renter {
         let halted = self.inner.upkeep.halted();
         let refused = self.inner.upkeep.lineage().refusal().map(|error| error.to_string());
         let (vaults, files, bytes, backups) = self.inner.journal.read(|state| {
-            let each = state.vaults.values().map(totals);
+            let listed = state.listed_vaults().count() as u64;
+            let each = state.listed_vaults().map(|(_, vault)| totals(vault));
             let (files, bytes) =
                 each.fold((0, 0u64), |(f, b), (files, bytes)| (f + files, b.saturating_add(bytes)));
-            (state.vaults.len() as u64, files, bytes, state.backups.len() as u64)
+            (listed, files, bytes, state.backups.len() as u64)
         });
         let (unreachable, bare, unreadable) = self.reach();
         let (mut hosts, mut settled) = (journal.hosts.len() as u64, journal.settled as u64);

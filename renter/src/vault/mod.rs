@@ -12,11 +12,14 @@
 //! | `get`, `place` | fetches and verifies files, and gives them their names |
 //! | `range` | ranges of one file |
 //! | `names` | lists, moves and removes |
+//! | `arrivals` | vaults that are being brought in from archives |
+//! | `price` | what moving and keeping bytes costs at most |
 //!
 //! Invariants: a file counts as stored only when its slabs and its event are acknowledged (B1); a file
 //! gets its name on disk only after all its bytes had its hash (I6); memory is bounded by the transfer's
 //! budgets, whatever the size of a file.
 
+mod arrivals;
 mod batch;
 mod checkpoint;
 mod error;
@@ -25,6 +28,7 @@ mod large;
 mod names;
 mod place;
 mod plan;
+mod price;
 mod put;
 mod range;
 mod reading;
@@ -33,15 +37,18 @@ mod types;
 
 use std::sync::Arc;
 
+pub(crate) use arrivals::{Arrival, Arrivals};
 pub(crate) use batch::append as append_changes;
 pub(crate) use checkpoint::{checkpointed_slabs, sweep as sweep_checkpoints};
 pub use error::{GetError, PutError, VaultError};
 pub(crate) use get::Source;
 pub(crate) use names::{
-    check_file_place, check_folder_place, event as vault_event, find, folder, totals,
+    check_file_place, check_folder_place, check_name, event as vault_event, find, folder, totals,
 };
-pub(crate) use plan::{Chosen, Destination, select};
+pub(crate) use plan::{Chosen, Destination, Ranges, SlabTable, select};
 pub use range::FileStream;
+pub(crate) use range::inline_range;
+pub(crate) use reading::join as join_pieces;
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,
     PutRequest, PutStreamRequest, VaultRow, VersionRow,
@@ -96,13 +103,16 @@ pub(crate) struct Vaults {
     pub(crate) options: Arc<VaultOptions>,
     claims: checkpoint::Claims,
     turns: turn::Turns,
+    /// Vaults that are being brought in.
+    pub(crate) arrivals: Arrivals,
 }
 
 impl Vaults {
     pub(crate) fn new(world: World, journal: Journal, slabs: Slabs, options: VaultOptions) -> Self {
         let options = Arc::new(options);
         let (claims, turns) = (Arc::default(), turn::Turns::default());
-        Self { world, journal, slabs, options, claims, turns }
+        let arrivals = Arrivals::default();
+        Self { world, journal, slabs, options, claims, turns, arrivals }
     }
 
     /// The same vaults, whose changes are this user's.

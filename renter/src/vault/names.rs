@@ -214,7 +214,7 @@ impl Vaults {
     pub(crate) fn vaults(&self) -> Vec<VaultRow> {
         let mut rows: Vec<VaultRow> = self
             .journal
-            .read(|state| state.vaults.iter().map(|(id, vault)| vault_row(*id, vault)).collect());
+            .read(|state| state.listed_vaults().map(|(id, vault)| vault_row(id, vault)).collect());
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows
     }

@@ -66,6 +66,15 @@ impl SlabTable {
         Self(table)
     }
 
+    /// Takes in where slabs lie now that have moved since.
+    pub(crate) fn refresh(&mut self, now: &JournalState) {
+        for (id, known) in &mut self.0 {
+            if let Some(slab) = now.slabs.get(id).filter(|slab| slab.record != **known) {
+                *known = Arc::new(slab.record.clone());
+            }
+        }
+    }
+
     /// The slabs.
     pub(crate) fn slabs(&self) -> BTreeSet<SlabId> {
         self.0.keys().copied().collect()

@@ -140,7 +140,7 @@ impl FileStream {
 }
 
 /// Bytes of a file that lie in the journal itself.
-pub(super) fn inline_range(file: &StoredFile, start: u64, end: u64) -> Bytes {
+pub(crate) fn inline_range(file: &StoredFile, start: u64, end: u64) -> Bytes {
     let Content::Inline(bytes) = &file.content else { return Bytes::new() };
     let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
     Bytes::copy_from_slice(&bytes[at(start)..at(end)])

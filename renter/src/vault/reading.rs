@@ -51,7 +51,7 @@ pub(super) async fn update(
 }
 
 /// Adds pieces; one that goes on where the last ends becomes part of it.
-pub(super) fn join(pieces: &mut Vec<Piece>, new: Vec<Piece>) {
+pub(crate) fn join(pieces: &mut Vec<Piece>, new: Vec<Piece>) {
     for piece in new {
         match pieces.last_mut() {
             Some(last)

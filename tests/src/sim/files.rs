@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 use samara_protocol::sync::lock;
-use samara_renter::world::{FileEntry, FileError, FileKind, Files, Naming, ReadFile, WriteFile};
+use samara_renter::world::{
+    FileEntry, FileError, FileKind, Files, Naming, ReadFile, SeekRead, WriteFile,
+};
 
 /// Files and folders in memory. A cheap clone.
 #[derive(Clone, Debug, Default)]
@@ -112,6 +114,16 @@ impl Files for SimFiles {
         let tree = self.lock();
         let file = tree.files.get(path).ok_or_else(|| error("open", path, "it does not exist"))?;
         Ok(Box::new(SimReader(file.bytes.clone())))
+    }
+
+    async fn open_seekable(&self, path: &Path) -> Result<Box<dyn SeekRead>, FileError> {
+        let tree = self.lock();
+        let file = tree.files.get(path).ok_or_else(|| error("open", path, "it does not exist"))?;
+        Ok(Box::new(std::io::Cursor::new(file.bytes.clone())))
+    }
+
+    async fn remove_file(&self, _root: &Path, path: &Path) -> Result<bool, FileError> {
+        Ok(self.lock().files.remove(path).is_some())
     }
 
     async fn create(&self, _root: &Path, path: &Path) -> Result<Box<dyn WriteFile>, FileError> {

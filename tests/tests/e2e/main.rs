@@ -4,6 +4,7 @@
 //! own. Those that kill nodes of the network, or listen to what is sent, have a network of their own.
 //! The demo makes a network itself. Nothing sleeps: a scenario goes on when a command has answered or has told of an event.
 
+mod access;
 mod demo;
 mod faults;
 mod health;

@@ -13,6 +13,7 @@ use samara_renter::vault::{ListOptions, ListRow};
 use serde::{Deserialize, Serialize};
 
 use super::{Done, changed, failed, known};
+use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
@@ -48,10 +49,11 @@ async fn quote(
 /// Starts a backup and answers at once; a client that asks for a stream is told of its progress and end.
 async fn create(
     State(api): State<Api>,
+    actor: Actor,
     headers: HeaderMap,
     Json(request): Json<BackupRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = known(&api)?.clone();
+    let renter = known(&api)?.acting(actor.user);
     if stream::is_wanted(&headers) {
         return Ok(api.operations().respond(WithoutClient::GoesOn, move |progress| async move {
             changed(&renter, renter.create_backup(request, progress.as_ref()).await).await
@@ -71,10 +73,11 @@ async fn show(
 
 async fn edit(
     State(api): State<Api>,
+    actor: Actor,
     Path(sid): Path<String>,
     Json(edit): Json<BackupEdit>,
 ) -> Result<Json<BackupRow>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.edit_backup(&sid, &edit).await).await.map(Json)
 }
 
@@ -88,18 +91,20 @@ pub struct PinRequest {
 
 async fn pin(
     State(api): State<Api>,
+    actor: Actor,
     Path(sid): Path<String>,
     Json(request): Json<PinRequest>,
 ) -> Result<Json<BackupRow>, ApiError> {
     let edit_request = BackupEdit { pinned: Some(request.pinned), ..BackupEdit::default() };
-    edit(State(api), Path(sid), Json(edit_request)).await
+    edit(State(api), actor, Path(sid), Json(edit_request)).await
 }
 
 async fn cancel(
     State(api): State<Api>,
+    actor: Actor,
     Path(sid): Path<String>,
 ) -> Result<Json<BackupRow>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.cancel_backup(&sid).await).await.map(Json)
 }
 
@@ -145,8 +150,12 @@ async fn compare(
     found.map(Json).map_err(failed)
 }
 
-async fn remove(State(api): State<Api>, Path(sid): Path<String>) -> Result<Json<Done>, ApiError> {
-    let renter = known(&api)?;
+async fn remove(
+    State(api): State<Api>,
+    actor: Actor,
+    Path(sid): Path<String>,
+) -> Result<Json<Done>, ApiError> {
+    let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.delete_backup(&sid).await).await?;
     Ok(Json(Done {}))
 }
@@ -174,9 +183,10 @@ async fn set_limit(
 
 async fn restore(
     State(api): State<Api>,
+    actor: Actor,
     Json(request): Json<RestoreRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = known(&api)?.clone();
+    let renter = known(&api)?.acting(actor.user);
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         renter.restore_backup(request, progress.as_ref()).await.map_err(failed)
     }))

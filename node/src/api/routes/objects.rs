@@ -18,6 +18,7 @@ use samara_renter::vault::{FileRow, PutStreamRequest};
 use samara_renter::world::{FileError, ReadFile};
 
 use super::{changed, failed, known};
+use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
 use crate::api::state::Api;
@@ -91,10 +92,11 @@ const DEFAULT_VAULT: &str = "home";
 
 async fn write(
     State(api): State<Api>,
+    actor: Actor,
     Path((vault, path)): Path<(String, String)>,
     body: Body,
 ) -> Result<Json<FileRow>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     let mut source = BodyFile {
         path: PathBuf::from(&path),
         left: Bytes::new(),

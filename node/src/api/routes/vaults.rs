@@ -8,6 +8,7 @@ use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRo
 use serde::{Deserialize, Serialize};
 
 use super::{changed, failed, known};
+use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
 use crate::api::state::Api;
@@ -84,27 +85,30 @@ async fn list(State(api): State<Api>) -> Result<Json<Vec<VaultRow>>, ApiError> {
 
 async fn create(
     State(api): State<Api>,
+    actor: Actor,
     Json(request): Json<NameRequest>,
 ) -> Result<Json<VaultRow>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.create_vault(&request.name).await).await.map(Json)
 }
 
 async fn rename(
     State(api): State<Api>,
+    actor: Actor,
     Path(vault): Path<String>,
     Json(request): Json<NameRequest>,
 ) -> Result<Json<Done>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.rename_vault(&vault, &request.name).await).await?;
     Ok(Json(Done {}))
 }
 
 async fn remove_vault(
     State(api): State<Api>,
+    actor: Actor,
     Path(vault): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.remove_vault(&vault).await).await?;
     Ok(Json(Done {}))
 }
@@ -119,20 +123,22 @@ async fn files(
 
 async fn move_file(
     State(api): State<Api>,
+    actor: Actor,
     Path(vault): Path<String>,
     Json(request): Json<MoveRequest>,
 ) -> Result<Json<Changed>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     let files = changed(renter, renter.move_file(&vault, &request.from, &request.to).await).await?;
     Ok(Json(Changed { files, given_up: None }))
 }
 
 async fn remove(
     State(api): State<Api>,
+    actor: Actor,
     Path(vault): Path<String>,
     Json(request): Json<RemoveRequest>,
 ) -> Result<Json<Changed>, ApiError> {
-    let renter = known(&api)?;
+    let renter = &known(&api)?.acting(actor.user);
     let RemoveRequest { path, recursive, version } = request;
     let Some(version) = version else {
         let files = changed(renter, renter.remove(&vault, &path, recursive).await).await?;
@@ -147,9 +153,10 @@ async fn remove(
 
 async fn put(
     State(api): State<Api>,
+    actor: Actor,
     Json(request): Json<PutRequest>,
 ) -> Result<Response, ApiError> {
-    let renter = known(&api)?.clone();
+    let renter = known(&api)?.acting(actor.user);
     Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
         changed(&renter, renter.put(request, progress.as_ref()).await).await
     }))

@@ -328,6 +328,47 @@ fn settings_come_and_go_and_a_vault_has_so_many() {
 }
 
 #[test]
+fn a_vault_on_its_way_keeps_the_name_that_it_is_given_here() {
+    let mut state = JournalState::default();
+    let other = Change::Vault {
+        vault: VaultId([2; 16]),
+        number: 0,
+        made: Made::default(),
+        event: VaultEvent::Created { name: "home".into() },
+    };
+    state.apply(&entry(other)).unwrap();
+    let (id, owner) = (VaultId([1; 16]), Some(UserId([9; 8])));
+    let reserve = |name: &str| Change::VaultReserved { vault: id, name: name.into() };
+    let error = state.apply(&entry(reserve("home"))).unwrap_err();
+    assert!(matches!(error, FoldError::Exists { .. }), "{error}");
+    let error = state.apply(&entry(reserve("a/b"))).unwrap_err();
+    assert!(matches!(error, FoldError::Name { .. }), "{error}");
+    let open = entry(Change::VaultOpened { vault: id, owner });
+    state.apply(&open).unwrap_err();
+    state.apply(&entry(reserve("clone"))).unwrap();
+
+    // Its own history says otherwise, also with names that others have here.
+    let put = VaultEvent::Put { path: path("a"), file: file(b"x") };
+    let events = [
+        VaultEvent::Created { name: "home".into() },
+        VaultEvent::Renamed { name: "home".into() },
+        put,
+    ];
+    for (number, event) in (0..).zip(events) {
+        state.apply(&vault(number, event)).unwrap();
+    }
+    assert!(state.vault_named("clone").is_none(), "it is not listed before it is whole");
+    assert_eq!(state.listed_vaults().count(), 1);
+    state.apply(&open).unwrap();
+    let (found, vault_state) = state.vault_named("clone").unwrap();
+    assert_eq!((found, vault_state.owner, vault_state.next), (id, owner, 3));
+    state.apply(&open).unwrap_err();
+    state.apply(&vault(3, VaultEvent::Renamed { name: "home".into() })).unwrap_err();
+    state.apply(&vault(3, VaultEvent::Renamed { name: "other".into() })).unwrap();
+    assert!(state.vault_named("other").is_some());
+}
+
+#[test]
 fn what_was_brought_in_keeps_its_time() {
     let mut state = JournalState::default();
     let made = Made { first: Some(5), ..Made::default() };

@@ -1,9 +1,11 @@
 //! The whole renter over real hosts.
 
+mod archives;
 mod backups;
 mod checkpoints;
 mod copies;
 mod garbage;
+mod imports;
 mod line;
 mod lineage;
 mod recovery;

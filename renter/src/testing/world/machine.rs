@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use samara_protocol::units::Millis;
 
 use crate::world::{
-    Clock, Compute, FileEntry, FileError, Files, Randomness, ReadFile, Spawner, Store, StoreError,
-    TaskHandle, Write, WriteFile,
+    Clock, Compute, FileEntry, FileError, Files, Randomness, ReadFile, SeekRead, Spawner, Store,
+    StoreError, TaskHandle, Write, WriteFile,
 };
 
 #[derive(Default)]
@@ -65,6 +65,14 @@ impl Files for NoFiles {
     }
 
     async fn open(&self, path: &Path) -> Result<Box<dyn ReadFile>, FileError> {
+        no_file(path)
+    }
+
+    async fn open_seekable(&self, path: &Path) -> Result<Box<dyn SeekRead>, FileError> {
+        no_file(path)
+    }
+
+    async fn remove_file(&self, _root: &Path, path: &Path) -> Result<bool, FileError> {
         no_file(path)
     }
 

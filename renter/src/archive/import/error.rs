@@ -1,0 +1,83 @@
+//! Why an archive was not brought in.
+
+use std::path::PathBuf;
+
+use samara_protocol::units::Amount;
+
+use super::super::error::ArchiveError;
+use crate::error::error_codes;
+use crate::journal::JournalError;
+use crate::transfer::UploadError;
+use crate::vault::VaultError;
+use crate::world::FileError;
+
+/// Why an archive was not brought in. Nothing of it is left then.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ImportError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is no such file.
+    #[error("there is no file {}", .0.display())]
+    NoFile(PathBuf),
+    /// It is not an archive that is taken.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A new name of another form.
+    #[error(
+        "'{0}' cannot be the restored vault's name: small letters, digits and single hyphens between them"
+    )]
+    Name(String),
+    /// The name is taken, or no vault can have it.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// It holds something else than was announced.
+    #[error("the archive has {found} {what}, {expected} were announced")]
+    Announced {
+        /// What.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many were announced.
+        expected: u64,
+    },
+    /// What was brought in is not what the archive tells.
+    #[error(
+        "after its events the vault has {found} {what}, and the archive {expected}: this is a defect"
+    )]
+    Counts {
+        /// What.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there should be.
+        expected: u64,
+    },
+    /// Storing it would cost more than may be spent.
+    #[error("storing it costs up to {price}, more than the {most} that were agreed to")]
+    Price {
+        /// The price.
+        price: Amount,
+        /// The most that may be spent.
+        most: Amount,
+    },
+    /// Its bytes could not be stored.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// A change was not acknowledged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+error_codes!(ImportError {
+    Self::File(_) => "file_failed",
+    Self::NoFile(_) => "no_source",
+    Self::Archive(error) => error.code(),
+    Self::Name(_) => "bad_name",
+    Self::Vault(error) => error.code(),
+    Self::Announced { .. } => "not_announced",
+    Self::Counts { .. } => "internal",
+    Self::Price { .. } => "quote_exceeded",
+    Self::Upload(_) => "upload_failed",
+    Self::Journal(error) => error.code(),
+});

@@ -1,0 +1,155 @@
+//! Archives as backups: files in one folder of this node, named by the backup's id.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use samara_protocol::journal::BackupId;
+
+use super::record::ArchiveFile;
+use super::state::{BackupState, BackupStep};
+use super::types::BackupKind;
+use super::{BackupError, Backups};
+use crate::archive::{ArchivedUser, ExportReport, ExportRequest, Passphrase, Seal, Written};
+use crate::contract::Budget;
+use crate::progress::Progress;
+use crate::vault::VaultError;
+use crate::world::{FileError, FileKind};
+
+/// Who is known by an id, for those who read an archive elsewhere.
+pub type People = Arc<dyn Fn() -> Vec<ArchivedUser> + Send + Sync>;
+
+/// Where archives are kept, and whom they tell of.
+pub(super) struct Archives {
+    pub(super) folder: PathBuf,
+    pub(super) people: People,
+}
+
+impl Backups {
+    /// Keeps archives in a folder from here on. What lies there and belongs to no backup, because a crash
+    /// came between, is removed.
+    pub(crate) async fn keep_archives_in(
+        &self,
+        folder: PathBuf,
+        people: People,
+    ) -> Result<(), BackupError> {
+        let files = &self.vaults.world.files;
+        files.create_folder(&folder, &folder).await?;
+        files.remove_unfinished(&folder, &folder).await?;
+        for entry in files.walk(&folder).await?.into_iter().flatten() {
+            let file = entry.kind == FileKind::File;
+            if file && !self.is_kept(&entry.path) {
+                tracing::info!(path = %entry.path.display(), "an archive without a backup is removed");
+                files.remove_file(&folder, &entry.path).await?;
+            }
+        }
+        *samara_protocol::sync::lock(&self.shared.archives) =
+            Some(Arc::new(Archives { folder, people }));
+        Ok(())
+    }
+
+    /// Whether a file is that of a whole archive.
+    fn is_kept(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let id = name.split('.').next().and_then(|id| id.parse::<BackupId>().ok());
+        let whole = |id: &BackupId| {
+            self.records().get(id).is_some_and(|record| record.state == BackupState::Completed)
+        };
+        id.as_ref().is_some_and(whole)
+    }
+
+    pub(super) fn archives(&self) -> Result<Arc<Archives>, BackupError> {
+        let archives = samara_protocol::sync::lock(&self.shared.archives).clone();
+        archives.ok_or(BackupError::NoPlace)
+    }
+
+    /// The file of a backup.
+    fn archive_path(archives: &Archives, id: BackupId, encrypted: bool) -> PathBuf {
+        let ending = if encrypted { "zip.age" } else { "zip" };
+        archives.folder.join(format!("{id}.{ending}"))
+    }
+
+    /// Writes an archive, and pays no more than was agreed to.
+    pub(super) async fn make_archive(
+        &self,
+        id: BackupId,
+        passphrase: Option<Passphrase>,
+        progress: &dyn Progress,
+    ) -> Result<(), BackupError> {
+        let archives = self.archives()?;
+        let Some(record) = self.record(id) else { return Ok(()) };
+        let scope = record.scope.as_ref().map(|(vault, _)| *vault);
+        let name = self.vaults.journal.read(|state| {
+            let vault = scope.and_then(|id| state.vaults.get(&id));
+            vault.map(|vault| vault.name.clone())
+        });
+        let gone = || VaultError::NoVault(record.scope.map(|(_, name)| name).unwrap_or_default());
+        let vault = name.ok_or_else(gone)?;
+        let encrypted = passphrase.is_some();
+        let quoted = record.origin.quoted;
+        let budget = Budget::new(quoted);
+        let request = ExportRequest {
+            vault,
+            destination: Self::archive_path(&archives, id, encrypted),
+            users: (archives.people)(),
+            seal: passphrase.map(Seal::new),
+        };
+        let vaults = self.vaults.within(budget.clone());
+        let key = vaults.slabs.book().keys().archive();
+        let exported = vaults.export(request, key, progress).await;
+        let spent = budget.spent();
+        let report = exported.map_err(|error| match budget.is_exceeded() {
+            true => BackupError::QuoteExceeded { quoted },
+            false => BackupError::Export(error),
+        })?;
+        self.archived(id, report, encrypted, spent).await
+    }
+
+    /// Notes that an archive is whole.
+    async fn archived(
+        &self,
+        id: BackupId,
+        report: ExportReport,
+        encrypted: bool,
+        spent: samara_protocol::units::Amount,
+    ) -> Result<(), BackupError> {
+        let Some(mut record) = self.record(id) else { return Ok(()) };
+        let Written { counts, size, hash, .. } = report.written;
+        let (events, head) = (counts.events, counts.head);
+        record.archive = Some(ArchiveFile { bytes: size, hash, events, head, encrypted });
+        record.origin.counts.events = counts.events;
+        record.origin.counts.versions = counts.versions;
+        record.origin.counts.files = counts.files;
+        record.stored = Some(size);
+        record.cost = Some(spent);
+        record.take(BackupStep::Complete);
+        record.completed = Some(self.now());
+        record.note(self.now(), format!("completed: {events} events, {size} bytes"));
+        self.keep(id, &record).await?;
+        Ok(())
+    }
+
+    /// The file of a whole archive, its bytes and its hash.
+    pub(crate) fn archive_file(&self, name: &str) -> Result<(PathBuf, u64, String), BackupError> {
+        let id = self.find_any(name)?;
+        let row = self.row(id)?;
+        let record = self.record(id).filter(|record| record.state == BackupState::Completed);
+        let archive = record.and_then(|record| record.archive);
+        let is = match row.kind {
+            BackupKind::Network => "is on the network: there is no file of it",
+            BackupKind::Archive => "is not complete: there is no file of it yet",
+        };
+        let archive = archive.ok_or(BackupError::Unfit { name: row.name, is })?;
+        let path = Self::archive_path(self.archives()?.as_ref(), id, archive.encrypted);
+        Ok((path, archive.bytes, archive.hash.to_string()))
+    }
+
+    /// Removes the file of an archive.
+    pub(super) async fn remove_archive(&self, id: BackupId) -> Result<(), FileError> {
+        let Ok(archives) = self.archives() else { return Ok(()) };
+        for encrypted in [false, true] {
+            let path = Self::archive_path(&archives, id, encrypted);
+            self.vaults.world.files.remove_file(&archives.folder, &path).await?;
+        }
+        Ok(())
+    }
+}
