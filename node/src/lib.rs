@@ -40,6 +40,7 @@ mod disk;
 pub mod fetch;
 pub mod host;
 pub mod light;
+pub mod notify;
 mod open_files;
 pub mod redundancy;
 pub mod restores;

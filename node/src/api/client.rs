@@ -78,6 +78,18 @@ impl Client {
         self.answer(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Puts a JSON body and reads one JSON answer.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn put<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ApiError> {
+        self.answer(self.request(Method::PUT, path).json(body)).await
+    }
+
     /// Changes something with a JSON body and reads one JSON answer.
     ///
     /// # Errors

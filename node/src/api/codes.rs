@@ -72,7 +72,8 @@ pub const CODES: &[Code] = &[
     code("bad_range", 416, 2, "the range does not lie in the file"),
     code("bad_role", 400, 2, "a token cannot do more than its user"),
     code("bad_tags", 400, 2, "a backup has too many tags, or one that none can be"),
-    code("busy", 503, 5, "too many tokens and passwords are being checked"),
+    code("bad_url", 400, 2, "the URL is none that is fetched"),
+    code("busy", 503, 5, "too many are served at a time: tokens and passwords being checked, or event streams"),
     code("cancelled", 409, 130, "somebody cancelled it"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
     code("chain_unreachable", 503, 5, "no chain peer answers")
@@ -89,9 +90,12 @@ pub const CODES: &[Code] = &[
     code("exists", 409, 4, "a name or path is taken"),
     code("fenced", 409, 7, "another node has taken over these words")
         .hint("use the other node, or take over again with `samara recover start`"),
+    code("fetch_failed", 503, 5, "a file could not be fetched from its URL"),
+    code("fetch_too_large", 409, 4, "the file at a URL is larger than is taken"),
     code("file_failed", 500, 1, "a file of this machine cannot be read or written"),
     code("forbidden", 403, 4, "the token's role is not enough")
         .hint("ask an administrator; `samara whoami` says what this token may do"),
+    code("forbidden_address", 409, 4, "a URL leads to an address that is not dialled"),
     code("hash_mismatch", 500, 1, "bytes that came back are not what was stored"),
     code("heads_full", 503, 5, "the heads at the hosts are full until more hosts answer; nothing was changed")
         .hint("try again once more hosts answer: `samara hosts` shows who does not"),

@@ -19,9 +19,11 @@ mod tests;
 pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
-    Changed, Done, FaucetRequest, GoOn, ImportAsk, Included, LimitsRequest, LoginRequest,
-    MoveRequest, NameRequest, NodeStatus, PinRequest, RecoveryAnswer, RemoveRequest, SendRequest,
-    SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet,
+    Changed, DeliveryRow, Done, FaucetRequest, GoOn, ImportAsk, Included, LimitsRequest,
+    LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus, NoticeRow,
+    NotifyAnswer, NotifyRequest, PinRequest, RecoveryAnswer, RemoveRequest, SendRequest,
+    SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet, WebhookAnswer,
+    WebhookRequest,
 };
 pub use server::Server;
 pub use state::{Api, Node};

@@ -81,6 +81,13 @@ const LEAST: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/v1/recovery", READER),
     ("POST", "/v1/recovery", ADMINISTRATOR),
     ("POST", "/v1/recovery/stop", ADMINISTRATOR),
+    ("GET", "/v1/events", READER),
+    ("GET", "/v1/notifications", READER),
+    ("DELETE", "/v1/notifications/{number}", ADMINISTRATOR),
+    // Addresses of webhooks may be secrets themselves.
+    ("GET", "/v1/notifications/settings", ADMINISTRATOR),
+    ("PUT", "/v1/notifications/settings", ADMINISTRATOR),
+    ("POST", "/v1/notifications/test", ADMINISTRATOR),
     ("GET", "/v1/users", ADMINISTRATOR),
     ("POST", "/v1/users", ADMINISTRATOR),
     ("GET", "/v1/users/{id}", ADMINISTRATOR),

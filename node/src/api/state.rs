@@ -13,6 +13,7 @@ use crate::access::AccessControl;
 use crate::chain::Chain;
 use crate::host::HostRole;
 use crate::light::LightClient;
+use crate::notify::Notices;
 use crate::restores::Restores;
 use crate::transport::Transport;
 
@@ -42,6 +43,8 @@ pub struct Node {
     pub renter: Option<Renter>,
     /// Its restores.
     pub restores: Option<Restores>,
+    /// Notices; there are some where there is a renter.
+    pub notices: Option<Notices>,
     /// The chain that the node serves, if it does.
     pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.
@@ -86,6 +89,14 @@ impl Api {
     /// `no_role`.
     pub fn renter(&self) -> Result<&Renter, ApiError> {
         self.node.renter.as_ref().ok_or_else(|| ApiError::no_role("renter"))
+    }
+
+    /// The renter's notices.
+    ///
+    /// # Errors
+    /// `no_role`.
+    pub fn notices(&self) -> Result<&Notices, ApiError> {
+        self.node.notices.as_ref().ok_or_else(|| ApiError::no_role("renter"))
     }
 
     /// The host.

@@ -1,10 +1,13 @@
 //! The command line as clap reads it.
 #![allow(missing_docs, reason = "doc comments here are the texts of --help")]
 
+mod notify;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::notify::{AddWebhook, NotifyCommand, SetMail, Switch};
 use super::password::PasswordSource;
 use super::tokens::TokenCommand;
 use super::users::UserCommand;
@@ -90,6 +93,9 @@ pub enum Command {
     /// Balance and transfers
     #[command(subcommand)]
     Wallet(WalletCommand),
+    /// E-mails and webhooks that tell what happens
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// What the node is doing
     Status,
     /// Make, change and remove users, and say what they may do

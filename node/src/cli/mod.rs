@@ -22,6 +22,7 @@ mod limits;
 mod logging;
 pub mod money;
 mod node;
+mod notify;
 pub mod output;
 mod password;
 pub mod recover;
@@ -128,6 +129,7 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Limits(arguments) => limits::run(session, &arguments).await,
         Command::Allowance(command) => money::allowance(session, command).await,
         Command::Wallet(command) => money::wallet(session, command).await,
+        Command::Notify(command) => notify::run(session, command).await,
         Command::Validator(command) => validator::run(session, command).await,
         Command::User(command) => users::run(session, command).await,
         Command::Token(command) => tokens::run(session, command).await,

@@ -101,8 +101,9 @@ pub struct RenterConfig {
     pub audit_requests: u64,
     /// Bytes of files in a second, on average, that garbage collection may rewrite; 0 for none.
     pub rewrite_rate: ByteCount,
-    /// Networks beside the public ones that archives may be fetched from, as in `192.168.7.0/24`.
-    pub fetch_networks: Vec<Network>,
+    /// Networks of the operator's own from which files may be fetched by URL, and where webhooks may
+    /// be, though their addresses are not public.
+    pub allowed_networks: Vec<Network>,
 }
 
 impl Default for RenterConfig {
@@ -119,7 +120,7 @@ impl Default for RenterConfig {
             audit_bytes: ByteCount(repair.audit_bytes),
             audit_requests: repair.audit_requests,
             rewrite_rate: ByteCount(GarbageOptions::default().rewrite_rate),
-            fetch_networks: Vec::new(),
+            allowed_networks: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::config::ConfigError;
 use crate::consensus::{ConsensusError, StartError};
 use crate::data::DataError;
 use crate::host::HostRoleError;
+use crate::notify::OutboxError;
 use crate::transport::{GossipError, TransportError};
 use crate::world::OpenStoreError;
 
@@ -38,6 +39,9 @@ pub enum DaemonError {
     /// The renter's store.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
+    /// The renter's notices.
+    #[error("cannot open the renter's notices")]
+    Notices(#[from] OutboxError),
     /// The renter role.
     #[error("cannot start the renter role")]
     Renter(#[from] samara_renter::OpenError),

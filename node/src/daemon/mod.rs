@@ -40,6 +40,7 @@ use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterCon
 use crate::data::{DataFolder, NEW_WORDS};
 use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
+use crate::notify::{Notices, OutboxError};
 use crate::restores::Restores;
 use crate::transport::{Transport, TransportConfig, TransportTask};
 use crate::world::{DiskFiles, DiskStore, NetworkHosts, OsRandomness, SystemClock, TokioSpawner};
@@ -94,6 +95,8 @@ struct Parts {
     /// The renter's tasks: it may have some before it has started.
     renter_tasks: TokioSpawner,
     renter: Option<Renter>,
+    /// The renter's notices.
+    notices: Option<Notices>,
     /// Whose database, and the word that its disk failed.
     disks: Vec<(&'static str, CancellationToken)>,
 }
@@ -135,6 +138,7 @@ impl Starter<'_> {
             host: None,
             renter_tasks: TokioSpawner::default(),
             renter: None,
+            notices: None,
             disks: Vec::new(),
         })
     }
@@ -160,9 +164,12 @@ impl Starter<'_> {
             let store = DiskStore::open(&self.folder.join("renter.redb"))?;
             parts.disks.push(("renter", store.broken()));
             let renter = self.renter(role, store, parts, &light).await?;
-            let renter = parts.renter.insert(renter);
-            start_new_words(self.folder, renter).await;
-            let keeping = bring_back::keep(self.folder, renter.clone());
+            let renter = parts.renter.insert(renter).clone();
+            let notices = self.notices(role, &renter).await?;
+            parts.disks.push(("renter", notices.broken()));
+            parts.notices = Some(notices);
+            start_new_words(self.folder, &renter).await;
+            let keeping = bring_back::keep(self.folder, renter);
             // It ends with the renter's other tasks.
             parts.renter_tasks.spawn("bring back", Box::pin(keeping)).detach();
         }
@@ -223,6 +230,11 @@ impl Starter<'_> {
         Ok(Renter::open(world, self.identity.keys.clone(), role.to_renter()?).await?)
     }
 
+    async fn notices(&self, role: &RenterConfig, renter: &Renter) -> Result<Notices, OutboxError> {
+        let (settings, clock) = (Arc::new(renter.clone()), clock::system());
+        Notices::start(self.folder.path(), settings, &role.allowed_networks, clock).await
+    }
+
     async fn api(
         &self,
         parts: &Parts,
@@ -243,6 +255,7 @@ impl Starter<'_> {
             host: parts.host.clone(),
             renter: parts.renter.clone(),
             restores,
+            notices: parts.notices.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             access,
@@ -271,7 +284,7 @@ impl Starter<'_> {
             // Everything else works without.
             tracing::error!(%error, "the folder of archives cannot be used");
         }
-        let (folder, networks) = (self.folder.join("restores"), role.fetch_networks.clone());
+        let (folder, networks) = (self.folder.join("restores"), role.allowed_networks.clone());
         let (renter, access, clock) = (renter.clone(), Arc::clone(access), clock::system());
         Restores::open(folder, renter, access, networks, clock, stop.clone())
             .map_err(DaemonError::Jobs)
@@ -293,6 +306,9 @@ impl Starter<'_> {
 impl Parts {
     /// Stops the parts, last started first, and waits for the tasks of each.
     async fn shut_down(self) {
+        if let Some(notices) = self.notices {
+            notices.shutdown().await;
+        }
         if let Some(renter) = self.renter {
             renter.shutdown().await;
         }

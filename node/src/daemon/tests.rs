@@ -17,10 +17,12 @@ use super::{DaemonError, Identity, Running, Starter, faucet};
 use crate::access::{Actor, Secret, TOKEN_FILE, UserView};
 use crate::api::access::Access;
 use crate::api::client::Client;
+use crate::api::{ApiError, NoticeRow, NotifyAnswer, NotifyRequest};
 use crate::chain::Chain;
 use crate::config::{NetworkFile, NodeConfig};
 use crate::data::{DataFolder, NEW_VALIDATOR};
 use crate::host::{ByteCount, HostConfig, VolumeConfig};
+use crate::notify::{NoticeId, Tested};
 use crate::testnet::{Layout, Plan, Role};
 
 /// Far more than a test takes; only a hang reaches it.
@@ -357,4 +359,95 @@ fn no_task_outlives_a_start_that_fails() {
     let failed = runtime.block_on(start(&path));
     assert!(matches!(failed, Err(DaemonError::Api { .. })));
     assert_eq!(runtime.metrics().num_alive_tasks(), 0);
+}
+
+/// An event stream: its lines, one after the other.
+struct EventLines(reqwest::Response, String);
+
+impl EventLines {
+    async fn open(client: &Client, last: &str) -> Self {
+        let request = client.request(reqwest::Method::GET, "/v1/events");
+        let request = request.header("last-event-id", last);
+        let response = within("the stream is open", client.send(request)).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self(response, String::new())
+    }
+
+    /// The value of the next line with this field; nothing at the stream's end.
+    async fn next(&mut self, field: &str) -> Option<String> {
+        loop {
+            while let Some((line, rest)) = self.1.split_once('\n') {
+                let found = line.strip_prefix(field).and_then(|rest| rest.strip_prefix(": "));
+                let found = found.map(str::to_owned);
+                self.1 = rest.to_owned();
+                if found.is_some() {
+                    return found;
+                }
+            }
+            let chunk = within("an event comes", self.0.chunk()).await.unwrap()?;
+            self.1.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renter_tells_what_happens_through_the_api() {
+    let root = tempfile::tempdir().unwrap();
+    let layout = Layout::create(&Plan::local(root.path().join("network"), 1, 0, 1)).unwrap();
+    let folder = |role| layout.of(role).next().unwrap().folder.clone();
+    let (validator, _validator_folder) = start(&folder(Role::Validator)).await.unwrap();
+    let mut tips = validator.parts.chain.as_ref().unwrap().service().subscribe();
+    within("the first block is made", tips.wait_for(Option::is_some)).await.unwrap();
+    let (renter, _renter_folder) = start(&folder(Role::Renter)).await.unwrap();
+    let other = Client::of_folder(&folder(Role::Validator)).unwrap();
+    let refused = other.get::<NotifyAnswer>("/v1/notifications/settings").await.unwrap_err();
+    assert_eq!(refused.code, "no_role");
+
+    let client = Client::of_folder(&folder(Role::Renter)).unwrap();
+    let early = client.get::<NotifyAnswer>("/v1/notifications/settings").await.unwrap_err();
+    assert_eq!(early.code, "not_started");
+    let _: serde_json::Value = client.post("/v1/renter/start", &()).await.unwrap();
+    let settings: NotifyAnswer = client.get("/v1/notifications/settings").await.unwrap();
+    assert_eq!((settings.mail, settings.webhooks.len()), (None, 0));
+    let odd =
+        serde_json::json!({ "mail": { "server": "", "security": "tls", "from": "a", "to": [] } });
+    let refused: Result<NotifyAnswer, ApiError> =
+        client.put("/v1/notifications/settings", &odd).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.code == "invalid" && refused.message.starts_with("server: "), "{refused}");
+    let same: Result<NotifyAnswer, ApiError> =
+        client.put("/v1/notifications/settings", &NotifyRequest::default()).await;
+    same.unwrap();
+
+    let mut events = EventLines::open(&client, "").await;
+    let notices = renter.parts.notices.clone().unwrap();
+    notices.job(&serde_json::json!({ "job": 1 }));
+    assert_eq!(events.next("event").await.unwrap(), "job");
+    assert_eq!(events.next("data").await.unwrap(), r#"{"job":1}"#);
+    let last = events.next("id").await.unwrap();
+    let tested: Vec<Tested> = client.post("/v1/notifications/test", &()).await.unwrap();
+    assert!(tested.is_empty());
+    assert_eq!(events.next("event").await.unwrap(), "notice");
+    let news = crate::notify::News::Test {};
+    let notice = news.notice(NoticeId([1; 16]), crate::clock::now());
+    let number = notices.publish(notice.clone()).await.unwrap();
+    let listed: Vec<NoticeRow> = client.get("/v1/notifications?after=0&limit=5").await.unwrap();
+    assert_eq!((listed.len(), listed[0].number, &listed[0].notice), (1, number, &notice));
+    assert_eq!(listed[0].deliveries.as_deref(), Some(&[][..]));
+
+    // One that comes back gets what it has not seen; one from another time is told so.
+    let mut again = EventLines::open(&client, &last).await;
+    assert_eq!(again.next("event").await.unwrap(), "notice");
+    let mut odd = EventLines::open(&client, "x").await;
+    assert_eq!(odd.next("event").await.unwrap(), "gap");
+
+    let path = format!("/v1/notifications/{number}");
+    client.delete::<serde_json::Value>(&path).await.unwrap();
+    let gone = client.delete::<serde_json::Value>(&path).await.unwrap_err();
+    assert_eq!(gone.code, "not_found");
+
+    // Open streams end with the node.
+    within("the renter has ended", renter.shut_down()).await;
+    while events.next("event").await.is_some() {}
+    within("the validator has ended", validator.shut_down()).await;
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use samara_renter::error::Coded;
+
 use crate::tls::TlsError;
 
 /// Why a URL was not fetched. Texts name the server, never the path and query of the URL: those may be
@@ -150,6 +152,12 @@ impl FetchError {
             Self::Status { status, .. } => matches!(*status, 408 | 429 | 500..=599),
             _ => false,
         }
+    }
+}
+
+impl Coded for FetchError {
+    fn code(&self) -> &'static str {
+        Self::code(self)
     }
 }
 

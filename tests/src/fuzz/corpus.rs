@@ -449,6 +449,8 @@ fn words(samples: &mut Samples) {
         ("address", "/ip4/192.0.2.1/tcp/4001"),
         ("redundancy", "10/30"),
         ("source", "sealed:words.sealed"),
+        ("network", "10.1.0.0/16"),
+        ("url", "https://0x7f.1:8443/a/../b?c#d"),
     ] {
         samples.add("texts", name, text);
     }
@@ -508,7 +510,7 @@ block_deadlines = 100
 "#;
 
 /// Bodies in the order of the target's readers.
-const BODIES: [(&str, &str); 15] = [
+const BODIES: [(&str, &str); 16] = [
     ("name", r#"{"name":"home"}"#),
     ("move", r#"{"from":"a/b","to":"c"}"#),
     ("remove", r#"{"path":"a","recursive":true,"version":3}"#),
@@ -524,7 +526,10 @@ const BODIES: [(&str, &str); 15] = [
     ("message", r#"{"message_type":"error","code":"busy","message":"later"}"#),
     ("access", r#"{"address":"127.0.0.1:41234","token":"00ff","pid":4711}"#),
     ("error", r#"{"code":"busy","message":"later"}"#),
+    ("notify", NOTIFY),
 ];
+
+const NOTIFY: &str = r#"{"mail":{"server":"a.b","security":"tls","user":"me","password":"x","from":"a@b","to":["c@d"]},"webhooks":[{"url":"https://a/b","secret":"0123456789abcdef","kinds":["test"]}],"off":["expiring"]}"#;
 
 fn bodies(samples: &mut Samples) {
     for (number, (name, text)) in (0u8..).zip(BODIES) {

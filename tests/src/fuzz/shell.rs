@@ -8,10 +8,11 @@ use bytes::Bytes;
 use samara_node::api::access::Access;
 use samara_node::api::stream::Message;
 use samara_node::api::{
-    AllowanceRequest, ApiError, FaucetRequest, MoveRequest, NameRequest, RemoveRequest,
-    SendRequest, SignedChange,
+    AllowanceRequest, ApiError, FaucetRequest, MoveRequest, NameRequest, NotifyRequest,
+    RemoveRequest, SendRequest, SignedChange,
 };
 use samara_node::config::{NetworkFile, NodeConfig};
+use samara_node::fetch::{Network, Target};
 use samara_node::redundancy::Redundancy;
 use samara_node::seed::source::{PassphraseSource, SeedSource};
 use samara_node::transport::Channel;
@@ -122,7 +123,7 @@ pub fn api_bodies(data: &[u8]) {
 }
 
 /// A reader for each kind of body. The corpus counts on this order.
-const BODIES: [fn(&[u8]); 15] = [
+const BODIES: [fn(&[u8]); 16] = [
     json::<NameRequest>,
     json::<MoveRequest>,
     json::<RemoveRequest>,
@@ -138,6 +139,7 @@ const BODIES: [fn(&[u8]); 15] = [
     json::<Message>,
     json::<Access>,
     json::<ApiError>,
+    json::<NotifyRequest>,
 ];
 
 /// What reads is written in one way.
@@ -168,6 +170,11 @@ pub fn texts(data: &[u8]) {
     written::<Amount>(text);
     written::<Digest>(text);
     written::<Redundancy>(text);
+    written::<Network>(text);
+    if let Ok(target) = Target::parse(text) {
+        let location = target.url().as_str().to_owned();
+        assert!(target.join(&location).is_ok_and(|again| again == target));
+    }
     let _ = (text.parse::<SeedSource>(), text.parse::<PassphraseSource>());
     let _ = text.parse::<samara_node::transport::Multiaddr>();
     let _ = entry::is_vault_name(text);

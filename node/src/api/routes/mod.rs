@@ -3,6 +3,8 @@
 mod backups;
 mod contents;
 mod node;
+mod notifications;
+mod notify_settings;
 mod objects;
 mod recovery;
 mod renter;
@@ -17,6 +19,7 @@ pub(super) use self::node::routes as node;
 pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
 pub(super) use contents::routes as contents;
+pub(super) use notifications::routes as notifications;
 pub(super) use objects::routes as objects;
 pub(super) use renter::routes as renter;
 pub(super) use restores::routes as restores;
@@ -28,6 +31,10 @@ pub(super) use wallet::routes as wallet;
 
 pub use backups::{BackupLimit, PinRequest};
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
+pub use notifications::{DeliveryRow, NoticeRow};
+pub use notify_settings::{
+    MailAnswer, MailRequest, NotifyAnswer, NotifyRequest, WebhookAnswer, WebhookRequest,
+};
 pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
 pub use restores::{GoOn, ImportAsk};
