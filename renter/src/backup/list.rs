@@ -208,7 +208,7 @@ fn shown(
     }
 }
 
-fn vault_name(state: &JournalState, id: VaultId) -> String {
+pub(super) fn vault_name(state: &JournalState, id: VaultId) -> String {
     state.vaults.get(&id).map_or_else(|| id.to_string(), |vault| vault.name.clone())
 }
 

@@ -8,7 +8,11 @@
 //! | `make` | makes one: asks for its place, runs it, ends it |
 //! | `list` | rows, pages, searches |
 //! | `edit` | labels, pins, deletion |
-//! | `retention` | which scheduled ones are kept |
+//! | `limit` | how many a vault may have |
+//! | `policy`, `policies` | which are made by themselves and when; how people manage that |
+//! | `keeper` | a round of what is done by itself: expiry, policies, rotation |
+//! | `retention`, `rotation` | which scheduled ones are kept |
+//! | `warnings` | what people are told of before it happens |
 //! | `restore` | files back to a folder or into their vaults |
 //!
 //! A *network* backup is one event of the journal. It is acknowledged like any other, and completed when the
@@ -23,19 +27,26 @@
 
 mod edit;
 mod error;
+mod keeper;
+mod limit;
 mod list;
 mod make;
+mod policies;
+mod policy;
 mod quote;
 mod record;
 mod restore;
 pub mod retention;
+mod rotation;
 mod state;
 mod types;
+mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::BackupError;
+pub use policy::{MAX_POLICY_NAME, Policy, PolicyRequest, PolicyRow, PolicyVerdict};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{
     Backup, BackupCounts, BackupId, JournalState, UserId, VaultId, VaultState,
@@ -50,9 +61,11 @@ pub use types::{
     JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
     Trigger,
 };
+pub(crate) use warnings::Money;
 
 use self::quote::Quotes;
 use self::record::Record;
+use self::warnings::Warning;
 use crate::checkpoint::DifferenceKind;
 use crate::journal::{JournalError, JournalStatus};
 use crate::news::News;
@@ -81,6 +94,10 @@ struct Shared {
     quotes: Mutex<Quotes>,
     /// Turns of archives.
     turns: Semaphore,
+    /// The turn of who changes policies or does what follows from them.
+    keeping: Semaphore,
+    /// What people were warned of and still lasts. A leaf.
+    warned: Mutex<BTreeSet<Warning>>,
     news: broadcast::Sender<News>,
 }
 
@@ -100,11 +117,14 @@ impl Backups {
         news: broadcast::Sender<News>,
     ) -> Result<Self, StoreError> {
         let records = record::load(vaults.world.store.as_ref()).await?;
+        let warned = warnings::load(vaults.world.store.as_ref()).await?;
         let shared = Shared {
             records: Mutex::new(records.into_iter().collect()),
             running: Mutex::default(),
             quotes: Mutex::default(),
             turns: Semaphore::new(ARCHIVES),
+            keeping: Semaphore::new(1),
+            warned: Mutex::new(warned),
             news,
         };
         let backups = Self { vaults, shared: Arc::new(shared), by: None };
@@ -127,6 +147,10 @@ impl Backups {
 
     fn quotes(&self) -> MutexGuard<'_, Quotes> {
         lock(&self.shared.quotes)
+    }
+
+    fn warned(&self) -> MutexGuard<'_, BTreeSet<Warning>> {
+        lock(&self.shared.warned)
     }
 
     fn now(&self) -> u64 {

@@ -6,6 +6,7 @@ mod copies;
 mod garbage;
 mod line;
 mod lineage;
+mod policies;
 mod recovery;
 mod resume;
 mod settled;
