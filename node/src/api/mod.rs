@@ -17,8 +17,8 @@ pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
     Changed, Done, FaucetRequest, Included, LimitsRequest, MoveRequest, NameRequest, NodeStatus,
-    PinRequest, RecoveryAnswer, RemoveRequest, SendRequest, SignedChange, ValidatorRow,
-    ValidatorsAnswer, VersionGivenUp, Wallet,
+    PinRequest, PreviewRequest, RecoveryAnswer, RemoveRequest, SendRequest, SignedChange,
+    ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet,
 };
 pub use server::Server;
 pub use state::{Api, Node};

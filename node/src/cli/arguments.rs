@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::policy_arguments::{PolicyCommand, ScheduleCommand};
 use crate::host::ByteCount;
 use crate::seed::command::SeedCommand;
 use crate::seed::source::SeedArguments;
@@ -58,6 +59,14 @@ pub enum Command {
     /// Make, list, restore and delete backups
     #[command(subcommand)]
     Backup(BackupCommand),
+    /// Have backups made, kept and given up by themselves
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Which backups are made next by themselves, and which were missed
+    Schedule {
+        #[command(subcommand)]
+        command: Option<ScheduleCommand>,
+    },
     /// Bring everything back from the words
     #[command(subcommand)]
     Recover(RecoverCommand),

@@ -23,6 +23,8 @@ mod logging;
 pub mod money;
 mod node;
 pub mod output;
+pub mod policies;
+pub mod policy_arguments;
 pub mod recover;
 pub mod session;
 mod span;
@@ -115,6 +117,8 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Rm(arguments) => files::remove(session, arguments).await,
         Command::Vault(command) => files::vault(session, command).await,
         Command::Backup(command) => backups::run(session, command).await,
+        Command::Policy(command) => policies::run(session, command).await,
+        Command::Schedule { command } => policies::schedule(session, command).await,
         Command::Recover(command) => recover::run(session, command).await,
         Command::Hosts => hosts::hosts(session).await,
         Command::Health => health::health(session).await,

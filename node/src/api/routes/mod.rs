@@ -3,6 +3,7 @@
 mod backups;
 mod node;
 mod objects;
+mod policies;
 mod recovery;
 mod renter;
 mod validators;
@@ -13,6 +14,7 @@ pub(super) use self::node::routes as node;
 pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
 pub(super) use objects::routes as objects;
+pub(super) use policies::routes as policies;
 pub(super) use renter::routes as renter;
 pub(super) use validators::routes as validators;
 pub(super) use vaults::routes as vaults;
@@ -20,6 +22,7 @@ pub(super) use wallet::routes as wallet;
 
 pub use backups::{BackupLimit, PinRequest};
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
+pub use policies::PreviewRequest;
 pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
 pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
