@@ -19,7 +19,8 @@ pub fn parse_span(text: &str) -> Result<u64, Failure> {
         )
     };
     let (unit, seconds) = UNITS.iter().find(|(unit, _)| text.ends_with(unit)).ok_or_else(wrong)?;
-    let number: u64 = text.trim_end_matches(unit).trim().parse().map_err(|_| wrong())?;
+    let number = text.strip_suffix(unit).ok_or_else(wrong)?;
+    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
     number.checked_mul(*seconds).filter(|seconds| *seconds > 0).ok_or_else(wrong)
 }
 
@@ -57,10 +58,7 @@ pub fn parse_time(text: &str, every: u64) -> Result<u64, Failure> {
         }
         None => parse_span(time)?,
     };
-    Some(days * DAY)
-        .and_then(|days| days.checked_add(seconds))
-        .filter(|at| *at < every)
-        .ok_or_else(wrong)
+    (days * DAY).checked_add(seconds).filter(|at| *at < every).ok_or_else(wrong)
 }
 
 /// A time within an interval as people write it.

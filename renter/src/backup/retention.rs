@@ -66,7 +66,7 @@ impl Retention {
     /// What becomes of each backup; newest first.
     #[must_use]
     pub fn judge<I>(&self, mut backups: Vec<Candidate<I>>) -> Vec<Verdict<I>> {
-        backups.sort_by(|a, b| b.time.cmp(&a.time));
+        backups.sort_by_key(|backup| std::cmp::Reverse(backup.time));
         let newest = backups.first().map(|backup| backup.time).unwrap_or_default();
         let mut rules = self.rules();
         let mut verdicts = Vec::new();
