@@ -1,5 +1,6 @@
 //! What happens on a renter that people may want to be told of.
 
+use samara_protocol::units::Amount;
 use serde::Serialize;
 
 use crate::backup::BackupRow;
@@ -20,5 +21,27 @@ pub enum News {
         name: String,
         /// Why, in plain words.
         reason: String,
+    },
+    /// The node did not make a scheduled backup in time. One is made for all that were missed.
+    ScheduleMissed {
+        /// The policy.
+        policy: String,
+        /// Chain time at which the first of them was due, milliseconds since the Unix epoch.
+        due: u64,
+        /// How many.
+        missed: u64,
+    },
+    /// A backup is about to be deleted by itself.
+    Expiring(Box<BackupRow>),
+    /// The contracts that a backup needs are about to end, and are not renewed yet.
+    RecoverableNear(Box<BackupRow>),
+    /// The money does not suffice for what is stored and put.
+    AllowanceLow {
+        /// What the account has.
+        balance: Amount,
+        /// Contracts with too little money for further files, which a renewal would not change.
+        poor: u64,
+        /// Contracts that the account could not renew.
+        unpaid: u64,
     },
 }

@@ -69,6 +69,7 @@ pub const CODES: &[Code] = &[
     code("bad_password", 400, 2, "the password is too short or too long"),
     code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into or onto itself"),
     code("bad_pattern", 400, 2, "an exclusion is no glob"),
+    code("bad_policy", 400, 2, "a policy makes no sense"),
     code("bad_range", 416, 2, "the range does not lie in the file"),
     code("bad_role", 400, 2, "a token cannot do more than its user"),
     code("bad_tags", 400, 2, "a backup has too many tags, or one that none can be"),
@@ -126,6 +127,7 @@ pub const CODES: &[Code] = &[
         .hint("see `samara contracts` and `samara allowance show`"),
     code("no_money", 409, 4, "the account has too little money")
         .hint("see `samara wallet show`; on a test network `samara wallet faucet` gives coins"),
+    code("no_policy", 404, 10, "there is no such policy").hint("see `samara policy list`"),
     code("no_quorum", 503, 5, "too few hosts hold the change yet; it goes through by itself once enough answer")
         .hint(NO_QUORUM),
     code("no_role", 409, 4, "this node does not have the role"),
@@ -156,6 +158,8 @@ pub const CODES: &[Code] = &[
     code("started", 409, 4, "this node has started already"),
     code("stopped", 503, 130, "the operation was stopped, or the node is stopping"),
     code("store_failed", 500, 1, "the node's own disk failed"),
+    code("too_expensive", 409, 4, "it would cost more than its policy pays")
+        .hint("raise it with `samara policy edit NAME --max-cost COINS`"),
     code("too_few_contracts", 503, 5, "fewer contracts than a slab needs")
         .hint("see `samara contracts` and `samara allowance show`"),
     code("too_few_hosts", 503, 5, "too few hosts answer")
@@ -165,6 +169,8 @@ pub const CODES: &[Code] = &[
         ),
     code("too_large", 409, 4, "a change is larger than one round takes"),
     code("too_many", 409, 4, "there are as many users or tokens as there can be"),
+    code("too_many_policies", 409, 4, "there are as many policies as there may be")
+        .hint("delete one with `samara policy delete`"),
     code("too_many_tries", 429, 4, "too many tries to log in with this e-mail address"),
     code("transaction_dropped", 500, 1, "a transaction was dropped before a block took it"),
     code("transaction_refused", 409, 4, "the chain refuses a transaction"),

@@ -21,9 +21,9 @@ pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
     Changed, DeliveryRow, Done, FaucetRequest, GoOn, ImportAsk, Included, LimitsRequest,
     LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus, NoticeRow,
-    NotifyAnswer, NotifyRequest, PinRequest, RecoveryAnswer, RemoveRequest, SendRequest,
-    SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet, WebhookAnswer,
-    WebhookRequest,
+    NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer, RemoveRequest,
+    SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet,
+    WebhookAnswer, WebhookRequest,
 };
 pub use server::Server;
 pub use state::{Api, Node};

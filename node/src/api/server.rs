@@ -160,6 +160,7 @@ fn router(api: Api) -> Router {
         .merge(routes::backups())
         .merge(routes::contents())
         .merge(routes::restores())
+        .merge(routes::policies())
         .merge(routes::recovery())
         .merge(routes::notifications())
         .with_state(api)

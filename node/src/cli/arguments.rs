@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::notify::{AddWebhook, NotifyCommand, SetMail, Switch};
 use super::password::PasswordSource;
+use super::policy_arguments::{PolicyCommand, ScheduleCommand};
 use super::tokens::TokenCommand;
 use super::users::UserCommand;
 use crate::host::ByteCount;
@@ -70,6 +71,14 @@ pub enum Command {
     /// Restore a backup, or an archive from a file or an address
     #[command(args_conflicts_with_subcommands = true)]
     Restore(Box<RestoreArguments>),
+    /// Have backups made, kept and given up by themselves
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Which backups are made next by themselves, and which were missed
+    Schedule {
+        #[command(subcommand)]
+        command: Option<ScheduleCommand>,
+    },
     /// Bring everything back from the words
     #[command(subcommand)]
     Recover(RecoverCommand),

@@ -25,6 +25,8 @@ mod node;
 mod notify;
 pub mod output;
 mod password;
+pub mod policies;
+pub mod policy_arguments;
 pub mod recover;
 mod restores;
 pub mod session;
@@ -121,6 +123,8 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Vault(command) => files::vault(session, command).await,
         Command::Backup(command) => backups::run(session, command).await,
         Command::Restore(arguments) => restores::run(session, *arguments).await,
+        Command::Policy(command) => policies::run(session, command).await,
+        Command::Schedule { command } => policies::schedule(session, command).await,
         Command::Recover(command) => recover::run(session, command).await,
         Command::Hosts => hosts::hosts(session).await,
         Command::Health => health::health(session).await,

@@ -40,7 +40,11 @@ impl Backups {
     /// Deletes a backup: what it alone holds is given up, and an archive's file with it. One that is being
     /// made is cancelled first.
     pub(crate) async fn delete(&self, name: &str, reason: &str) -> Result<(), BackupError> {
-        let id = self.find_any(name)?;
+        self.delete_one(self.find_any(name)?, reason).await
+    }
+
+    /// Deletes the backup with an id.
+    pub(super) async fn delete_one(&self, id: BackupId, reason: &str) -> Result<(), BackupError> {
         let row = self.row(id)?;
         if let Some(running) = self.running().get(&id) {
             running.cancel.send_replace(true);

@@ -72,6 +72,14 @@ pub enum BackupError {
         /// The price that was agreed to.
         quoted: Amount,
     },
+    /// It would cost more than its policy pays.
+    #[error("it costs up to {price}, more than the {most} that its policy pays")]
+    TooExpensive {
+        /// The price now.
+        price: Amount,
+        /// The most that is paid.
+        most: Amount,
+    },
     /// Somebody cancelled it.
     #[error("the backup was cancelled")]
     Cancelled,
@@ -83,6 +91,18 @@ pub enum BackupError {
         /// What it is, in plain words.
         is: &'static str,
     },
+    /// A policy that makes no sense.
+    #[error("{0}")]
+    Policy(&'static str),
+    /// A policy that does not exist.
+    #[error("there is no policy '{0}'")]
+    NoPolicy(String),
+    /// A policy's name that is taken.
+    #[error("a policy '{0}' exists already")]
+    PolicyExists(String),
+    /// There are as many policies as there may be.
+    #[error("there are {0} policies already, which is the most: delete one")]
+    Policies(usize),
     /// Neither a folder nor the vaults were named as the destination.
     #[error("say where to restore to: a folder, the vaults, or both")]
     NoDestination,
@@ -109,7 +129,15 @@ impl From<JournalError> for BackupError {
 impl BackupError {
     /// As a job keeps it.
     pub(super) fn problem(&self) -> JobProblem {
-        let lasting = matches!(self, Self::Cancelled | Self::Name(_) | Self::Exists(_));
+        let lasting = matches!(
+            self,
+            Self::Cancelled
+                | Self::Name(_)
+                | Self::Exists(_)
+                | Self::NoScope
+                | Self::TooExpensive { .. }
+                | Self::Vault(VaultError::NoVault(_))
+        );
         JobProblem { code: self.code().to_owned(), message: self.to_string(), retryable: !lasting }
     }
 }
@@ -126,8 +154,13 @@ error_codes!(BackupError {
     Self::Limit { .. } => "limit_reached",
     Self::NoQuote(_) | Self::OtherQuote(_) | Self::StaleQuote { .. } => "stale_quote",
     Self::QuoteExceeded { .. } => "quote_exceeded",
+    Self::TooExpensive { .. } => "too_expensive",
     Self::Cancelled => "cancelled",
     Self::Unfit { .. } => "unfit",
+    Self::Policy(_) => "bad_policy",
+    Self::NoPolicy(_) => "no_policy",
+    Self::PolicyExists(_) => "exists",
+    Self::Policies(_) => "too_many_policies",
     Self::NoDestination => "no_destination",
     Self::Vault(error) => error.code(),
     Self::Get(error) => error.code(),

@@ -148,7 +148,7 @@ impl Backups {
         ids.dedup();
         // One that was deleted meanwhile has no row.
         let mut rows: Vec<BackupRow> = ids.into_iter().filter_map(|id| self.row(id).ok()).collect();
-        rows.sort_by(|a, b| (a.head_seq, a.date_created).cmp(&(b.head_seq, b.date_created)));
+        rows.sort_by_key(|row| (row.head_seq, row.date_created));
         rows
     }
 
@@ -208,7 +208,7 @@ fn shown(
     }
 }
 
-fn vault_name(state: &JournalState, id: VaultId) -> String {
+pub(super) fn vault_name(state: &JournalState, id: VaultId) -> String {
     state.vaults.get(&id).map_or_else(|| id.to_string(), |vault| vault.name.clone())
 }
 

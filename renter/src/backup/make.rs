@@ -16,11 +16,6 @@ use crate::news::News;
 use crate::progress::{Meter, Phase, Progress, ProgressEvent, Silent, Unit};
 use crate::world::{StoreError, random_bytes};
 
-/// Name of the setting that says how many backups of one kind a vault may have.
-const LIMIT: &str = "backup-limit";
-/// The same, where nobody has set it.
-const DEFAULT_LIMIT: u32 = 10;
-
 /// Passes progress on, and keeps the last of it for whoever asks.
 struct Watched<'a> {
     backups: &'a Backups,
@@ -88,13 +83,16 @@ impl Backups {
         journal.check_writable()?;
         let scope = journal.read(|state| scope_of(state, request.vault.as_deref()))?;
         self.check_name(&label.name, None)?;
-        self.check_limit(request.kind, scope, request.vault.as_deref())?;
+        self.check_limit(request, scope)?;
         match request.kind {
             BackupKind::Archive => drop(self.archives()?),
             BackupKind::Network if request.passphrase.is_some() => return Err(BackupError::Sealed),
             BackupKind::Network => {}
         }
         let quote = self.agreed(request.quote.as_deref(), request.kind, scope).await?;
+        if let Some(most) = request.max_price.filter(|most| quote.price > *most) {
+            return Err(BackupError::TooExpensive { price: quote.price, most });
+        }
         let origin = BackupOrigin {
             chain_time: self.vaults.world.chain.time(),
             by: self.by,
@@ -346,7 +344,7 @@ impl Backups {
         self.keep(id, &record).await
     }
 
-    fn tell(&self, id: BackupId, news: impl Fn(Box<BackupRow>) -> News) {
+    pub(super) fn tell(&self, id: BackupId, news: impl Fn(Box<BackupRow>) -> News) {
         if let Ok(row) = self.row(id) {
             // Nobody has to listen.
             let _ = self.shared.news.send(news(Box::new(row)));
@@ -367,56 +365,6 @@ impl Backups {
         }
         Ok(())
     }
-
-    /// How many backups of one kind a vault may have.
-    pub(crate) fn limit(&self) -> u32 {
-        let set = self.vaults.journal.read(|state| state.settings.get(LIMIT).cloned());
-        let set = set.and_then(|value| <[u8; 4]>::try_from(value).ok());
-        set.map_or(DEFAULT_LIMIT, u32::from_le_bytes)
-    }
-
-    /// Sets it.
-    pub(crate) async fn set_limit(&self, limit: u32) -> Result<(), BackupError> {
-        let (name, value) = (LIMIT.to_owned(), limit.to_le_bytes().to_vec());
-        self.vaults.journal.append(vec![Change::Setting { name, value }]).await?;
-        Ok(())
-    }
-
-    fn check_limit(
-        &self,
-        kind: BackupKind,
-        scope: Option<VaultId>,
-        name: Option<&str>,
-    ) -> Result<(), BackupError> {
-        let limit = self.limit();
-        let count = self.counted().filter(|other| *other == (kind, scope)).count();
-        if count < limit as usize {
-            return Ok(());
-        }
-        let what = match name {
-            Some(name) => format!("vault '{name}'"),
-            None => "all vaults together".to_owned(),
-        };
-        Err(BackupError::Limit { what, limit, kind })
-    }
-
-    /// Kind and scope of each backup that counts against a limit: those that exist or are being made.
-    pub(super) fn counted(&self) -> impl Iterator<Item = (BackupKind, Option<VaultId>)> {
-        let journal: Vec<(BackupId, Option<VaultId>)> = self
-            .vaults
-            .journal
-            .read(|state| state.backups.iter().map(|(id, backup)| (*id, backup.scope)).collect());
-        let known = |id: &BackupId| journal.iter().any(|(other, _)| other == id);
-        let here: Vec<(BackupKind, Option<VaultId>)> = {
-            let records = self.records();
-            let open = records
-                .iter()
-                .filter(|(id, record)| record.state != BackupState::Failed && !known(id));
-            let scope = |record: &Record| record.scope.as_ref().map(|(id, _)| *id);
-            open.map(|(_, record)| (record.kind, scope(record))).collect()
-        };
-        journal.into_iter().map(|(_, scope)| (BackupKind::Network, scope)).chain(here)
-    }
 }
 
 /// Completes when the other side says so; never if it is gone.
@@ -430,7 +378,10 @@ async fn until(cancelled: Option<watch::Receiver<bool>>) {
 }
 
 /// What people say of a backup that they ask for.
-fn label_of(request: &BackupRequest, now: ChainTime) -> Result<BackupLabel, BackupError> {
+pub(super) fn label_of(
+    request: &BackupRequest,
+    now: ChainTime,
+) -> Result<BackupLabel, BackupError> {
     let later = |seconds: u64| now.plus(Millis::seconds(seconds));
     let label = BackupLabel {
         name: request.name.clone(),

@@ -9,7 +9,11 @@
 //! | `list` | rows, pages, searches |
 //! | `archives` | the files of archives |
 //! | `edit` | labels, pins, deletion |
-//! | `retention` | which scheduled ones are kept |
+//! | `limit` | how many a vault may have |
+//! | `policy`, `policies` | which are made by themselves and when; how people manage that |
+//! | `keeper` | a round of what is done by itself: expiry, policies, rotation |
+//! | `retention`, `rotation` | which scheduled ones are kept |
+//! | `warnings` | what people are told of before it happens |
 //! | `restore` | files back to a folder or into their vaults |
 //!
 //! A *network* backup is one event of the journal. It is acknowledged like any other, and completed when the
@@ -25,20 +29,27 @@
 mod archives;
 mod edit;
 mod error;
+mod keeper;
+mod limit;
 mod list;
 mod make;
+mod policies;
+mod policy;
 mod quote;
 mod record;
 mod restore;
 pub mod retention;
+mod rotation;
 mod state;
 mod types;
+mod warnings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use archives::People;
 pub use error::BackupError;
+pub use policy::{MAX_POLICY_NAME, Policy, PolicyRequest, PolicyRow, PolicyVerdict};
 use samara_protocol::journal::quorum::{HeadSet, Quorum};
 use samara_protocol::journal::{
     Backup, BackupCounts, BackupId, JournalState, UserId, VaultId, VaultState,
@@ -53,10 +64,12 @@ pub use types::{
     JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
     Trigger,
 };
+pub(crate) use warnings::Money;
 
 use self::archives::Archives;
 use self::quote::Quotes;
 use self::record::Record;
+use self::warnings::Warning;
 use crate::archive::Passphrase;
 use crate::checkpoint::DifferenceKind;
 use crate::journal::{JournalError, JournalStatus};
@@ -88,6 +101,10 @@ struct Shared {
     turns: Semaphore,
     /// Where archives are kept, if they are.
     archives: Mutex<Option<Arc<Archives>>>,
+    /// The turn of who changes policies or does what follows from them.
+    keeping: Semaphore,
+    /// What people were warned of and still lasts. A leaf.
+    warned: Mutex<BTreeSet<Warning>>,
     news: broadcast::Sender<News>,
 }
 
@@ -109,12 +126,15 @@ impl Backups {
         news: broadcast::Sender<News>,
     ) -> Result<Self, StoreError> {
         let records = record::load(vaults.world.store.as_ref()).await?;
+        let warned = warnings::load(vaults.world.store.as_ref()).await?;
         let shared = Shared {
             records: Mutex::new(records.into_iter().collect()),
             running: Mutex::default(),
             quotes: Mutex::default(),
             turns: Semaphore::new(ARCHIVES),
             archives: Mutex::default(),
+            keeping: Semaphore::new(1),
+            warned: Mutex::new(warned),
             news,
         };
         let backups = Self { vaults, shared: Arc::new(shared), by: None };
@@ -137,6 +157,10 @@ impl Backups {
 
     fn quotes(&self) -> MutexGuard<'_, Quotes> {
         lock(&self.shared.quotes)
+    }
+
+    fn warned(&self) -> MutexGuard<'_, BTreeSet<Warning>> {
+        lock(&self.shared.warned)
     }
 
     fn now(&self) -> u64 {

@@ -66,7 +66,7 @@ impl Retention {
     /// What becomes of each backup; newest first.
     #[must_use]
     pub fn judge<I>(&self, mut backups: Vec<Candidate<I>>) -> Vec<Verdict<I>> {
-        backups.sort_by(|a, b| b.time.cmp(&a.time));
+        backups.sort_by_key(|backup| std::cmp::Reverse(backup.time));
         let newest = backups.first().map(|backup| backup.time).unwrap_or_default();
         let mut rules = self.rules();
         let mut verdicts = Vec::new();
@@ -129,9 +129,15 @@ fn i64_of(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Year and month of a moment in UTC, by the civil calendar (H. Hinnant, "chrono-compatible low-level date
-/// algorithms", `civil_from_days`).
+/// Year and month of a moment in UTC.
 fn year_and_month(time: u64) -> (i64, u8) {
+    let (year, month, _) = civil(time);
+    (year, month)
+}
+
+/// Year, month and day of a moment in UTC, by the civil calendar (H. Hinnant, "chrono-compatible low-level
+/// date algorithms", `civil_from_days`).
+pub(super) fn civil(time: u64) -> (i64, u8, u8) {
     let days = i64_of(time / DAY) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
@@ -139,9 +145,10 @@ fn year_and_month(time: u64) -> (i64, u8) {
         (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, u8::try_from(month).unwrap_or(12))
+    (year, u8::try_from(month).unwrap_or(12), u8::try_from(day).unwrap_or(31))
 }
 
 #[cfg(test)]

@@ -50,6 +50,9 @@ pub struct BackupRequest {
     /// Name of the schedule that asks for it.
     #[serde(skip)]
     pub schedule: Option<String>,
+    /// The most that its schedule pays.
+    #[serde(skip)]
+    pub max_price: Option<Amount>,
 }
 
 /// What is to be priced.

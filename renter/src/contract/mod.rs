@@ -47,7 +47,7 @@ pub(crate) use line::Queued;
 pub use link::{ContractLink, HeadAnswer};
 pub use plan::{
     HostVerdict, LiveSight, PendingSight, Plan, Reason, Sight, Standing, Step, least_funds,
-    obstacles, plan, renewal_time,
+    obstacles, plan, renewal_time, unpaid,
 };
 pub use prices::PriceLimits;
 pub use records::{BookSnapshot, ContractSnapshot, HostRow, HostSnapshot, RolledBack};

@@ -375,6 +375,17 @@ pub fn obstacles(sight: &Sight, plan: &Plan) -> BTreeMap<ContractId, String> {
     obstacles
 }
 
+/// How many of the contracts in use the account could not renew, if that had to be now.
+#[must_use]
+pub fn unpaid(sight: &Sight, plan: &Plan) -> usize {
+    let needed = |live: &LiveSight| {
+        let (index, host) = (live.index, live.host);
+        let reason = Reason::EndsSoon { ends: live.ends };
+        cost(sight, &Step::Renew { index, host, funds: sight.allowance.funds_each(), reason })
+    };
+    sight.live.iter().filter(|live| needed(live) > plan.balance).count()
+}
+
 /// A host that could be used.
 struct Candidate {
     host: PublicKey,

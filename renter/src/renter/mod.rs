@@ -11,6 +11,7 @@ mod line;
 mod lineage;
 mod money;
 mod outlook;
+mod policies;
 mod settled;
 mod upkeep;
 mod view;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use samara_protocol::contract::ContractId;
-use samara_protocol::units::ChainTime;
+use samara_protocol::units::{Amount, ChainTime};
 
-use crate::contract::{ContractHandle, Plan, Sight, Step, StepOutcome, obstacles, renewal_time};
+use crate::backup::Money;
+use crate::contract::{
+    ContractHandle, Plan, Sight, Step, StepOutcome, obstacles, renewal_time, unpaid,
+};
 use crate::rows::{LapseRow, RenewalState};
 
 /// What the last look and its steps came to.
@@ -19,6 +22,10 @@ pub(super) struct Outlook {
     pub(super) forming: Option<u64>,
     /// Contracts with too little money, which a renewal would not change.
     pub(super) poor: u64,
+    /// Contracts that the account could not renew.
+    unpaid: u64,
+    /// What the account has.
+    balance: Amount,
 }
 
 impl Outlook {
@@ -35,7 +42,14 @@ impl Outlook {
         let formed = steps.filter(|s| matches!(s, Step::Form { host, .. } if answers(host)));
         let forming = Some(Self::pending(sight) + formed.count() as u64);
         let poor = plan.poor as u64;
-        Self { obstacles: obstacles(sight, plan), agreed, forming, poor }
+        let (unpaid, balance) = (unpaid(sight, plan) as u64, plan.balance);
+        Self { obstacles: obstacles(sight, plan), agreed, forming, poor, unpaid, balance }
+    }
+
+    /// What was seen of the money; nothing before the first look.
+    pub(super) fn money(&self) -> Option<Money> {
+        let Self { balance, poor, unpaid, .. } = *self;
+        self.forming.map(|_| Money { balance, poor, unpaid })
     }
 
     /// Formations that were signed before the look.

@@ -196,6 +196,7 @@ impl Upkeep {
         if let Err(error) = self.backups.resume(&Silent).await {
             tracing::warn!(%error, "settling backups failed");
         }
+        self.backups.look_after(self.outlook().money()).await;
     }
 
     /// Asks some hosts for what they have promised, the next ones each time: a node that has nothing to

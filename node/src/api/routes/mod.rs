@@ -6,6 +6,7 @@ mod node;
 mod notifications;
 mod notify_settings;
 mod objects;
+mod policies;
 mod recovery;
 mod renter;
 mod restores;
@@ -21,6 +22,7 @@ pub(super) use backups::routes as backups;
 pub(super) use contents::routes as contents;
 pub(super) use notifications::routes as notifications;
 pub(super) use objects::routes as objects;
+pub(super) use policies::routes as policies;
 pub(super) use renter::routes as renter;
 pub(super) use restores::routes as restores;
 pub(super) use tokens::routes as tokens;
@@ -35,6 +37,7 @@ pub use notifications::{DeliveryRow, NoticeRow};
 pub use notify_settings::{
     MailAnswer, MailRequest, NotifyAnswer, NotifyRequest, WebhookAnswer, WebhookRequest,
 };
+pub use policies::PreviewRequest;
 pub use recovery::RecoveryAnswer;
 pub use renter::{AllowanceAnswer, AllowanceRequest, LimitsRequest};
 pub use restores::{GoOn, ImportAsk};

@@ -8,6 +8,7 @@ mod garbage;
 mod imports;
 mod line;
 mod lineage;
+mod policies;
 mod recovery;
 mod resume;
 mod settled;
