@@ -47,6 +47,10 @@ pub enum Phase {
     TakingOver,
     /// Fetching bytes from hosts and writing files.
     Restoring,
+    /// Asking hosts for what they hold of a backup, and reading its metadata.
+    VerifyingNames,
+    /// Reading bytes back and comparing them.
+    VerifyingData,
 }
 
 /// What `done` and `total` count.

@@ -324,8 +324,27 @@ pub enum BackupCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Read a backup back from the hosts, and say what is wrong with it
+    Verify(VerifyArguments),
     /// Give a backup up
     Delete { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    pub name: String,
+    /// How much of its data is read back besides its names, as in 5%, 0.5% or all; drawn anew each time
+    #[arg(long, value_name = "SHARE", default_value = "0%")]
+    pub read_data: String,
+    /// Read each shard from its own host: nothing is made up for by other hosts
+    #[arg(long)]
+    pub every_shard: bool,
+    /// Say what it would cost, and read nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not spend more than this, as in 0.5
+    #[arg(long, value_name = "COINS")]
+    pub max_cost: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -141,6 +141,8 @@ pub const fn verb(phase: Phase) -> &'static str {
         Phase::Adopting => "reading names",
         Phase::TakingOver => "taking over",
         Phase::Restoring => "restoring",
+        Phase::VerifyingNames => "verifying names",
+        Phase::VerifyingData => "verifying",
     }
 }
 

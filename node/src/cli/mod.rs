@@ -29,6 +29,7 @@ mod span;
 mod status;
 mod testnet;
 mod validator;
+mod verify;
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -9,6 +9,7 @@
 //! | `list` | rows, pages, searches |
 //! | `edit` | labels, pins, deletion |
 //! | `retention` | which scheduled ones are kept |
+//! | `verify` | reads one back from the hosts and says what is wrong |
 //! | `restore` | files back to a folder or into their vaults |
 //!
 //! A *network* backup is one event of the journal. It is acknowledged like any other, and completed when the
@@ -31,6 +32,7 @@ mod restore;
 pub mod retention;
 mod state;
 mod types;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,6 +52,9 @@ pub use types::{
     JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
     Trigger,
 };
+pub use verify::{
+    Verified, VerifyHost, VerifyOptions, VerifyProblem, VerifyProblemKind, VerifyReport,
+};
 
 use self::quote::Quotes;
 use self::record::Record;
@@ -63,6 +68,8 @@ use crate::world::{StoreError, TaskHandle, Write};
 const CHECKPOINT_PATIENCE: Millis = Millis::seconds(30);
 /// Archives that are written at a time; others wait in the order in which they came.
 const ARCHIVES: usize = 1;
+/// Backups that are verified at a time, likewise: each reads as fast as it can.
+const VERIFICATIONS: usize = 1;
 
 /// The backups of a renter. A cheap clone.
 #[derive(Clone)]
@@ -81,6 +88,8 @@ struct Shared {
     quotes: Mutex<Quotes>,
     /// Turns of archives.
     turns: Semaphore,
+    /// Turns of verifications.
+    verifying: Semaphore,
     news: broadcast::Sender<News>,
 }
 
@@ -105,6 +114,7 @@ impl Backups {
             running: Mutex::default(),
             quotes: Mutex::default(),
             turns: Semaphore::new(ARCHIVES),
+            verifying: Semaphore::new(VERIFICATIONS),
             news,
         };
         let backups = Self { vaults, shared: Arc::new(shared), by: None };

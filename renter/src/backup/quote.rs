@@ -20,12 +20,12 @@ const LIFE: Millis = Millis::seconds(600);
 /// Quotes that are kept; the oldest goes first.
 const MOST: usize = 1_000;
 /// Bytes that a read is rounded up to at each end: hosts prove whole groups, frames are sealed as a whole.
-const ROUNDING: u64 = 2 * (64 << 10);
+pub(super) const ROUNDING: u64 = 2 * (64 << 10);
 /// Bytes of metadata that are written whatever has changed: the root, and nodes of four trees with their slabs.
 const ROOT: u64 = 1 << 20;
 /// Requests that one extent or slab takes at most, beside bytes.
-const REQUESTS: u64 = 8;
-/// An archive may have to ask so many times as much as it reads, where hosts do not answer.
+pub(super) const REQUESTS: u64 = 8;
+/// Who reads may have to ask so many times as much as it reads, where hosts do not answer.
 const SPARE: u128 = 2;
 
 /// A quote and what it stands for.
@@ -47,7 +47,7 @@ pub(super) struct Quotes(BTreeMap<(u64, [u8; 8]), Quote>);
 
 /// The highest prices of live contracts.
 #[derive(Clone, Copy, Debug, Default)]
-struct Highest {
+pub(super) struct Highest {
     upload: Amount,
     download: Amount,
     request: Amount,
@@ -137,9 +137,7 @@ impl Backups {
                 let (bytes, extents) = journal.read(|state| to_read(state, scope));
                 let moved = bytes.saturating_add(metadata);
                 let requests = extents.saturating_add(1).saturating_mul(REQUESTS);
-                let price = prices.download.saturating_mul(moved.into());
-                let asked = prices.request.saturating_mul(requests.into());
-                (moved, price.saturating_add(asked).saturating_mul(SPARE), Amount::ZERO)
+                (moved, prices.of_reading(moved, requests), Amount::ZERO)
             }
         };
         let expires = self.vaults.world.clock.now().saturating_add(LIFE.0);
@@ -162,7 +160,7 @@ impl Backups {
         (stored, sent.saturating_add(asked).saturating_add(kept), keeping)
     }
 
-    async fn highest_prices(&self) -> Highest {
+    pub(super) async fn highest_prices(&self) -> Highest {
         let now = self.vaults.world.chain.time();
         let mut highest = Highest::default();
         for contract in self.vaults.slabs.book().live() {
@@ -176,6 +174,14 @@ impl Backups {
             highest.request = highest.request.max(signed.prices.request);
         }
         highest
+    }
+}
+
+impl Highest {
+    /// The most that reading so many bytes costs with so many requests.
+    pub(super) fn of_reading(&self, bytes: u64, requests: u64) -> Amount {
+        let read = self.download.saturating_mul(bytes.into());
+        read.saturating_add(self.request.saturating_mul(requests.into())).saturating_mul(SPARE)
     }
 }
 

@@ -236,6 +236,12 @@ pub struct BackupRow {
     pub archive_hash: Option<String>,
     /// Whether an archive can only be opened with its passphrase.
     pub encrypted: bool,
+    /// When it was last verified, milliseconds since the Unix epoch on the node's clock.
+    #[serde(default)]
+    pub date_verified: Option<u64>,
+    /// Whether nothing was wrong with it then.
+    #[serde(default)]
+    pub verified_sound: Option<bool>,
     /// Where an archive can be fetched from this API, once it is whole.
     pub file_path: Option<String>,
     /// How safe it is. It is completed once any k survivors hold it, and settled once all hosts do.

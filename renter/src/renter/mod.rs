@@ -36,6 +36,7 @@ use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupError, BackupPage, BackupQuery,
     BackupRequest, BackupRow, Backups, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
+    VerifyOptions, VerifyReport,
 };
 use crate::contract::{ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
@@ -637,6 +638,20 @@ impl Renter {
         progress: &dyn Progress,
     ) -> Result<RestoreReport, BackupError> {
         self.user_backups().restore(&request, progress).await
+    }
+
+    /// Reads a backup back from the hosts, as far as is asked, and says what is wrong and what to do. May be
+    /// dropped at any moment.
+    ///
+    /// # Errors
+    /// [`BackupError`]; what is wrong with the backup is in the report instead.
+    pub async fn verify_backup(
+        &self,
+        name: &str,
+        options: &VerifyOptions,
+        progress: &dyn Progress,
+    ) -> Result<VerifyReport, BackupError> {
+        self.user_backups().verify(name, options, progress).await
     }
 
     /// Gives a backup up.

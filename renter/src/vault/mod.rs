@@ -11,6 +11,7 @@
 //! | `plan` | which files a get is about, where they go, and which of them share a read |
 //! | `get`, `place` | fetches and verifies files, and gives them their names |
 //! | `range` | ranges of one file |
+//! | `check` | files read back and compared, and written nowhere |
 //! | `names` | lists, moves and removes |
 //!
 //! Invariants: a file counts as stored only when its slabs and its event are acknowledged (B1); a file
@@ -18,6 +19,7 @@
 //! budgets, whatever the size of a file.
 
 mod batch;
+mod check;
 mod checkpoint;
 mod error;
 mod get;
@@ -34,6 +36,7 @@ mod types;
 use std::sync::Arc;
 
 pub(crate) use batch::append as append_changes;
+pub(crate) use check::{BadFile, Contents};
 pub(crate) use checkpoint::{checkpointed_slabs, sweep as sweep_checkpoints};
 pub use error::{GetError, PutError, VaultError};
 pub(crate) use get::Source;

@@ -11,6 +11,7 @@ mod resume;
 mod settled;
 mod takeover;
 mod vaults;
+mod verify;
 mod wire;
 
 use crate::RenterConfig;
