@@ -21,4 +21,13 @@ pub enum News {
         /// Why, in plain words.
         reason: String,
     },
+    /// A drill has come to its end: a recovery into a node that is thrown away.
+    DrillEnded {
+        /// Its report's id.
+        id: String,
+        /// Whether the words brought back what they should.
+        passed: bool,
+        /// How it went, in plain words.
+        summary: String,
+    },
 }

@@ -157,6 +157,7 @@ fn router(api: Api, token: Token) -> Router {
         .merge(routes::vaults())
         .merge(routes::objects())
         .merge(routes::backups())
+        .merge(routes::drills())
         .merge(routes::recovery())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(token, access::require))

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::ApiError;
 use super::stream::Operations;
 use crate::chain::Chain;
+use crate::drill::Drills;
 use crate::host::HostRole;
 use crate::light::LightClient;
 use crate::transport::Transport;
@@ -38,6 +39,8 @@ pub struct Node {
     pub host: Option<HostRole>,
     /// The renter role.
     pub renter: Option<Renter>,
+    /// Recoveries of its words into a node that is thrown away.
+    pub drills: Option<Drills>,
     /// The chain that the node serves, if it does.
     pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.

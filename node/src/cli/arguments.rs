@@ -61,6 +61,9 @@ pub enum Command {
     /// Bring everything back from the words
     #[command(subcommand)]
     Recover(RecoverCommand),
+    /// See that the words bring everything back: a recovery into a node that is thrown away
+    #[command(subcommand)]
+    Drill(DrillCommand),
     /// Hosts that the chain announces and how they do
     Hosts,
     /// How what is stored does: missing shards, repairs, files in danger
@@ -242,6 +245,37 @@ pub enum VaultCommand {
     },
     /// List vaults
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DrillCommand {
+    /// Make a drill now
+    Run {
+        /// How many of all files are brought back besides the names, as in 5% or all; at least one
+        #[arg(long, default_value = "5%")]
+        share: String,
+        /// Do not spend more than this, as in 0.5
+        #[arg(long, value_name = "COINS")]
+        max_cost: Option<String>,
+    },
+    /// List the drills of which there are reports
+    List,
+    /// Show the report of a drill
+    Show {
+        /// Its id; the newest if none is given
+        id: Option<String>,
+    },
+    /// Show or set when drills are made by themselves
+    Schedule {
+        /// Time between two, as in 30d, or `never`
+        every: Option<String>,
+        /// As for `run`
+        #[arg(long, requires = "every")]
+        share: Option<String>,
+        /// The most that each may cost, as in 0.5
+        #[arg(long, value_name = "COINS", requires = "every")]
+        max_cost: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -36,6 +36,7 @@ use crate::api::{Api, Node, Server};
 use crate::clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
 use crate::data::{DataFolder, NEW_WORDS};
+use crate::drill::{DrillParts, Drills};
 use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
 use crate::transport::{Transport, TransportConfig, TransportTask};
@@ -91,6 +92,7 @@ struct Parts {
     /// The renter's tasks: it may have some before it has started.
     renter_tasks: TokioSpawner,
     renter: Option<Renter>,
+    drills: Option<Drills>,
     /// Whose database, and the word that its disk failed.
     disks: Vec<(&'static str, CancellationToken)>,
 }
@@ -132,6 +134,7 @@ impl Starter<'_> {
             host: None,
             renter_tasks: TokioSpawner::default(),
             renter: None,
+            drills: None,
             disks: Vec::new(),
         })
     }
@@ -157,11 +160,15 @@ impl Starter<'_> {
             let store = DiskStore::open(&self.folder.join("renter.redb"))?;
             parts.disks.push(("renter", store.broken()));
             let renter = self.renter(role, store, parts, &light).await?;
-            let renter = parts.renter.insert(renter);
-            start_new_words(self.folder, renter).await;
+            let renter = parts.renter.insert(renter).clone();
+            start_new_words(self.folder, &renter).await;
+            let drills = self.drills(role, &renter, parts, &light)?;
             let keeping = bring_back::keep(self.folder, renter.clone());
             // It ends with the renter's other tasks.
             parts.renter_tasks.spawn("bring back", Box::pin(keeping)).detach();
+            let scheduled = drills.clone().keep_schedule();
+            parts.renter_tasks.spawn("drills", Box::pin(scheduled)).detach();
+            parts.drills = Some(drills);
         }
         Ok(light)
     }
@@ -220,6 +227,25 @@ impl Starter<'_> {
         Ok(Renter::open(world, self.identity.keys.clone(), role.to_renter()?).await?)
     }
 
+    fn drills(
+        &self,
+        role: &RenterConfig,
+        renter: &Renter,
+        parts: &Parts,
+        light: &LightClient,
+    ) -> Result<Drills, DaemonError> {
+        let parts = DrillParts {
+            renter: renter.clone(),
+            config: role.to_renter()?,
+            keys: self.identity.keys.clone(),
+            light: light.clone(),
+            transport: parts.transport.clone(),
+            spawner: parts.renter_tasks.clone(),
+            folder: self.folder.path().to_owned(),
+        };
+        Ok(Drills::new(parts))
+    }
+
     async fn api(
         &self,
         parts: &Parts,
@@ -234,6 +260,7 @@ impl Starter<'_> {
             faucet: faucet(self.network)?,
             host: parts.host.clone(),
             renter: parts.renter.clone(),
+            drills: parts.drills.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             stop: stop.clone(),
@@ -249,6 +276,8 @@ impl Starter<'_> {
 impl Parts {
     /// Stops the parts, last started first, and waits for the tasks of each.
     async fn shut_down(self) {
+        // It holds the parts below.
+        drop(self.drills);
         if let Some(renter) = self.renter {
             renter.shutdown().await;
         }

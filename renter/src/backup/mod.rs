@@ -49,8 +49,8 @@ use tokio::sync::{Semaphore, broadcast, watch};
 pub use types::{
     BackupDetail, BackupDifference, BackupEdit, BackupFilter, BackupKind, BackupOrder, BackupPage,
     BackupPhase, BackupQuery, BackupRequest, BackupRow, BackupStatus, BackupVault, BackupsUsed,
-    JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
-    Trigger,
+    JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RecoveryEstimate, RestoreReport,
+    RestoreRequest, Trigger,
 };
 pub use verify::{
     Verified, VerifyHost, VerifyOptions, VerifyProblem, VerifyProblemKind, VerifyReport,

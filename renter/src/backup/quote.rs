@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use samara_protocol::journal::{BackupCounts, JournalState, VaultId};
+use samara_protocol::tree::Limits;
 use samara_protocol::units::{Amount, Millis};
 
-use super::types::{BackupKind, QuoteRequest, QuoteRow};
+use super::types::{BackupKind, QuoteRequest, QuoteRow, RecoveryEstimate};
 use super::{BackupError, Backups, counts};
 use crate::transfer::SlabClass;
 use crate::vault::find;
@@ -142,6 +143,18 @@ impl Backups {
         };
         let expires = self.vaults.world.clock.now().saturating_add(LIFE.0);
         Ok(Quote { kind, scope, price, keeping, counts, moved, expires })
+    }
+
+    /// The most that it costs to bring all names back, and so many bytes of files in so many pieces.
+    pub(crate) async fn estimate_recovery(&self, bytes: u64, pieces: u64) -> RecoveryEstimate {
+        let journal = &self.vaults.journal;
+        let names = journal.read(metadata_bytes).saturating_add(journal.status().uncut);
+        let nodes = names / Limits::STORED.min() as u64 + REQUESTS;
+        let pieces = pieces.saturating_add(nodes);
+        let read = names.saturating_add(bytes).saturating_add(pieces.saturating_mul(ROUNDING));
+        let prices = self.highest_prices().await;
+        let price = prices.of_reading(read, pieces.saturating_mul(REQUESTS));
+        RecoveryEstimate { price, names }
     }
 
     /// Bytes that go to hosts, what that costs, and what keeping a byte costs.

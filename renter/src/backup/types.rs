@@ -84,6 +84,15 @@ pub struct QuoteRow {
     pub expires: u64,
 }
 
+/// What it takes to bring things back from the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryEstimate {
+    /// The most that it costs.
+    pub price: Amount,
+    /// Bytes of metadata that are read at most.
+    pub names: u64,
+}
+
 /// What people may change of a backup; what is left out stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -35,10 +35,10 @@ use self::settled::Settled;
 use self::upkeep::Upkeep;
 use crate::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupError, BackupPage, BackupQuery,
-    BackupRequest, BackupRow, Backups, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
-    VerifyOptions, VerifyReport,
+    BackupRequest, BackupRow, Backups, QuoteRequest, QuoteRow, RecoveryEstimate, RestoreReport,
+    RestoreRequest, VerifyOptions, VerifyReport,
 };
-use crate::contract::{ContractBook, Contractor, LineRates, Writer};
+use crate::contract::{Budget, ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::news::News;
@@ -129,8 +129,25 @@ impl Renter {
         keys: Arc<KeyTree>,
         config: RenterConfig,
     ) -> Result<Self, OpenError> {
+        Self::open_within(world, keys, config, None).await
+    }
+
+    /// As [`Renter::open`]; all that its contracts are asked for is paid out of the budget, if there is one.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_within(
+        world: World,
+        keys: Arc<KeyTree>,
+        config: RenterConfig,
+        budget: Option<Budget>,
+    ) -> Result<Self, OpenError> {
         let writer = Writer::new(Epoch::default());
         let book = ContractBook::open(world.clone(), keys.clone(), writer).await?;
+        let book = match budget {
+            Some(budget) => book.within(budget),
+            None => book,
+        };
         let contractor = Contractor::open(book.clone()).await?;
         let stored = line::load(world.store.as_ref()).await?;
         book.line().set(stored.unwrap_or(config.line));
@@ -597,6 +614,17 @@ impl Renter {
     #[must_use]
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.inner.news.subscribe()
+    }
+
+    /// Tells whoever listens to this renter's news.
+    pub fn announce(&self, news: News) {
+        // Nobody has to listen.
+        let _ = self.inner.news.send(news);
+    }
+
+    /// What it takes to bring all names back, and so many bytes of files in so many pieces.
+    pub async fn estimate_recovery(&self, bytes: u64, pieces: u64) -> RecoveryEstimate {
+        self.inner.backups.estimate_recovery(bytes, pieces).await
     }
 
     /// All backups, oldest first.

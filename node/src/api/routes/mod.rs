@@ -1,6 +1,7 @@
 //! One file for each group of routes.
 
 mod backups;
+mod drills;
 mod node;
 mod objects;
 mod recovery;
@@ -12,6 +13,7 @@ mod wallet;
 pub(super) use self::node::routes as node;
 pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
+pub(super) use drills::routes as drills;
 pub(super) use objects::routes as objects;
 pub(super) use renter::routes as renter;
 pub(super) use validators::routes as validators;

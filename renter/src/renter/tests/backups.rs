@@ -158,6 +158,7 @@ fn told(mut news: tokio::sync::broadcast::Receiver<News>) -> Vec<String> {
             News::BackupStarted(row) => format!("started {}", row.name),
             News::BackupEnded(row) => format!("ended {}", row.name),
             News::BackupDeleted { name, .. } => format!("deleted {name}"),
+            News::DrillEnded { id, .. } => format!("drill {id}"),
         });
     }
     told
