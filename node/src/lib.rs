@@ -10,6 +10,7 @@
 //! | [`consensus`], [`chain`] | the chain role: the engine, the store, the service |
 //! | [`light`] | the chain as nodes without it follow and verify it |
 //! | [`host`] | the host role: volumes, service, proofs |
+//! | [`drill`] | recoveries into a node that is thrown away, to see that the words suffice |
 //! | [`world`] | the renter role's outside: disks, network, tokio |
 //! | [`transport`] | connections to other nodes |
 //! | [`access`] | users, roles, tokens: who may do what |
@@ -37,6 +38,7 @@ pub mod data;
 pub mod database;
 pub mod demo;
 mod disk;
+pub mod drill;
 pub mod fetch;
 pub mod host;
 pub mod light;

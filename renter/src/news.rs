@@ -43,5 +43,13 @@ pub enum News {
         poor: u64,
         /// Contracts that the account could not renew.
         unpaid: u64,
+    /// A drill has come to its end: a recovery into a node that is thrown away.
+    DrillEnded {
+        /// Its report's id.
+        id: String,
+        /// Whether the words brought back what they should.
+        passed: bool,
+        /// How it went, in plain words.
+        summary: String,
     },
 }

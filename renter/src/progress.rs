@@ -51,6 +51,10 @@ pub enum Phase {
     Archiving,
     /// Bringing the events of an archive in.
     Replaying,
+    /// Asking hosts for what they hold of a backup, and reading its metadata.
+    VerifyingNames,
+    /// Reading bytes back and comparing them.
+    VerifyingData,
 }
 
 /// What `done` and `total` count.

@@ -52,6 +52,14 @@ impl Slabs {
         &self.book
     }
 
+    /// The same contracts, whose calls come out of the budget of this handle.
+    pub(crate) fn paying_book(&self) -> ContractBook {
+        match &self.budget {
+            Some(budget) => self.book.within(budget.clone()),
+            None => self.book.clone(),
+        }
+    }
+
     /// Notes the slabs that cannot be read, as the last look at their health found.
     pub(crate) fn set_unreadable(&self, slabs: Arc<BTreeSet<SlabId>>) {
         *write(&self.unreadable) = slabs;

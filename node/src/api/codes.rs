@@ -88,6 +88,8 @@ pub const CODES: &[Code] = &[
     code("contract_table", 500, 1, "the renter's table of contracts cannot be used"),
     code("contractor", 500, 1, "a contract could not be formed, renewed or used"),
     code("download_failed", 500, 1, "bytes could not be fetched from the hosts"),
+    code("drill_failed", 500, 1, "a drill's own renter could not be opened"),
+    code("drill_running", 409, 4, "a drill is under way"),
     code("exists", 409, 4, "a name or path is taken"),
     code("fenced", 409, 7, "another node has taken over these words")
         .hint("use the other node, or take over again with `samara recover start`"),
@@ -119,6 +121,8 @@ pub const CODES: &[Code] = &[
     code("no_checkpoint", 503, 5, "the checkpoint of a backup is not at the hosts yet")
         .hint("it is written when enough hosts answer; see `samara hosts`"),
     code("no_destination", 400, 2, "a restore has nowhere to go"),
+    code("no_drill", 404, 10, "there is no report of such a drill")
+        .hint("see `samara drill list`"),
     code("no_epoch_left", 500, 1, "a host promised the last epoch there can be"),
     code("no_head", 503, 5, "no host shows a head that opens"),
     code("no_history", 500, 1, "the journal does not reach back to the backup"),
@@ -131,6 +135,7 @@ pub const CODES: &[Code] = &[
     code("no_quorum", 503, 5, "too few hosts hold the change yet; it goes through by itself once enough answer")
         .hint(NO_QUORUM),
     code("no_role", 409, 4, "this node does not have the role"),
+    code("no_room", 409, 4, "this machine's disk has too little room for a drill"),
     code("no_scope", 400, 2, "an archive is of one vault"),
     code("no_source", 404, 10, "there is no such file or folder on this machine"),
     code("no_token", 404, 10, "there is no such token, or it is somebody else's")
@@ -144,6 +149,7 @@ pub const CODES: &[Code] = &[
     code("not_found", 404, 10, "there is no such file, host or route"),
     code("not_started", 409, 4, "it is not known yet what these words own")
         .hint("`samara recover start` finds out; for words that were never used it starts new"),
+    code("nothing_found", 404, 8, "the chain holds nothing for these words"),
     code("partial", 500, 3, "done in part"),
     code("quote_exceeded", 409, 4, "it would cost more than was agreed to, and was given up")
         .hint("ask for another quote"),
@@ -288,6 +294,7 @@ mod tests {
             given.extend(quoted_after(&read(&format!("../renter/src/{file}")), "=> \""));
         }
         given.extend(quoted_after(&read("src/access/error.rs"), "=> \""));
+        given.extend(quoted_after(&read("src/drill/error.rs"), "=> \""));
         for folder in ["src/api", "src/api/routes"] {
             let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
             for entry in entries.unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {

@@ -161,6 +161,7 @@ fn router(api: Api) -> Router {
         .merge(routes::contents())
         .merge(routes::restores())
         .merge(routes::policies())
+        .merge(routes::drills())
         .merge(routes::recovery())
         .merge(routes::notifications())
         .with_state(api)

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::stream::Operations;
 use crate::access::AccessControl;
 use crate::chain::Chain;
+use crate::drill::Drills;
 use crate::host::HostRole;
 use crate::light::LightClient;
 use crate::notify::Notices;
@@ -45,6 +46,8 @@ pub struct Node {
     pub restores: Option<Restores>,
     /// Notices; there are some where there is a renter.
     pub notices: Option<Notices>,
+    /// Recoveries of its words into a node that is thrown away.
+    pub drills: Option<Drills>,
     /// The chain that the node serves, if it does.
     pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.

@@ -82,6 +82,9 @@ pub enum Command {
     /// Bring everything back from the words
     #[command(subcommand)]
     Recover(RecoverCommand),
+    /// See that the words bring everything back: a recovery into a node that is thrown away
+    #[command(subcommand)]
+    Drill(DrillCommand),
     /// Hosts that the chain announces and how they do
     Hosts,
     /// How what is stored does: missing shards, repairs, files in danger
@@ -277,6 +280,37 @@ pub enum VaultCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum DrillCommand {
+    /// Make a drill now
+    Run {
+        /// How many of all files are brought back besides the names, as in 5% or all; at least one
+        #[arg(long, default_value = "5%")]
+        share: String,
+        /// Do not spend more than this, as in 0.5
+        #[arg(long, value_name = "COINS")]
+        max_cost: Option<String>,
+    },
+    /// List the drills of which there are reports
+    List,
+    /// Show the report of a drill
+    Show {
+        /// Its id; the newest if none is given
+        id: Option<String>,
+    },
+    /// Show or set when drills are made by themselves
+    Schedule {
+        /// Time between two, as in 30d, or `never`
+        every: Option<String>,
+        /// As for `run`
+        #[arg(long, requires = "every")]
+        share: Option<String>,
+        /// The most that each may cost, as in 0.5
+        #[arg(long, value_name = "COINS", requires = "every")]
+        max_cost: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum BackupCommand {
     /// Say what a backup would cost at most
     Quote {
@@ -362,6 +396,8 @@ pub enum BackupCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Read a backup back from the hosts, and say what is wrong with it
+    Verify(VerifyArguments),
     /// Give a backup up
     Delete { name: String },
 }
@@ -421,6 +457,23 @@ pub enum RestoreCommand {
     Reject { id: String },
     /// Delete one that has ended, with its log
     Delete { id: String },
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    pub name: String,
+    /// How much of its data is read back besides its names, as in 5%, 0.5% or all; drawn anew each time
+    #[arg(long, value_name = "SHARE", default_value = "0%")]
+    pub read_data: String,
+    /// Read each shard from its own host: nothing is made up for by other hosts
+    #[arg(long)]
+    pub every_shard: bool,
+    /// Say what it would cost, and read nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not spend more than this, as in 0.5
+    #[arg(long, value_name = "COINS")]
+    pub max_cost: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,7 @@ use super::money::parse_amount;
 use super::password::passphrase;
 use super::session::{Session, target_folder};
 use super::span::parse_span;
+use super::verify;
 use crate::api::{BackupLimit, Done, PinRequest};
 
 /// Runs one of the commands.
@@ -55,6 +56,7 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
             let request = restore_request(name, &target, only.as_deref(), on_conflict, dry_run)?;
             restore(session, &request).await
         }
+        BackupCommand::Verify(arguments) => verify::run(session, &arguments).await,
         BackupCommand::Delete { name } => delete(session, &name).await,
     }
 }
@@ -68,7 +70,7 @@ fn until(text: &str) -> Result<u64, Failure> {
     if text == "never" { Ok(0) } else { parse_span(text) }
 }
 
-fn path(name: &str, rest: &str) -> Result<String, Failure> {
+pub(super) fn path(name: &str, rest: &str) -> Result<String, Failure> {
     Ok(format!("/v1/backups/{}{rest}", segment(name)?))
 }
 
@@ -325,13 +327,18 @@ fn detail_text(detail: &BackupDetail) -> String {
     lines.line("made", display::moment(row.date_created));
     let dates = [
         ("completed", row.date_completed),
+        ("verified", row.date_verified),
         ("expires", row.date_expired),
         ("recoverable", row.recoverable_until),
     ];
     for (label, date) in dates {
         if let Some(date) = date {
             let until = if label == "recoverable" { "until " } else { "" };
-            let unless = if label == "recoverable" { ", unless contracts are renewed" } else { "" };
+            let unless = match label {
+                "recoverable" => ", unless contracts are renewed",
+                "verified" if row.verified_sound == Some(false) => ", and problems were found",
+                _ => "",
+            };
             lines.line(label, format!("{until}{}{unless}", display::moment(date)));
         }
     }

@@ -143,6 +143,8 @@ pub const fn verb(phase: Phase) -> &'static str {
         Phase::Restoring => "restoring",
         Phase::Archiving => "archiving",
         Phase::Replaying => "restoring events",
+        Phase::VerifyingNames => "verifying names",
+        Phase::VerifyingData => "verifying",
     }
 }
 

@@ -10,6 +10,7 @@ pub mod backups;
 pub mod bar;
 mod contracts;
 pub mod display;
+mod drills;
 pub mod exit;
 pub mod failure;
 pub mod files;
@@ -36,13 +37,16 @@ mod testnet;
 pub mod tokens;
 pub mod users;
 mod validator;
+mod verify;
 
 use std::future::Future;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use self::arguments::{AllowanceCommand, BackupCommand, Cli, Command, RecoverCommand};
+use self::arguments::{
+    AllowanceCommand, BackupCommand, Cli, Command, DrillCommand, RecoverCommand,
+};
 use self::exit::Exit;
 use self::failure::Failure;
 use self::session::Session;
@@ -126,6 +130,7 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
         Command::Policy(command) => policies::run(session, command).await,
         Command::Schedule { command } => policies::schedule(session, command).await,
         Command::Recover(command) => recover::run(session, command).await,
+        Command::Drill(command) => drills::run(session, command).await,
         Command::Hosts => hosts::hosts(session).await,
         Command::Health => health::health(session).await,
         Command::Contracts => contracts::contracts(session).await,
@@ -160,6 +165,9 @@ const fn when_interrupted(command: &Command) -> &'static str {
         }
         Command::Backup(BackupCommand::Create { .. }) => {
             "the backup goes on in the background; `samara backup list` shows it once it is made"
+        }
+        Command::Drill(DrillCommand::Run { .. }) => {
+            "the drill goes on in the background; `samara drill list` shows it once it has ended"
         }
         Command::Allowance(AllowanceCommand::Set(_)) => {
             "the node goes on forming contracts; `samara contracts` shows them"

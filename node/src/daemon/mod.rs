@@ -38,6 +38,7 @@ use crate::api::{Api, Node, Server};
 use crate::clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
 use crate::data::{DataFolder, NEW_WORDS};
+use crate::drill::{DrillParts, Drills};
 use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
 use crate::notify::{Notices, OutboxError};
@@ -97,6 +98,7 @@ struct Parts {
     renter: Option<Renter>,
     /// The renter's notices.
     notices: Option<Notices>,
+    drills: Option<Drills>,
     /// Whose database, and the word that its disk failed.
     disks: Vec<(&'static str, CancellationToken)>,
 }
@@ -139,6 +141,7 @@ impl Starter<'_> {
             renter_tasks: TokioSpawner::default(),
             renter: None,
             notices: None,
+            drills: None,
             disks: Vec::new(),
         })
     }
@@ -169,9 +172,13 @@ impl Starter<'_> {
             parts.disks.push(("renter", notices.broken()));
             parts.notices = Some(notices);
             start_new_words(self.folder, &renter).await;
-            let keeping = bring_back::keep(self.folder, renter);
+            let drills = self.drills(role, &renter, parts, &light)?;
+            let keeping = bring_back::keep(self.folder, renter.clone());
             // It ends with the renter's other tasks.
             parts.renter_tasks.spawn("bring back", Box::pin(keeping)).detach();
+            let scheduled = drills.clone().keep_schedule();
+            parts.renter_tasks.spawn("drills", Box::pin(scheduled)).detach();
+            parts.drills = Some(drills);
         }
         Ok(light)
     }
@@ -235,6 +242,25 @@ impl Starter<'_> {
         Notices::start(self.folder.path(), settings, &role.allowed_networks, clock).await
     }
 
+    fn drills(
+        &self,
+        role: &RenterConfig,
+        renter: &Renter,
+        parts: &Parts,
+        light: &LightClient,
+    ) -> Result<Drills, DaemonError> {
+        let parts = DrillParts {
+            renter: renter.clone(),
+            config: role.to_renter()?,
+            keys: self.identity.keys.clone(),
+            light: light.clone(),
+            transport: parts.transport.clone(),
+            spawner: parts.renter_tasks.clone(),
+            folder: self.folder.path().to_owned(),
+        };
+        Ok(Drills::new(parts))
+    }
+
     async fn api(
         &self,
         parts: &Parts,
@@ -256,6 +282,7 @@ impl Starter<'_> {
             renter: parts.renter.clone(),
             restores,
             notices: parts.notices.clone(),
+            drills: parts.drills.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             access,
@@ -309,6 +336,8 @@ impl Parts {
         if let Some(notices) = self.notices {
             notices.shutdown().await;
         }
+        // It holds the parts below.
+        drop(self.drills);
         if let Some(renter) = self.renter {
             renter.shutdown().await;
         }

@@ -14,6 +14,7 @@
 //! Nothing here fetches. What reads a tree is a [`Walk`]: [`Lookup`], [`Scan`], [`Diff`], [`Reach`],
 //! [`Apply`] and [`Rebuild`] are advanced with `step` until they say which nodes they need, are fed those bytes with
 //! `feed`, in any order, and advanced again. So their owner can fetch many nodes at once.
+//! A [`Sweep`] reads every node, and goes on behind those that are gone.
 //!
 //! Typed layers: [`files`] (vault, path, version), [`events`] (vault, number), [`slabs`] (slab id), [`held`]
 //! (span of the journal), and [`checkpoint`], which ties them to the fold of the journal. A node's bytes are
@@ -39,6 +40,7 @@ pub mod pack;
 mod pieces;
 pub mod rebuild;
 pub mod slabs;
+pub mod sweep;
 pub mod walk;
 
 pub use apply::{Apply, Edits};
@@ -48,6 +50,7 @@ pub use diff::{Diff, Difference};
 pub use node::{Address, NewNode, NodeError, NodeRef};
 pub use pack::{PackError, Packer};
 pub use rebuild::Rebuild;
+pub use sweep::Sweep;
 pub use walk::{Lookup, Reach, Scan, Step, Walk};
 
 /// A key and its value.

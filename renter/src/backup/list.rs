@@ -124,6 +124,8 @@ impl Backups {
             head_hash: archive.as_ref().map(|archive| archive.head.to_string()),
             archive_hash: archive.as_ref().map(|archive| archive.hash.to_string()),
             encrypted: archive.as_ref().is_some_and(|archive| archive.encrypted),
+            date_verified: record.verified.map(|verified| verified.time),
+            verified_sound: record.verified.map(|verified| verified.sound),
             file_path: whole.map(|_| format!("/v1/backups/{id}/content")),
             stage: Stage::default(),
         }

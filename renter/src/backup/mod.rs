@@ -14,6 +14,8 @@
 //! | `keeper` | a round of what is done by itself: expiry, policies, rotation |
 //! | `retention`, `rotation` | which scheduled ones are kept |
 //! | `warnings` | what people are told of before it happens |
+//! | `retention` | which scheduled ones are kept |
+//! | `verify` | reads one back from the hosts and says what is wrong |
 //! | `restore` | files back to a folder or into their vaults |
 //!
 //! A *network* backup is one event of the journal. It is acknowledged like any other, and completed when the
@@ -43,6 +45,7 @@ mod rotation;
 mod state;
 mod types;
 mod warnings;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,8 +64,11 @@ use tokio::sync::{Semaphore, broadcast, watch};
 pub use types::{
     BackupDetail, BackupDifference, BackupEdit, BackupFilter, BackupKind, BackupOrder, BackupPage,
     BackupPhase, BackupQuery, BackupRequest, BackupRow, BackupStatus, BackupVault, BackupsUsed,
-    JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RestoreReport, RestoreRequest,
-    Trigger,
+    JobProblem, JobProgress, LogLine, QuoteRequest, QuoteRow, RecoveryEstimate, RestoreReport,
+    RestoreRequest, Trigger,
+};
+pub use verify::{
+    Verified, VerifyHost, VerifyOptions, VerifyProblem, VerifyProblemKind, VerifyReport,
 };
 pub(crate) use warnings::Money;
 
@@ -81,6 +87,8 @@ use crate::world::{StoreError, TaskHandle, Write};
 const CHECKPOINT_PATIENCE: Millis = Millis::seconds(30);
 /// Archives that are written at a time; others wait in the order in which they came.
 const ARCHIVES: usize = 1;
+/// Backups that are verified at a time, likewise: each reads as fast as it can.
+const VERIFICATIONS: usize = 1;
 
 /// The backups of a renter. A cheap clone.
 #[derive(Clone)]
@@ -105,6 +113,8 @@ struct Shared {
     keeping: Semaphore,
     /// What people were warned of and still lasts. A leaf.
     warned: Mutex<BTreeSet<Warning>>,
+    /// Turns of verifications.
+    verifying: Semaphore,
     news: broadcast::Sender<News>,
 }
 
@@ -135,6 +145,7 @@ impl Backups {
             archives: Mutex::default(),
             keeping: Semaphore::new(1),
             warned: Mutex::new(warned),
+            verifying: Semaphore::new(VERIFICATIONS),
             news,
         };
         let backups = Self { vaults, shared: Arc::new(shared), by: None };

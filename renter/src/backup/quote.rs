@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use samara_protocol::journal::{BackupCounts, JournalState, VaultId};
+use samara_protocol::tree::Limits;
 use samara_protocol::units::{Amount, Millis};
 
-use super::types::{BackupKind, QuoteRequest, QuoteRow};
+use super::types::{BackupKind, QuoteRequest, QuoteRow, RecoveryEstimate};
 use super::{BackupError, Backups, counts};
 use crate::transfer::SlabClass;
 use crate::vault::find;
@@ -20,12 +21,12 @@ const LIFE: Millis = Millis::seconds(600);
 /// Quotes that are kept; the oldest goes first.
 const MOST: usize = 1_000;
 /// Bytes that a read is rounded up to at each end: hosts prove whole groups, frames are sealed as a whole.
-const ROUNDING: u64 = 2 * (64 << 10);
+pub(super) const ROUNDING: u64 = 2 * (64 << 10);
 /// Bytes of metadata that are written whatever has changed: the root, and nodes of four trees with their slabs.
 const ROOT: u64 = 1 << 20;
 /// Requests that one extent or slab takes at most, beside bytes.
-const REQUESTS: u64 = 8;
-/// An archive may have to ask so many times as much as it reads, where hosts do not answer.
+pub(super) const REQUESTS: u64 = 8;
+/// Who reads may have to ask so many times as much as it reads, where hosts do not answer.
 const SPARE: u128 = 2;
 
 /// A quote and what it stands for.
@@ -129,13 +130,23 @@ impl Backups {
                 let (bytes, extents) = journal.read(|state| to_read(state, scope));
                 let moved = bytes.saturating_add(metadata);
                 let requests = extents.saturating_add(1).saturating_mul(REQUESTS);
-                let price = prices.download.saturating_mul(moved.into());
-                let asked = prices.request.saturating_mul(requests.into());
-                (moved, price.saturating_add(asked).saturating_mul(SPARE), Amount::ZERO)
+                (moved, prices.of_reading(moved, requests), Amount::ZERO)
             }
         };
         let expires = self.vaults.world.clock.now().saturating_add(LIFE.0);
         Ok(Quote { kind, scope, price, keeping, counts, moved, expires })
+    }
+
+    /// The most that it costs to bring all names back, and so many bytes of files in so many pieces.
+    pub(crate) async fn estimate_recovery(&self, bytes: u64, pieces: u64) -> RecoveryEstimate {
+        let journal = &self.vaults.journal;
+        let names = journal.read(metadata_bytes).saturating_add(journal.status().uncut);
+        let nodes = names / Limits::STORED.min() as u64 + REQUESTS;
+        let pieces = pieces.saturating_add(nodes);
+        let read = names.saturating_add(bytes).saturating_add(pieces.saturating_mul(ROUNDING));
+        let prices = self.vaults.highest_prices().await;
+        let price = prices.of_reading(read, pieces.saturating_mul(REQUESTS));
+        RecoveryEstimate { price, names }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{BackupState, BackupStep};
 use super::types::{BackupKind, JobProblem, LogLine};
+use super::verify::Verified;
 use crate::world::{Pages, Store, StoreError, Write};
 
 const PREFIX: &[u8] = b"backup/";
@@ -40,6 +41,8 @@ pub(super) struct Record {
     pub(super) archive: Option<ArchiveFile>,
     pub(super) problem: Option<JobProblem>,
     pub(super) log: Vec<LogLine>,
+    /// What the last verification has found.
+    pub(super) verified: Option<Verified>,
 }
 
 /// An archive that was written.
@@ -59,7 +62,7 @@ pub(super) struct ArchiveFile {
 
 impl Record {
     /// Version of this format.
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     /// Of a backup that is about to be made.
     pub(super) fn new(
@@ -88,6 +91,7 @@ impl Record {
             archive: None,
             problem: None,
             log: Vec::new(),
+            verified: None,
         }
     }
 

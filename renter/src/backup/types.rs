@@ -90,6 +90,15 @@ pub struct QuoteRow {
     pub expires: u64,
 }
 
+/// What it takes to bring things back from the words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryEstimate {
+    /// The most that it costs.
+    pub price: Amount,
+    /// Bytes of metadata that are read at most.
+    pub names: u64,
+}
+
 /// What people may change of a backup; what is left out stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -242,6 +251,12 @@ pub struct BackupRow {
     pub archive_hash: Option<String>,
     /// Whether an archive can only be opened with its passphrase.
     pub encrypted: bool,
+    /// When it was last verified, milliseconds since the Unix epoch on the node's clock.
+    #[serde(default)]
+    pub date_verified: Option<u64>,
+    /// Whether nothing was wrong with it then.
+    #[serde(default)]
+    pub verified_sound: Option<bool>,
     /// Where an archive can be fetched from this API, once it is whole.
     pub file_path: Option<String>,
     /// How safe it is. It is completed once any k survivors hold it, and settled once all hosts do.

@@ -12,6 +12,7 @@
 //! Below `checkpoint/` in the renter's store lie copies of nodes and roots, by their digests. They are a
 //! cache: what is missing there is read from the hosts, and what is there is compared with its digest.
 
+mod check;
 mod cut;
 mod error;
 mod load;
@@ -26,10 +27,12 @@ use samara_protocol::journal::{CheckpointName, JournalState, SlabRecord};
 use samara_protocol::keys::KeyTree;
 use samara_protocol::tree::{BoundaryKey, Limits, Rules, TreeKind};
 
+pub(crate) use self::check::tree_bytes;
 pub(crate) use self::cut::{Cut, Recorder};
 pub use self::error::CheckpointError;
 pub(crate) use self::load::EventWalk;
 pub use self::load::{DifferenceKind, FileDifference};
+pub(crate) use self::nodes::places;
 pub(crate) use self::write::Made;
 use crate::slabs::Slabs;
 use crate::world::World;

@@ -10,7 +10,7 @@ use samara_protocol::tree::{NodeRef, Step, TreeError, Walk};
 use super::error::CheckpointError;
 use super::write::Made;
 use super::{Checkpoints, Places};
-use crate::transfer::SlabClass;
+use crate::transfer::{Downloader, SlabClass};
 use crate::world::{Pages, StoreError, Write};
 
 const NODE: &[u8] = b"checkpoint/node/";
@@ -79,9 +79,10 @@ impl Checkpoints {
         if nodes.is_empty() {
             return Ok(());
         }
+        let hosts = self.slabs.downloader(SlabClass::Metadata);
         let mut fetches = Vec::new();
         for node in &nodes {
-            fetches.push(self.fetch(node, places));
+            fetches.push(self.fetch(node, places, &hosts));
         }
         let mut writes = Vec::new();
         for (node, stored) in nodes.iter().zip(futures::future::join_all(fetches).await) {
@@ -92,7 +93,13 @@ impl Checkpoints {
         Ok(self.world.store.commit(writes).await?)
     }
 
-    async fn fetch(&self, node: &NodeRef, places: &Places) -> Result<Vec<u8>, CheckpointError> {
+    /// A node's stored bytes from the hosts, not compared with its digest yet.
+    pub(super) async fn fetch(
+        &self,
+        node: &NodeRef,
+        places: &Places,
+        hosts: &Downloader,
+    ) -> Result<Vec<u8>, CheckpointError> {
         let what = || format!("node {} of a checkpoint", node.digest);
         let Some(at) = node.address else {
             let digest = node.digest;
@@ -102,39 +109,45 @@ impl Checkpoints {
         let unknown = || CheckpointError::Unknown { what: what(), slab: at.slab };
         let record = places.get(&at.slab).ok_or_else(unknown)?;
         let range = at.offset..at.offset.saturating_add(at.length);
-        let read = self.slabs.downloader(SlabClass::Metadata).read(record, range).await;
+        let read = hosts.read(record, range).await;
         read.map_err(|source| CheckpointError::Download { what: what(), source })
     }
 
     /// The root of a checkpoint.
-    pub(super) async fn root(
+    pub(crate) async fn root(
         &self,
         name: &CheckpointName,
         places: &Places,
     ) -> Result<CheckpointRoot, CheckpointError> {
         let store = self.world.store.as_ref();
-        let read = |bytes: &[u8]| {
-            let root = CheckpointRoot::read(bytes)?;
-            let same = root.digest() == name.digest && root.point == name.point;
-            if same { Ok(root) } else { Err(CheckpointError::Root(name.digest)) }
-        };
         let kept = store.read(&root_key(&name.digest)).await?;
-        if let Some(Ok(root)) = kept.map(|kept| read(&kept)) {
+        if let Some(Ok(root)) = kept.map(|kept| read_root(name, &kept)) {
             return Ok(root);
         }
+        let hosts = self.slabs.downloader(SlabClass::Metadata);
+        let (root, bytes) = self.root_at_hosts(name, places, &hosts).await?;
+        store.commit(vec![put_root(&name.digest, bytes)]).await?;
+        Ok(root)
+    }
+
+    /// The root of a checkpoint as the hosts have it, and its bytes.
+    pub(super) async fn root_at_hosts(
+        &self,
+        name: &CheckpointName,
+        places: &Places,
+        hosts: &Downloader,
+    ) -> Result<(CheckpointRoot, Vec<u8>), CheckpointError> {
         let mut bytes = Vec::new();
         for record in &name.root {
             let record = places.get(&record.id).unwrap_or(record);
             let left = u64::from(name.length).saturating_sub(bytes.len() as u64);
             let length = u32::try_from(left.min(record.plaintext())).unwrap_or(u32::MAX);
-            let part = self.slabs.downloader(SlabClass::Metadata).read(record, 0..length).await;
+            let part = hosts.read(record, 0..length).await;
             let what = || format!("the root of checkpoint {}", name.digest);
             let failed = |source| CheckpointError::Download { what: what(), source };
             bytes.extend(part.map_err(failed)?);
         }
-        let root = read(&bytes)?;
-        store.commit(vec![put_root(&name.digest, bytes)]).await?;
-        Ok(root)
+        Ok((read_root(name, &bytes)?, bytes))
     }
 
     /// Forgets the copies of all roots but a checkpoint's, and of all nodes but its own if it was written
@@ -160,8 +173,15 @@ impl Checkpoints {
     }
 }
 
+/// The root with these bytes, if it is the one that is named.
+fn read_root(name: &CheckpointName, bytes: &[u8]) -> Result<CheckpointRoot, CheckpointError> {
+    let root = CheckpointRoot::read(bytes)?;
+    let same = root.digest() == name.digest && root.point == name.point;
+    if same { Ok(root) } else { Err(CheckpointError::Root(name.digest)) }
+}
+
 /// Where the slabs of a checkpoint lie: as its root says, or as is known since.
-pub(super) fn places(root: &CheckpointRoot, known: &Places) -> Places {
+pub(crate) fn places(root: &CheckpointRoot, known: &Places) -> Places {
     let now = |record: &SlabRecord| known.get(&record.id).unwrap_or(record).clone();
     root.metadata.iter().map(|record| (record.id, now(record))).collect()
 }

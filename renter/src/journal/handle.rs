@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use samara_protocol::hash::SlabId;
 use samara_protocol::journal::entry::JournalPoint;
+use samara_protocol::journal::head::Head;
 use samara_protocol::journal::{
     Backup, BackupId, Change, CheckpointName, Content, Entry, JournalState, Made, SlabRecord,
     UserId,
@@ -227,8 +228,26 @@ impl Journal {
         Ok(self.checkpoints.compare([names[0], names[1]], scopes, vault, &known).await?)
     }
 
+    /// Whether a head that a host shows is of this journal. Heads of lower epochs were judged when this
+    /// one was claimed.
+    ///
+    /// # Errors
+    /// [`JournalError::Store`], [`JournalError::Damaged`].
+    pub(crate) async fn leads_to(&self, head: &Head) -> Result<bool, JournalError> {
+        if head.epoch != self.status().epoch {
+            return Ok(true);
+        }
+        let store = self.world.store.as_ref();
+        match (head.entries.last(), head.point.position.checked_sub(1)) {
+            (Some(last), Some(before)) => {
+                Ok(local::entry(store, before).await?.as_ref() == Some(last))
+            }
+            _ => local::has_point(store, &head.point).await,
+        }
+    }
+
     /// Where the slabs of a checkpoint lie now.
-    fn places(&self, name: &CheckpointName) -> Places {
+    pub(crate) fn places(&self, name: &CheckpointName) -> Places {
         self.read(|now| checkpoint::places_in(now, name))
     }
 

@@ -41,10 +41,9 @@ use crate::archive::{
 };
 use crate::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupError, BackupPage, BackupQuery,
-    BackupRequest, BackupRow, Backups, People, QuoteRequest, QuoteRow, RestoreReport,
-    RestoreRequest,
+    BackupRequest, BackupRow, Backups, People, QuoteRequest, QuoteRow, RecoveryEstimate, RestoreReport, RestoreRequest, VerifyOptions, VerifyReport,
 };
-use crate::contract::{ContractBook, Contractor, LineRates, Writer};
+use crate::contract::{Budget, ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};
 use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, Mode};
 use crate::news::News;
@@ -135,8 +134,25 @@ impl Renter {
         keys: Arc<KeyTree>,
         config: RenterConfig,
     ) -> Result<Self, OpenError> {
+        Self::open_within(world, keys, config, None).await
+    }
+
+    /// As [`Renter::open`]; all that its contracts are asked for is paid out of the budget, if there is one.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_within(
+        world: World,
+        keys: Arc<KeyTree>,
+        config: RenterConfig,
+        budget: Option<Budget>,
+    ) -> Result<Self, OpenError> {
         let writer = Writer::new(Epoch::default());
         let book = ContractBook::open(world.clone(), keys.clone(), writer).await?;
+        let book = match budget {
+            Some(budget) => book.within(budget),
+            None => book,
+        };
         let contractor = Contractor::open(book.clone()).await?;
         let stored = line::load(world.store.as_ref()).await?;
         book.line().set(stored.unwrap_or(config.line));
@@ -625,6 +641,17 @@ impl Renter {
         self.inner.news.subscribe()
     }
 
+    /// Tells whoever listens to this renter's news.
+    pub fn announce(&self, news: News) {
+        // Nobody has to listen.
+        let _ = self.inner.news.send(news);
+    }
+
+    /// What it takes to bring all names back, and so many bytes of files in so many pieces.
+    pub async fn estimate_recovery(&self, bytes: u64, pieces: u64) -> RecoveryEstimate {
+        self.inner.backups.estimate_recovery(bytes, pieces).await
+    }
+
     /// All backups, oldest first.
     #[must_use]
     pub fn backups(&self) -> Vec<BackupRow> {
@@ -664,6 +691,20 @@ impl Renter {
         progress: &dyn Progress,
     ) -> Result<RestoreReport, BackupError> {
         self.user_backups().restore(&request, progress).await
+    }
+
+    /// Reads a backup back from the hosts, as far as is asked, and says what is wrong and what to do. May be
+    /// dropped at any moment.
+    ///
+    /// # Errors
+    /// [`BackupError`]; what is wrong with the backup is in the report instead.
+    pub async fn verify_backup(
+        &self,
+        name: &str,
+        options: &VerifyOptions,
+        progress: &dyn Progress,
+    ) -> Result<VerifyReport, BackupError> {
+        self.user_backups().verify(name, options, progress).await
     }
 
     /// Gives a backup up.

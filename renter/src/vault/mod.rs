@@ -11,6 +11,7 @@
 //! | `plan` | which files a get is about, where they go, and which of them share a read |
 //! | `get`, `place` | fetches and verifies files, and gives them their names |
 //! | `range` | ranges of one file |
+//! | `check` | files read back and compared, and written nowhere |
 //! | `names` | lists, moves and removes |
 //! | `arrivals` | vaults that are being brought in from archives |
 //! | `price` | what moving and keeping bytes costs at most |
@@ -21,6 +22,7 @@
 
 mod arrivals;
 mod batch;
+mod check;
 mod checkpoint;
 mod error;
 mod get;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 
 pub(crate) use arrivals::{Arrival, Arrivals};
 pub(crate) use batch::append as append_changes;
+pub(crate) use check::{BadFile, Contents};
 pub(crate) use checkpoint::{checkpointed_slabs, sweep as sweep_checkpoints};
 pub use error::{GetError, PutError, VaultError};
 pub(crate) use get::Source;

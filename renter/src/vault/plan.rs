@@ -80,6 +80,11 @@ impl SlabTable {
         self.0.keys().copied().collect()
     }
 
+    /// Where they lie.
+    pub(crate) fn into_records(self) -> BTreeMap<SlabId, SlabRecord> {
+        self.0.into_iter().map(|(id, record)| (id, Arc::unwrap_or_clone(record))).collect()
+    }
+
     /// Where a file's bytes are.
     pub(crate) fn ranges(&self, file: &StoredFile) -> Ranges {
         if matches!(file.content, Content::Inline(_)) {

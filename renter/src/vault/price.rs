@@ -9,6 +9,8 @@ use crate::transfer::SlabClass;
 const REQUESTS: u64 = 8;
 /// Plaintext bytes of one slab at least, where there are many.
 const SLAB: u64 = 1 << 20;
+/// Who reads may have to ask for so many times as much, where hosts do not answer.
+const SPARE: u128 = 2;
 
 /// The highest prices of live contracts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +21,14 @@ pub(crate) struct Highest {
     pub(crate) storage: Amount,
     /// Hours until the last contract ends.
     pub(crate) hours: u64,
+}
+
+impl Highest {
+    /// The most that reading so many bytes costs with so many requests.
+    pub(crate) fn of_reading(&self, bytes: u64, requests: u64) -> Amount {
+        let read = self.download.saturating_mul(bytes.into());
+        read.saturating_add(self.request.saturating_mul(requests.into())).saturating_mul(SPARE)
+    }
 }
 
 /// What storing costs.

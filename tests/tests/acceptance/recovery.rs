@@ -97,7 +97,7 @@ fn l02_only_an_administrator_makes_restores_and_deletes() {
                 client.post("/v1/tokens", &json!({"name": role, "role": role})).await.unwrap();
             let token = token["token"].as_str().unwrap().to_owned();
             let secret = samara_node::access::Secret::new(token.into());
-            let other = client.with_token(&secret, std::path::Path::new("memory"));
+            let other = story.renter.client().with_token(&secret, std::path::Path::new("memory"));
             let body = json!({"name": "no"});
             let restore = json!({"source": {"path": "/nowhere"}});
             let refused = [

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use samara_renter::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupPage, BackupQuery, BackupRequest, BackupRow,
-    QuoteRequest, QuoteRow, RestoreRequest,
+    QuoteRequest, QuoteRow, RestoreRequest, VerifyOptions,
 };
 use samara_renter::vault::{ListOptions, ListRow};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ pub(in crate::api) fn routes() -> Router<Api> {
         .route("/v1/backups/{sid}", get(show).patch(edit).delete(remove))
         .route("/v1/backups/{sid}/cancel", post(cancel))
         .route("/v1/backups/{sid}/pin", post(pin))
+        .route("/v1/backups/{sid}/verify", post(verify))
         .route("/v1/backups/{sid}/ls", get(files))
         .route("/v1/backups/{sid}/diff/{other}", get(compare))
         .route("/v1/backup-limit", get(limit).put(set_limit))
@@ -106,6 +107,18 @@ async fn cancel(
 ) -> Result<Json<BackupRow>, ApiError> {
     let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.cancel_backup(&sid).await).await.map(Json)
+}
+
+/// Reads a backup back and streams how far it is. Without its client it stops: nothing is changed by it.
+async fn verify(
+    State(api): State<Api>,
+    Path(sid): Path<String>,
+    Json(options): Json<VerifyOptions>,
+) -> Result<Response, ApiError> {
+    let renter = known(&api)?.clone();
+    Ok(api.operations().respond(WithoutClient::Stops, move |progress| async move {
+        renter.verify_backup(&sid, &options, progress.as_ref()).await.map_err(failed)
+    }))
 }
 
 /// What of a backup is listed.

@@ -2,6 +2,7 @@
 
 mod backups;
 mod contents;
+mod drills;
 mod node;
 mod notifications;
 mod notify_settings;
@@ -20,6 +21,7 @@ pub(super) use self::node::routes as node;
 pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
 pub(super) use contents::routes as contents;
+pub(super) use drills::routes as drills;
 pub(super) use notifications::routes as notifications;
 pub(super) use objects::routes as objects;
 pub(super) use policies::routes as policies;

@@ -159,6 +159,7 @@ fn told(mut news: tokio::sync::broadcast::Receiver<News>) -> Vec<String> {
             News::BackupEnded(row) => format!("ended {}", row.name),
             News::BackupDeleted { name, .. } => format!("deleted {name}"),
             other => format!("{other:?}"),
+            News::DrillEnded { id, .. } => format!("drill {id}"),
         });
     }
     told

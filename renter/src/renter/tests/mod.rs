@@ -14,6 +14,7 @@ mod resume;
 mod settled;
 mod takeover;
 mod vaults;
+mod verify;
 mod wire;
 
 use crate::RenterConfig;

@@ -72,7 +72,12 @@ impl TestHost {
     }
 
     pub(crate) fn offer(&self, prices: Prices) {
-        self.host.offer(prices, true, ChainTime(u64::MAX / 2)).unwrap();
+        self.offer_at(prices, ChainTime(u64::MAX / 2));
+    }
+
+    /// Changes prices; tables signed before bind for a while from then on.
+    pub(crate) fn offer_at(&self, prices: Prices, now: ChainTime) {
+        self.host.offer(prices, true, now).unwrap();
     }
 }
 

@@ -1,0 +1,109 @@
+//! Why a drill was not begun, or did not come to its end.
+
+use std::path::PathBuf;
+
+use samara_protocol::units::Amount;
+use samara_renter::error::Coded;
+use samara_renter::journal::JournalError;
+use samara_renter::recovery::RecoveryError;
+use samara_renter::vault::VaultError;
+use samara_renter::{OpenError, RenterError};
+
+use crate::world::OpenStoreError;
+
+/// Why a drill was not begun, or did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    /// One at a time.
+    #[error("a drill is under way")]
+    Running,
+    /// This node does not know what its words own.
+    #[error(transparent)]
+    Unknown(#[from] RenterError),
+    /// It would cost too much.
+    #[error("it costs up to {price}, more than the {most} that it may")]
+    Price {
+        /// What it costs.
+        price: Amount,
+        /// What it may.
+        most: Amount,
+    },
+    /// There is too little room for what it brings back.
+    #[error("{folder} has {free} bytes left, the drill needs {needed}", folder = .folder.display())]
+    Disk {
+        /// Where it works.
+        folder: PathBuf,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes left.
+        free: u64,
+    },
+    /// A file or folder could not be made or removed.
+    #[error("cannot {action} {path}: {source}", path = .path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A setting or a report is none.
+    #[error("{what} is not one that this program reads: {reason}")]
+    Malformed {
+        /// Which.
+        what: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The database of the drill could not be made.
+    #[error("the drill's database: {0}")]
+    Store(#[from] OpenStoreError),
+    /// The second renter could not be opened.
+    #[error("the drill's renter: {0}")]
+    Open(#[from] OpenError),
+    /// The words did not bring it back.
+    #[error("the recovery failed: {0}")]
+    Recovery(#[from] RecoveryError),
+    /// The words own nothing on the chain, as far as the recovery saw.
+    #[error("the recovery found nothing: {0}")]
+    NothingFound(String),
+    /// Names could not be listed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The schedule was not kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// There is no such report.
+    #[error("there is no drill '{0}'")]
+    NoDrill(String),
+}
+
+impl DrillError {
+    pub(super) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}
+
+impl Coded for DrillError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Running => "drill_running",
+            Self::Unknown(error) => error.code(),
+            Self::Price { .. } => "quote_exceeded",
+            Self::Disk { .. } => "no_room",
+            Self::File { .. } | Self::Store(_) => "file_failed",
+            Self::Malformed { .. } => "invalid",
+            Self::Open(_) => "drill_failed",
+            Self::Recovery(error) => error.code(),
+            Self::NothingFound(_) => "nothing_found",
+            Self::Vault(error) => error.code(),
+            Self::Journal(error) => error.code(),
+            Self::NoDrill(_) => "no_drill",
+        }
+    }
+}
