@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{folder_of, sync_folder};
+use crate::disk::{folder_of, make_folder, sync_folder};
 
 /// Name of the empty file that says: the words were drawn here and nothing can be found for them, so
 /// the renter may start without a recovery. Removed once it has.
@@ -152,6 +152,15 @@ pub fn make_private(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700))
+}
+
+/// Makes a folder if it is not there, and takes from others what they may do with it.
+///
+/// # Errors
+/// The system's.
+pub fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    make_folder(path)?;
+    make_private(path)
 }
 
 #[cfg(test)]

@@ -305,7 +305,7 @@ impl Starter<'_> {
     ) -> Result<Restores, DaemonError> {
         let people = Arc::clone(access);
         let archives = self.folder.join("archives");
-        crate::data::make_private(&archives).map_err(DaemonError::Jobs)?;
+        crate::data::make_private_folder(&archives).map_err(DaemonError::Jobs)?;
         let kept = renter.keep_archives_in(archives, Arc::new(move || people.people())).await;
         if let Err(error) = kept {
             // Everything else works without.

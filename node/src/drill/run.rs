@@ -16,7 +16,7 @@ use super::error::DrillError;
 use super::names::{Content, Name, Names, compare};
 use super::types::{DrillOptions, DrillPhase, DrillReport, Unreadable};
 use super::{DrillParts, clear};
-use crate::disk::make_folder;
+use crate::data::make_private_folder;
 use crate::world::{DiskFiles, DiskStore, NetworkHosts, OsRandomness, SystemClock};
 
 /// All files, in per mille.
@@ -82,8 +82,7 @@ impl Run<'_> {
         let chosen = choose(&before, self.options.share);
         let budget = self.afford(&chosen, report).await?;
         clear(self.work)?;
-        make_folder(self.work).map_err(DrillError::file("make the folder", self.work))?;
-        crate::data::make_private(self.work).map_err(DrillError::file("restrict", self.work))?;
+        make_private_folder(self.work).map_err(DrillError::file("make the folder", self.work))?;
         let stopwatch = Stopwatch { inner: progress, phases: Mutex::default() };
         let second = self.second(budget.clone()).await?;
         let outcome = self.bring_back(&second, &before, &chosen, report, &stopwatch).await;

@@ -72,7 +72,7 @@ impl Restores {
         clock: Clock,
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
-        crate::data::make_private(&folder)?;
+        crate::data::make_private_folder(&folder)?;
         let mut jobs = BTreeMap::new();
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();
