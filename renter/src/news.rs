@@ -43,6 +43,7 @@ pub enum News {
         poor: u64,
         /// Contracts that the account could not renew.
         unpaid: u64,
+    },
     /// A drill has come to its end: a recovery into a node that is thrown away.
     DrillEnded {
         /// Its report's id.

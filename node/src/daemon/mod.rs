@@ -11,6 +11,7 @@ mod chain_role;
 mod dispatch;
 mod error;
 mod identity;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod transaction_gossip;
@@ -170,6 +171,8 @@ impl Starter<'_> {
             let renter = parts.renter.insert(renter).clone();
             let notices = self.notices(role, &renter).await?;
             parts.disks.push(("renter", notices.broken()));
+            let telling = tell::tell(renter.news(), notices.clone());
+            parts.renter_tasks.spawn("tell", Box::pin(telling)).detach();
             parts.notices = Some(notices);
             start_new_words(self.folder, &renter).await;
             let drills = self.drills(role, &renter, parts, &light)?;
@@ -268,8 +271,10 @@ impl Starter<'_> {
         stop: &CancellationToken,
     ) -> Result<Server, DaemonError> {
         let access = self.access(parts)?;
-        let restores = match (&self.config.renter, &parts.renter) {
-            (Some(role), Some(renter)) => Some(self.restores(role, renter, &access, stop).await?),
+        let restores = match (&self.config.renter, &parts.renter, &parts.notices) {
+            (Some(role), Some(renter), Some(notices)) => {
+                Some(self.restores(role, renter, (&access, notices), stop).await?)
+            }
             _ => None,
         };
         let api = Api::new(Node {
@@ -300,7 +305,7 @@ impl Starter<'_> {
         &self,
         role: &RenterConfig,
         renter: &Renter,
-        access: &Arc<AccessControl>,
+        (access, notices): (&Arc<AccessControl>, &Notices),
         stop: &CancellationToken,
     ) -> Result<Restores, DaemonError> {
         let people = Arc::clone(access);
@@ -312,8 +317,9 @@ impl Starter<'_> {
             tracing::error!(%error, "the folder of archives cannot be used");
         }
         let (folder, networks) = (self.folder.join("restores"), role.allowed_networks.clone());
-        let (renter, access, clock) = (renter.clone(), Arc::clone(access), clock::system());
-        Restores::open(folder, renter, access, networks, clock, stop.clone())
+        let (renter, access) = (renter.clone(), Arc::clone(access));
+        let told = (notices.clone(), clock::system());
+        Restores::open(folder, renter, access, networks, told, stop.clone())
             .map_err(DaemonError::Jobs)
     }
 

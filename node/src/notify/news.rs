@@ -3,7 +3,7 @@
 //! Invariant: what failed, or was done in part only, is said to have failed in the subject and in the first
 //! line of the text, and is never an [`Severity::Info`].
 
-use samara_protocol::units::{Amount, ChainTime, Millis};
+use samara_protocol::units::{Amount, ChainTime};
 use serde::{Deserialize, Serialize};
 
 use super::notice::{Kind, Notice, NoticeId, Severity, one_line};
@@ -124,11 +124,11 @@ pub enum News {
     /// Contracts end that it needs.
     RecoverableUntil { about: About, until: ChainTime },
     /// Money will not last.
-    AllowanceLow { balance: Amount, needed: Amount, until: Option<ChainTime> },
+    AllowanceLow { balance: Amount, poor: u64, unpaid: u64 },
     /// A drill brought everything back.
-    DrillPassed { about: About, counts: Counts, took: Millis },
+    DrillPassed { about: About, summary: String },
     /// A drill did not.
-    DrillFailed { about: About, counts: Counts, missing: u64, problem: Problem },
+    DrillFailed { about: About, problem: Problem },
     /// What was due was not begun.
     MissedSchedule { schedule: String, due: ChainTime, problem: Option<Problem> },
     /// Somebody wants to know whether notices arrive.
@@ -164,13 +164,9 @@ impl News {
             Self::Failed { work, about, problem } => failed(*work, about, problem),
             Self::Expiring { work, about, expires } => expiring(*work, about, *expires),
             Self::RecoverableUntil { about, until } => recoverable_until(about, *until),
-            Self::AllowanceLow { balance, needed, until } => {
-                allowance_low(*balance, *needed, *until)
-            }
-            Self::DrillPassed { about, counts, took } => drill_passed(about, counts, *took),
-            Self::DrillFailed { about, counts, missing, problem } => {
-                drill_failed(about, counts, *missing, problem)
-            }
+            Self::AllowanceLow { balance, poor, unpaid } => allowance_low(*balance, *poor, *unpaid),
+            Self::DrillPassed { about, summary } => drill_passed(about, summary),
+            Self::DrillFailed { about, problem } => drill_failed(about, problem),
             Self::MissedSchedule { schedule, due, problem } => {
                 missed_schedule(schedule, *due, problem.as_ref())
             }
@@ -292,46 +288,47 @@ fn recoverable_until(about: &About, until: ChainTime) -> Said {
     }
 }
 
-fn allowance_low(balance: Amount, needed: Amount, until: Option<ChainTime>) -> Said {
-    let until = until.map_or(String::new(), |time| format!(" It lasts until {}.", moment(time)));
+fn allowance_low(balance: Amount, poor: u64, unpaid: u64) -> Said {
+    let contracts = |count| display::count(count, "contract");
+    let mut needs = Vec::new();
+    if poor > 0 {
+        needs.push(format!("{} cannot take more files", contracts(poor)));
+    }
+    if unpaid > 0 {
+        needs.push(format!("{} could not be renewed", contracts(unpaid)));
+    }
+    let needs = if needs.is_empty() { "it is not enough".to_owned() } else { needs.join(", ") };
     Said {
         kind: Kind::AllowanceLow,
         severity: Severity::Warning,
         subject: "Money for storage runs low".to_owned(),
         text: format!(
-            "The account has {balance}, and {needed} are needed to renew contracts.{until}\n\
+            "The account has {balance}: {needs}.\n\
              Without money contracts end, and with them what they store. `samara wallet show` has the \
              account's address.\n"
         ),
     }
 }
 
-fn drill_passed(about: &About, counts: &Counts, took: Millis) -> Said {
-    let name = name(about);
-    let seconds = display::count(took.0 / 1_000, "second");
+fn drill_passed(about: &About, summary: &str) -> Said {
+    let (name, summary) = (name(about), one_line(summary, MAX_REASON));
     Said {
         kind: Kind::DrillPassed,
         severity: Severity::Info,
         subject: format!("Recovery drill '{name}' passed"),
         text: format!(
-            "The recovery drill '{name}' brought everything back from the words: {}, in {seconds}.\n",
-            counted(counts)
+            "The recovery drill '{name}' brought back from the words what it should: {summary}\n"
         ),
     }
 }
 
-fn drill_failed(about: &About, counts: &Counts, missing: u64, problem: &Problem) -> Said {
+fn drill_failed(about: &About, problem: &Problem) -> Said {
     let name = name(about);
-    let missing = display::count(missing, "file");
     Said {
         kind: Kind::DrillFailed,
         severity: Severity::Error,
         subject: format!("Recovery drill '{name}' failed"),
-        text: format!(
-            "The recovery drill '{name}' failed: {missing} did not come back; {} did.\n{}",
-            counted(counts),
-            because(about, problem)
-        ),
+        text: format!("The recovery drill '{name}' failed.\n{}", because(about, problem)),
     }
 }
 
@@ -395,17 +392,11 @@ pub(crate) mod tests {
                 News::Expiring { work, about, expires: ChainTime(0) },
             ]);
         }
-        let (balance, needed) = (Amount::coins(1), Amount::coins(2));
         all.extend([
             News::RecoverableUntil { about: about.clone(), until: ChainTime(0) },
-            News::AllowanceLow { balance, needed, until: None },
-            News::DrillPassed { about: about.clone(), counts: counts.clone(), took: Millis(9) },
-            News::DrillFailed {
-                about: about.clone(),
-                counts,
-                missing: 3,
-                problem: problem.clone(),
-            },
+            News::AllowanceLow { balance: Amount::coins(1), poor: 2, unpaid: 1 },
+            News::DrillPassed { about: about.clone(), summary: "9 files in 3 s".to_owned() },
+            News::DrillFailed { about: about.clone(), problem: problem.clone() },
             News::MissedSchedule {
                 schedule: about.name.clone(),
                 due: ChainTime(0),

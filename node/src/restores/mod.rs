@@ -29,6 +29,7 @@ use crate::access::AccessControl;
 use crate::clock::Clock;
 use crate::data::write_private;
 use crate::fetch::Network;
+use crate::notify::Notices;
 
 /// Restores that are kept; to make another, old ones are deleted first.
 const MOST: usize = 1_000;
@@ -46,6 +47,7 @@ struct Inner {
     /// Networks beside the public ones that archives may be fetched from.
     networks: Vec<Network>,
     clock: Clock,
+    notices: Notices,
     jobs: Mutex<BTreeMap<String, Restore>>,
     running: Mutex<BTreeMap<String, Running>>,
     turns: Semaphore,
@@ -69,7 +71,7 @@ impl Restores {
         renter: Renter,
         access: Arc<AccessControl>,
         networks: Vec<Network>,
-        clock: Clock,
+        (notices, clock): (Notices, Clock),
         stop: CancellationToken,
     ) -> std::io::Result<Self> {
         crate::data::make_private_folder(&folder)?;
@@ -88,6 +90,7 @@ impl Restores {
             access,
             networks,
             clock,
+            notices,
             jobs: Mutex::new(jobs),
             running: Mutex::default(),
             turns: Semaphore::new(1),

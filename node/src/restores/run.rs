@@ -4,7 +4,7 @@ use samara_renter::archive::{
     Admission, ArchiveLimits, ArchivedUser, ImportLog, ImportReport, ImportRequest, Passphrase,
     Signer,
 };
-use samara_renter::backup::{JobProgress, RestoreRequest};
+use samara_renter::backup::{JobProblem, JobProgress, RestoreRequest};
 use samara_renter::progress::{Phase, ProgressEvent, Unit};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use super::state::RestoreStep;
 use super::{Restores, Running, fail};
 use crate::causes;
 use crate::fetch::{Fetcher, Limits};
+use crate::notify::{About, Counts, News, Problem, Work};
 
 /// What an import tells goes into the restore's log.
 struct Told<'a> {
@@ -52,12 +53,12 @@ impl Restores {
                 () = cancel.cancelled() => Err(RestoreError::Cancelled),
                 outcome = restores.run(&id) => outcome,
             };
-            restores.end(&id, outcome);
+            restores.end(&id, outcome).await;
         });
     }
 
     /// Notes how a restore has ended.
-    fn end(&self, id: &str, outcome: Result<Restored, RestoreError>) {
+    async fn end(&self, id: &str, outcome: Result<Restored, RestoreError>) {
         self.running().remove(id);
         let stopping = self.0.stop.is_cancelled();
         if stopping && outcome.is_err() {
@@ -86,6 +87,29 @@ impl Restores {
         if !(keep_archive && uploaded) {
             self.remove_archive(id);
         }
+        self.tell(id, "ended").await;
+    }
+
+    /// Tells people how far a restore is.
+    async fn tell(&self, id: &str, what: &str) {
+        let Ok(job) = self.show(id) else { return };
+        self.0.notices.job(&job);
+        let vault = job.restored.as_ref().and_then(|restored| restored.vault.clone());
+        let name = vault.or(job.name).unwrap_or_else(|| id.to_owned());
+        let (work, about) = (Work::Restore, About { sid: id.to_owned(), name });
+        let news = match (&job.restored, &job.error) {
+            (_, Some(error)) => {
+                let JobProblem { code, message, retryable } = error.clone();
+                News::Failed { work, about, problem: Problem { code, message, retryable } }
+            }
+            (Some(restored), None) => {
+                let counts = Counts { files: restored.files, bytes: restored.bytes };
+                News::Completed { work, about, counts, link: None }
+            }
+            (None, None) => News::Started { work, about },
+        };
+        let at = job.date_ended.unwrap_or_else(|| self.now());
+        self.0.notices.tell(&format!("restore {id} {what} {at}"), &news).await;
     }
 
     async fn run(&self, id: &str) -> Result<Restored, RestoreError> {
@@ -97,6 +121,7 @@ impl Restores {
             job.say(now, "started".to_owned());
         })?;
         let job = job.ok_or_else(|| RestoreError::Unknown(id.to_owned()))?;
+        self.tell(id, "started").await;
         let source = match &job.source {
             RestoreSource::Backup(request) => return self.bring_back(&job, request).await,
             RestoreSource::Path(path) => path.clone(),

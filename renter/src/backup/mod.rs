@@ -44,8 +44,8 @@ pub mod retention;
 mod rotation;
 mod state;
 mod types;
-mod warnings;
 mod verify;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};

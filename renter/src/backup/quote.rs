@@ -26,8 +26,6 @@ pub(super) const ROUNDING: u64 = 2 * (64 << 10);
 const ROOT: u64 = 1 << 20;
 /// Requests that one extent or slab takes at most, beside bytes.
 pub(super) const REQUESTS: u64 = 8;
-/// Who reads may have to ask so many times as much as it reads, where hosts do not answer.
-const SPARE: u128 = 2;
 
 /// A quote and what it stands for.
 #[derive(Clone, Debug)]

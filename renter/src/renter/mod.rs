@@ -41,7 +41,8 @@ use crate::archive::{
 };
 use crate::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupError, BackupPage, BackupQuery,
-    BackupRequest, BackupRow, Backups, People, QuoteRequest, QuoteRow, RecoveryEstimate, RestoreReport, RestoreRequest, VerifyOptions, VerifyReport,
+    BackupRequest, BackupRow, Backups, People, QuoteRequest, QuoteRow, RecoveryEstimate,
+    RestoreReport, RestoreRequest, VerifyOptions, VerifyReport,
 };
 use crate::contract::{Budget, ContractBook, Contractor, LineRates, Writer};
 use crate::garbage::{Garbage, GarbageError, GarbageOptions, GarbageReport};

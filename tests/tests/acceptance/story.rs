@@ -1,9 +1,8 @@
 //! What many tests begin with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use samara_node::demo::folder::Inventory;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -64,10 +63,4 @@ impl Story {
 /// The names of rows.
 pub fn names(rows: &[Value]) -> Vec<&str> {
     rows.iter().map(|row| row["name"].as_str().unwrap()).collect()
-}
-
-/// Asserts that two folders hold the same.
-pub fn assert_folders(expected: &Path, found: &Path) {
-    let inventory = Inventory::read(expected, &[]).unwrap();
-    crate::network::assert_same(&inventory, expected, found);
 }

@@ -159,7 +159,6 @@ fn told(mut news: tokio::sync::broadcast::Receiver<News>) -> Vec<String> {
             News::BackupEnded(row) => format!("ended {}", row.name),
             News::BackupDeleted { name, .. } => format!("deleted {name}"),
             other => format!("{other:?}"),
-            News::DrillEnded { id, .. } => format!("drill {id}"),
         });
     }
     told

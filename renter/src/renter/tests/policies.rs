@@ -69,6 +69,7 @@ fn told(news: &mut Receiver<News>) -> Vec<String> {
             News::Expiring(row) => format!("expiring {}", row.name),
             News::RecoverableNear(row) => format!("near {}", row.name),
             News::AllowanceLow { poor, unpaid, .. } => format!("low {poor} {unpaid}"),
+            News::DrillEnded { id, .. } => format!("drill {id}"),
         });
     }
     told

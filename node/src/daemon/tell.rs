@@ -1,0 +1,106 @@
+//! What happens on the renter, as notices for people.
+
+use samara_protocol::units::ChainTime;
+use samara_renter::backup::{BackupKind, BackupRow, BackupStatus, JobProblem};
+use samara_renter::news::News as Happened;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::notify::{About, Counts, Link, News, Notices, Problem, Work};
+
+/// Publishes what happens, for as long as the renter lives.
+pub(super) async fn tell(mut happened: Receiver<Happened>, notices: Notices) {
+    loop {
+        match happened.recv().await {
+            Ok(happened) => {
+                notices.job(&happened);
+                if let Some((event, news)) = news_of(&happened) {
+                    notices.tell(&event, &news).await;
+                }
+            }
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "some of what happened is not told; the lists have it");
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// What there is to tell, and a name for it that never means anything else.
+fn news_of(happened: &Happened) -> Option<(String, News)> {
+    Some(match happened {
+        Happened::BackupStarted(row) => {
+            let (work, about) = (work(row), about(row));
+            (format!("{} started {}", row.sid, row.date_created), News::Started { work, about })
+        }
+        Happened::BackupEnded(row) => {
+            let ended = row.date_completed.unwrap_or(row.date_created);
+            (format!("{} ended {ended}", row.sid), ended_news(row)?)
+        }
+        Happened::BackupDeleted { .. } => return None,
+        Happened::ScheduleMissed { policy, due, .. } => {
+            let (schedule, due) = (policy.clone(), ChainTime(*due));
+            let news = News::MissedSchedule { schedule, due, problem: None };
+            (format!("policy {policy} missed {}", due.0), news)
+        }
+        Happened::Expiring(row) => {
+            let expires = ChainTime(row.date_expired?);
+            let news = News::Expiring { work: work(row), about: about(row), expires };
+            (format!("{} expires {}", row.sid, expires.0), news)
+        }
+        Happened::RecoverableNear(row) => {
+            let until = ChainTime(row.recoverable_until?);
+            let news = News::RecoverableUntil { about: about(row), until };
+            (format!("{} recoverable until {}", row.sid, until.0), news)
+        }
+        Happened::AllowanceLow { balance, poor, unpaid } => {
+            let news = News::AllowanceLow { balance: *balance, poor: *poor, unpaid: *unpaid };
+            (format!("allowance low {balance} {poor} {unpaid}"), news)
+        }
+        Happened::DrillEnded { id, passed, summary } => {
+            (format!("drill {id}"), drill_news(id, *passed, summary))
+        }
+    })
+}
+
+fn drill_news(id: &str, passed: bool, summary: &str) -> News {
+    let about = About { sid: id.to_owned(), name: id.to_owned() };
+    if passed {
+        return News::DrillPassed { about, summary: summary.to_owned() };
+    }
+    let (code, message) = ("drill_failed".to_owned(), summary.to_owned());
+    News::DrillFailed { about, problem: Problem { code, message, retryable: true } }
+}
+
+/// How a backup has ended; nothing while it goes on.
+fn ended_news(row: &BackupRow) -> Option<News> {
+    let (work, about) = (work(row), about(row));
+    match (row.status, &row.error) {
+        (BackupStatus::Completed, _) => {
+            let counts = Counts { files: row.files, bytes: row.file_size };
+            let expires = row.date_expired.map(ChainTime);
+            let link = row.file_path.clone().map(|url| Link { url, expires });
+            Some(News::Completed { work, about, counts, link })
+        }
+        (BackupStatus::Error, Some(problem)) => {
+            Some(News::Failed { work, about, problem: problem_of(problem) })
+        }
+        _ => None,
+    }
+}
+
+fn problem_of(problem: &JobProblem) -> Problem {
+    let JobProblem { code, message, retryable } = problem.clone();
+    Problem { code, message, retryable }
+}
+
+const fn work(row: &BackupRow) -> Work {
+    match row.kind {
+        BackupKind::Network => Work::Backup,
+        BackupKind::Archive => Work::Archive,
+    }
+}
+
+fn about(row: &BackupRow) -> About {
+    About { sid: row.sid.clone(), name: row.name.clone() }
+}
