@@ -7,8 +7,8 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_a
 use proptest::{prop_oneof, proptest};
 use samara_protocol::hash::SlabId;
 use samara_protocol::tree::{
-    Address, Builder, Difference, Edits, Limits, Lookup, NodeRef, Packer, Scan, Step, TreeError,
-    TreeKind, Walk,
+    Address, Builder, Difference, Edits, Limits, Lookup, NodeRef, Packer, Scan, Step, Sweep,
+    TreeError, TreeKind, Walk,
 };
 
 use crate::store::{Store, digest, rules};
@@ -248,4 +248,44 @@ fn a_node_that_moved_to_another_slab_leaves_its_parents_the_same() {
     let moved = Store::default().build(&rules, numbered(500)).unwrap();
     let far = Address { slab: SlabId([1; 16]), offset: 1, length: 2 };
     assert_eq!(root.digest, NodeRef { address: Some(far), ..moved }.digest);
+}
+
+#[test]
+fn a_sweep_reads_every_node_and_goes_on_behind_one_that_is_gone() {
+    let rules = rules(KIND, small());
+    let mut store = Store::default();
+    let root = store.build(&rules, numbered(3_000)).unwrap();
+    let all = store.reach(KIND, &[root]).len();
+    let sweep = |store: &mut Store, prefix: &[u8], gone: Option<usize>| {
+        let mut sweep = Sweep::new(KIND, Some(root), prefix.to_vec());
+        let mut read = 0;
+        loop {
+            let nodes = sweep.next_nodes();
+            if nodes.is_empty() {
+                return read;
+            }
+            for node in nodes {
+                if gone != Some(read) {
+                    sweep.feed(&node, &store.fetch(&node)).unwrap();
+                }
+                read += 1;
+            }
+        }
+    };
+    assert_eq!(sweep(&mut store, b"", None), all);
+    // The last node is a leaf; behind the root there is nothing without it.
+    assert_eq!(sweep(&mut store, b"", Some(all - 1)), all);
+    assert_eq!(sweep(&mut store, b"", Some(0)), 1);
+    // What has nothing below a prefix is not read: as many as a scan reads.
+    let some = numbered(3_000).nth(700).unwrap().0;
+    for length in 0..=some.len() {
+        store.reads = 0;
+        store.scan(KIND, Some(root), &some[..length], b"");
+        let scanned = store.reads;
+        assert_eq!(sweep(&mut store, &some[..length], None), scanned, "{length}");
+    }
+    // Bytes of another node are refused.
+    let other = store.build(&rules, numbered(400)).unwrap();
+    let bytes = store.fetch(&other);
+    assert!(Sweep::new(KIND, Some(root), vec![]).feed(&root, &bytes).is_err());
 }
