@@ -207,7 +207,14 @@ pub(super) mod tests {
         assert_eq!(paths, ["/v1/login"]);
         let changes = of(READER).filter(|(method, _, _)| *method != "GET");
         let changes: Vec<_> = changes.map(|(method, path, _)| (*method, *path)).collect();
-        assert_eq!(changes, [("DELETE", "/v1/tokens/{id}"), ("POST", "/v1/logout")]);
+        // A preview deletes nothing, and what is asked for waits for somebody else.
+        let expected = [
+            ("POST", "/v1/policies/{name}/preview"),
+            ("POST", "/v1/restores/requests"),
+            ("DELETE", "/v1/tokens/{id}"),
+            ("POST", "/v1/logout"),
+        ];
+        assert_eq!(changes, expected);
         assert!(of(OPERATOR).all(|(method, _, _)| *method != "DELETE"));
     }
 

@@ -308,10 +308,18 @@ impl Starter<'_> {
         (access, notices): (&Arc<AccessControl>, &Notices),
         stop: &CancellationToken,
     ) -> Result<Restores, DaemonError> {
-        let people = Arc::clone(access);
+        // It holds the renter, which holds this.
+        let people = Arc::downgrade(access);
         let archives = self.folder.join("archives");
         crate::data::make_private_folder(&archives).map_err(DaemonError::Jobs)?;
-        let kept = renter.keep_archives_in(archives, Arc::new(move || people.people())).await;
+        let kept = renter
+            .keep_archives_in(
+                archives,
+                Arc::new(move || {
+                    people.upgrade().map(|access| access.people()).unwrap_or_default()
+                }),
+            )
+            .await;
         if let Err(error) = kept {
             // Everything else works without.
             tracing::error!(%error, "the folder of archives cannot be used");
