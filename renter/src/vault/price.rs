@@ -1,9 +1,15 @@
 //! What moving and keeping bytes costs at most: by the highest prices that any host of a live contract asks.
 
-use samara_protocol::units::Amount;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use samara_protocol::units::{Amount, Millis};
 
 use super::Vaults;
+use crate::contract::ContractHandle;
 use crate::transfer::SlabClass;
+
+/// How long hosts are waited for that do not tell their prices.
+const PATIENCE: Millis = Millis::seconds(3);
 
 /// Requests that one slab takes at each host at most.
 const REQUESTS: u64 = 8;
@@ -46,12 +52,23 @@ impl Vaults {
     pub(crate) async fn highest_prices(&self) -> Highest {
         let now = self.world.chain.time();
         let mut highest = Highest::default();
-        for contract in self.slabs.book().live() {
+        let live = self.slabs.book().live();
+        for contract in &live {
             let hours = contract.ends().since(now).0.div_ceil(3_600_000);
             highest.hours = highest.hours.max(hours);
             highest.storage = highest.storage.max(contract.terms().storage_price);
-            // A host that does not tell its price now is asked again by whoever pays it.
-            let Ok(signed) = contract.prices().await else { continue };
+        }
+        // A host that does not tell its price in time is asked again by whoever pays it.
+        let mut asked: FuturesUnordered<_> = live.iter().map(ContractHandle::prices).collect();
+        let mut patience = self.world.clock.sleep(PATIENCE);
+        loop {
+            let answer = tokio::select! {
+                biased;
+                answer = asked.next() => answer,
+                () = &mut patience => None,
+            };
+            let Some(answer) = answer else { break };
+            let Ok(signed) = answer else { continue };
             highest.upload = highest.upload.max(signed.prices.upload);
             highest.download = highest.download.max(signed.prices.download);
             highest.request = highest.request.max(signed.prices.request);
