@@ -1,7 +1,7 @@
 //! Fetching a file from a URL that somebody else has chosen.
 //!
-//! [`target`] reads the URL and finds its addresses, [`address`] says which of them may be dialled,
-//! [`transfer`] follows redirects, takes the bytes within limits, and goes on where it was cut, [`sink`]
+//! `target` reads the URL and finds its addresses, [`address`] says which of them may be dialled,
+//! `transfer` follows redirects, takes the bytes within limits, and goes on where it was cut, `sink`
 //! keeps them.
 //!
 //! Invariants: every address is checked before it is dialled, after each redirect and each time that a

@@ -1,8 +1,8 @@
 //! Notices: what happened, told by mail, by webhooks, and on the API's event stream.
 //!
-//! [`news`] says what is told and how, [`notice`] is what comes of it, [`outbox`] keeps notices until they
-//! are delivered ([`kept`]: as rows), [`owner`] delivers them by [`mail`] and [`webhook`] as [`settings`]
-//! say and at the times of [`delivery`], [`events`] is the stream. [`Notices`] is what the rest of the node holds: it publishes, lists and dismisses.
+//! `news` says what is told and how, `notice` is what comes of it, `outbox` keeps notices until they
+//! are delivered (`kept`: as rows), `owner` delivers them by `mail` and `webhook` as [`settings`]
+//! say and at the times of `delivery`, [`events`] is the stream. [`Notices`] is what the rest of the node holds: it publishes, lists and dismisses.
 //!
 //! One task owns the outbox's changes and the times of the next tries. A notice is durable before
 //! [`Notices::publish`] returns, and every delivery is made at least once: tried again with growing

@@ -1,7 +1,7 @@
 //! Restores as jobs: archives from an address, an upload or a path into new vaults, network backups back to
 //! where they are wanted. Each is kept with its log until it is deleted, and ends whole or without a trace.
 //!
-//! [`state`] has the states and the steps between them, [`job`] what is kept, [`run`] the work. One runs at a
+//! `state` has the states and the steps between them, `job` what is kept, `run` the work. One runs at a
 //! time; others wait in the order in which they came.
 
 mod error;

@@ -7,8 +7,8 @@
 //! | `notify/off` | kinds that are sent nowhere |
 //! | `notify/webhook/` + id in hex | [`Webhook`] |
 //!
-//! Each value is a byte with its version (1) and a postcard value. [`kept`] is where they are kept,
-//! [`channel`] what they say of mail and webhooks. Invariant: passwords and secrets are in these values and
+//! Each value is a byte with its version (1) and a postcard value. `kept` is where they are kept,
+//! `channel` what they say of mail and webhooks. Invariant: passwords and secrets are in these values and
 //! nowhere else; no `Debug`, log or answer shows one.
 
 mod channel;

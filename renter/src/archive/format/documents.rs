@@ -135,11 +135,11 @@ impl SettingsDocument {
     }
 }
 
-/// What `manifest.json` begins with. Behind it stands `entries`, one [`ManifestEntry`] for each entry
+/// What `manifest.json` begins with. Behind it stands `entries`, one `ManifestEntry` for each entry
 /// before the manifest, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestCounts {
-    /// [`VERSION`].
+    /// `VERSION` of the writer.
     pub version: u32,
     /// The vault's id in hex.
     pub vault: VaultId,
@@ -171,7 +171,7 @@ pub struct ManifestEntry {
 /// `manifest.sig`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignatureDocument {
-    /// [`VERSION`].
+    /// `VERSION` of the writer.
     pub version: u32,
     /// Who has signed: the archive key of the owner's words.
     pub key: PublicKey,
