@@ -42,8 +42,8 @@ impl Backups {
                 }
                 row
             }
-            (None, Some(record)) => self.own_row(id, record),
-            (None, None) => return Err(VaultError::NoBackup(id.to_string()).into()),
+            (None, Some(record)) if !record.is_left_over() => self.own_row(id, record),
+            (None, _) => return Err(VaultError::NoBackup(id.to_string()).into()),
         };
         Ok(row)
     }
@@ -57,6 +57,8 @@ impl Backups {
         record.label = backup.label.clone();
         record.origin = backup.origin.clone();
         record.position = position;
+        // As a recovery shows it.
+        record.created = backup.created;
         if unknown {
             // A recovery brought it back, and nobody has settled it here.
             record.hosts_ok = holders(&status, position) as u64;
@@ -65,6 +67,7 @@ impl Backups {
         }
         let asks = !status.hosts.is_empty() && self.vaults.journal.check_writable().is_ok();
         let mut row = self.own_row(id, record);
+        row.head_seq = Some(position);
         row.head_hash = Some(backup.point.hash.to_string());
         if unknown {
             (row.status, row.phase) = match asks {
@@ -119,7 +122,8 @@ impl Backups {
             hosts_total: record.hosts_total,
             head_seq: match &archive {
                 Some(archive) => Some(archive.events),
-                None => Some(record.position).filter(|position| *position > 0),
+                // That of a network backup is the journal's to say.
+                None => None,
             },
             head_hash: archive.as_ref().map(|archive| archive.head.to_string()),
             archive_hash: archive.as_ref().map(|archive| archive.hash.to_string()),

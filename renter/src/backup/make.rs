@@ -1,5 +1,7 @@
 //! Makes backups: asks for a place, runs to the end, and tells how it went.
 
+use std::collections::BTreeSet;
+
 use samara_protocol::journal::backup::{MAX_BACKUP_NAME, MAX_DESCRIPTION, MAX_TAG, MAX_TAGS};
 use samara_protocol::journal::{Backup, BackupId, BackupLabel, BackupOrigin, Change, VaultId};
 use samara_protocol::units::{ChainTime, Millis};
@@ -230,6 +232,7 @@ impl Backups {
         }
         if journal.status().position == journal.status().acknowledged {
             // Nothing is on its way that the journal could still come to name.
+            self.forget_left_over().await?;
             self.end_interrupted().await?;
         }
         let backups: Vec<(BackupId, Backup)> = journal
@@ -282,6 +285,21 @@ impl Backups {
             record.stored = Some(cost.bytes);
             record.cost = Some(cost.paid.spent().saturating_add(kept));
             self.keep(id, &record).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what a crash has left of network backups that were deleted.
+    async fn forget_left_over(&self) -> Result<(), StoreError> {
+        let named: BTreeSet<BackupId> =
+            self.vaults.journal.read(|state| state.backups.keys().copied().collect());
+        let left: Vec<BackupId> = {
+            let records = self.records();
+            let left = records.iter().filter(|(id, r)| r.is_left_over() && !named.contains(id));
+            left.map(|(id, _)| *id).collect()
+        };
+        for id in left {
+            self.forget(id).await?;
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ fn what_is_put_comes_back_and_is_listed() {
         assert!(settled, "{listing}");
         renter.run(&["backup", "create", "first"]).await.ok();
         let backups = renter.run(&["backup", "list"]).await.ok();
-        assert_eq!(backups[0]["state"], "completed", "{backups}");
+        assert_eq!(backups[0]["status"], "completed", "{backups}");
 
         let limits = renter.run(&["limits", "--upload", "2 GB"]).await.ok();
         assert_eq!((&limits["upload"], &limits["download"]), (&2_000_000_000.into(), &0.into()));

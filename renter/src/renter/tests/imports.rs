@@ -109,7 +109,8 @@ async fn clones_share_bytes_and_outlive_each_other() {
     // A clone goes into an archive as its original does, and lives on its own.
     let again = super::archives::request("second", "/out/b.zip");
     let report = node.renter.export_vault(again, &Silent).await.unwrap();
-    assert_eq!(report.written.counts.events, total);
+    // The collector may have put bytes elsewhere meanwhile, which is an event.
+    assert!(report.written.counts.events >= total);
     node.renter.move_file("second", "empty", "moved").await.unwrap();
 }
 
