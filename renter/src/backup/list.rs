@@ -42,7 +42,9 @@ impl Backups {
                 }
                 row
             }
-            (None, Some(record)) if !record.is_left_over() => self.own_row(id, record),
+            (None, Some(record)) if !record.is_left_over() || self.running().contains_key(&id) => {
+                self.own_row(id, record)
+            }
             (None, _) => return Err(VaultError::NoBackup(id.to_string()).into()),
         };
         Ok(row)

@@ -294,8 +294,9 @@ impl Backups {
         let named: BTreeSet<BackupId> =
             self.vaults.journal.read(|state| state.backups.keys().copied().collect());
         let left: Vec<BackupId> = {
-            let records = self.records();
-            let left = records.iter().filter(|(id, r)| r.is_left_over() && !named.contains(id));
+            let (records, running) = (self.records(), self.running());
+            let open = |id: &BackupId| named.contains(id) || running.contains_key(id);
+            let left = records.iter().filter(|(id, record)| record.is_left_over() && !open(id));
             left.map(|(id, _)| *id).collect()
         };
         for id in left {
