@@ -4,7 +4,7 @@ use samara_protocol::journal::{BackupId, BackupLabel, Change};
 use samara_protocol::units::{ChainTime, Millis};
 
 use super::make::check_label;
-use super::types::{BackupEdit, BackupRow};
+use super::types::{BackupEdit, BackupKind, BackupRow};
 use super::{BackupError, Backups};
 use crate::journal::JournalError;
 use crate::news::News;
@@ -49,7 +49,12 @@ impl Backups {
         if let Some(running) = self.running().get(&id) {
             running.cancel.send_replace(true);
         }
-        if self.vaults.journal.read(|state| state.backups.contains_key(&id)) {
+        let named = || self.vaults.journal.read(|state| state.backups.contains_key(&id));
+        if row.kind == BackupKind::Network && !named() {
+            // Hosts may come to hold it that have not answered yet: then the journal names it after all.
+            self.vaults.journal.confirm().await?;
+        }
+        if named() {
             self.give_up(id).await?;
         }
         self.remove_archive(id).await?;
