@@ -6,7 +6,7 @@ use samara_renter::news::News as Happened;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::notify::{About, Counts, Link, News, Notices, Problem, Work};
+use crate::notify::{About, Counts, News, Notices, Problem, Work};
 
 /// Publishes what happens, for as long as the renter lives.
 pub(super) async fn tell(mut happened: Receiver<Happened>, notices: Notices) {
@@ -78,9 +78,8 @@ fn ended_news(row: &BackupRow) -> Option<News> {
     match (row.status, &row.error) {
         (BackupStatus::Completed, _) => {
             let counts = Counts { files: row.files, bytes: row.file_size };
-            let expires = row.date_expired.map(ChainTime);
-            let link = row.file_path.clone().map(|url| Link { url, expires });
-            Some(News::Completed { work, about, counts, link })
+            // Those who get a mail get a link; others have to log in.
+            Some(News::Completed { work, about, counts, link: None })
         }
         (BackupStatus::Error, Some(problem)) => {
             Some(News::Failed { work, about, problem: problem_of(problem) })

@@ -2,7 +2,8 @@
 //!
 //! `news` says what is told and how, `notice` is what comes of it, `outbox` keeps notices until they
 //! are delivered (`kept`: as rows), `owner` delivers them by `mail` and `webhook` as [`settings`]
-//! say and at the times of `delivery`, [`events`] is the stream. [`Notices`] is what the rest of the node holds: it publishes, lists and dismisses.
+//! say and at the times of `delivery`, with the links of `linked`, [`events`] is the stream. [`Notices`] is
+//! what the rest of the node holds: it publishes, lists and dismisses.
 //!
 //! One task owns the outbox's changes and the times of the next tries. A notice is durable before
 //! [`Notices::publish`] returns, and every delivery is made at least once: tried again with growing
@@ -12,6 +13,7 @@
 mod delivery;
 pub mod events;
 mod kept;
+mod linked;
 mod mail;
 mod news;
 mod notice;
@@ -33,6 +35,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::kept::{Delivery, Kept, State, Target};
+pub use self::linked::{Linked, Linker};
 pub use self::mail::MailError;
 pub use self::news::{About, Counts, Link, News, Problem, Work};
 pub use self::notice::{Kind, Notice, NoticeId, ParseKindError, Severity};
@@ -135,6 +138,7 @@ struct Inner {
     outbox: Arc<Outbox>,
     settings: Arc<dyn Settings>,
     carrier: Arc<dyn Carrier>,
+    linker: Arc<dyn Linker>,
     clock: Clock,
     events: Events,
     messages: mpsc::Sender<Message>,
@@ -146,18 +150,18 @@ struct Inner {
 
 impl Notices {
     /// Opens the outbox of a data folder and begins to deliver. Webhooks are reached at public addresses,
-    /// and in networks of the operator's own.
+    /// and in networks of the operator's own; mails about archives get links.
     ///
     /// # Errors
     /// [`OutboxError`].
     pub async fn start(
         folder: &Path,
         settings: Arc<dyn Settings>,
-        allowed: &[Network],
+        (allowed, linker): (&[Network], Arc<dyn Linker>),
         clock: Clock,
     ) -> Result<Self, OutboxError> {
         let hooks = Hooks { resolver: Arc::new(SystemResolver), allowed: allowed.into() };
-        Self::with_carrier(&folder.join(FILE), settings, Arc::new(hooks), clock).await
+        Self::with_carrier(&folder.join(FILE), settings, (Arc::new(hooks), linker), clock).await
     }
 
     /// As [`Notices::start`], with somebody else to carry.
@@ -167,7 +171,7 @@ impl Notices {
     pub async fn with_carrier(
         file: &Path,
         settings: Arc<dyn Settings>,
-        carrier: Arc<dyn Carrier>,
+        (carrier, linker): (Arc<dyn Carrier>, Arc<dyn Linker>),
         clock: Clock,
     ) -> Result<Self, OutboxError> {
         let outbox = Arc::new(Outbox::open(file)?);
@@ -178,6 +182,7 @@ impl Notices {
             outbox,
             settings,
             carrier,
+            linker,
             clock,
             events,
             messages,

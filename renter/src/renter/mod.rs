@@ -622,6 +622,14 @@ impl Renter {
         self.inner.backups.archive_file(name)
     }
 
+    /// A whole archive that may be handed to others: its vault is there, and it has not expired.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn shareable_archive(&self, name: &str) -> Result<BackupRow, BackupError> {
+        self.inner.backups.shareable(name)
+    }
+
     /// How many backups of one kind a vault may have.
     #[must_use]
     pub fn backup_limit(&self) -> u32 {
