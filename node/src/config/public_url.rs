@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::fetch::Target;
 
+/// Longest such address in bytes: with a link behind it, it has to fit on a line of a mail.
+const LONGEST: usize = 512;
+
 /// An http or https address without query and fragment; what is below it is appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -32,6 +35,9 @@ impl TryFrom<String> for PublicUrl {
     type Error = PublicUrlError;
 
     fn try_from(text: String) -> Result<Self, PublicUrlError> {
+        if text.len() > LONGEST {
+            return Err(PublicUrlError(format!("it has more than {LONGEST} bytes")));
+        }
         let target = Target::parse(&text).map_err(|error| PublicUrlError(error.to_string()))?;
         if target.url().query().is_some() || text.contains('#') {
             return Err(PublicUrlError("it has more than a server and a path".to_owned()));
@@ -53,7 +59,9 @@ mod tests {
         ] {
             assert_eq!(PublicUrl::try_from(text.to_owned()).unwrap().as_str(), kept);
         }
+        let long = format!("https://example.org/{}", "a".repeat(LONGEST));
         for wrong in [
+            long.as_str(),
             "",
             "backups.example.org",
             "ftp://example.org",

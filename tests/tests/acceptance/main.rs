@@ -6,8 +6,12 @@
 
 mod archives;
 mod backups;
+mod hook;
+mod links;
+mod mail;
 #[path = "../e2e/network.rs"]
 #[allow(dead_code)] // The scenarios use other parts of it.
 mod network;
+mod notices;
 mod recovery;
 mod story;
