@@ -38,9 +38,11 @@ impl TryFrom<String> for PublicUrl {
         if text.len() > LONGEST {
             return Err(PublicUrlError(format!("it has more than {LONGEST} bytes")));
         }
-        let target = Target::parse(&text).map_err(|error| PublicUrlError(error.to_string()))?;
+        let refused = |reason: &str| PublicUrlError(reason.to_owned());
+        let target = Target::parse(&text)
+            .map_err(|_| refused("this is no http or https address without user and password"))?;
         if target.url().query().is_some() || text.contains('#') {
-            return Err(PublicUrlError("it has more than a server and a path".to_owned()));
+            return Err(refused("it has more than a server and a path"));
         }
         Ok(Self(target.url().as_str().trim_end_matches('/').to_owned()))
     }

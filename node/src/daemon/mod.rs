@@ -180,7 +180,8 @@ impl Starter<'_> {
             parts.renter_tasks.spawn("links", Box::pin(sweeping)).detach();
             parts.links = Some(links);
             parts.disks.push(("renter", notices.broken()));
-            let telling = tell::tell(renter.news(), notices.clone());
+            let telling =
+                tell::tell(renter.backups(), renter.news_since_opening(), notices.clone());
             parts.renter_tasks.spawn("tell", Box::pin(telling)).detach();
             parts.notices = Some(notices);
             start_new_words(self.folder, &renter).await;

@@ -204,13 +204,31 @@ impl Notices {
     }
 
     /// Publishes news; what keeps it from being told is logged. `event` names the event for ever: told
-    /// again, it is not told twice.
-    pub async fn tell(&self, event: &str, news: &News) {
+    /// again, it is not told twice. Whether it is kept.
+    pub async fn tell(&self, event: &str, news: &News) -> bool {
         let notice = news.notice(NoticeId::of(event), (self.0.clock)());
-        if let Err(error) = self.publish(notice).await {
-            let error = causes::with_causes(&error);
+        let told = self.publish(notice).await;
+        if let Err(error) = &told {
+            let error = causes::with_causes(error);
             tracing::warn!(event, error, "a notice is not told");
         }
+        told.is_ok()
+    }
+
+    /// Up to which time all were told of archives that were finished; nothing if nobody has noted any.
+    ///
+    /// # Errors
+    /// [`NotifyError::Outbox`].
+    pub async fn ended(&self) -> Result<Option<u64>, NotifyError> {
+        self.blocking(Outbox::ended).await
+    }
+
+    /// Notes up to which time all were told of archives that were finished.
+    ///
+    /// # Errors
+    /// [`NotifyError::Outbox`].
+    pub async fn note_ended(&self, time: u64) -> Result<(), NotifyError> {
+        self.blocking(move |outbox| outbox.note_ended(time)).await
     }
 
     /// Tells those who read the event stream how far a job is. Nothing is kept of it.
@@ -235,9 +253,7 @@ impl Notices {
     /// # Errors
     /// [`NotifyError::Outbox`].
     pub async fn list(&self, after: u64, limit: usize) -> Result<Vec<Kept>, NotifyError> {
-        let outbox = Arc::clone(&self.0.outbox);
-        let listed = tokio::task::spawn_blocking(move || outbox.list(after, limit)).await;
-        Ok(listed.map_err(|_| NotifyError::Stopped)??)
+        self.blocking(move |outbox| outbox.list(after, limit)).await
     }
 
     /// Shows a notice no more. What is to be delivered still is.
@@ -314,6 +330,15 @@ impl Notices {
         {
             tracing::error!(%error, "the task of notices did not end in good order");
         }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Outbox) -> Result<T, OutboxError> + Send + 'static,
+    ) -> Result<T, NotifyError> {
+        let outbox = Arc::clone(&self.0.outbox);
+        let done = tokio::task::spawn_blocking(move || work(&outbox)).await;
+        Ok(done.map_err(|_| NotifyError::Stopped)??)
     }
 
     async fn ask<T>(

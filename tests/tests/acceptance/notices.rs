@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::hook::Hook;
-use crate::links::Stranger;
+use crate::links::{Stranger, assert_not_kept};
 use crate::mail::{MailServer, RECIPIENT};
 use crate::story::{Story, Watch};
 
@@ -73,6 +73,7 @@ fn l14_a_mail_tells_that_an_archive_is_ready_and_has_its_link() {
         for seen in [&hooked, &notices] {
             assert!(!seen.to_string().contains(secret), "{seen}");
         }
+        assert_not_kept(story.renter.folder(), &link);
         let listed = story.ok(&["backup", "link", "carry", "--list"]).await;
         let week = 7 * 86_400_000;
         let lives =
@@ -112,6 +113,24 @@ fn l14_a_mail_tells_that_an_archive_failed_and_what_to_do() {
         let show = format!("samara backup show {}", row["sid"].as_str().unwrap());
         assert!(mail.text.contains(&show), "{}", mail.text);
         assert_eq!(mail.link(), None);
+    });
+}
+
+#[test]
+fn l14_a_crash_in_the_middle_is_told_as_what_it_is() {
+    Story::tell(|story| async move {
+        let mut mails = MailServer::of(&story).await;
+        let create = ["backup", "create", "cut", "--vault", "home", "--archive", "--detach"];
+        story.ok(&create).await;
+        story.renter.crash().await;
+        story.renter.restart().await;
+        let row = story.ok(&["backup", "show", "cut"]).await;
+        let ended = match row["status"].as_str().unwrap() {
+            "completed" => "is complete",
+            "error" => "failed",
+            other => panic!("{other}"),
+        };
+        mails.next(&format!("Archive 'cut' {ended}")).await;
     });
 }
 
