@@ -6,7 +6,9 @@
 
 mod archives;
 mod backups;
+mod crashes;
 mod hook;
+mod hostile;
 mod links;
 mod mail;
 #[path = "../e2e/network.rs"]
