@@ -20,10 +20,10 @@ pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
     Changed, DeliveryRow, Done, FaucetRequest, GoOn, ImportAsk, Included, LimitsRequest,
-    LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus, NoticeRow,
-    NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer, RemoveRequest,
-    SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet,
-    WebhookAnswer, WebhookRequest,
+    LinkRequest, LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus,
+    NoticeRow, NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer,
+    RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
+    Wallet, WebhookAnswer, WebhookRequest,
 };
 pub use server::Server;
 pub use state::{Api, Node};

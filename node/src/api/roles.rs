@@ -78,6 +78,12 @@ const LEAST: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/v1/backup-limit", READER),
     ("PUT", "/v1/backup-limit", ADMINISTRATOR),
     ("GET", "/v1/backups/{sid}/content", READER),
+    ("GET", "/v1/links", OPERATOR),
+    ("GET", "/v1/backups/{sid}/links", OPERATOR),
+    ("POST", "/v1/backups/{sid}/links", ADMINISTRATOR),
+    ("DELETE", "/v1/links/{id}", ADMINISTRATOR),
+    // What it takes is in the address.
+    ("GET", "/v1/download/{secret}", ANYBODY),
     ("POST", "/v1/restore", ADMINISTRATOR),
     // They name addresses and files of the node's machine.
     ("GET", "/v1/restores", OPERATOR),
@@ -201,10 +207,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_a_login_needs_no_token_and_readers_change_nothing_but_what_is_theirs() {
+    fn a_login_and_a_link_need_no_token_and_readers_change_nothing_but_what_is_theirs() {
         let of = |role| LEAST.iter().filter(move |(_, _, least)| *least == role);
         let paths: Vec<_> = of(ANYBODY).map(|(_, path, _)| *path).collect();
-        assert_eq!(paths, ["/v1/login"]);
+        assert_eq!(paths, ["/v1/download/{secret}", "/v1/login"]);
         let changes = of(READER).filter(|(method, _, _)| *method != "GET");
         let changes: Vec<_> = changes.map(|(method, path, _)| (*method, *path)).collect();
         // A preview deletes nothing, and what is asked for waits for somebody else.

@@ -53,6 +53,9 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Access::new(address, api.node().access.local().of_this_start()).write(data)?;
+        if let Some(links) = &api.node().links {
+            links.served_at(address);
+        }
         let operations = api.operations().clone();
         let (stop, cut) = (api.node().stop.clone(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -150,6 +153,8 @@ async fn serve(stream: TcpStream, router: Router, head: Duration, stop: Cancella
 
 fn router(api: Api) -> Router {
     let access = Arc::clone(&api.node().access);
+    // Whoever has a link has all that it takes, under whatever name a proxy has.
+    let downloads = routes::downloads().with_state(api.clone());
     let protected = Router::new()
         .merge(routes::node())
         .merge(routes::validators())
@@ -159,6 +164,7 @@ fn router(api: Api) -> Router {
         .merge(routes::objects())
         .merge(routes::backups())
         .merge(routes::contents())
+        .merge(routes::links())
         .merge(routes::restores())
         .merge(routes::policies())
         .merge(routes::drills())
@@ -166,7 +172,7 @@ fn router(api: Api) -> Router {
         .merge(routes::notifications())
         .with_state(api)
         .merge(of_access(&access));
-    guarded(protected, access)
+    guarded(protected, access).merge(downloads)
 }
 
 /// Users, tokens, logins.

@@ -1,12 +1,14 @@
 //! The command line as clap reads it.
 #![allow(missing_docs, reason = "doc comments here are the texts of --help")]
 
+mod links;
 mod notify;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::links::LinkArguments;
 pub use self::notify::{AddWebhook, NotifyCommand, SetMail, Switch};
 use super::password::PasswordSource;
 use super::policy_arguments::{PolicyCommand, ScheduleCommand};
@@ -357,6 +359,8 @@ pub enum BackupCommand {
         /// File to write; nothing may be there
         target: PathBuf,
     },
+    /// Make an address under which whoever has it can download an archive, without a login
+    Link(LinkArguments),
     /// Keep a backup whatever rules and dates say
     Pin {
         name: String,

@@ -22,6 +22,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{get_exit, get_text, list_text, stage_name};
+use super::links;
 use super::money::parse_amount;
 use super::password::passphrase;
 use super::session::{Session, target_folder};
@@ -46,6 +47,7 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
             change(session, &name, &edit).await
         }
         BackupCommand::Download { name, target } => download(session, &name, &target).await,
+        BackupCommand::Link(arguments) => links::run(session, arguments).await,
         BackupCommand::Pin { name, off } => pin(session, &name, !off).await,
         BackupCommand::Cancel { name } => cancel(session, &name).await,
         BackupCommand::Limit { limit } => set_limit(session, limit).await,

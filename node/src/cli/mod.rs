@@ -20,6 +20,7 @@ mod help;
 mod hosts;
 mod init;
 mod limits;
+mod links;
 mod logging;
 pub mod money;
 mod node;

@@ -322,6 +322,7 @@ impl Backups {
             };
             record.fail(self.now(), problem);
             self.keep(id, &record).await?;
+            self.tell(id, News::BackupEnded);
         }
         Ok(())
     }

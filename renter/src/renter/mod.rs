@@ -118,6 +118,8 @@ struct Inner {
     garbage: Garbage,
     settled: Settled,
     news: broadcast::Sender<News>,
+    /// What has happened since it was opened, until somebody listens.
+    opening: std::sync::Mutex<Option<broadcast::Receiver<News>>>,
     /// Limits of the configuration.
     line: LineRates,
     /// Upkeep, repair and the collector.
@@ -171,7 +173,7 @@ impl Renter {
             contractor.use_account(account).await?;
         }
         let vaults = Vaults::new(world.clone(), journal.clone(), slabs.clone(), config.vault);
-        let (news, _) = broadcast::channel(NEWS);
+        let (news, opening) = broadcast::channel(NEWS);
         let backups = Backups::open(vaults.clone(), news.clone()).await?;
         let recovery = Recovery::open(
             world.clone(),
@@ -225,6 +227,7 @@ impl Renter {
             garbage,
             settled,
             news,
+            opening: std::sync::Mutex::new(Some(opening)),
             line: config.line,
             tasks,
         };
@@ -622,6 +625,14 @@ impl Renter {
         self.inner.backups.archive_file(name)
     }
 
+    /// A whole archive that may be handed to others: its vault is there, and it has not expired.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn shareable_archive(&self, name: &str) -> Result<BackupRow, BackupError> {
+        self.inner.backups.shareable(name)
+    }
+
     /// How many backups of one kind a vault may have.
     #[must_use]
     pub fn backup_limit(&self) -> u32 {
@@ -640,6 +651,14 @@ impl Renter {
     #[must_use]
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.inner.news.subscribe()
+    }
+
+    /// The same for the first who asks, with what has happened since this renter was opened: backups that a
+    /// restart has cut are found then.
+    #[must_use]
+    pub fn news_since_opening(&self) -> broadcast::Receiver<News> {
+        let opening = samara_protocol::sync::lock(&self.inner.opening).take();
+        opening.unwrap_or_else(|| self.news())
     }
 
     /// Tells whoever listens to this renter's news.
