@@ -10,4 +10,5 @@ mod backups;
 #[allow(dead_code)] // The scenarios use other parts of it.
 mod network;
 mod recovery;
+mod scan;
 mod story;

@@ -19,13 +19,16 @@ pub struct Story {
 impl Story {
     /// Tells the beginning, and then `rest`.
     pub fn tell<F: Future<Output = ()>>(rest: impl FnOnce(Self) -> F) {
-        play(|shared: Arc<Shared>| async move {
-            let renter = shared.renter().await;
-            let scratch = shared.scratch();
-            let home = Stored::prepare(scratch.path(), "home", 300_000);
-            renter.run(&home.put()).await.ok();
-            rest(Self { renter, scratch, home, shared }).await;
-        });
+        play(|shared: Arc<Shared>| async move { rest(Self::begin(shared).await).await });
+    }
+
+    /// Tells the beginning on a network.
+    pub async fn begin(shared: Arc<Shared>) -> Self {
+        let renter = shared.renter().await;
+        let scratch = shared.scratch();
+        let home = Stored::prepare(scratch.path(), "home", 300_000);
+        renter.run(&home.put()).await.ok();
+        Self { renter, scratch, home, shared }
     }
 
     /// Runs a command that must work.
