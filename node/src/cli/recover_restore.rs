@@ -103,7 +103,7 @@ async fn find(session: &Session, what: &str) -> Result<FoundBackup, Failure> {
     let is_meant = |backup: &&FoundBackup| backup.name == what || backup.sid == what;
     let mut status: RecoveryScanStatus = client.get("/v1/recovery-scan").await?;
     let known = status.backups.iter().find(is_meant).is_some_and(|backup| !backup.preliminary);
-    if !known && !writes(session).await? {
+    if !known {
         let options = RecoveryScanOptions::default();
         let _: RecoveryScanStatus = client.post("/v1/recovery-scan", &options).await?;
         status = recover_scan::follow(session).await?;
@@ -121,22 +121,19 @@ async fn find(session: &Session, what: &str) -> Result<FoundBackup, Failure> {
     Err(failure.with_hint("see `samara recover list`"))
 }
 
-async fn state(session: &Session) -> Result<RenterState, Failure> {
-    let status: RenterStatus = session.client()?.get("/v1/renter").await?;
-    Ok(status.state)
-}
-
 async fn writes(session: &Session) -> Result<bool, Failure> {
-    Ok(state(session).await? == RenterState::Active)
+    let status: RenterStatus = session.client()?.get("/v1/renter").await?;
+    Ok(status.state == RenterState::Active)
 }
 
-/// Brings the names back, unless this node has them: for reading only, or by taking over.
+/// Brings the names back, unless this node writes and has them: for reading only, or by taking over.
 async fn names(session: &Session, reads: bool) -> Result<Option<RecoveryReport>, Failure> {
-    if writes(session).await? {
-        return Ok(None);
-    }
     let options = RecoveryOptions { read_only: reads, ..RecoveryOptions::default() };
-    let report: RecoveryReport = session.run("/v1/recovery", &options).await?;
+    let report: RecoveryReport = match session.run("/v1/recovery", &options).await {
+        Ok(report) => report,
+        Err(failure) if failure.code == "active" => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
     match report.outcome {
         RecoveryPhase::NothingFound { .. } => {
             let message = "the chain holds nothing that lives for these words";

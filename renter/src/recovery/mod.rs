@@ -251,18 +251,30 @@ impl Recovery {
         result
     }
 
+    /// Fails where a run would do nothing, because one runs or this node writes.
+    pub(crate) async fn check_wanted(&self) -> Result<(), RecoveryError> {
+        if lock(&self.shared.status).running {
+            return Err(RecoveryError::Running);
+        }
+        self.check_needed(&Stored::load(self.world.store.as_ref()).await?)
+    }
+
+    /// Fails on a node that writes. What it has recovered is not forgotten: it tells its contracts from
+    /// others'.
+    fn check_needed(&self, stored: &Stored) -> Result<(), RecoveryError> {
+        let journal = self.journal.status();
+        let fenced = journal.fenced.is_some() || self.book.writer().fenced().is_some();
+        let writes = journal.mode == Mode::Active && !fenced && !self.is_unused();
+        if writes && stored.step.is_final() { Err(RecoveryError::Active) } else { Ok(()) }
+    }
+
     async fn steps(&self, context: &Context<'_>) -> Result<RecoveryReport, RecoveryError> {
         let started = self.world.clock.now();
         let store = self.world.store.as_ref();
         let mut stored = Stored::load(store).await?;
-        let journal = self.journal.status();
-        let fenced = journal.fenced.is_some() || self.book.writer().fenced().is_some();
+        self.check_needed(&stored)?;
         // One that was started and has neither stored nor formed anything may have been started by mistake.
         let unused = self.is_unused();
-        // What a node that writes has recovered is not forgotten: it tells its contracts from others'.
-        if journal.mode == Mode::Active && !fenced && !unused && stored.step.is_final() {
-            return Err(RecoveryError::Active);
-        }
         if context.options.restart {
             progress::forget(store).await?;
             stored = Stored::default();

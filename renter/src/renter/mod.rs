@@ -184,7 +184,7 @@ impl Renter {
             slabs.clone(),
         )
         .await?;
-        let scan = BackgroundScan::open(recovery.clone(), backups.clone(), news.clone()).await?;
+        let scan = BackgroundScan::open(recovery.clone(), news.clone()).await?;
         let lineage = Lineage::open(&book, &journal).await?;
         let settled = Settled::open(book.clone(), journal.clone(), recovery.clone()).await?;
         let upkeep = Upkeep {
@@ -771,6 +771,7 @@ impl Renter {
         options: RecoveryOptions,
         progress: &dyn Progress,
     ) -> Result<RecoveryReport, RecoveryError> {
+        self.inner.recovery.check_wanted().await?;
         let _alone = self.inner.scan.yield_to_recovery().await?;
         // Without its type, or the compiler cannot tell that it may move between threads.
         let run: futures::future::BoxFuture<'_, _> =

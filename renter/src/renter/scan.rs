@@ -1,7 +1,8 @@
 //! The recovery scan in the background, as everybody else sees it.
 
 use super::Renter;
-use crate::recovery::{RecoveryError, RecoveryScanOptions, RecoveryScanStatus};
+use crate::backup::BackupKind;
+use crate::recovery::{FoundBackup, RecoveryError, RecoveryScanOptions, RecoveryScanStatus};
 
 impl Renter {
     /// Starts a scan in the background, or resumes one that was stopped; one that runs goes on. It looks for
@@ -13,13 +14,13 @@ impl Renter {
         &self,
         options: RecoveryScanOptions,
     ) -> Result<RecoveryScanStatus, RecoveryError> {
-        self.inner.scan.start(options).await
+        Ok(self.scan_as_seen(self.inner.scan.start(options).await?))
     }
 
     /// How far the scan is, and what it has found so far.
     #[must_use]
     pub fn recovery_scan(&self) -> RecoveryScanStatus {
-        self.inner.scan.status()
+        self.scan_as_seen(self.inner.scan.status())
     }
 
     /// Stops the scan; what was scanned is kept. Returns once it has ended.
@@ -27,6 +28,15 @@ impl Renter {
     /// # Errors
     /// [`RecoveryError::Store`].
     pub async fn stop_recovery_scan(&self) -> Result<RecoveryScanStatus, RecoveryError> {
-        self.inner.scan.stop().await
+        Ok(self.scan_as_seen(self.inner.scan.stop().await?))
+    }
+
+    /// A scan with the backups that the node has, where these are to be shown.
+    fn scan_as_seen(&self, mut status: RecoveryScanStatus) -> RecoveryScanStatus {
+        if self.inner.scan.shows_own() {
+            let rows = self.backups().into_iter().filter(|row| row.kind == BackupKind::Network);
+            status.backups = rows.map(FoundBackup::from).collect();
+        }
+        status
     }
 }

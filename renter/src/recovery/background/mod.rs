@@ -34,7 +34,6 @@ pub use types::{FoundBackup, RecoveryScanAdvance, RecoveryScanOptions, RecoveryS
 use self::record::Record;
 use self::work::Work;
 use super::{Recovery, RecoveryError};
-use crate::backup::{BackupKind, Backups};
 use crate::journal::Mode;
 use crate::news::News;
 use crate::world::{StoreError, TaskHandle};
@@ -87,7 +86,6 @@ impl BackgroundScan {
     /// Reads how far an earlier scan came, and lets one go on that a restart has cut.
     pub(crate) async fn open(
         recovery: Recovery,
-        backups: Backups,
         news: broadcast::Sender<News>,
     ) -> Result<Self, StoreError> {
         let record = Record::load(recovery.world.store.as_ref()).await?;
@@ -96,7 +94,7 @@ impl BackgroundScan {
             stop: watch::Sender::new(false),
             ended: watch::Sender::default(),
         });
-        let work = Work { recovery, backups, news, shared };
+        let work = Work { recovery, news, shared };
         let scan = Self { work, task: Arc::default(), turn: Arc::default() };
         if scan.work.shared.lock().record.state().is_open() {
             scan.work.resume().await?;
@@ -114,7 +112,12 @@ impl BackgroundScan {
         *lock(&self.task) = Some(task);
     }
 
-    /// How far it is, and what it has found.
+    /// Whether the backups to be shown are those that the node has, and not what the scan has found.
+    pub(crate) fn shows_own(&self) -> bool {
+        self.work.shows_own()
+    }
+
+    /// How far it is, and what it has found itself.
     pub(crate) fn status(&self) -> RecoveryScanStatus {
         self.work.status()
     }

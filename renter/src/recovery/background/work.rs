@@ -11,7 +11,7 @@ use super::look::{Look, Seen};
 use super::record::Record;
 use super::state::RecoveryScanStep;
 use super::types::{FoundBackup, RecoveryScanStatus};
-use super::{BackupKind, Backups, Mode, News, Recovery, RecoveryError, Shared, StoreError};
+use super::{Mode, News, Recovery, RecoveryError, Shared, StoreError};
 use crate::backup::JobProblem;
 use crate::progress::{Meter, Phase, Silent, Unit};
 use crate::recovery::claim::Live;
@@ -26,7 +26,6 @@ const TOLD: usize = 100;
 #[derive(Clone)]
 pub(super) struct Work {
     pub(super) recovery: Recovery,
-    pub(super) backups: Backups,
     pub(super) news: broadcast::Sender<News>,
     pub(super) shared: Arc<Shared>,
 }
@@ -85,8 +84,7 @@ impl Work {
     }
 
     async fn steps(&self) -> Result<End, RecoveryError> {
-        // One that writes has the list itself, and its contracts are its own to talk to.
-        let writes = self.recovery.journal.check_writable().is_ok();
+        let writes = self.writes();
         let (scan, live) = self.chain(writes).await?;
         let found = scan.found().to_vec();
         self.count(&found, &live).await?;
@@ -363,19 +361,25 @@ impl Work {
         .await
     }
 
-    /// How far it is. On a node that writes, and where no scan has asked hosts since a recovery has read
-    /// everything, the backups are those that the node has.
+    /// Whether the backups that are to be shown are those that the node has: it writes, or a recovery has
+    /// read everything and no scan has asked hosts since.
+    pub(super) fn shows_own(&self) -> bool {
+        let listed = self.shared.lock().record.listed;
+        let reads = self.recovery.journal.status().mode != Mode::Fresh && !listed;
+        reads || self.writes()
+    }
+
+    /// Whether this node writes: it has the list itself, and its contracts are its own to talk to. One that
+    /// was started and not used may have been started by mistake.
+    fn writes(&self) -> bool {
+        self.recovery.journal.check_writable().is_ok() && !self.recovery.is_unused()
+    }
+
+    /// How far it is, and the backups that it has found itself.
     pub(super) fn status(&self) -> RecoveryScanStatus {
-        let (mut status, listed) = {
-            let inner = self.shared.lock();
-            (inner.record.status.clone(), inner.record.listed)
-        };
-        let journal = &self.recovery.journal;
-        let reads = journal.status().mode != Mode::Fresh && !listed;
-        if reads || journal.check_writable().is_ok() {
-            let rows = self.backups.list().into_iter();
-            let rows = rows.filter(|row| row.kind == BackupKind::Network);
-            status.backups = rows.map(FoundBackup::from).collect();
+        let mut status = self.shared.lock().record.status.clone();
+        if self.shows_own() {
+            status.backups.clear();
         }
         status
     }
@@ -396,9 +400,12 @@ impl Work {
 
     /// Tells how far it is.
     pub(super) fn tell(&self) {
-        let status = self.status();
-        self.shared.lock().told = (self.recovery.world.clock.now(), status.contracts_found);
+        let mut advance = self.status().advance();
+        if self.shows_own() {
+            advance.backups = self.recovery.journal.read(|state| state.backups.len() as u64);
+        }
+        self.shared.lock().told = (self.recovery.world.clock.now(), advance.contracts_found);
         // Nobody has to listen.
-        let _ = self.news.send(News::ScanAdvanced(Box::new(status.advance())));
+        let _ = self.news.send(News::ScanAdvanced(Box::new(advance)));
     }
 }

@@ -220,7 +220,25 @@ async fn a_node_in_use_learns_what_it_does_not_know_and_is_not_disturbed() {
     assert!(status.next.unwrap().contains("1 contracts of these words are not known here"));
     assert_eq!(calls(), before);
     assert_eq!(node.renter.status().state, RenterState::Active);
+    // A recovery that is refused does not stop a scan.
+    network.chain.slow_down(4, Millis(2_000));
+    let again = RecoveryScanOptions { restart: true, ..RecoveryScanOptions::default() };
+    node.renter.start_recovery_scan(again).await.unwrap();
+    let refused = node.renter.recover(RecoveryOptions::default(), &Silent).await.unwrap_err();
+    assert_eq!(refused.code(), "active");
+    assert!(node.renter.recovery_scan().state.is_open());
     node.put("/home", "home").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_started_by_mistake_is_shown_what_the_words_own() {
+    let network = TestNetwork::empty(8).await;
+    backed_up(&network).await.lose().await;
+    let node = Node::blank(&network).await;
+    node.renter.start_fresh().await.unwrap();
+    let status = scan(&node).await;
+    assert_eq!((status.state, names(&status)), (RecoveryScanState::Found, vec!["first"]));
+    assert_eq!(recover(&node).await.outcome, RecoveryPhase::Done);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,9 +311,10 @@ async fn a_recovery_goes_on_from_a_scan_and_has_the_chain_for_itself() {
     assert_eq!(refused.code(), "running");
     assert_eq!(report.unwrap().outcome, RecoveryPhase::ReadOnly);
     assert!(network.chain.take_asked().iter().all(|from| *from > 30));
-    // What was recovered is what is listed.
+    // What was recovered is what is listed, as the hosts hold it.
     let status = node.renter.recovery_scan();
     assert_eq!((status.state, names(&status)), (RecoveryScanState::Stopped, vec!["first"]));
     assert!(!status.backups[0].preliminary);
+    assert_eq!(status.backups[0].status, BackupStatus::Completed);
     assert_eq!(scan(&node).await.state, RecoveryScanState::Found);
 }
