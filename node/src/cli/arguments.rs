@@ -474,6 +474,9 @@ pub struct VerifyArguments {
     /// Do not spend more than this, as in 0.5
     #[arg(long, value_name = "COINS")]
     pub max_cost: Option<String>,
+    /// Where the passphrase of an encrypted archive comes from: without it only its file is compared
+    #[arg(long, value_name = "SOURCE")]
+    pub passphrase_from: Option<PasswordSource>,
 }
 
 #[derive(Debug, Args)]

@@ -109,10 +109,7 @@ async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, F
     let kind = kind(arguments.archive);
     let quote = ask_price(session, arguments.vault.clone(), kind).await?;
     check_price(&quote, most)?;
-    let sealed = match arguments.passphrase_from {
-        Some(source) => Some(passphrase(Some(source)).await?),
-        None => None,
-    };
+    let sealed = passphrase(arguments.passphrase_from).await?;
     if kind == BackupKind::Archive && sealed.is_none() {
         session.output.news("the archive is not encrypted: whoever has the file can read it");
     }

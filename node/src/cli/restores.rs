@@ -14,7 +14,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::money::parse_amount;
-use super::password::{PasswordSource, passphrase};
+use super::password::passphrase;
 use super::session::{Session, target_folder};
 use crate::api::{Done, GoOn};
 use crate::restores::{NewRestore, Restore, RestoreSource, RestoreState, Restored};
@@ -32,7 +32,7 @@ pub async fn run(session: &Session, arguments: RestoreArguments) -> Result<Exit,
             change(session, &id, "cancel", "is being cancelled").await
         }
         Some(RestoreCommand::Resume { id, passphrase_from }) => {
-            let passphrase = secret(passphrase_from).await?;
+            let passphrase = passphrase(passphrase_from).await?;
             go_on(session, &id, "resume", passphrase).await
         }
         Some(RestoreCommand::Approve { id }) => go_on(session, &id, "approve", None).await,
@@ -44,13 +44,6 @@ pub async fn run(session: &Session, arguments: RestoreArguments) -> Result<Exit,
 
 fn path(id: &str, rest: &str) -> Result<String, Failure> {
     Ok(format!("/v1/restores/{}{rest}", segment(id)?))
-}
-
-async fn secret(source: Option<PasswordSource>) -> Result<Option<Passphrase>, Failure> {
-    match source {
-        Some(source) => passphrase(Some(source)).await.map(Some),
-        None => Ok(None),
-    }
 }
 
 /// What is meant: an address, a file, or a backup by its name.
@@ -95,7 +88,7 @@ async fn restore(session: &Session, arguments: RestoreArguments) -> Result<Exit,
     let new = NewRestore {
         source: source(&arguments, &what)?,
         name: arguments.name.clone(),
-        passphrase: secret(arguments.passphrase_from.clone()).await?,
+        passphrase: passphrase(arguments.passphrase_from.clone()).await?,
         max_cost: arguments.max_cost.as_deref().map(parse_amount).transpose()?,
         announced: None,
         dry_run: arguments.dry_run,

@@ -3,7 +3,7 @@
 use samara_protocol::units::Amount;
 
 use super::types::{BackupKind, JobProblem};
-use crate::archive::ExportError;
+use crate::archive::{ArchiveError, ExportError};
 use crate::error::error_codes;
 use crate::journal::JournalError;
 use crate::vault::{GetError, VaultError};
@@ -38,6 +38,9 @@ pub enum BackupError {
     /// The archive could not be written.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The archive could not be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The vault has as many as it may.
     #[error(
         "{what} may have {limit} backups of this kind, and has {limit}: delete one, or raise the limit"
@@ -151,6 +154,7 @@ error_codes!(BackupError {
     Self::NoPlace => "refused",
     Self::Sealed => "invalid",
     Self::Export(error) => error.code(),
+    Self::Archive(error) => error.code(),
     Self::Limit { .. } => "limit_reached",
     Self::NoQuote(_) | Self::OtherQuote(_) | Self::StaleQuote { .. } => "stale_quote",
     Self::QuoteExceeded { .. } => "quote_exceeded",

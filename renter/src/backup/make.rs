@@ -27,12 +27,10 @@ struct Watched<'a> {
 
 impl Progress for Watched<'_> {
     fn report(&self, event: ProgressEvent) {
-        if let ProgressEvent::Advanced { phase, done, total, unit, seconds_left, .. } = &event
+        if let Some(progress) = JobProgress::of(&event)
             && let Some(running) = self.backups.running().get_mut(&self.id)
         {
-            let (phase, done, total, unit) = (*phase, *done, *total, *unit);
-            let seconds_left = *seconds_left;
-            running.progress = Some(JobProgress { phase, done, total, unit, seconds_left });
+            running.progress = Some(progress);
         }
         self.inner.report(event);
     }

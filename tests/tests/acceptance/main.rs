@@ -6,6 +6,8 @@
 
 mod archives;
 mod backups;
+mod crashes;
+mod hostile;
 #[path = "../e2e/network.rs"]
 #[allow(dead_code)] // The scenarios use other parts of it.
 mod network;
