@@ -101,6 +101,10 @@ const LEAST: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/v1/recovery", READER),
     ("POST", "/v1/recovery", ADMINISTRATOR),
     ("POST", "/v1/recovery/stop", ADMINISTRATOR),
+    ("GET", "/v1/recovery-scan", READER),
+    // It spends money, as reading does, and claims nothing.
+    ("POST", "/v1/recovery-scan", OPERATOR),
+    ("DELETE", "/v1/recovery-scan", ADMINISTRATOR),
     ("GET", "/v1/events", READER),
     ("GET", "/v1/notifications", READER),
     ("DELETE", "/v1/notifications/{number}", ADMINISTRATOR),

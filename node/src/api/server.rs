@@ -169,6 +169,7 @@ fn router(api: Api) -> Router {
         .merge(routes::policies())
         .merge(routes::drills())
         .merge(routes::recovery())
+        .merge(routes::recovery_scan())
         .merge(routes::notifications())
         .with_state(api)
         .merge(of_access(&access));

@@ -57,12 +57,17 @@ fn source(arguments: &RestoreArguments, what: &str) -> Result<RestoreSource, Fai
             .map_err(|error| Failure::new(Exit::Failure, format!("{}: {error}", file.display())))?;
         return Ok(RestoreSource::Path(absolute));
     }
+    backup_source(arguments, what)
+}
+
+/// A part of a backup, or all of it.
+pub fn backup_source(arguments: &RestoreArguments, backup: &str) -> Result<RestoreSource, Failure> {
     let place = arguments.path.as_deref().map(Place::parse).transpose()?;
     let (vault, path) =
         place.map_or((None, String::new()), |place| (Some(place.vault), place.path));
     let destination = arguments.to.as_deref().map(target_folder).transpose()?;
     Ok(RestoreSource::Backup(Box::new(RestoreRequest {
-        backup: what.to_owned(),
+        backup: backup.to_owned(),
         vault,
         path,
         into_vault: destination.is_none(),
@@ -106,6 +111,16 @@ async fn restore(session: &Session, arguments: RestoreArguments) -> Result<Exit,
 
 /// Shows a restore until it has ended.
 async fn follow(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let job = outcome(session, id).await?;
+    session.output.answer(&job, || ended_text(&job));
+    Ok(ended(&job))
+}
+
+/// Waits for a restore's end, and shows how far it is meanwhile.
+///
+/// # Errors
+/// Why it failed, if it did.
+pub async fn outcome(session: &Session, id: &str) -> Result<Restore, Failure> {
     let mut progress = Progress::new(session.output);
     let job: Restore = loop {
         let job: Restore = session.client()?.get(&path(id, "")?).await?;
@@ -120,7 +135,10 @@ async fn follow(session: &Session, id: &str) -> Result<Exit, Failure> {
         tokio::time::sleep(LOOK).await;
     };
     progress.finish();
-    ended(session, &job)
+    let Some(error) = &job.error else { return Ok(job) };
+    let mut failure = Failure::new(Exit::of_code(&error.code), error.message.clone());
+    failure.code.clone_from(&error.code);
+    Err(failure.with_hint(format!("`samara restore log {}` tells more", job.id)))
 }
 
 const fn event(progress: &JobProgress) -> ProgressEvent {
@@ -128,22 +146,20 @@ const fn event(progress: &JobProgress) -> ProgressEvent {
     ProgressEvent::Advanced { phase, item: None, done, total, unit, rate: None, seconds_left }
 }
 
-fn ended(session: &Session, job: &Restore) -> Result<Exit, Failure> {
-    if let Some(error) = &job.error {
-        let exit = Exit::of_code(&error.code);
-        let mut failure = Failure::new(exit, error.message.clone());
-        failure.code.clone_from(&error.code);
-        return Err(failure.with_hint(format!("`samara restore log {}` tells more", job.id)));
-    }
-    session.output.answer(job, || {
-        let restored = job.restored.as_ref().map(restored_text).unwrap_or_default();
-        format!("restored\n{restored}")
-    });
-    let partial = job.restored.as_ref().is_some_and(|restored| restored.left_out > 0);
-    Ok(if partial { Exit::Partial } else { Exit::Ok })
+/// What a restore came to, for people.
+pub fn ended_text(job: &Restore) -> String {
+    let restored = job.restored.as_ref().map(restored_text).unwrap_or_default();
+    format!("restored\n{restored}")
 }
 
-fn restored_text(restored: &Restored) -> String {
+/// How a command ends that has restored.
+pub fn ended(job: &Restore) -> Exit {
+    let partial = job.restored.as_ref().is_some_and(|restored| restored.left_out > 0);
+    if partial { Exit::Partial } else { Exit::Ok }
+}
+
+/// What a restore has brought back, or would.
+pub fn restored_text(restored: &Restored) -> String {
     let mut lines = Lines::default();
     if let Some(vault) = &restored.vault {
         lines.line("vault", vault);

@@ -80,7 +80,10 @@ fn news_of(happened: &Happened) -> Option<(String, News)> {
             let ended = row.date_completed.unwrap_or(row.date_created);
             (format!("{} ended {ended}", row.sid), ended_news(row)?)
         }
-        Happened::BackupDeleted { .. } => return None,
+        Happened::BackupDeleted { .. }
+        | Happened::ScanAdvanced(_)
+        | Happened::ScanFoundBackup(_)
+        | Happened::ScanLostBackup { .. } => return None,
         Happened::ScheduleMissed { policy, due, .. } => {
             let (schedule, due) = (policy.clone(), ChainTime(*due));
             let news = News::MissedSchedule { schedule, due, problem: None };

@@ -12,6 +12,7 @@ mod lineage;
 mod money;
 mod outlook;
 mod policies;
+mod scan;
 mod settled;
 mod upkeep;
 mod view;
@@ -50,7 +51,8 @@ use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, M
 use crate::news::News;
 use crate::progress::Progress;
 use crate::recovery::{
-    Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
+    BackgroundScan, Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport,
+    RecoveryStatus,
 };
 use crate::repair::{Repair, RepairOptions};
 use crate::slabs::Slabs;
@@ -113,6 +115,7 @@ struct Inner {
     vaults: Vaults,
     backups: Backups,
     recovery: Recovery,
+    scan: BackgroundScan,
     upkeep: Upkeep,
     repair: Repair,
     garbage: Garbage,
@@ -183,6 +186,7 @@ impl Renter {
             slabs.clone(),
         )
         .await?;
+        let scan = BackgroundScan::open(recovery.clone(), news.clone()).await?;
         let lineage = Lineage::open(&book, &journal).await?;
         let settled = Settled::open(book.clone(), journal.clone(), recovery.clone()).await?;
         let upkeep = Upkeep {
@@ -222,6 +226,7 @@ impl Renter {
             vaults,
             backups,
             recovery,
+            scan,
             upkeep,
             repair,
             garbage,
@@ -785,11 +790,16 @@ impl Renter {
         options: RecoveryOptions,
         progress: &dyn Progress,
     ) -> Result<RecoveryReport, RecoveryError> {
+        self.inner.recovery.check_wanted().await?;
+        let _alone = self.inner.scan.yield_to_recovery().await?;
         // Without its type, or the compiler cannot tell that it may move between threads.
         let run: futures::future::BoxFuture<'_, _> =
             Box::pin(self.inner.recovery.run(options, progress));
         let report = run.await?;
         let nothing = matches!(report.outcome, RecoveryPhase::NothingFound { .. });
+        if let Err(error) = self.inner.scan.hand_over().await {
+            tracing::warn!(%error, "what a scan has found stays beside what was recovered");
+        }
         let follow = self.inner.upkeep.follow_recovery(!nothing).await;
         if let Err(error) = follow {
             tracing::warn!(%error, "the recovered account is not in use yet");
@@ -843,6 +853,7 @@ impl Renter {
     pub async fn shutdown(self) {
         let tasks = self.inner.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
         drop(tasks);
+        self.inner.scan.shut_down();
         self.inner.recovery.stop();
         self.inner.journal.stop().await;
     }

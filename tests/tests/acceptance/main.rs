@@ -16,4 +16,5 @@ mod mail;
 mod network;
 mod notices;
 mod recovery;
+mod scan;
 mod story;

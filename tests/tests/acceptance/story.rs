@@ -35,20 +35,23 @@ impl Story {
         change: fn(&mut NodeConfig),
         rest: impl FnOnce(Self) -> F,
     ) {
-        play(|shared: Arc<Shared>| async move {
-            let words = draw(WordCount::Twelve).unwrap();
-            let changed = |folder: &Path| {
-                let path = folder.join("samara.toml");
-                let mut config = NodeConfig::read(&path).unwrap();
-                change(&mut config);
-                config.write(&path).unwrap();
-            };
-            let renter = shared.equipped(shared.machine_with(&words, changed).await).await;
-            let scratch = shared.scratch();
-            let home = Stored::prepare(scratch.path(), "home", 300_000);
-            renter.run(&home.put()).await.ok();
-            rest(Self { renter, scratch, home, shared }).await;
-        });
+        play(|shared: Arc<Shared>| async move { rest(Self::begin(shared, change).await).await });
+    }
+
+    /// Tells the beginning on a network.
+    pub async fn begin(shared: Arc<Shared>, change: fn(&mut NodeConfig)) -> Self {
+        let words = draw(WordCount::Twelve).unwrap();
+        let changed = |folder: &Path| {
+            let path = folder.join("samara.toml");
+            let mut config = NodeConfig::read(&path).unwrap();
+            change(&mut config);
+            config.write(&path).unwrap();
+        };
+        let renter = shared.equipped(shared.machine_with(&words, changed).await).await;
+        let scratch = shared.scratch();
+        let home = Stored::prepare(scratch.path(), "home", 300_000);
+        renter.run(&home.put()).await.ok();
+        Self { renter, scratch, home, shared }
     }
 
     /// A configuration whose webhooks may be on this machine.
