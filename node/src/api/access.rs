@@ -91,8 +91,7 @@ async fn admitted(
         let message = "show a token as `Authorization: Bearer ...`: that of api.json, or a user's";
         return Err(ApiError::new("unauthorized", message));
     };
-    let actor =
-        access.actor(shown).await.map_err(|error| ApiError::from_error(error.code(), &error))?;
+    let actor = access.actor(shown).await.map_err(ApiError::from_coded)?;
     if actor.role >= least {
         return Ok(actor);
     }

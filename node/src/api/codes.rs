@@ -112,6 +112,7 @@ pub const CODES: &[Code] = &[
         .hint("stop the node, delete `renter.redb` in its data folder, and start it again: it is brought back from the words"),
     code("limit_reached", 409, 4, "the vault has as many backups of this kind as it may")
         .hint("delete one with `samara backup delete`, or raise the limit with `samara backup limit`"),
+    code("method_not_allowed", 405, 4, "a route does not have the method"),
     code("name_clash", 409, 4, "a path would be a file and a folder at the same time")
         .hint("move or remove what is there first"),
     code("name_taken", 409, 4, "another file took a name while the one for it was fetched"),
@@ -134,6 +135,8 @@ pub const CODES: &[Code] = &[
     code("no_policy", 404, 10, "there is no such policy").hint("see `samara policy list`"),
     code("no_quorum", 503, 5, "too few hosts hold the change yet; it goes through by itself once enough answer")
         .hint(NO_QUORUM),
+    code("no_restore", 404, 10, "there is no such restore")
+        .hint("see `samara restore list`"),
     code("no_role", 409, 4, "this node does not have the role"),
     code("no_room", 409, 4, "this machine's disk has too little room for a drill"),
     code("no_scope", 400, 2, "an archive is of one vault"),

@@ -177,6 +177,9 @@ pub(super) fn of_access(access: &Arc<AccessControl>) -> Router {
 /// Routes behind what every request must pass.
 pub(super) fn guarded(routes: Router, access: Arc<AccessControl>) -> Router {
     let protected = routes
+        .method_not_allowed_fallback(|| async {
+            ApiError::new("method_not_allowed", "this route does not have the method")
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(access, access::require))
         .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") });

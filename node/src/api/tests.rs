@@ -225,3 +225,41 @@ async fn without_a_renter_there_is_the_local_administrator() {
         "no_role"
     );
 }
+
+#[tokio::test]
+async fn whatever_is_refused_is_told_as_a_problem() {
+    let served = Served::of_access().await;
+    let client = served.administrator();
+    let (get, post) = (Method::GET, Method::POST);
+    let refused = [
+        (client.request(get.clone(), "/v1/nothing"), 404, "not_found"),
+        (client.request(get.clone(), "/v1/login"), 405, "method_not_allowed"),
+        (client.request(post.clone(), "/v1/users").json(&json!({ "email": 3 })), 400, "invalid"),
+        (client.request(post, "/v1/users").body("{"), 400, "invalid"),
+        (served.client("").request(get.clone(), "/v1/users"), 401, "unauthorized"),
+        (client.request(get, "/v1/users").header("Host", "evil.example"), 401, "unauthorized"),
+    ];
+    for (request, status, code) in refused {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert_eq!(answer.headers().contains_key("allow"), status == 405);
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)));
+        assert_eq!(problem["type"], json!(format!("urn:samara:error:{code}")));
+        assert_eq!(problem["detail"], problem["message"]);
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn the_field_that_does_not_read_is_named() {
+    let served = Served::of_access().await;
+    let client = served.administrator();
+    let body = json!({ "name": "n", "expires_in": "soon" });
+    let error = client.post::<_, Value>("/v1/tokens", &body).await.unwrap_err();
+    assert_eq!(error.code, "invalid");
+    assert_eq!(error.details.unwrap()["field"], "expires_in");
+    let error = client.post::<_, Value>("/v1/tokens", &json!([])).await.unwrap_err();
+    assert_eq!((error.code.as_str(), error.details), ("invalid", None));
+}

@@ -80,5 +80,5 @@ async fn changed<T>(
 
 /// An error of the renter as the API shows it.
 fn failed(error: impl Coded + 'static) -> ApiError {
-    ApiError::from_error(error.code(), &error)
+    ApiError::from_coded(error)
 }

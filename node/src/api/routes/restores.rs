@@ -41,7 +41,7 @@ fn uploads() -> Router<Api> {
 }
 
 fn refused(error: RestoreError) -> ApiError {
-    ApiError::from_error(error.code(), &error)
+    ApiError::from_error(error.code(), &error).with_details(error.details())
 }
 
 /// The restores, once it is known what the words own.
