@@ -8,6 +8,7 @@ pub mod client;
 pub mod codes;
 pub mod error;
 mod extract;
+mod metrics;
 mod roles;
 mod routes;
 mod server;
@@ -19,11 +20,11 @@ mod tests;
 pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
-    Changed, DeliveryRow, Done, FaucetRequest, GoOn, ImportAsk, Included, LimitsRequest,
-    LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus, NoticeRow,
-    NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer, RemoveRequest,
-    SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp, Wallet,
-    WebhookAnswer, WebhookRequest,
+    Changed, Condition, DeliveryRow, Done, FaucetRequest, GoOn, HealthAnswer, ImportAsk, Included,
+    LimitsRequest, LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus,
+    NoticeRow, NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer,
+    RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
+    Wallet, WebhookAnswer, WebhookRequest,
 };
 pub use server::Server;
 pub use state::{Api, Node};

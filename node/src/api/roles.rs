@@ -16,6 +16,8 @@ const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
 /// `POST /v1/put` and `POST /v1/get` name files of the node's machine, among which are its words and its
 /// administrator's token: they are the administrator's, and others read and write objects.
 const LEAST: &[(&str, &str, Option<Role>)] = &[
+    ("GET", "/health", ANYBODY),
+    ("GET", "/metrics", READER),
     ("GET", "/v1/status", READER),
     ("POST", "/v1/shutdown", ADMINISTRATOR),
     ("GET", "/v1/chain", READER),
@@ -201,10 +203,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_a_login_needs_no_token_and_readers_change_nothing_but_what_is_theirs() {
+    fn only_a_login_and_one_word_need_no_token_and_readers_change_nothing_but_what_is_theirs() {
         let of = |role| LEAST.iter().filter(move |(_, _, least)| *least == role);
         let paths: Vec<_> = of(ANYBODY).map(|(_, path, _)| *path).collect();
-        assert_eq!(paths, ["/v1/login"]);
+        assert_eq!(paths, ["/health", "/v1/login"]);
         let changes = of(READER).filter(|(method, _, _)| *method != "GET");
         let changes: Vec<_> = changes.map(|(method, path, _)| (*method, *path)).collect();
         // A preview deletes nothing, and what is asked for waits for somebody else.

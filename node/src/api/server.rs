@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::get;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -151,6 +150,7 @@ async fn serve(stream: TcpStream, router: Router, head: Duration, stop: Cancella
 fn router(api: Api) -> Router {
     let access = Arc::clone(&api.node().access);
     let protected = Router::new()
+        .merge(routes::monitor())
         .merge(routes::node())
         .merge(routes::validators())
         .merge(routes::wallet())
@@ -183,10 +183,7 @@ pub(super) fn guarded(routes: Router, access: Arc<AccessControl>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(access, access::require))
         .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") });
-    Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .merge(protected)
-        .layer(middleware::from_fn(access::by_own_name))
+    protected.layer(middleware::from_fn(access::by_own_name))
 }
 
 #[cfg(test)]
@@ -201,7 +198,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let connections = Connections {
-            router: Router::new().route("/healthz", get(|| async { "ok" })),
+            router: Router::new().route("/health", axum::routing::get(|| async { "ok" })),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
             cut: CancellationToken::new(),
@@ -213,7 +210,7 @@ mod tests {
     }
 
     async fn answer(stream: &mut TcpStream) -> String {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let mut bytes = vec![0; 1024];
         let count = stream.read(&mut bytes).await.unwrap();
         String::from_utf8_lossy(&bytes[..count]).into_owned()
@@ -243,7 +240,7 @@ mod tests {
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(answer(&mut first).await.starts_with("HTTP/1.1 200"));
         let mut second = TcpStream::connect(address).await.unwrap();
-        second.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        second.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         // The first is still served, and its end is the second's turn.
         assert!(answer(&mut first).await.starts_with("HTTP/1.1 200"));
         let mut byte = [0];

@@ -235,6 +235,16 @@ impl Notices {
         Ok(listed.map_err(|_| NotifyError::Stopped)??)
     }
 
+    /// How many notices are not delivered everywhere yet.
+    ///
+    /// # Errors
+    /// [`NotifyError::Outbox`].
+    pub async fn waiting(&self) -> Result<u64, NotifyError> {
+        let outbox = Arc::clone(&self.0.outbox);
+        let waiting = tokio::task::spawn_blocking(move || outbox.waiting()).await;
+        Ok(waiting.map_err(|_| NotifyError::Stopped)??.len() as u64)
+    }
+
     /// Shows a notice no more. What is to be delivered still is.
     ///
     /// # Errors

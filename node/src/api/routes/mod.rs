@@ -3,6 +3,7 @@
 mod backups;
 mod contents;
 mod drills;
+mod monitor;
 mod node;
 mod notifications;
 mod notify_settings;
@@ -22,6 +23,7 @@ pub(super) use self::recovery::routes as recovery;
 pub(super) use backups::routes as backups;
 pub(super) use contents::routes as contents;
 pub(super) use drills::routes as drills;
+pub(super) use monitor::routes as monitor;
 pub(super) use notifications::routes as notifications;
 pub(super) use objects::routes as objects;
 pub(super) use policies::routes as policies;
@@ -34,6 +36,7 @@ pub(super) use vaults::routes as vaults;
 pub(super) use wallet::routes as wallet;
 
 pub use backups::{BackupLimit, PinRequest};
+pub use monitor::{Condition, HealthAnswer};
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use notifications::{DeliveryRow, NoticeRow};
 pub use notify_settings::{
