@@ -9,7 +9,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use samara_renter::error::Coded as _;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;

@@ -8,6 +8,7 @@ pub mod client;
 pub mod codes;
 pub mod error;
 mod extract;
+pub mod idempotency;
 mod metrics;
 mod roles;
 mod routes;

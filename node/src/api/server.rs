@@ -19,19 +19,20 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{self, Access};
 use super::error::ApiError;
+use super::idempotency::{self, Keys};
 use super::routes;
 use super::state::Api;
 use super::stream::Operations;
 use crate::access::AccessControl;
 
 /// Largest JSON body. Object uploads stream and have no such bound.
-const MAX_BODY: usize = 1 << 20;
+pub(super) const MAX_BODY: usize = 1 << 20;
 /// Connections at a time; further ones wait in the listening socket's queue.
 const CONNECTIONS: usize = 256;
 /// How long a connection may stay without a whole request head: before the first one, and between two.
 const HEAD: Duration = Duration::from_secs(20);
 /// How long open answers may take to end once the node stops.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct Server {
@@ -149,6 +150,7 @@ async fn serve(stream: TcpStream, router: Router, head: Duration, stop: Cancella
 
 fn router(api: Api) -> Router {
     let access = Arc::clone(&api.node().access);
+    let keys = (api.node().keys.clone(), api.operations().clone());
     let protected = Router::new()
         .merge(routes::monitor())
         .merge(routes::node())
@@ -166,7 +168,7 @@ fn router(api: Api) -> Router {
         .merge(routes::notifications())
         .with_state(api)
         .merge(of_access(&access));
-    guarded(protected, access)
+    guarded(protected, access, keys)
 }
 
 /// Users, tokens, logins.
@@ -175,12 +177,17 @@ pub(super) fn of_access(access: &Arc<AccessControl>) -> Router {
 }
 
 /// Routes behind what every request must pass.
-pub(super) fn guarded(routes: Router, access: Arc<AccessControl>) -> Router {
+pub(super) fn guarded(
+    routes: Router,
+    access: Arc<AccessControl>,
+    keys: (Option<Keys>, Operations),
+) -> Router {
     let protected = routes
         .method_not_allowed_fallback(|| async {
             ApiError::new("method_not_allowed", "this route does not have the method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(keys, idempotency::once))
         .layer(middleware::from_fn_with_state(access, access::require))
         .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") });
     protected.layer(middleware::from_fn(access::by_own_name))

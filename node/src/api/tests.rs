@@ -9,11 +9,13 @@ use axum::http::Method;
 use axum::routing::{MethodFilter, on};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::access::Access;
 use super::client::Client;
 use super::error::ApiError;
+use super::stream::Operations;
 use super::{roles, server};
 use crate::access::tests::access_over;
 use crate::access::{
@@ -39,7 +41,8 @@ impl Served {
         let now = Arc::new(AtomicU64::new(1_000_000));
         let (access, local) = access_over(settings, &now);
         let access = Arc::new(access);
-        let router = server::guarded(routes(&access), Arc::clone(&access));
+        let keys = (None, Operations::new(CancellationToken::new()));
+        let router = server::guarded(routes(&access), Arc::clone(&access), keys);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(axum::serve(listener, router).into_future());

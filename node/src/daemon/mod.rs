@@ -35,6 +35,8 @@ pub use self::error::{ChainRoleError, DaemonError};
 use self::identity::Identity;
 pub use self::identity::{IdentityError, validator_key};
 use crate::access::{AccessControl, LocalTokenError, LocalTokens, NoSettings, Settings};
+use crate::api::idempotency::Keys;
+use crate::api::idempotency::store::Requests;
 use crate::api::{Api, Node, Server};
 use crate::clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
@@ -99,6 +101,8 @@ struct Parts {
     renter: Option<Renter>,
     /// The renter's notices.
     notices: Option<Notices>,
+    /// Requests that are carried out once.
+    keys: Option<Keys>,
     drills: Option<Drills>,
     /// Whose database, and the word that its disk failed.
     disks: Vec<(&'static str, CancellationToken)>,
@@ -142,6 +146,7 @@ impl Starter<'_> {
             renter_tasks: TokioSpawner::default(),
             renter: None,
             notices: None,
+            keys: None,
             drills: None,
             disks: Vec::new(),
         })
@@ -174,6 +179,9 @@ impl Starter<'_> {
             let telling = tell::tell(renter.news(), notices.clone());
             parts.renter_tasks.spawn("tell", Box::pin(telling)).detach();
             parts.notices = Some(notices);
+            let requests = Requests::open(&self.folder.join("requests.redb"))?;
+            parts.disks.push(("renter", requests.broken()));
+            parts.keys = Some(Keys::new(requests, self.keys_secret(), clock::system()));
             start_new_words(self.folder, &renter).await;
             let drills = self.drills(role, &renter, parts, &light)?;
             let keeping = bring_back::keep(self.folder, renter.clone());
@@ -245,6 +253,12 @@ impl Starter<'_> {
         Notices::start(self.folder.path(), settings, &role.allowed_networks, clock).await
     }
 
+    /// What the bodies of requests are digested under.
+    fn keys_secret(&self) -> Zeroizing<[u8; 32]> {
+        let account = self.identity.account(self.config).to_bytes();
+        Zeroizing::new(blake3::derive_key("samara 2026-11 requests with keys", account.as_slice()))
+    }
+
     fn drills(
         &self,
         role: &RenterConfig,
@@ -288,6 +302,7 @@ impl Starter<'_> {
             restores,
             notices: parts.notices.clone(),
             drills: parts.drills.clone(),
+            keys: parts.keys.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             access,
