@@ -6,13 +6,14 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use samara_renter::error::{Coded, Details};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::codes;
 use crate::causes;
 
 /// An error of the API. The codes are stable and listed in `docs/api.md`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, JsonSchema)]
 #[error("{message}")]
 pub struct ApiError {
     /// What kind of failure: `not_found`, `exists`, `fenced`, ...
@@ -31,7 +32,7 @@ pub struct ApiError {
 pub const PROBLEM: &str = "application/problem+json";
 
 /// An error as the body of an answer: a problem of RFC 9457.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Problem {
     /// A name of the kind of failure that stays: `urn:samara:error:` and the code.
     #[serde(rename = "type")]

@@ -10,6 +10,7 @@ pub mod error;
 mod extract;
 pub mod idempotency;
 mod metrics;
+mod openapi;
 mod roles;
 mod routes;
 mod server;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aide::axum::ApiRouter;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
@@ -151,7 +152,16 @@ async fn serve(stream: TcpStream, router: Router, head: Duration, stop: Cancella
 fn router(api: Api) -> Router {
     let access = Arc::clone(&api.node().access);
     let keys = (api.node().keys.clone(), api.operations().clone());
-    let protected = Router::new()
+    let (node, people) = documented();
+    let protected: Router = Router::from(node)
+        .with_state(api)
+        .merge(Router::from(people).with_state(Arc::clone(&access)));
+    guarded(protected, access, keys)
+}
+
+/// All routes, those of the node and those of users and tokens, with what the document says of them.
+pub(super) fn documented() -> (ApiRouter<Api>, ApiRouter<Arc<AccessControl>>) {
+    let node = ApiRouter::new()
         .merge(routes::monitor())
         .merge(routes::node())
         .merge(routes::validators())
@@ -165,15 +175,14 @@ fn router(api: Api) -> Router {
         .merge(routes::policies())
         .merge(routes::drills())
         .merge(routes::recovery())
-        .merge(routes::notifications())
-        .with_state(api)
-        .merge(of_access(&access));
-    guarded(protected, access, keys)
+        .merge(routes::notifications());
+    (node, routes::users().merge(routes::tokens()))
 }
 
 /// Users, tokens, logins.
+#[cfg(test)]
 pub(super) fn of_access(access: &Arc<AccessControl>) -> Router {
-    routes::users().merge(routes::tokens()).with_state(Arc::clone(access))
+    Router::from(documented().1).with_state(Arc::clone(access))
 }
 
 /// Routes behind what every request must pass.

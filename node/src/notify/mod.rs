@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use samara_protocol::units::ChainTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -111,12 +112,13 @@ impl Carrier for Hooks {
 }
 
 /// What a test message came to in one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tested {
     /// `mail` or `webhook`.
     pub channel: String,
     /// Which webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub webhook: Option<WebhookId>,
     /// The mail server, or the webhook's scheme, host and port.
     pub server: String,

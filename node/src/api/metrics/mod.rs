@@ -6,7 +6,7 @@
 mod backups;
 mod page;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use samara_renter::Renter;
 use samara_renter::recovery::RecoveryPhase;

@@ -68,7 +68,7 @@ fn labels(text: &str) {
     }
 }
 
-fn backup(kind: BackupKind, status: BackupStatus, created: u64) -> BackupRow {
+pub(in crate::api) fn backup(kind: BackupKind, status: BackupStatus, created: u64) -> BackupRow {
     let row = json!({
         "sid": "00", "kind": kind, "name": "n", "description": "", "tags": [], "vault": null,
         "status": status, "phase": null, "progress": null, "error": null, "events": 1,

@@ -1,25 +1,45 @@
 //! What those ask who watch a node from outside: whether it does its work, and how much of it.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use samara_renter::rows::{RenterState, RenterStatus};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
 use crate::api::metrics::{OPEN_METRICS, scrape};
+use crate::api::openapi::{self, Text, answers};
 use crate::api::state::Api;
 use crate::light::LightStatus;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new().route("/health", get(health)).route("/metrics", get(metrics))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/openapi.json",
+            get_with(document, answers::<200, Json<Value>>("This document")),
+        )
+        .api_route(
+            "/health",
+            get_with(health, |operation| {
+                answers::<200, Json<HealthAnswer>>("Says in a word whether the node does its work")(
+                    operation,
+                )
+                .response::<503, Json<HealthAnswer>>()
+            }),
+        )
+        .api_route(
+            "/metrics",
+            get_with(metrics, answers::<200, Text<false>>("Metrics for Prometheus")),
+        )
 }
 
 /// Whether a node does its work, in a word: whoever connects may know so much, and no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// All is well.
@@ -36,7 +56,7 @@ pub enum Condition {
 }
 
 /// How a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthAnswer {
     /// In a word.
     pub status: Condition,
@@ -89,6 +109,11 @@ async fn health(State(api): State<Api>) -> Response {
     let mut answer = (status.http(), Json(HealthAnswer { status })).into_response();
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
+}
+
+/// The document of the API.
+async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::TEXT.as_str()).into_response()
 }
 
 async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {

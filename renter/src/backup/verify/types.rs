@@ -1,6 +1,7 @@
 //! What is asked of a verification, and what is answered.
 
 use samara_protocol::units::Amount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// All of the data, in per mille.
@@ -9,7 +10,7 @@ pub(super) const ALL: u16 = 1_000;
 const PROBLEMS: usize = 1_000;
 
 /// How to verify a backup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VerifyOptions {
     /// How many of its slabs are read back, in per mille; 1,000 for all, which is also taken for more. Which,
@@ -20,6 +21,7 @@ pub struct VerifyOptions {
     /// Only say what it would cost.
     pub dry_run: bool,
     /// The most that it may cost; the price of the moment if none is given.
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub max_price: Option<Amount>,
 }
 
@@ -39,7 +41,7 @@ pub struct Verified {
 }
 
 /// What a verification has read, and what was wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyReport {
     /// The backup's id in hex.
     pub sid: String,
@@ -72,8 +74,10 @@ pub struct VerifyReport {
     /// Shards that were read from their own hosts.
     pub shards: u64,
     /// The most that it costs.
+    #[schemars(with = "crate::schema::Coins")]
     pub price: Amount,
     /// What it has cost.
+    #[schemars(with = "crate::schema::Coins")]
     pub cost: Amount,
     /// What was wrong: the first thousand.
     pub problems: Vec<VerifyProblem>,
@@ -84,7 +88,7 @@ pub struct VerifyReport {
 }
 
 /// What something is wrong with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerifyProblemKind {
     /// Too few hosts show a head that holds the backup.
@@ -98,7 +102,7 @@ pub enum VerifyProblemKind {
 }
 
 /// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyProblem {
     /// With what.
     pub kind: VerifyProblemKind,
@@ -115,7 +119,7 @@ pub struct VerifyProblem {
 }
 
 /// A host that did not do its part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyHost {
     /// Its identity key in hex; nothing if it is not known any more.
     pub host: Option<String>,
