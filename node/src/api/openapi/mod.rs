@@ -110,7 +110,16 @@ fn complete(pattern: &str, method: &str, operation: &mut Map<String, Value>) {
         }));
     }
     if let Some(Value::Array(queries)) = operation.remove("parameters") {
-        parameters.extend(queries);
+        parameters.extend(queries.into_iter().map(|mut query| {
+            let schema = query["schema"].as_object_mut();
+            // What may be left out of a query cannot be null in it.
+            if let Some(schema) =
+                schema.filter(|schema| schema.get("default") == Some(&Value::Null))
+            {
+                schema.remove("default");
+            }
+            query
+        }));
     }
     if !parameters.is_empty() {
         operation.insert("parameters".to_owned(), Value::Array(parameters));
