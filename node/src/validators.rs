@@ -14,15 +14,28 @@ use samara_protocol::encoding;
 use samara_protocol::hash::BlockHash;
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_protocol::units::Amount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// [`Validator`], as the API's document describes it.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "read by the document only")]
+pub(crate) struct ValidatorText {
+    /// Key that signs its votes, hex.
+    key: String,
+    /// Weight of its vote, at least 1.
+    power: u64,
+}
+
 /// A change as it travels between operators.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedChange {
     /// The set that is replaced.
+    #[schemars(with = "Vec<ValidatorText>")]
     pub present: Vec<Validator>,
     /// The set that replaces it.
+    #[schemars(with = "Vec<ValidatorText>")]
     pub next: Vec<Validator>,
     /// The encoded transaction with the signatures so far, hex.
     pub transaction: String,

@@ -16,7 +16,7 @@
 //! | [`garbage`] | what nothing needs any more goes from the hosts |
 //! | [`recovery`] | everything back from the words, and the scan that only looks for it |
 //! | [`repair`] | the health of slabs, and missing shards put on other hosts |
-//! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside |
+//! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside; [`schema`] how their texts are described |
 
 mod account;
 pub mod archive;
@@ -34,6 +34,7 @@ pub mod recovery;
 pub mod renter;
 pub mod repair;
 pub mod rows;
+pub mod schema;
 mod slabs;
 pub mod transfer;
 pub mod vault;

@@ -3,6 +3,7 @@
 //! Events are hints: any of them may be dropped without harm. An operation's result is what it
 //! returns, never an event.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Receives the events of one operation. Called from inside the operation: it must not block.
@@ -26,7 +27,7 @@ impl<F: Fn(ProgressEvent) + Send + Sync> Progress for F {
 }
 
 /// What an operation is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Listing what there is on disk.
@@ -62,7 +63,7 @@ pub enum Phase {
 }
 
 /// What `done` and `total` count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Plaintext bytes.
@@ -80,7 +81,7 @@ pub enum Unit {
 }
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ProgressEvent {
     /// A phase is so far.

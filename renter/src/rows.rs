@@ -1,6 +1,7 @@
 //! What a renter says of itself, its hosts, contracts and money.
 
 use samara_protocol::units::Amount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::garbage::GarbageReport;
@@ -8,7 +9,7 @@ use crate::recovery::RecoveryPhase;
 use crate::repair::HealthSummary;
 
 /// How safe an acknowledged change is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// It is not known yet which hosts hold it: not all were asked since the start.
@@ -21,7 +22,7 @@ pub enum Stage {
 }
 
 /// What this node may do for its words.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RenterState {
     /// Neither started fresh nor recovered yet: it is not known what these words own.
@@ -44,7 +45,7 @@ pub enum RenterState {
 }
 
 /// A renter at a glance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RenterStatus {
     /// What it may do.
     #[serde(flatten)]
@@ -103,7 +104,7 @@ pub struct RenterStatus {
 }
 
 /// A contract that is not going to be renewed. Its host may drop its data after the end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LapseRow {
     /// The contract's id in hex.
     pub contract: String,
@@ -120,7 +121,7 @@ pub struct LapseRow {
 }
 
 /// What is going to become of a contract when its term ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RenewalState {
     /// It is renewed by itself.
@@ -141,7 +142,7 @@ pub enum RenewalState {
 }
 
 /// A host of the head set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeadHostRow {
     /// Identity key in hex.
     pub host: String,
@@ -152,7 +153,7 @@ pub struct HeadHostRow {
 }
 
 /// A contract.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ContractRow {
     /// Its id in hex.
     pub contract: String,
@@ -165,8 +166,10 @@ pub struct ContractRow {
     /// Number of its latest revision.
     pub revision: u64,
     /// Locked from the renter's account.
+    #[schemars(with = "crate::schema::Coins")]
     pub funds: Amount,
     /// Spent on transfers so far.
+    #[schemars(with = "crate::schema::Coins")]
     pub spent: Amount,
     /// Length of the whole contract, milliseconds of chain time.
     pub duration: u64,
@@ -181,7 +184,7 @@ pub struct ContractRow {
 }
 
 /// A host that this renter knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostRow {
     /// Identity key in hex.
     pub host: String,
@@ -212,20 +215,21 @@ pub struct HostRow {
 }
 
 /// The account that pays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WalletRow {
     /// Its key in hex.
     pub account: String,
     /// Its index in the key tree.
     pub index: u64,
     /// Money that can be spent.
+    #[schemars(with = "crate::schema::Coins")]
     pub balance: Amount,
     /// Transactions sent.
     pub nonce: u64,
 }
 
 /// What setting an allowance, or the upkeep after it, did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AllowanceReport {
     /// What was done, in plain words.
     pub done: Vec<String>,
@@ -237,8 +241,10 @@ pub struct AllowanceReport {
     /// Every host and what becomes of it, best first.
     pub hosts: Vec<AllowanceHost>,
     /// Most money that the steps could take, fees included.
+    #[schemars(with = "crate::schema::Coins")]
     pub spend: Amount,
     /// What the account had.
+    #[schemars(with = "crate::schema::Coins")]
     pub balance: Amount,
     /// Contracts that are wanted and for which there is no host.
     pub missing: u64,
@@ -248,7 +254,7 @@ pub struct AllowanceReport {
 }
 
 /// What the contractor thinks of a host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AllowanceHost {
     /// Identity key in hex.
     pub host: String,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use samara_protocol::keys::sealed::Argon2Parameters;
 use samara_protocol::units::ChainTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -25,11 +26,13 @@ use crate::clock::{Clock, Elapsed};
 const LOCAL: &str = "local administrator";
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Actor {
     /// The user, if it is one: neither the local administrator nor a program's token is.
+    #[schemars(with = "Option<String>")]
     pub user: Option<UserId>,
     /// The token that was shown; the local administrator's have no id.
+    #[schemars(with = "Option<String>")]
     pub token: Option<TokenId>,
     /// For people.
     pub name: String,
@@ -46,13 +49,16 @@ impl Actor {
 }
 
 /// A login, shown once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LoginMade {
     /// To be shown from now on.
+    #[schemars(with = "String")]
     pub token: Secret,
     /// Until when.
+    #[schemars(with = "u64")]
     pub expires: ChainTime,
     /// Whose it is.
+    #[schemars(with = "String")]
     pub user: UserId,
     /// For people.
     pub name: String,

@@ -1,6 +1,7 @@
 //! Tokens: making, listing and revoking them.
 
 use samara_protocol::units::ChainTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -20,13 +21,14 @@ const MOST: usize = 10_000;
 const SWEPT: usize = 100;
 
 /// A token to make.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// For people.
     pub name: String,
     /// Whose it is to be; nobody's if none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub user: Option<UserId>,
     /// The most that it may do; as its user if none is given, and a reader if it is nobody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,7 +39,7 @@ pub struct NewToken {
 }
 
 /// How somebody came by a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
     /// Made on purpose, and stored.
@@ -47,13 +49,15 @@ pub enum TokenKind {
 }
 
 /// A token as it is shown: all but its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenView {
     /// To revoke it by.
+    #[schemars(with = "String")]
     pub id: TokenId,
     /// Made, or by a login.
     pub kind: TokenKind,
     /// Whose it is; nobody's if it is of a program.
+    #[schemars(with = "Option<String>")]
     pub user: Option<UserId>,
     /// The user's e-mail address.
     pub email: Option<String>,
@@ -62,20 +66,24 @@ pub struct TokenView {
     /// The most that it may do.
     pub role: Role,
     /// When it was made.
+    #[schemars(with = "u64")]
     pub created: ChainTime,
     /// From when on it does not work.
+    #[schemars(with = "Option<u64>")]
     pub expires: Option<ChainTime>,
     /// When it was used last since the node's start.
+    #[schemars(with = "Option<u64>")]
     pub last_used: Option<ChainTime>,
 }
 
 /// A new token, shown once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TokenMade {
     /// What it is.
     #[serde(flatten)]
     pub view: TokenView,
     /// Its text: nobody can show it again.
+    #[schemars(with = "String")]
     pub token: Secret,
 }
 

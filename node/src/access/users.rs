@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use samara_protocol::units::ChainTime;
 use samara_renter::archive::ArchivedUser;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::control::AccessControl;
@@ -18,7 +19,7 @@ use super::secret::Secret;
 const MOST: usize = 1_000;
 
 /// A user to make.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// To log in with.
@@ -30,11 +31,12 @@ pub struct NewUser {
     pub role: Role,
     /// To log in with; without one the user has tokens only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
 }
 
 /// What is to change about a user; the rest stays.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EditUser {
     /// Another e-mail address.
@@ -51,15 +53,17 @@ pub struct EditUser {
     pub disabled: Option<bool>,
     /// Another password; logins end.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
     /// No password any more; logins end.
     pub remove_password: bool,
 }
 
 /// A user as it is shown: all but the hash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UserView {
     /// Stays for ever.
+    #[schemars(with = "String")]
     pub id: UserId,
     /// To log in with and to write to.
     pub email: String,
@@ -70,6 +74,7 @@ pub struct UserView {
     /// Whether nothing of the user's works.
     pub disabled: bool,
     /// When it was made.
+    #[schemars(with = "u64")]
     pub created: ChainTime,
     /// Whether the user can log in with a password.
     pub has_password: bool,

@@ -9,7 +9,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use samara_renter::error::Coded as _;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
@@ -91,8 +90,7 @@ async fn admitted(
         let message = "show a token as `Authorization: Bearer ...`: that of api.json, or a user's";
         return Err(ApiError::new("unauthorized", message));
     };
-    let actor =
-        access.actor(shown).await.map_err(|error| ApiError::from_error(error.code(), &error))?;
+    let actor = access.actor(shown).await.map_err(ApiError::from_coded)?;
     if actor.role >= least {
         return Ok(actor);
     }

@@ -38,6 +38,7 @@ impl Client {
             code: "unreachable".to_owned(),
             message: not_running(data),
             hint: None,
+            details: None,
         })?;
         Ok(Self { data: Some(data.to_owned()), ..Self::new(access) })
     }
@@ -203,6 +204,7 @@ impl Client {
                 _ => format!("the node at {} broke off its answer", self.access.address),
             },
             hint: None,
+            details: None,
         }
     }
 }

@@ -65,6 +65,7 @@ pub const CODES: &[Code] = &[
     code("bad_allowance", 400, 2, "the allowance makes no sense"),
     code("bad_description", 400, 2, "a backup's description is too long"),
     code("bad_email", 400, 2, "the text is no e-mail address"),
+    code("bad_key", 400, 2, "an Idempotency-Key is not one text of 1 to 128 visible characters"),
     code("bad_name", 400, 2, "a vault, backup, file, user or token cannot have this name"),
     code("bad_password", 400, 2, "the password is too short or too long"),
     code("bad_path", 400, 2, "the text is no path in a vault, or a move would lead into or onto itself"),
@@ -110,8 +111,15 @@ pub const CODES: &[Code] = &[
     code("journal_broken", 500, 1, "the journal that the hosts hold does not follow"),
     code("journal_damaged", 500, 1, "the local journal is damaged")
         .hint("stop the node, delete `renter.redb` in its data folder, and start it again: it is brought back from the words"),
+    code("key_in_doubt", 409, 4, "it is not known what came of the first request with an Idempotency-Key")
+        .hint("look at the list of what it was to make; if that is not there, send it again with a new key"),
+    code("key_in_use", 409, 4, "the first request with an Idempotency-Key is under way")
+        .hint("send the same again later: it is answered as the first was"),
+    code("key_not_taken", 400, 2, "a route takes no Idempotency-Key"),
+    code("key_reused", 422, 2, "an Idempotency-Key was used for another request"),
     code("limit_reached", 409, 4, "the vault has as many backups of this kind as it may")
         .hint("delete one with `samara backup delete`, or raise the limit with `samara backup limit`"),
+    code("method_not_allowed", 405, 4, "a route does not have the method"),
     code("name_clash", 409, 4, "a path would be a file and a folder at the same time")
         .hint("move or remove what is there first"),
     code("name_taken", 409, 4, "another file took a name while the one for it was fetched"),
@@ -136,6 +144,8 @@ pub const CODES: &[Code] = &[
     code("no_policy", 404, 10, "there is no such policy").hint("see `samara policy list`"),
     code("no_quorum", 503, 5, "too few hosts hold the change yet; it goes through by itself once enough answer")
         .hint(NO_QUORUM),
+    code("no_restore", 404, 10, "there is no such restore")
+        .hint("see `samara restore list`"),
     code("no_role", 409, 4, "this node does not have the role"),
     code("no_room", 409, 4, "this machine's disk has too little room for a drill"),
     code("no_scope", 400, 2, "an archive is of one vault"),

@@ -4,6 +4,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use samara_renter::error::{Details, details};
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -42,14 +43,29 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
-        Self::new("invalid", rejection.body_text())
+        let field = field_of::<serde_json::Error>(&rejection);
+        Self::new("invalid", rejection.body_text()).with_details(field)
     }
 }
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
-        Self::new("invalid", rejection.body_text())
+        let field = field_of::<serde::de::value::Error>(&rejection);
+        Self::new("invalid", rejection.body_text()).with_details(field)
     }
+}
+
+/// The field that does not read, as in `source.url` or `tags[3]`, if it is the fault of one.
+fn field_of<E: std::error::Error + 'static>(error: &dyn std::error::Error) -> Details {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(at) = cause.downcast_ref::<serde_path_to_error::Error<E>>() {
+            let field = at.path().to_string();
+            return if field == "." { Details::new() } else { details([("field", field.into())]) };
+        }
+        next = cause.source();
+    }
+    Details::new()
 }
 
 impl From<PathRejection> for ApiError {

@@ -8,6 +8,9 @@ pub mod client;
 pub mod codes;
 pub mod error;
 mod extract;
+pub mod idempotency;
+mod metrics;
+mod openapi;
 mod roles;
 mod routes;
 mod server;
@@ -19,9 +22,9 @@ mod tests;
 pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
-    Changed, DeliveryRow, Done, FaucetRequest, GoOn, ImportAsk, Included, LimitsRequest,
-    LinkRequest, LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus,
-    NoticeRow, NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer,
+    Changed, Condition, DeliveryRow, Done, FaucetRequest, GoOn, HealthAnswer, ImportAsk, Included,
+    LimitsRequest, LinkRequest, LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest,
+    NodeStatus, NoticeRow, NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer,
     RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
     Wallet, WebhookAnswer, WebhookRequest,
 };

@@ -16,6 +16,9 @@ const ADMINISTRATOR: Option<Role> = Some(Role::Administrator);
 /// `POST /v1/put` and `POST /v1/get` name files of the node's machine, among which are its words and its
 /// administrator's token: they are the administrator's, and others read and write objects.
 const LEAST: &[(&str, &str, Option<Role>)] = &[
+    ("GET", "/health", ANYBODY),
+    ("GET", "/metrics", READER),
+    ("GET", "/v1/openapi.json", ANYBODY),
     ("GET", "/v1/status", READER),
     ("POST", "/v1/shutdown", ADMINISTRATOR),
     ("GET", "/v1/chain", READER),
@@ -157,7 +160,7 @@ pub(super) mod tests {
         let text: String =
             source.split("#[cfg(test)]").next().unwrap().split_whitespace().collect();
         let mut found = Vec::new();
-        for rest in text.split(".route(\"").skip(1) {
+        for rest in text.split("route(\"").skip(1) {
             let (path, rest) = rest.split_once('"').unwrap();
             let mut depth = 1;
             let chain: String = rest
@@ -168,8 +171,9 @@ pub(super) mod tests {
                 })
                 .collect();
             for method in ["get", "post", "put", "patch", "delete", "any", "head", "options"] {
-                let named = |before: char| [before, '.'].map(|sign| format!("{sign}{method}("));
-                if named(',').iter().any(|call| chain.contains(call)) {
+                let calls = [",", "."].map(|sign| format!("{sign}{method}"));
+                let called = |call: &String, end| chain.contains(&format!("{call}{end}("));
+                if calls.iter().any(|call| called(call, "") || called(call, "_with")) {
                     found.push((method.to_uppercase(), path.to_owned()));
                 }
             }
@@ -182,7 +186,7 @@ pub(super) mod tests {
         let mut registered = BTreeSet::new();
         for entry in std::fs::read_dir(crate_file("src/api/routes")).unwrap() {
             let source = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-            let calls = source.split("#[cfg(test)]").next().unwrap().matches(".route(").count();
+            let calls = source.split("#[cfg(test)]").next().unwrap().matches("route(").count();
             let found = routes_in(&source);
             let paths: BTreeSet<_> = found.iter().map(|(_, path)| path).collect();
             assert_eq!(paths.len(), calls, "a route is written so that this test does not see it");
@@ -211,10 +215,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_login_and_a_link_need_no_token_and_readers_change_nothing_but_what_is_theirs() {
+    fn a_login_a_link_and_what_says_nothing_need_no_token_and_readers_change_nothing_but_what_is_theirs()
+     {
         let of = |role| LEAST.iter().filter(move |(_, _, least)| *least == role);
         let paths: Vec<_> = of(ANYBODY).map(|(_, path, _)| *path).collect();
-        assert_eq!(paths, ["/v1/download/{secret}", "/v1/login"]);
+        assert_eq!(paths, ["/health", "/v1/openapi.json", "/v1/download/{secret}", "/v1/login"]);
         let changes = of(READER).filter(|(method, _, _)| *method != "GET");
         let changes: Vec<_> = changes.map(|(method, path, _)| (*method, *path)).collect();
         // A preview deletes nothing, and what is asked for waits for somebody else.

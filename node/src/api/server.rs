@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aide::axum::ApiRouter;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::get;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,19 +20,20 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{self, Access};
 use super::error::ApiError;
+use super::idempotency::{self, Keys};
 use super::routes;
 use super::state::Api;
 use super::stream::Operations;
 use crate::access::AccessControl;
 
 /// Largest JSON body. Object uploads stream and have no such bound.
-const MAX_BODY: usize = 1 << 20;
+pub(super) const MAX_BODY: usize = 1 << 20;
 /// Connections at a time; further ones wait in the listening socket's queue.
 const CONNECTIONS: usize = 256;
 /// How long a connection may stay without a whole request head: before the first one, and between two.
 const HEAD: Duration = Duration::from_secs(20);
 /// How long open answers may take to end once the node stops.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct Server {
@@ -153,9 +154,29 @@ async fn serve(stream: TcpStream, router: Router, head: Duration, stop: Cancella
 
 fn router(api: Api) -> Router {
     let access = Arc::clone(&api.node().access);
+    let keys = (api.node().keys.clone(), api.operations().clone());
+    let Documented { node, people, downloads } = documented();
     // Whoever has a link has all that it takes, under whatever name a proxy has.
-    let downloads = routes::downloads().with_state(api.clone());
-    let protected = Router::new()
+    let downloads: Router = Router::from(downloads).with_state(api.clone());
+    let protected: Router = Router::from(node)
+        .with_state(api)
+        .merge(Router::from(people).with_state(Arc::clone(&access)));
+    guarded(protected, access, keys).merge(downloads)
+}
+
+/// All routes, with what the document says of them.
+pub(super) struct Documented {
+    /// Those of the node.
+    pub(super) node: ApiRouter<Api>,
+    /// Those of users and tokens.
+    pub(super) people: ApiRouter<Arc<AccessControl>>,
+    /// Those that need no token and come under any name.
+    pub(super) downloads: ApiRouter<Api>,
+}
+
+pub(super) fn documented() -> Documented {
+    let node = ApiRouter::new()
+        .merge(routes::monitor())
         .merge(routes::node())
         .merge(routes::validators())
         .merge(routes::wallet())
@@ -170,27 +191,32 @@ fn router(api: Api) -> Router {
         .merge(routes::drills())
         .merge(routes::recovery())
         .merge(routes::recovery_scan())
-        .merge(routes::notifications())
-        .with_state(api)
-        .merge(of_access(&access));
-    guarded(protected, access).merge(downloads)
+        .merge(routes::notifications());
+    let people = routes::users().merge(routes::tokens());
+    Documented { node, people, downloads: routes::downloads().into() }
 }
 
 /// Users, tokens, logins.
+#[cfg(test)]
 pub(super) fn of_access(access: &Arc<AccessControl>) -> Router {
-    routes::users().merge(routes::tokens()).with_state(Arc::clone(access))
+    Router::from(documented().people).with_state(Arc::clone(access))
 }
 
 /// Routes behind what every request must pass.
-pub(super) fn guarded(routes: Router, access: Arc<AccessControl>) -> Router {
+pub(super) fn guarded(
+    routes: Router,
+    access: Arc<AccessControl>,
+    keys: (Option<Keys>, Operations),
+) -> Router {
     let protected = routes
+        .method_not_allowed_fallback(|| async {
+            ApiError::new("method_not_allowed", "this route does not have the method")
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(keys, idempotency::once))
         .layer(middleware::from_fn_with_state(access, access::require))
         .fallback(|| async { ApiError::new("not_found", "no such route; see docs/api.md") });
-    Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .merge(protected)
-        .layer(middleware::from_fn(access::by_own_name))
+    protected.layer(middleware::from_fn(access::by_own_name))
 }
 
 #[cfg(test)]
@@ -205,7 +231,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let connections = Connections {
-            router: Router::new().route("/healthz", get(|| async { "ok" })),
+            router: Router::new().route("/health", axum::routing::get(|| async { "ok" })),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
             cut: CancellationToken::new(),
@@ -217,7 +243,7 @@ mod tests {
     }
 
     async fn answer(stream: &mut TcpStream) -> String {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let mut bytes = vec![0; 1024];
         let count = stream.read(&mut bytes).await.unwrap();
         String::from_utf8_lossy(&bytes[..count]).into_owned()
@@ -247,7 +273,7 @@ mod tests {
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(answer(&mut first).await.starts_with("HTTP/1.1 200"));
         let mut second = TcpStream::connect(address).await.unwrap();
-        second.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        second.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         // The first is still served, and its end is the second's turn.
         assert!(answer(&mut first).await.starts_with("HTTP/1.1 200"));
         let mut byte = [0];

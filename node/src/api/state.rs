@@ -8,6 +8,7 @@ use samara_renter::Renter;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
+use super::idempotency::Keys;
 use super::stream::Operations;
 use crate::access::AccessControl;
 use crate::chain::Chain;
@@ -55,6 +56,8 @@ pub struct Node {
     pub chain: Option<Arc<Chain>>,
     /// The key that it votes with, if it may.
     pub validator: Option<PublicKey>,
+    /// Requests that are carried out once; there are some where there is a renter.
+    pub keys: Option<Keys>,
     /// Who may do what.
     pub access: Arc<AccessControl>,
     /// Ends the node.

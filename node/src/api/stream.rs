@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
+use super::server::GRACE;
 
 /// The type of such a stream.
 pub const NDJSON: &str = "application/x-ndjson";
@@ -103,6 +104,23 @@ impl Operations {
         let lines =
             ReceiverStream::new(receiver).map(|message| Ok::<_, Infallible>(line(&message)));
         ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
+    }
+
+    /// Carries work on that began with a request, whether its client stays or not. When the node stops it
+    /// has a moment to end.
+    pub fn finish(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let stopped = async {
+                stop.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            tokio::select! {
+                biased;
+                () = work => {}
+                () = stopped => {}
+            }
+        });
     }
 
     /// Waits until none is left, after the node's token was cancelled.

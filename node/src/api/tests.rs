@@ -9,11 +9,13 @@ use axum::http::Method;
 use axum::routing::{MethodFilter, on};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::access::Access;
 use super::client::Client;
 use super::error::ApiError;
+use super::stream::Operations;
 use super::{roles, server};
 use crate::access::tests::access_over;
 use crate::access::{
@@ -39,7 +41,8 @@ impl Served {
         let now = Arc::new(AtomicU64::new(1_000_000));
         let (access, local) = access_over(settings, &now);
         let access = Arc::new(access);
-        let router = server::guarded(routes(&access), Arc::clone(&access));
+        let keys = (None, Operations::new(CancellationToken::new()));
+        let router = server::guarded(routes(&access), Arc::clone(&access), keys);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(axum::serve(listener, router).into_future());
@@ -224,4 +227,42 @@ async fn without_a_renter_there_is_the_local_administrator() {
         code(client.post::<_, Value>("/v1/tokens", &json!({ "name": "n" })).await),
         "no_role"
     );
+}
+
+#[tokio::test]
+async fn whatever_is_refused_is_told_as_a_problem() {
+    let served = Served::of_access().await;
+    let client = served.administrator();
+    let (get, post) = (Method::GET, Method::POST);
+    let refused = [
+        (client.request(get.clone(), "/v1/nothing"), 404, "not_found"),
+        (client.request(get.clone(), "/v1/login"), 405, "method_not_allowed"),
+        (client.request(post.clone(), "/v1/users").json(&json!({ "email": 3 })), 400, "invalid"),
+        (client.request(post, "/v1/users").body("{"), 400, "invalid"),
+        (served.client("").request(get.clone(), "/v1/users"), 401, "unauthorized"),
+        (client.request(get, "/v1/users").header("Host", "evil.example"), 401, "unauthorized"),
+    ];
+    for (request, status, code) in refused {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert_eq!(answer.headers().contains_key("allow"), status == 405);
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)));
+        assert_eq!(problem["type"], json!(format!("urn:samara:error:{code}")));
+        assert_eq!(problem["detail"], problem["message"]);
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn the_field_that_does_not_read_is_named() {
+    let served = Served::of_access().await;
+    let client = served.administrator();
+    let body = json!({ "name": "n", "expires_in": "soon" });
+    let error = client.post::<_, Value>("/v1/tokens", &body).await.unwrap_err();
+    assert_eq!(error.code, "invalid");
+    assert_eq!(error.details.unwrap()["field"], "expires_in");
+    let error = client.post::<_, Value>("/v1/tokens", &json!([])).await.unwrap_err();
+    assert_eq!((error.code.as_str(), error.details), ("invalid", None));
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{ChainTime, Millis};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Elapsed;
@@ -38,7 +39,7 @@ pub const BELIEVED_LEAD: Millis = Millis::hours(7 * 24);
 const SAY_AGAIN: Duration = Duration::from_secs(600);
 
 /// How far the clock is ahead of what is believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClockLead {
     /// Milliseconds.
     pub ahead: u64,

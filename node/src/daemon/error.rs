@@ -3,6 +3,7 @@
 use super::identity::IdentityError;
 use super::voting::VotingError;
 use crate::access::LocalTokenError;
+use crate::api::idempotency::store::RequestsError;
 use crate::chain::StoreError;
 use crate::config::ConfigError;
 use crate::consensus::{ConsensusError, StartError};
@@ -45,6 +46,9 @@ pub enum DaemonError {
     /// The renter's notices.
     #[error("cannot open the renter's notices")]
     Notices(#[from] OutboxError),
+    /// Requests that are carried out once.
+    #[error("cannot open requests.redb")]
+    Requests(#[from] RequestsError),
     /// The renter role.
     #[error("cannot start the renter role")]
     Renter(#[from] samara_renter::OpenError),

@@ -35,6 +35,8 @@ pub use self::error::{ChainRoleError, DaemonError};
 use self::identity::Identity;
 pub use self::identity::{IdentityError, validator_key};
 use crate::access::{AccessControl, LocalTokenError, LocalTokens, NoSettings, Settings};
+use crate::api::idempotency::Keys;
+use crate::api::idempotency::store::Requests;
 use crate::api::{Api, Node, Server};
 use crate::clock;
 use crate::config::{ChainConfig, ConfigError, NetworkFile, NodeConfig, RenterConfig};
@@ -102,6 +104,8 @@ struct Parts {
     notices: Option<Notices>,
     /// Links to its archives.
     links: Option<Links>,
+    /// Requests that are carried out once.
+    keys: Option<Keys>,
     drills: Option<Drills>,
     /// Whose database, and the word that its disk failed.
     disks: Vec<(&'static str, CancellationToken)>,
@@ -146,6 +150,7 @@ impl Starter<'_> {
             renter: None,
             notices: None,
             links: None,
+            keys: None,
             drills: None,
             disks: Vec::new(),
         })
@@ -184,6 +189,9 @@ impl Starter<'_> {
                 tell::tell(renter.backups(), renter.news_since_opening(), notices.clone());
             parts.renter_tasks.spawn("tell", Box::pin(telling)).detach();
             parts.notices = Some(notices);
+            let requests = Requests::open(&self.folder.join("requests.redb"))?;
+            parts.disks.push(("renter", requests.broken()));
+            parts.keys = Some(Keys::new(requests, self.keys_secret(), clock::system()));
             start_new_words(self.folder, &renter).await;
             let drills = self.drills(role, &renter, parts, &light)?;
             let keeping = bring_back::keep(self.folder, renter.clone());
@@ -268,6 +276,12 @@ impl Starter<'_> {
             .map_err(DaemonError::Links)
     }
 
+    /// What the bodies of requests are digested under.
+    fn keys_secret(&self) -> Zeroizing<[u8; 32]> {
+        let account = self.identity.account(self.config).to_bytes();
+        Zeroizing::new(blake3::derive_key("samara 2026-11 requests with keys", account.as_slice()))
+    }
+
     fn drills(
         &self,
         role: &RenterConfig,
@@ -312,6 +326,7 @@ impl Starter<'_> {
             notices: parts.notices.clone(),
             links: parts.links.clone(),
             drills: parts.drills.clone(),
+            keys: parts.keys.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
             validator: self.identity.validator.as_ref().map(SecretKey::public),
             access,

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use samara_protocol::units::Amount;
-use samara_renter::error::Coded;
+use samara_renter::error::{Coded, Details, details};
 use samara_renter::journal::JournalError;
 use samara_renter::recovery::RecoveryError;
 use samara_renter::vault::VaultError;
 use samara_renter::{OpenError, RenterError};
+use serde_json::json;
 
 use crate::world::OpenStoreError;
 
@@ -104,6 +105,18 @@ impl Coded for DrillError {
             Self::Vault(error) => error.code(),
             Self::Journal(error) => error.code(),
             Self::NoDrill(_) => "no_drill",
+        }
+    }
+
+    fn details(&self) -> Details {
+        match self {
+            Self::Price { price, most } => {
+                details([("price", json!(price)), ("max_price", json!(most))])
+            }
+            Self::Disk { needed, free, .. } => {
+                details([("needed", json!(needed)), ("free", json!(free))])
+            }
+            _ => Details::new(),
         }
     }
 }

@@ -3,15 +3,17 @@
 use samara_protocol::units::Amount;
 use samara_renter::backup::{JobProblem, Trigger};
 use samara_renter::progress::Phase;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much a drill brings back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrillOptions {
     /// Files whose bytes are brought back, in per mille of all; at least one. Which, is drawn anew each time.
     pub share: u16,
     /// The most that it may cost; the price of the moment if none is given.
+    #[schemars(with = "Option<samara_renter::schema::Coins>")]
     pub max_price: Option<Amount>,
 }
 
@@ -27,7 +29,7 @@ impl Default for DrillOptions {
 }
 
 /// A drill at a glance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrillRow {
     /// Its id.
     pub id: String,
@@ -56,13 +58,15 @@ pub struct DrillRow {
     /// Their bytes.
     pub bytes: u64,
     /// The most that it might have cost.
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub price: Amount,
     /// What it has cost.
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub cost: Amount,
 }
 
 /// What a drill has found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrillReport {
     /// Version of this format.
     pub version: u8,
@@ -90,7 +94,7 @@ pub struct DrillReport {
 }
 
 /// A part of a drill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrillPhase {
     /// What was done.
     pub phase: Phase,
@@ -99,7 +103,7 @@ pub struct DrillPhase {
 }
 
 /// A file that did not come back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unreadable {
     /// Vault and path.
     pub file: String,
@@ -108,7 +112,7 @@ pub struct Unreadable {
 }
 
 /// When drills are made by themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrillSchedule {
     /// Seconds of chain time between two; 0 for none.
@@ -116,17 +120,19 @@ pub struct DrillSchedule {
     /// As [`DrillOptions`] have it; five per cent if none is given.
     pub share: Option<u16>,
     /// Likewise, for each of them.
+    #[schemars(with = "Option<samara_renter::schema::Coins>")]
     pub max_price: Option<Amount>,
 }
 
 /// The schedule, and what comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrillScheduleRow {
     /// Seconds of chain time between two; 0 for none.
     pub every: u64,
     /// Files whose bytes are brought back, in per mille.
     pub share: u16,
     /// The most that each may cost.
+    #[schemars(with = "Option<samara_renter::schema::Coins>")]
     pub max_price: Option<Amount>,
     /// When the last one began, by the chain's time.
     pub last: Option<u64>,

@@ -7,6 +7,7 @@ use samara_protocol::host::message::{HostRequest, HostResponse};
 use samara_protocol::host::{Host, HostRules, HostStore as _, HostStoreError};
 use samara_protocol::signature::{PublicKey, SecretKey};
 use samara_renter::world::{ChainError, ChainView};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -38,7 +39,7 @@ pub enum HostRoleError {
 }
 
 /// A host at a glance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HostStatus {
     /// Its identity key and account, hex.
     pub host: String,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use samara_protocol::hash::Digest;
 use samara_protocol::journal::UserId;
 use samara_protocol::units::ChainTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -131,29 +132,34 @@ impl Record {
 }
 
 /// A link as it is shown: all but its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkView {
     /// To revoke it by.
+    #[schemars(with = "String")]
     pub id: LinkId,
     /// Id of the archive that it leads to.
     pub sid: String,
     /// The user who made it; nobody, if whoever runs the node did, or the node by itself.
+    #[schemars(with = "Option<String>")]
     pub created_by: Option<UserId>,
     /// Whether the node made it for a mail.
     pub mailed: bool,
     /// When it was made, by the chain's time.
+    #[schemars(with = "u64")]
     pub created: ChainTime,
     /// Chain time from which on it does not work.
+    #[schemars(with = "u64")]
     pub expires: ChainTime,
 }
 
 /// A new link, shown once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LinkMade {
     /// What it is.
     #[serde(flatten)]
     pub view: LinkView,
     /// Its address: nobody can show it again.
+    #[schemars(with = "String")]
     pub url: Secret,
 }
 

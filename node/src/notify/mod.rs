@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use samara_protocol::units::ChainTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -114,12 +115,13 @@ impl Carrier for Hooks {
 }
 
 /// What a test message came to in one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tested {
     /// `mail` or `webhook`.
     pub channel: String,
     /// Which webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub webhook: Option<WebhookId>,
     /// The mail server, or the webhook's scheme, host and port.
     pub server: String,
@@ -254,6 +256,16 @@ impl Notices {
     /// [`NotifyError::Outbox`].
     pub async fn list(&self, after: u64, limit: usize) -> Result<Vec<Kept>, NotifyError> {
         self.blocking(move |outbox| outbox.list(after, limit)).await
+    }
+
+    /// How many notices are not delivered everywhere yet.
+    ///
+    /// # Errors
+    /// [`NotifyError::Outbox`].
+    pub async fn waiting(&self) -> Result<u64, NotifyError> {
+        let outbox = Arc::clone(&self.0.outbox);
+        let waiting = tokio::task::spawn_blocking(move || outbox.waiting()).await;
+        Ok(waiting.map_err(|_| NotifyError::Stopped)??.len() as u64)
     }
 
     /// Shows a notice no more. What is to be delivered still is.

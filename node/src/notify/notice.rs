@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use samara_protocol::units::ChainTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -72,7 +73,17 @@ impl TryFrom<String> for NoticeId {
 
 /// What a notice is about. The words are stable, and so is the order: it is stored. New ones go last.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+    JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[clap(rename_all = "snake_case")]
@@ -147,7 +158,9 @@ impl FromStr for Kind {
 }
 
 /// How much it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// All is well.
@@ -159,13 +172,15 @@ pub enum Severity {
 }
 
 /// One notice. Subject and text come from [`super::News`] and nowhere else.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// Its name.
+    #[schemars(with = "String")]
     pub id: NoticeId,
     /// What it is about.
     pub kind: Kind,
     /// When it happened, milliseconds since the Unix epoch.
+    #[schemars(with = "u64")]
     pub time: ChainTime,
     /// How much it matters.
     pub severity: Severity,

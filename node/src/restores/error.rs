@@ -2,6 +2,7 @@
 
 use samara_renter::archive::ImportError;
 use samara_renter::backup::BackupError;
+use samara_renter::error::Details;
 
 use super::state::RestoreState;
 use crate::fetch::FetchError;
@@ -60,6 +61,16 @@ impl RestoreError {
             Self::Backup(error) => error.code(),
             Self::Random(_) => "internal",
             Self::Disk(_) => "store_failed",
+        }
+    }
+
+    /// What a program can use of it.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        match self {
+            Self::Import(error) => error.details(),
+            Self::Backup(error) => error.details(),
+            _ => Details::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use samara_protocol::journal::UserId;
 use samara_protocol::units::Amount;
 use samara_renter::archive::Passphrase;
 use samara_renter::backup::{JobProblem, JobProgress, LogLine, RestoreRequest};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::state::RestoreState;
@@ -14,7 +15,7 @@ use super::state::RestoreState;
 const LOG: usize = 1_000;
 
 /// Where what is restored comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestoreSource {
     /// An archive at an address.
@@ -28,7 +29,7 @@ pub enum RestoreSource {
 }
 
 /// What is to be restored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRestore {
     /// Where from.
@@ -41,6 +42,7 @@ pub struct NewRestore {
     pub passphrase: Option<Passphrase>,
     /// The most that storing it may cost.
     #[serde(default)]
+    #[schemars(with = "Option<samara_renter::schema::Coins>")]
     pub max_cost: Option<Amount>,
     /// What the archive must have.
     #[serde(default)]
@@ -51,7 +53,7 @@ pub struct NewRestore {
 }
 
 /// What an archive is said to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Announced {
     /// Events.
@@ -61,7 +63,7 @@ pub struct Announced {
 }
 
 /// What a restore is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestorePhase {
     /// Getting the archive.
@@ -71,7 +73,7 @@ pub enum RestorePhase {
 }
 
 /// What was restored, or would be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restored {
     /// Name of the vault.
     pub vault: Option<String>,
@@ -92,8 +94,10 @@ pub struct Restored {
     /// Bytes that were stored.
     pub stored_bytes: u64,
     /// What that costs at most.
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub price: Amount,
     /// What it has cost.
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub cost: Amount,
     /// Whether the archive was signed by this node's words.
     pub signed_here: bool,
@@ -102,7 +106,7 @@ pub struct Restored {
 }
 
 /// A vault that is whole and about to be opened. If it is there after a crash, its restore was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Opening {
     /// The vault's id, hex.
     pub(super) vault: String,
@@ -110,7 +114,7 @@ pub(super) struct Opening {
 }
 
 /// A restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restore {
     /// Version of this form.
     version: u8,
@@ -130,10 +134,13 @@ pub struct Restore {
     /// What the archive must have.
     pub announced: Option<Announced>,
     /// The most that it may cost.
+    #[schemars(with = "Option<samara_renter::schema::Coins>")]
     pub max_cost: Option<Amount>,
     /// Who asked for it.
+    #[schemars(with = "Option<String>")]
     pub created_by: Option<UserId>,
     /// Who approved or rejected it.
+    #[schemars(with = "Option<String>")]
     pub decided_by: Option<UserId>,
     /// Milliseconds since the Unix epoch.
     pub date_created: u64,

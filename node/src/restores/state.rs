@@ -12,10 +12,11 @@
 //! Cancelled and interrupted are reasons of a failure. Whatever failed has left nothing behind, and may be
 //! tried again.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a restore is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RestoreState {
     /// Somebody has asked for it who may not decide.

@@ -7,6 +7,7 @@ use age::scrypt::{Identity, Recipient};
 use age::secrecy::SecretString;
 use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -21,9 +22,9 @@ const LONGEST_HEADER: usize = 1_024;
 
 /// A passphrase. Zeroized when dropped, never printed; serialized as it is, on its way to the node that is to
 /// use it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Passphrase(Zeroizing<String>);
+pub struct Passphrase(#[schemars(with = "String")] Zeroizing<String>);
 
 impl Passphrase {
     /// Takes a passphrase over.

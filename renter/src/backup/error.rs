@@ -1,10 +1,11 @@
 //! Why an operation on backups failed.
 
 use samara_protocol::units::Amount;
+use serde_json::json;
 
 use super::types::{BackupKind, JobProblem};
 use crate::archive::{ArchiveError, ExportError};
-use crate::error::error_codes;
+use crate::error::{Details, details, error_codes};
 use crate::journal::JournalError;
 use crate::vault::{GetError, VaultError};
 use crate::world::{FileError, StoreError};
@@ -130,6 +131,25 @@ impl From<JournalError> for BackupError {
 }
 
 impl BackupError {
+    /// Prices and limits, for programs.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        match self {
+            Self::Limit { limit, kind, .. } => {
+                details([("limit", json!(limit)), ("kind", json!(kind))])
+            }
+            Self::StaleQuote { quoted, now } => {
+                details([("quoted", json!(quoted)), ("price", json!(now))])
+            }
+            Self::QuoteExceeded { quoted } => details([("quoted", json!(quoted))]),
+            Self::TooExpensive { price, most } => {
+                details([("price", json!(price)), ("max_price", json!(most))])
+            }
+            Self::Policies(limit) => details([("limit", json!(limit))]),
+            _ => Details::new(),
+        }
+    }
+
     /// As a job keeps it.
     pub(super) fn problem(&self) -> JobProblem {
         let lasting = matches!(
@@ -145,7 +165,7 @@ impl BackupError {
     }
 }
 
-error_codes!(BackupError {
+error_codes!(details BackupError {
     Self::Name(_) => "bad_name",
     Self::Description(_) => "bad_description",
     Self::Tags => "bad_tags",

@@ -8,6 +8,7 @@ use samara_protocol::encoding;
 use samara_protocol::journal::entry::MAX_SETTING_NAME;
 use samara_protocol::journal::{BackupLabel, UserId, VaultId};
 use samara_protocol::units::{Amount, ChainTime, Millis};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::BackupError;
@@ -164,7 +165,7 @@ impl Policy {
 }
 
 /// A policy as people ask for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyRequest {
     /// One to 57 bytes. It stays when the policy is changed.
@@ -184,6 +185,7 @@ pub struct PolicyRequest {
     /// Tags of its backups.
     pub tags: Vec<String>,
     /// The most that it pays for one backup.
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub max_price: Option<Amount>,
     /// Whether it runs.
     pub enabled: bool,
@@ -207,7 +209,7 @@ impl Default for PolicyRequest {
 }
 
 /// A policy, and how it does. Times are the chain's, milliseconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyRow {
     /// What was asked for.
     #[serde(flatten)]
@@ -235,7 +237,7 @@ pub struct PolicyRow {
 }
 
 /// What a policy's retention makes of one of its backups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyVerdict {
     /// The backup's id in hex.
     pub sid: String,

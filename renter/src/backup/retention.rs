@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use samara_protocol::units::{ChainTime, Millis};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const HOUR: u64 = 3_600_000;
@@ -17,7 +18,7 @@ const WEEK: u64 = 7 * DAY;
 const MONDAY: u64 = 3 * DAY;
 
 /// How many to keep; a rule without any number keeps everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// The last so many.

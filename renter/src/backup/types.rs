@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use samara_protocol::units::Amount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Passphrase;
@@ -12,7 +13,9 @@ use crate::rows::Stage;
 use crate::vault::{Conflict, GetReport};
 
 /// What a backup is made of, and where it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupKind {
     /// The metadata at a point of the journal, sealed, on the hosts. It needs the contracts alive, and the
@@ -24,7 +27,7 @@ pub enum BackupKind {
 }
 
 /// A backup to make.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackupRequest {
     /// What it is to be made of.
@@ -52,11 +55,12 @@ pub struct BackupRequest {
     pub schedule: Option<String>,
     /// The most that its schedule pays.
     #[serde(skip)]
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub max_price: Option<Amount>,
 }
 
 /// What is to be priced.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuoteRequest {
     /// What the backup is to be made of.
@@ -66,7 +70,7 @@ pub struct QuoteRequest {
 }
 
 /// A price that making a backup will not exceed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuoteRow {
     /// Its id, to be named when the backup is made.
     pub id: String,
@@ -75,6 +79,7 @@ pub struct QuoteRow {
     /// Name of the vault; all if none.
     pub vault: Option<String>,
     /// The most that it costs.
+    #[schemars(with = "crate::schema::Coins")]
     pub price: Amount,
     /// Bytes that are moved for it at most: to the hosts, or from them.
     pub moved: u64,
@@ -100,7 +105,7 @@ pub struct RecoveryEstimate {
 }
 
 /// What people may change of a backup; what is left out stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackupEdit {
     /// Another name.
@@ -118,7 +123,9 @@ pub struct BackupEdit {
 }
 
 /// What a list shows of a backup's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupStatus {
     /// It is being made, or waits for its turn.
@@ -130,7 +137,7 @@ pub enum BackupStatus {
 }
 
 /// What a backup in progress is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupPhase {
     /// It waits for its turn.
@@ -146,7 +153,7 @@ pub enum BackupPhase {
 }
 
 /// How far a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobProgress {
     /// What it is doing.
     pub phase: Phase,
@@ -173,7 +180,7 @@ impl JobProgress {
 }
 
 /// Why a job failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobProblem {
     /// A stable word.
     pub code: String,
@@ -184,7 +191,7 @@ pub struct JobProblem {
 }
 
 /// A line of a job's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
     /// Milliseconds since the Unix epoch on the node's clock.
     pub time: u64,
@@ -193,7 +200,7 @@ pub struct LogLine {
 }
 
 /// A backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupRow {
     /// Its id in hex.
     pub sid: String,
@@ -227,8 +234,10 @@ pub struct BackupRow {
     /// written for it.
     pub stored_size: Option<u64>,
     /// The price that was agreed to.
+    #[schemars(with = "crate::schema::Coins")]
     pub cost_quoted: Amount,
     /// What making it has cost, if that is known.
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub cost_actual: Option<Amount>,
     /// Who made it: a user's id in hex; nothing if whoever runs the node did.
     pub created_by: Option<String>,
@@ -277,7 +286,7 @@ pub struct BackupRow {
 }
 
 /// What made a backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// A person.
@@ -287,7 +296,7 @@ pub enum Trigger {
 }
 
 /// A backup and what is in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupDetail {
     /// The backup.
     #[serde(flatten)]
@@ -299,7 +308,7 @@ pub struct BackupDetail {
 }
 
 /// Which of the backups are asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupFilter {
     /// All.
@@ -314,7 +323,7 @@ pub enum BackupFilter {
 }
 
 /// By what a list is ordered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupOrder {
     /// When they were made.
@@ -329,7 +338,7 @@ pub enum BackupOrder {
 }
 
 /// A page of a list of backups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackupQuery {
     /// Words that name, description, sid or tags must have; empty for all.
@@ -366,7 +375,7 @@ impl Default for BackupQuery {
 }
 
 /// A page of a list of backups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupPage {
     /// The backups of the page.
     pub backups: Vec<BackupRow>,
@@ -381,7 +390,7 @@ pub struct BackupPage {
 }
 
 /// How many backups count against the limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupsUsed {
     /// Of this kind.
     pub kind: BackupKind,
@@ -392,7 +401,7 @@ pub struct BackupsUsed {
 }
 
 /// What differs between two backups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupDifference {
     /// Name of the first.
     pub before: String,
@@ -409,7 +418,7 @@ pub struct BackupDifference {
 }
 
 /// A vault in a backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupVault {
     /// Its id in hex.
     pub id: String,
@@ -421,7 +430,7 @@ pub struct BackupVault {
     pub bytes: u64,
 }
 /// What to bring back from a backup, and where to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreRequest {
     /// Name or id of the backup.
     pub backup: String,
@@ -447,7 +456,7 @@ pub struct RestoreRequest {
 }
 
 /// What a restore did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreReport {
     /// Files written to the folder.
     pub files: GetReport,

@@ -10,6 +10,7 @@ use samara_protocol::tree::checkpoint::{CheckpointRoot, StateReader};
 use samara_protocol::tree::events::{Event, EventReader};
 use samara_protocol::tree::files::{FileReader, folder_prefix, key_path, path_prefix};
 use samara_protocol::tree::{Diff, NodeRef, Scan, TreeKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::CheckpointError;
@@ -17,7 +18,7 @@ use super::nodes::places;
 use super::{Checkpoints, Places};
 
 /// What became of a file between two backups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DifferenceKind {
     /// Only the second lists it.
@@ -29,7 +30,7 @@ pub enum DifferenceKind {
 }
 
 /// A file that two backups do not both list with the same contents.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileDifference {
     /// What became of it.
     pub kind: DifferenceKind,

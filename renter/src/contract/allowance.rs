@@ -3,12 +3,13 @@
 use samara_protocol::chain::ChainParameters;
 use samara_protocol::contract::ContractTerms;
 use samara_protocol::units::{Amount, Millis};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::prices::PriceLimits;
 
 /// How many shards a slab has, and how many of them rebuild it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Redundancy {
     /// Data shards, k: any so many rebuild a slab. At least 1.
     pub data: u8,
@@ -43,17 +44,20 @@ impl Redundancy {
 }
 
 /// What the contractor may do, and what for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Allowance {
     /// Hosts to have contracts with.
     pub hosts: u16,
     /// Money for all contracts of one term.
+    #[schemars(with = "crate::schema::Coins")]
     pub funds: Amount,
     /// Length of a proof period.
+    #[schemars(with = "u64")]
     pub period: Millis,
     /// Periods of a contract.
     pub periods: u32,
     /// Length of the proof window after each period.
+    #[schemars(with = "u64")]
     pub window: Millis,
     /// Blocks that a proof window waits for.
     pub window_blocks: u32,

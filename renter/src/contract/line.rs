@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use samara_protocol::sync::lock;
 use samara_protocol::units::Millis;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -16,7 +17,7 @@ use crate::bucket::{Bucket, Place};
 use crate::world::Clock;
 
 /// Limits of transfers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LineRates {
     /// Bytes of sectors sent to hosts in a second; 0 for no limit.

@@ -3,25 +3,30 @@
 use samara_protocol::host::announcement::Prices;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Amount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ContractError;
 
 /// Highest prices that the allowance permits. Texts for people and programs (JSON) have `null` where there
 /// is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceLimits {
     /// Grains for a byte and hour of storage.
     #[serde(with = "limit")]
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub storage: Amount,
     /// Grains for a byte sent to the host.
     #[serde(with = "limit")]
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub upload: Amount,
     /// Grains for a byte received from it.
     #[serde(with = "limit")]
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub download: Amount,
     /// Grains for a request.
     #[serde(with = "limit")]
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub request: Amount,
 }
 

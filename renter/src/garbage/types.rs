@@ -1,9 +1,10 @@
 //! What the collector says of itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What was freed since this node started, and what waits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GarbageReport {
     /// Slabs that nothing names and that are not released yet, but for those that a put may go on from.
     pub unused: u64,
@@ -30,7 +31,7 @@ pub struct GarbageReport {
 }
 
 /// A host at which sectors wait to be freed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GarbageHostRow {
     /// The host's identity key in hex.
     pub host: String,

@@ -1,10 +1,11 @@
 //! What is asked of a recovery, and what is answered.
 
 use samara_protocol::signature::PublicKey;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How to recover.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RecoveryOptions {
     /// Forget the progress of earlier runs and scan from the first block.
@@ -17,6 +18,7 @@ pub struct RecoveryOptions {
     /// Silent hosts that will not come back: if a takeover waits for them, they are given up on the
     /// chain, and never count for the journal again.
     #[serde(with = "as_text")]
+    #[schemars(with = "Vec<String>")]
     pub give_up: Vec<PublicKey>,
     /// Give up every silent host.
     pub give_up_silent: bool,
@@ -46,7 +48,7 @@ mod as_text {
 }
 
 /// Where a recovery is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecoveryPhase {
     /// None was started.
@@ -98,7 +100,7 @@ pub enum RecoveryPhase {
 }
 
 /// Where a recovery is, and whether it runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecoveryStatus {
     /// Whether it runs at this moment.
     pub running: bool,
@@ -111,7 +113,7 @@ pub struct RecoveryStatus {
 }
 
 /// What a recovery brought back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecoveryReport {
     /// How it ended: [`RecoveryPhase::Done`], [`RecoveryPhase::ReadOnly`] or
     /// [`RecoveryPhase::NothingFound`].
@@ -156,13 +158,14 @@ pub struct RecoveryReport {
     /// What to do next, in plain words.
     pub next: Option<String>,
     /// Grains moved from the old account to this node's.
+    #[schemars(with = "crate::schema::Coins")]
     pub money_moved: samara_protocol::units::Amount,
     /// Milliseconds that the last run took.
     pub elapsed: u64,
 }
 
 /// A head set in a report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeadSetRow {
     /// Identity keys of its hosts in hex.
     pub hosts: Vec<String>,
@@ -175,7 +178,7 @@ pub struct HeadSetRow {
 }
 
 /// A host in a report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecoveryHost {
     /// Identity key in hex.
     pub host: String,

@@ -1,9 +1,10 @@
 //! Why an operation on the renter itself failed.
 
 use samara_protocol::units::Amount;
+use serde_json::json;
 
 use crate::contract::{BookError, ContractError, ContractorError};
-use crate::error::{Coded, error_codes};
+use crate::error::{Coded, Details, details, error_codes};
 use crate::journal::JournalError;
 use crate::world::{ChainError, StoreError};
 
@@ -81,7 +82,20 @@ pub enum RenterError {
     },
 }
 
-error_codes!(RenterError {
+impl RenterError {
+    /// Money that there is and that is needed, for programs.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        match self {
+            Self::Money { balance, needed } => {
+                details([("balance", json!(balance)), ("needed", json!(needed))])
+            }
+            _ => Details::new(),
+        }
+    }
+}
+
+error_codes!(details RenterError {
     Self::Started => "started",
     Self::Recovering => "recovering",
     Self::Journal(error) => error.code(),

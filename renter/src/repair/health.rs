@@ -8,6 +8,7 @@ use samara_protocol::hash::SlabId;
 use samara_protocol::journal::state::SlabUse;
 use samara_protocol::journal::{JournalState, SlabRecord};
 use samara_protocol::units::Millis;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::damage::LostShards;
@@ -24,7 +25,9 @@ pub(super) const QUEUE: usize = if cfg!(test) { 8 } else { 1_024 };
 const UNREADABLE: usize = 16_384;
 
 /// How a slab is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthClass {
     /// Fewer than k shards are left, and no host that may come back has more.
@@ -146,7 +149,7 @@ fn class(needed: usize, total: usize, sound: usize, leaving: usize, away: usize)
 }
 
 /// Slabs by class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SlabCounts {
     /// All shards are there.
     pub full: u64,

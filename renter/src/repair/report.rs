@@ -1,12 +1,13 @@
 //! What health and repair say of themselves.
 
 use samara_protocol::hash::SlabId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::health::SlabCounts;
 
 /// Health in one line of the status.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthSummary {
     /// When all slabs were last counted, milliseconds since the Unix epoch; nothing before the first time.
     pub counted: Option<u64>,
@@ -27,7 +28,7 @@ pub struct HealthSummary {
 }
 
 /// Everything about the health of slabs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthReport {
     /// When all slabs were last counted, milliseconds since the Unix epoch; nothing before the first time.
     pub counted: Option<u64>,
@@ -74,7 +75,7 @@ impl HealthReport {
 }
 
 /// A repair that did not work and is tried again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldRow {
     /// The slab, in hex.
     pub slab: String,
@@ -85,7 +86,7 @@ pub struct HeldRow {
 }
 
 /// A repair under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RepairingRow {
     /// The slab, in hex.
     pub slab: String,
@@ -98,7 +99,7 @@ pub struct RepairingRow {
 }
 
 /// A host whose shards do not count.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnsoundHostRow {
     /// Its identity key in hex.
     pub host: String,
@@ -111,7 +112,7 @@ pub struct UnsoundHostRow {
 }
 
 /// What audits have done since this node's start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditTotals {
     /// Slabs looked at.
     pub slabs: u64,
@@ -132,7 +133,7 @@ pub struct AuditTotals {
 }
 
 /// One audit that found something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditRow {
     /// When, milliseconds since the Unix epoch.
     pub at: u64,
@@ -145,7 +146,7 @@ pub struct AuditRow {
 }
 
 /// One repair that has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoryRow {
     /// When, milliseconds since the Unix epoch.
     pub at: u64,
@@ -160,7 +161,7 @@ pub struct StoryRow {
 }
 
 /// A file of which a version cannot be read now.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct AffectedFile {
     /// Its vault.
     pub vault: String,
@@ -171,7 +172,7 @@ pub struct AffectedFile {
 }
 
 /// Something that a host did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentRow {
     /// When, milliseconds since the Unix epoch.
     pub at: u64,

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Stage;
 
 /// Files to put.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PutRequest {
     /// A file or folder of this machine.
     pub source: PathBuf,
@@ -49,7 +50,7 @@ pub struct PutStreamRequest {
 }
 
 /// What a put did. Everything counted as stored or unchanged is acknowledged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PutReport {
     /// The vault.
     pub vault: String,
@@ -87,7 +88,7 @@ pub struct PutReport {
 }
 
 /// One item that is not as the caller may expect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ItemReport {
     /// Path on disk or in the vault.
     pub path: String,
@@ -98,7 +99,7 @@ pub struct ItemReport {
 }
 
 /// What to do where a file exists already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Conflict {
     /// The existing file stays, the other is not written.
@@ -111,7 +112,7 @@ pub enum Conflict {
 }
 
 /// Files to fetch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GetRequest {
     /// Name of the vault.
     pub vault: String,
@@ -134,7 +135,7 @@ pub struct GetRequest {
 }
 
 /// What a get did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GetReport {
     /// Files written whole and verified.
     pub restored_files: u64,
@@ -158,7 +159,7 @@ pub struct GetReport {
 }
 
 /// How to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListOptions {
     /// Folder to list; empty for the vault itself. A file lists itself.
@@ -172,7 +173,7 @@ pub struct ListOptions {
 }
 
 /// A line of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ListRow {
     /// A folder: what lies in it is counted.
@@ -189,7 +190,7 @@ pub enum ListRow {
 }
 
 /// A file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileRow {
     /// Path in the vault.
     pub path: String,
@@ -204,7 +205,7 @@ pub struct FileRow {
 }
 
 /// A version of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionRow {
     /// Number of the event that put it.
     pub version: u64,
@@ -228,7 +229,7 @@ pub struct VersionRow {
 }
 
 /// A vault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VaultRow {
     /// Its id in hex.
     pub id: String,

@@ -1,36 +1,78 @@
 //! Backups.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use samara_renter::backup::{
     BackupDetail, BackupDifference, BackupEdit, BackupPage, BackupQuery, BackupRequest, BackupRow,
-    QuoteRequest, QuoteRow, RestoreRequest, VerifyOptions,
+    QuoteRequest, QuoteRow, RestoreReport, RestoreRequest, VerifyOptions, VerifyReport,
 };
 use samara_renter::vault::{ListOptions, ListRow};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, changed, failed, known};
 use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
+use crate::api::openapi::{Lines, answers, says};
 use crate::api::state::Api;
 use crate::api::stream::{self, WithoutClient};
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/backups", get(list).post(create))
-        .route("/v1/backups/quote", post(quote))
-        .route("/v1/backups/{sid}", get(show).patch(edit).delete(remove))
-        .route("/v1/backups/{sid}/cancel", post(cancel))
-        .route("/v1/backups/{sid}/pin", post(pin))
-        .route("/v1/backups/{sid}/verify", post(verify))
-        .route("/v1/backups/{sid}/ls", get(files))
-        .route("/v1/backups/{sid}/diff/{other}", get(compare))
-        .route("/v1/backup-limit", get(limit).put(set_limit))
-        .route("/v1/restore", post(restore))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/backups",
+            get_with(list, says("Lists backups, a page at a time")).post_with(
+                create,
+                |operation| {
+                    answers::<202, Json<BackupRow>>("Starts a backup; as a stream, waits for it")(
+                        operation,
+                    )
+                    .response::<200, Lines<BackupRow>>()
+                },
+            ),
+        )
+        .api_route("/v1/backups/quote", post_with(quote, says("Prices a backup")))
+        .api_route(
+            "/v1/backups/{sid}",
+            get_with(show, says("One backup, with its vaults and its log"))
+                .patch_with(edit, says("Changes what people may change of a backup"))
+                .delete_with(remove, says("Deletes a backup")),
+        )
+        .api_route(
+            "/v1/backups/{sid}/cancel",
+            post_with(cancel, says("Cancels a backup that is being made")),
+        )
+        .api_route(
+            "/v1/backups/{sid}/pin",
+            post_with(pin, says("Keeps a backup whatever rules say, or no longer")),
+        )
+        .api_route(
+            "/v1/backups/{sid}/verify",
+            post_with(verify, answers::<200, Lines<VerifyReport>>("Reads a backup back")),
+        )
+        .api_route("/v1/backups/{sid}/ls", get_with(files, says("Lists files of a backup")))
+        .api_route(
+            "/v1/backups/{sid}/diff/{other}",
+            get_with(compare, says("Compares two backups")),
+        )
+        .api_route(
+            "/v1/backup-limit",
+            get_with(limit, says("How many backups of each kind a vault may have"))
+                .put_with(set_limit, says("Sets how many backups of each kind a vault may have")),
+        )
+        .api_route(
+            "/v1/restore",
+            post_with(
+                restore,
+                answers::<200, Lines<RestoreReport>>(
+                    "Restores from a backup while the client waits",
+                ),
+            ),
+        )
 }
 
 async fn list(
@@ -83,7 +125,7 @@ async fn edit(
 }
 
 /// Whether a backup is to be kept whatever rules say.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PinRequest {
     /// Pinned from now on, or no longer.
@@ -122,7 +164,7 @@ async fn verify(
 }
 
 /// What of a backup is listed.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct FilesQuery {
     /// The vault by its name then.
     vault: String,
@@ -148,7 +190,7 @@ async fn files(
 }
 
 /// What is compared.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct CompareQuery {
     /// The one vault; all if none.
     vault: Option<String>,
@@ -174,7 +216,7 @@ async fn remove(
 }
 
 /// How many backups of one kind a vault may have.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackupLimit {
     /// So many.

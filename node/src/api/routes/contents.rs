@@ -1,11 +1,11 @@
 //! The files of archives, with ranges.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use samara_renter::Renter;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
@@ -14,10 +14,17 @@ use super::objects::parse_range;
 use super::{failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::Path;
+use crate::api::openapi::{Octets, answers};
 use crate::api::state::Api;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new().route("/v1/backups/{sid}/content", get(content))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new().api_route(
+        "/v1/backups/{sid}/content",
+        get_with(content, |operation| {
+            answers::<200, Octets>("Downloads an archive, or a range of it")(operation)
+                .response::<206, Octets>()
+        }),
+    )
 }
 
 async fn content(

@@ -1,23 +1,32 @@
 //! Drills.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::get;
 use samara_renter::backup::Trigger;
 
 use super::{changed, failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
+use crate::api::openapi::{Lines, answers, says};
 use crate::api::state::Api;
 use crate::api::stream::WithoutClient;
 use crate::drill::{DrillOptions, DrillReport, DrillRow, DrillSchedule, DrillScheduleRow, Drills};
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/drills", get(list).post(run))
-        .route("/v1/drills/{id}", get(show))
-        .route("/v1/drill-schedule", get(schedule).put(set_schedule))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/drills",
+            get_with(list, says("Lists drills"))
+                .post_with(run, answers::<200, Lines<DrillReport>>("Makes a drill")),
+        )
+        .api_route("/v1/drills/{id}", get_with(show, says("What a drill has found")))
+        .api_route(
+            "/v1/drill-schedule",
+            get_with(schedule, says("When drills are made by themselves"))
+                .put_with(set_schedule, says("Sets when drills are made by themselves")),
+        )
 }
 
 fn drills(api: &Api) -> Result<&Drills, ApiError> {

@@ -1,32 +1,48 @@
 //! Download links: made, listed and revoked by those who may, and used by whoever has one.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{delete_with, get_with};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get};
 use futures::StreamExt as _;
 use samara_protocol::units::Millis;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, contents, known};
 use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
+use crate::api::openapi::{Octets, answers, says};
 use crate::api::state::Api;
 use crate::links::{DOWNLOADS, LinkError, LinkId, LinkMade, LinkView, USUAL};
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/links", get(list))
-        .route("/v1/links/{id}", delete(revoke))
-        .route("/v1/backups/{sid}/links", get(list_of).post(create))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route("/v1/links", get_with(list, says("Lists links to archives")))
+        .api_route("/v1/links/{id}", delete_with(revoke, says("Revokes a link")))
+        .api_route(
+            "/v1/backups/{sid}/links",
+            get_with(list_of, says("Lists links to an archive")).post_with(
+                create,
+                answers::<201, Json<LinkMade>>("Makes a link to an archive and shows it once"),
+            ),
+        )
 }
 
 /// What needs no token.
-pub(in crate::api) fn downloads() -> Router<Api> {
-    Router::new().route("/v1/download/{secret}", get(download))
+pub(in crate::api) fn downloads() -> ApiRouter<Api> {
+    ApiRouter::new().api_route(
+        "/v1/download/{secret}",
+        get_with(download, |operation| {
+            answers::<200, Octets>("Downloads the archive that a link leads to, or a range of it")(
+                operation,
+            )
+            .response::<206, Octets>()
+        }),
+    )
 }
 
 fn refused(error: LinkError) -> ApiError {
@@ -34,7 +50,7 @@ fn refused(error: LinkError) -> ApiError {
 }
 
 /// A link to make.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkRequest {
     /// Seconds for which it works; a week if left out.

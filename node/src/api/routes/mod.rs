@@ -4,6 +4,7 @@ mod backups;
 mod contents;
 mod drills;
 mod links;
+mod monitor;
 mod node;
 mod notifications;
 mod notify_settings;
@@ -25,6 +26,7 @@ pub(super) use backups::routes as backups;
 pub(super) use contents::routes as contents;
 pub(super) use drills::routes as drills;
 pub(super) use links::{downloads, routes as links};
+pub(super) use monitor::routes as monitor;
 pub(super) use notifications::routes as notifications;
 pub(super) use objects::routes as objects;
 pub(super) use policies::routes as policies;
@@ -39,6 +41,7 @@ pub(super) use wallet::routes as wallet;
 
 pub use backups::{BackupLimit, PinRequest};
 pub use links::LinkRequest;
+pub use monitor::{Condition, HealthAnswer};
 pub use node::{AnnouncedHost, ChainStatus, NodeStatus};
 pub use notifications::{DeliveryRow, NoticeRow};
 pub use notify_settings::{
@@ -85,5 +88,5 @@ async fn changed<T>(
 
 /// An error of the renter as the API shows it.
 fn failed(error: impl Coded + 'static) -> ApiError {
-    ApiError::from_error(error.code(), &error)
+    ApiError::from_coded(error)
 }

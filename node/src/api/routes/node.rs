@@ -1,32 +1,35 @@
 //! The node itself, and the chain as it sees it.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
-use axum::routing::{get, post};
 use samara_protocol::host::HostAnnouncement;
 use samara_renter::rows::RenterStatus;
+use samara_renter::schema::Coins;
 use samara_renter::world::ChainView as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
 use crate::api::Done;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
+use crate::api::openapi::says;
 use crate::api::state::Api;
 use crate::chain::ClockLead;
 use crate::host::{HostRole, HostStatus};
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/shutdown", post(shutdown))
-        .route("/v1/chain", get(chain))
-        .route("/v1/chain/hosts", get(hosts))
-        .route("/v1/host", get(host))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route("/v1/status", get_with(status, says("The node at a glance")))
+        .api_route("/v1/shutdown", post_with(shutdown, says("Ends the node in good order")))
+        .api_route("/v1/chain", get_with(chain, says("The chain as the node sees it")))
+        .api_route("/v1/chain/hosts", get_with(hosts, says("Hosts that the chain announces")))
+        .api_route("/v1/host", get_with(host, says("The host role at a glance")))
 }
 
 /// A node at a glance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NodeStatus {
     /// The program's version.
     pub version: String,
@@ -49,7 +52,7 @@ pub struct NodeStatus {
 }
 
 /// The chain as the node sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChainStatus {
     /// The network's name.
     pub network: String,
@@ -76,13 +79,52 @@ pub struct ChainStatus {
     pub all_false: Option<String>,
 }
 
+/// [`HostAnnouncement`], as the API's document describes it.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "read by the document only")]
+struct Announcement {
+    /// Multiaddresses at which it answers.
+    addresses: Vec<String>,
+    /// Who runs it, as it says itself.
+    operator: String,
+    /// Bytes it offers in all.
+    capacity: u64,
+    /// Whether it forms new contracts.
+    accepting: bool,
+    /// Its prices when it announced.
+    prices: AnnouncedPrices,
+}
+
+/// The prices in it.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "read by the document only")]
+struct AnnouncedPrices {
+    /// For a byte and hour of storage.
+    storage: Coins,
+    /// For a byte received.
+    upload: Coins,
+    /// For a byte sent.
+    download: Coins,
+    /// For each paid request.
+    request: Coins,
+    /// Collateral for a byte.
+    collateral_rate: Coins,
+    /// Most collateral in one contract.
+    maximum_collateral: Coins,
+    /// For each proof.
+    proof_fee: Coins,
+    /// Longest contract in milliseconds.
+    maximum_duration: u64,
+}
+
 /// A host as the chain announces it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AnnouncedHost {
     /// Its identity key, hex.
     pub host: String,
     /// What it says of itself.
     #[serde(flatten)]
+    #[schemars(with = "Announcement")]
     pub announcement: HostAnnouncement,
 }
 

@@ -3,31 +3,43 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{delete_with, get_with, post_with};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::routing::{delete, get, post};
-use futures::Stream;
+use axum::response::{IntoResponse as _, Response};
 use samara_protocol::units::ChainTime;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Done;
 use super::notify_settings::{NotifyAnswer, NotifyRequest};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
+use crate::api::openapi::{Text, answers, says};
 use crate::api::state::Api;
 use crate::causes;
 use crate::notify::settings::{SettingsError, WebhookId};
 use crate::notify::{Delivery, Kept, Notice, NotifyError, State as Progress, Target, Tested};
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/events", get(events))
-        .route("/v1/notifications", get(list))
-        .route("/v1/notifications/{number}", delete(dismiss))
-        .route("/v1/notifications/settings", get(settings).put(set))
-        .route("/v1/notifications/test", post(test))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route("/v1/events", get_with(events, answers::<200, Text<true>>("Tells what happens")))
+        .api_route("/v1/notifications", get_with(list, says("Lists notices and their deliveries")))
+        .api_route(
+            "/v1/notifications/{number}",
+            delete_with(dismiss, says("Takes a notice off the list")),
+        )
+        .api_route(
+            "/v1/notifications/settings",
+            get_with(settings, says("What is sent where"))
+                .put_with(set, says("Sets what is sent where")),
+        )
+        .api_route(
+            "/v1/notifications/test",
+            post_with(test, says("Sends a message through each channel now")),
+        )
 }
 
 /// Event streams at a time; each takes one of the server's connections.
@@ -39,7 +51,7 @@ const LISTED: usize = 100;
 const MAX_LISTED: usize = 1_000;
 
 /// A notice and how far its deliveries are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NoticeRow {
     /// Its number; later ones have higher numbers.
     pub number: u64,
@@ -51,16 +63,18 @@ pub struct NoticeRow {
 }
 
 /// How far a delivery is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryRow {
     /// `mail` or `webhook`.
     pub channel: String,
     /// Which webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub webhook: Option<WebhookId>,
     /// `waiting`, `delivered`, `given_up` or `dropped`.
     pub state: String,
     /// When it was delivered or given up, or is tried again, milliseconds since the Unix epoch.
+    #[schemars(with = "Option<u64>")]
     pub time: Option<ChainTime>,
     /// How often it was tried.
     pub attempts: u32,
@@ -124,7 +138,7 @@ impl From<NotifyError> for ApiError {
 }
 
 /// Where the stream goes on, for those that cannot send the header.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct EventsQuery {
     after: Option<u64>,
 }
@@ -133,7 +147,7 @@ async fn events(
     State(api): State<Api>,
     headers: HeaderMap,
     Query(query): Query<EventsQuery>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+) -> Result<Response, ApiError> {
     let notices = api.notices()?;
     if notices.readers() >= MAX_STREAMS {
         return Err(ApiError::new("busy", format!("{MAX_STREAMS} event streams are open already")));
@@ -151,13 +165,13 @@ async fn events(
             Some(id) => told.id(id.to_string()),
             None => told,
         };
-        Some((Ok(told), (reader, stop)))
+        Some((Ok::<_, Infallible>(told), (reader, stop)))
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(ALIVE)))
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
 }
 
 /// Which notices.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListQuery {
     #[serde(default)]
     after: u64,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::error::ApiError;
@@ -9,7 +10,7 @@ use crate::notify::Kind;
 use crate::notify::settings::{Login, Mail, NotifySettings, Secret, Security, Webhook, WebhookId};
 
 /// What is sent where, as it is shown: of secrets only that there is one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NotifyAnswer {
     /// How mail is sent, if it is.
     pub mail: Option<MailAnswer>,
@@ -22,7 +23,7 @@ pub struct NotifyAnswer {
 }
 
 /// How mail is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MailAnswer {
     /// The server.
     pub server: String,
@@ -43,9 +44,10 @@ pub struct MailAnswer {
 }
 
 /// A webhook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WebhookAnswer {
     /// Its name.
+    #[schemars(with = "String")]
     pub id: WebhookId,
     /// Where it is told.
     pub url: String,
@@ -82,7 +84,7 @@ impl From<NotifySettings> for NotifyAnswer {
 }
 
 /// What is to be sent where: all of it. A secret that is left out stays as it is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotifyRequest {
     /// How mail is to be sent; none for no mail.
@@ -96,7 +98,7 @@ pub struct NotifyRequest {
 }
 
 /// How mail is to be sent.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MailRequest {
     /// The server.
@@ -111,6 +113,7 @@ pub struct MailRequest {
     pub user: Option<String>,
     /// The password; the one that is kept if left out, for the same server and user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
     /// Sender.
     pub from: String,
@@ -122,16 +125,18 @@ pub struct MailRequest {
 }
 
 /// A webhook.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookRequest {
     /// Which; none for a new one.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub id: Option<WebhookId>,
     /// Where it is told.
     pub url: String,
     /// What bodies are signed with; the one that is kept if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub secret: Option<Secret>,
     /// Kinds that it is told; all if empty.
     #[serde(default)]

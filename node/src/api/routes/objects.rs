@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use async_trait::async_trait;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -21,11 +21,19 @@ use super::{changed, failed, known};
 use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
+use crate::api::openapi::{Octets, answers, says};
 use crate::api::state::Api;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/vaults/{vault}/objects/{*path}", get(read).put(write))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/vaults/{vault}/objects/{*path}",
+            get_with(read, |operation| {
+                answers::<200, Octets>("Reads a file, or a range of it")(operation)
+                    .response::<206, Octets>()
+            })
+            .put_with(write, |operation| says("Stores a file")(operation).input::<Octets>()),
+        )
         // The body is streamed, never held.
         .layer(DefaultBodyLimit::disable())
 }

@@ -1,25 +1,42 @@
 //! Policies: backups that are made by themselves.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use samara_renter::backup::retention::Retention;
-use samara_renter::backup::{PolicyRequest, PolicyRow, PolicyVerdict};
+use samara_renter::backup::{BackupRow, PolicyRequest, PolicyRow, PolicyVerdict};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, changed, failed, known};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
+use crate::api::openapi::{answers, says};
 use crate::api::state::Api;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/policies", get(list).post(create))
-        .route("/v1/policies/{name}", get(show).put(set).delete(remove))
-        .route("/v1/policies/{name}/preview", post(preview))
-        .route("/v1/policies/{name}/run", post(run))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/policies",
+            get_with(list, says("Lists policies"))
+                .post_with(create, answers::<201, Json<PolicyRow>>("Makes a policy")),
+        )
+        .api_route(
+            "/v1/policies/{name}",
+            get_with(show, says("One policy"))
+                .put_with(set, says("Sets a policy, whole"))
+                .delete_with(remove, says("Deletes a policy; its backups stay")),
+        )
+        .api_route(
+            "/v1/policies/{name}/preview",
+            post_with(preview, says("Says what a retention makes of the backups of a policy")),
+        )
+        .api_route(
+            "/v1/policies/{name}/run",
+            post_with(run, answers::<202, Json<BackupRow>>("Starts the backup of a policy now")),
+        )
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<PolicyRow>>, ApiError> {
@@ -58,7 +75,7 @@ async fn remove(State(api): State<Api>, Path(name): Path<String>) -> Result<Json
 }
 
 /// Which retention is tried out.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PreviewRequest {
     /// These numbers; the policy's own if none.

@@ -1,27 +1,40 @@
 //! Recovery from the words.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
 use samara_renter::recovery::{RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus};
 use samara_renter::rows::RenterState;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, failed};
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
+use crate::api::openapi::{Lines, answers, says};
 use crate::api::state::Api;
 use crate::api::stream::WithoutClient;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/recovery", get(status).post(start))
-        .route("/v1/recovery/stop", post(stop))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/recovery",
+            get_with(status, says("How far the recovery is")).post_with(
+                start,
+                answers::<200, Lines<RecoveryReport>>(
+                    "Starts or resumes the recovery from the words",
+                ),
+            ),
+        )
+        .api_route(
+            "/v1/recovery/stop",
+            post_with(stop, says("Stops the recovery; a later start resumes it")),
+        )
 }
 
 /// How far a recovery is, and what has come after it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RecoveryAnswer {
     /// The last recovery on this node.
     #[serde(flatten)]

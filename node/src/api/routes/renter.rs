@@ -1,9 +1,9 @@
 //! The renter: its state, contracts, hosts.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
 use samara_protocol::units::{Amount, Millis};
 use samara_renter::contract::{Allowance, LineRates};
 use samara_renter::garbage::GarbageReport;
@@ -11,33 +11,52 @@ use samara_renter::journal::JournalError;
 use samara_renter::repair::HealthReport;
 use samara_renter::rows::{AllowanceReport, ContractRow, HostRow, RenterState, RenterStatus};
 use samara_renter::transfer::Redundancy;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
+use crate::api::openapi::{Lines, answers, says};
 use crate::api::state::Api;
 use crate::api::stream::WithoutClient;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/renter", get(status))
-        .route("/v1/renter/start", post(start))
-        .route("/v1/health", get(health))
-        .route("/v1/hosts", get(hosts))
-        .route("/v1/contracts", get(contracts))
-        .route("/v1/garbage", get(garbage).post(collect))
-        .route("/v1/allowance", get(allowance).post(set_allowance))
-        .route("/v1/limits", get(limits).post(set_limits))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route("/v1/renter", get_with(status, says("The renter at a glance")))
+        .api_route("/v1/renter/start", post_with(start, says("Starts with new words")))
+        .api_route("/v1/health", get_with(health, says("The health of slabs, and their repair")))
+        .api_route("/v1/hosts", get_with(hosts, says("Hosts as the renter scores them")))
+        .api_route("/v1/contracts", get_with(contracts, says("The renter's contracts")))
+        .api_route(
+            "/v1/garbage",
+            get_with(garbage, says("What was freed at hosts and what waits to be"))
+                .post_with(collect, says("Frees what can be freed now")),
+        )
+        .api_route(
+            "/v1/allowance",
+            get_with(allowance, says("The allowance, if one is set")).post_with(
+                set_allowance,
+                answers::<200, Lines<AllowanceAnswer>>(
+                    "Sets the allowance, or says what it would do",
+                ),
+            ),
+        )
+        .api_route(
+            "/v1/limits",
+            get_with(limits, says("How fast transfers may be"))
+                .post_with(set_limits, says("Sets how fast transfers may be")),
+        )
 }
 
 /// An allowance to set. What is not given stays as it is, or becomes what suits the network.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AllowanceRequest {
     /// Hosts to have contracts with.
     pub hosts: Option<u16>,
     /// Coins for all contracts of one term, as in `2.5`.
+    #[schemars(with = "Option<samara_renter::schema::Coins>")]
     pub funds: Option<Amount>,
     /// Length of a proof period in seconds.
     pub period: Option<u64>,
@@ -50,7 +69,7 @@ pub struct AllowanceRequest {
 }
 
 /// Limits to set. What is not given stays as it is.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsRequest {
     /// Bytes of sectors sent to hosts in a second; 0 for no limit.
@@ -62,7 +81,7 @@ pub struct LimitsRequest {
 }
 
 /// What came of an allowance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AllowanceAnswer {
     /// What is set, or would be.
     pub allowance: Allowance,
@@ -70,6 +89,7 @@ pub struct AllowanceAnswer {
     pub report: AllowanceReport,
     /// Least funds with which all contracts take large files, by the prices of this moment.
     #[serde(default)]
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub least: Amount,
     /// Whether nothing was set because that was asked.
     pub dry_run: bool,

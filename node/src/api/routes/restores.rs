@@ -1,15 +1,16 @@
 //! Restores as jobs.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use futures::StreamExt as _;
 use samara_protocol::units::Amount;
 use samara_renter::archive::Passphrase;
 use samara_renter::backup::LogLine;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 
@@ -17,31 +18,62 @@ use super::{Done, known};
 use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
+use crate::api::openapi::{Octets, answers, says};
 use crate::api::state::Api;
 use crate::restores::{
     Announced, NewRestore, Restore, RestoreError, RestoreSource, Restored, Restores,
 };
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/restores", get(list).post(create))
-        .route("/v1/restores/requests", post(ask))
-        .route("/v1/restores/{id}", get(show).delete(remove))
-        .route("/v1/restores/{id}/log", get(log))
-        .route("/v1/restores/{id}/cancel", post(cancel))
-        .route("/v1/restores/{id}/resume", post(resume))
-        .route("/v1/restores/{id}/approve", post(approve))
-        .route("/v1/restores/{id}/reject", post(reject))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/restores",
+            get_with(list, says("Lists restores, without their logs")).post_with(
+                create,
+                |operation| {
+                    answers::<202, Json<Restore>>("Starts a restore, or says what it would do")(
+                        operation,
+                    )
+                    .response::<200, Json<Restored>>()
+                },
+            ),
+        )
+        .api_route(
+            "/v1/restores/requests",
+            post_with(
+                ask,
+                answers::<202, Json<Restore>>("Asks for a restore that an operator decides"),
+            ),
+        )
+        .api_route(
+            "/v1/restores/{id}",
+            get_with(show, says("One restore"))
+                .delete_with(remove, says("Forgets a restore that has ended")),
+        )
+        .api_route("/v1/restores/{id}/log", get_with(log, says("The log of a restore")))
+        .api_route("/v1/restores/{id}/cancel", post_with(cancel, says("Cancels a restore")))
+        .api_route(
+            "/v1/restores/{id}/resume",
+            post_with(resume, says("Tries a failed restore again")),
+        )
+        .api_route(
+            "/v1/restores/{id}/approve",
+            post_with(approve, says("Lets a restore go on that was asked for")),
+        )
+        .api_route(
+            "/v1/restores/{id}/reject",
+            post_with(reject, says("Refuses a restore that was asked for")),
+        )
         .merge(uploads())
 }
 
 /// The body is streamed, never held.
-fn uploads() -> Router<Api> {
-    Router::new().route("/v1/restores/upload", post(upload)).layer(DefaultBodyLimit::disable())
+fn uploads() -> ApiRouter<Api> {
+    ApiRouter::new().api_route("/v1/restores/upload", post_with(upload, |operation| answers::<202, Json<Restore>>("Takes an archive and restores it; its passphrase is in the header samara-passphrase, in hex")(operation).input::<Octets>().response::<200, Json<Restored>>())).layer(DefaultBodyLimit::disable())
 }
 
 fn refused(error: RestoreError) -> ApiError {
-    ApiError::from_error(error.code(), &error)
+    ApiError::from_error(error.code(), &error).with_details(error.details())
 }
 
 /// The restores, once it is known what the words own.
@@ -98,7 +130,7 @@ async fn begin(
 }
 
 /// What is asked of an archive that is sent.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct UploadQuery {
     /// Name of the new vault.
@@ -109,6 +141,7 @@ struct UploadQuery {
     dry_run: bool,
     /// The most that it may cost, in coins.
     #[serde(default)]
+    #[schemars(with = "Option<samara_renter::schema::Coins>")]
     max_cost: Option<Amount>,
 }
 
@@ -179,7 +212,7 @@ async fn receive(restores: &Restores, id: &str, body: Body) -> std::io::Result<(
 }
 
 /// An archive that somebody asks for who may not decide.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportAsk {
     /// Where the archive is.
@@ -212,7 +245,7 @@ async fn ask(
 }
 
 /// What a restore needs to go on that is kept nowhere.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GoOn {
     /// What opens the archive, if it is encrypted.

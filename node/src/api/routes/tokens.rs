@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{delete_with, get_with, post_with};
 use axum::extract::State;
-use axum::routing::{delete, get, post};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, failed};
@@ -13,23 +14,29 @@ use crate::access::{
 };
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
+use crate::api::openapi::says;
 
-pub(in crate::api) fn routes() -> Router<Arc<AccessControl>> {
-    Router::new()
-        .route("/v1/tokens", get(list).post(create))
-        .route("/v1/tokens/{id}", delete(revoke))
-        .route("/v1/whoami", get(whoami))
-        .route("/v1/login", post(login))
-        .route("/v1/logout", post(logout))
+pub(in crate::api) fn routes() -> ApiRouter<Arc<AccessControl>> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/tokens",
+            get_with(list, says("Lists the own tokens; an administrator's are all"))
+                .post_with(create, says("Makes a token and shows it once")),
+        )
+        .api_route("/v1/tokens/{id}", delete_with(revoke, says("Revokes a token, or ends a login")))
+        .api_route("/v1/whoami", get_with(whoami, says("Whose the token is")))
+        .api_route("/v1/login", post_with(login, says("Logs in: a token for twelve hours")))
+        .api_route("/v1/logout", post_with(logout, says("Ends the login whose token is shown")))
 }
 
 /// Who wants to log in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     /// The user's e-mail address, in letters of any case.
     pub email: String,
     /// The user's password.
+    #[schemars(with = "String")]
     pub password: Secret,
 }
 

@@ -2,19 +2,28 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
 
 use super::{Done, failed};
 use crate::access::{AccessControl, EditUser, NewUser, UserId, UserView};
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
+use crate::api::openapi::says;
 
-pub(in crate::api) fn routes() -> Router<Arc<AccessControl>> {
-    Router::new()
-        .route("/v1/users", get(list).post(add))
-        .route("/v1/users/{id}", get(show).patch(edit).delete(remove))
+pub(in crate::api) fn routes() -> ApiRouter<Arc<AccessControl>> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/users",
+            get_with(list, says("Lists users")).post_with(add, says("Makes a user")),
+        )
+        .api_route(
+            "/v1/users/{id}",
+            get_with(show, says("One user"))
+                .patch_with(edit, says("Changes a user"))
+                .delete_with(remove, says("Removes a user with all tokens")),
+        )
 }
 
 type Access = State<Arc<AccessControl>>;

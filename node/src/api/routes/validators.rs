@@ -2,46 +2,58 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
-use axum::routing::{get, post};
 use samara_protocol::chain::{Validator, ValidatorSet};
 use samara_protocol::hash::TransactionId;
 use samara_protocol::ledger::state::StateKey;
 use samara_renter::world::ChainView as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
+use crate::api::openapi::says;
 use crate::api::state::Api;
 use crate::api::{Done, Included};
 pub use crate::validators::SignedChange;
-use crate::validators::{ChangeError, SetChange};
+use crate::validators::{ChangeError, SetChange, ValidatorText};
 
 /// How long a change is waited for until it is in a block.
 const INCLUSION: Duration = Duration::from_secs(60);
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/chain/validators", get(show))
-        .route("/v1/chain/validators/propose", post(propose))
-        .route("/v1/chain/validators/submit", post(submit))
-        .route("/v1/chain/accept-clock", post(accept_clock))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route("/v1/chain/validators", get_with(show, says("Who decides the next block")))
+        .api_route(
+            "/v1/chain/validators/propose",
+            post_with(propose, says("Makes an unsigned change of the validators")),
+        )
+        .api_route(
+            "/v1/chain/validators/submit",
+            post_with(submit, says("Hands a signed change of the validators in")),
+        )
+        .api_route(
+            "/v1/chain/accept-clock",
+            post_with(accept_clock, says("Says that the clock of a validator alone is right")),
+        )
 }
 
 /// A validator of the present set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ValidatorRow {
     /// Its key and power.
     #[serde(flatten)]
+    #[schemars(with = "ValidatorText")]
     pub validator: Validator,
     /// Whether it is this node.
     pub own: bool,
 }
 
 /// The set that decides the next block.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ValidatorsAnswer {
     /// Hash of the set, hex.
     pub hash: String,
@@ -52,9 +64,10 @@ pub struct ValidatorsAnswer {
 }
 
 /// The set that is wanted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Proposal {
+    #[schemars(with = "Vec<ValidatorText>")]
     validators: Vec<Validator>,
 }
 
@@ -143,7 +156,7 @@ async fn submit(
 }
 
 /// The lead that the operator was shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptClock {
     /// Milliseconds.

@@ -1,33 +1,55 @@
 //! Vaults and the files in them.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{delete_with, get_with, post_with};
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{delete, get, post};
-use samara_renter::vault::{GetRequest, ListOptions, ListRow, PutRequest, VaultRow, VersionRow};
+use samara_renter::vault::{
+    GetReport, GetRequest, ListOptions, ListRow, PutReport, PutRequest, VaultRow, VersionRow,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{changed, failed, known};
 use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path, Query};
+use crate::api::openapi::{Lines, answers, says};
 use crate::api::state::Api;
 use crate::api::stream::WithoutClient;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/vaults", get(list).post(create))
-        .route("/v1/vaults/{vault}", delete(remove_vault))
-        .route("/v1/vaults/{vault}/rename", post(rename))
-        .route("/v1/vaults/{vault}/files", get(files))
-        .route("/v1/vaults/{vault}/move", post(move_file))
-        .route("/v1/vaults/{vault}/remove", post(remove))
-        .route("/v1/put", post(put))
-        .route("/v1/get", post(fetch))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/vaults",
+            get_with(list, says("Lists vaults")).post_with(create, says("Makes a vault")),
+        )
+        .api_route("/v1/vaults/{vault}", delete_with(remove_vault, says("Removes a vault")))
+        .api_route(
+            "/v1/vaults/{vault}/rename",
+            post_with(rename, says("Gives a vault another name")),
+        )
+        .api_route("/v1/vaults/{vault}/files", get_with(files, says("Lists files of a vault")))
+        .api_route("/v1/vaults/{vault}/move", post_with(move_file, says("Moves a file or folder")))
+        .api_route(
+            "/v1/vaults/{vault}/remove",
+            post_with(remove, says("Removes a file, a folder or a version")),
+        )
+        .api_route(
+            "/v1/put",
+            post_with(put, answers::<200, Lines<PutReport>>("Stores files of the node's machine")),
+        )
+        .api_route(
+            "/v1/get",
+            post_with(
+                fetch,
+                answers::<200, Lines<GetReport>>("Fetches files to the node's machine"),
+            ),
+        )
 }
 
 /// A name.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NameRequest {
     /// Of a vault.
@@ -35,7 +57,7 @@ pub struct NameRequest {
 }
 
 /// A file to move within its vault.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// Where it is.
@@ -45,7 +67,7 @@ pub struct MoveRequest {
 }
 
 /// Files to remove.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RemoveRequest {
     /// A file or folder.
@@ -57,11 +79,11 @@ pub struct RemoveRequest {
 }
 
 /// A change that says no more than that it was made.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}
 
 /// How many files a change was about.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Files moved or removed.
     pub files: u64,
@@ -71,7 +93,7 @@ pub struct Changed {
 }
 
 /// A version of a file that is gone, and what is left.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct VersionGivenUp {
     /// As it was.
     pub version: VersionRow,

@@ -1,34 +1,37 @@
 //! Money: the renter's account, or the node's own where there is no renter.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
-use axum::routing::{get, post};
 use samara_protocol::hash::TransactionId;
 use samara_protocol::signature::PublicKey;
 use samara_protocol::units::{Amount, Height};
 use samara_renter::rows::RenterState;
 use samara_renter::transfer_money;
 use samara_renter::world::ChainView as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::failed;
 use crate::api::error::ApiError;
 use crate::api::extract::Json;
+use crate::api::openapi::says;
 use crate::api::state::Api;
 
-pub(in crate::api) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/v1/wallet", get(show))
-        .route("/v1/wallet/send", post(send))
-        .route("/v1/wallet/faucet", post(faucet))
+pub(in crate::api) fn routes() -> ApiRouter<Api> {
+    ApiRouter::new()
+        .api_route("/v1/wallet", get_with(show, says("The account that pays")))
+        .api_route("/v1/wallet/send", post_with(send, says("Sends money")))
+        .api_route("/v1/wallet/faucet", post_with(faucet, says("Gets money on a test network")))
 }
 
 /// An account.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Wallet {
     /// Its key, hex: the address that others send to.
     pub account: String,
     /// What can be spent.
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub balance: Amount,
     /// Transactions sent.
     pub nonce: u64,
@@ -38,25 +41,27 @@ pub struct Wallet {
 }
 
 /// Money to send.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// The receiving account, hex.
     pub to: String,
     /// Coins, as in `2.5`.
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub amount: Amount,
 }
 
 /// Money to get from the faucet.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FaucetRequest {
     /// Coins, as in `2.5`.
+    #[schemars(with = "samara_renter::schema::Coins")]
     pub amount: Amount,
 }
 
 /// A transaction in a block.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Included {
     /// Its id, hex.
     pub transaction: String,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use lettre::message::Mailbox;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -61,7 +62,9 @@ impl fmt::Debug for Secret {
 }
 
 /// How a connection to a mail server is kept from others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Security {
     /// TLS from the first byte (port 465)

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use samara_protocol::units::Amount;
+use serde_json::json;
 
 use super::super::error::ArchiveError;
-use crate::error::error_codes;
+use crate::error::{Details, details, error_codes};
 use crate::journal::JournalError;
 use crate::transfer::UploadError;
 use crate::vault::VaultError;
@@ -72,7 +73,25 @@ pub enum ImportError {
     Journal(#[from] JournalError),
 }
 
-error_codes!(ImportError {
+impl ImportError {
+    /// Prices and counts, for programs.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        match self {
+            Self::Price { price, most } => {
+                details([("price", json!(price)), ("max_price", json!(most))])
+            }
+            Self::Announced { what, found, expected } => details([
+                ("what", json!(what)),
+                ("found", json!(found)),
+                ("announced", json!(expected)),
+            ]),
+            _ => Details::new(),
+        }
+    }
+}
+
+error_codes!(details ImportError {
     Self::File(_) => "file_failed",
     Self::NoFile(_) => "no_source",
     Self::Archive(error) => error.code(),

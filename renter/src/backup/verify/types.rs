@@ -1,6 +1,7 @@
 //! What is asked of a verification, and what is answered.
 
 use samara_protocol::units::Amount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Passphrase;
@@ -12,7 +13,7 @@ pub(super) const ALL: u16 = 1_000;
 const PROBLEMS: usize = 1_000;
 
 /// How to verify a backup.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VerifyOptions {
     /// How many of its slabs are read back, in per mille; 1,000 for all, which is also taken for more. Which,
@@ -23,6 +24,7 @@ pub struct VerifyOptions {
     /// Only say what it would cost.
     pub dry_run: bool,
     /// The most that it may cost; the price of the moment if none is given.
+    #[schemars(with = "Option<crate::schema::Coins>")]
     pub max_price: Option<Amount>,
     /// What opens an archive that is encrypted. Without it the file is compared, and not what is in it.
     pub passphrase: Option<Passphrase>,
@@ -44,7 +46,7 @@ pub struct Verified {
 }
 
 /// What a verification has read, and what was wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyReport {
     /// The backup's id in hex.
     pub sid: String,
@@ -83,8 +85,10 @@ pub struct VerifyReport {
     /// Events of an archive that were read and follow each other; none of one that was not opened.
     pub events: u64,
     /// The most that it costs.
+    #[schemars(with = "crate::schema::Coins")]
     pub price: Amount,
     /// What it has cost.
+    #[schemars(with = "crate::schema::Coins")]
     pub cost: Amount,
     /// What was wrong: the first thousand.
     pub problems: Vec<VerifyProblem>,
@@ -95,7 +99,7 @@ pub struct VerifyReport {
 }
 
 /// What something is wrong with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerifyProblemKind {
     /// Too few hosts show a head that holds the backup.
@@ -111,7 +115,7 @@ pub enum VerifyProblemKind {
 }
 
 /// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyProblem {
     /// With what.
     pub kind: VerifyProblemKind,
@@ -128,7 +132,7 @@ pub struct VerifyProblem {
 }
 
 /// A host that did not do its part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyHost {
     /// Its identity key in hex; nothing if it is not known any more.
     pub host: Option<String>,

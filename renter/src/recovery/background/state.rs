@@ -21,10 +21,11 @@
 //! This is beside the steps of a recovery, and not one of them: a node that has recovered, or that writes,
 //! is scanned without leaving where it is. What both walk, the chain, is stored once for both.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a scan is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecoveryScanState {
     /// None was started.

@@ -1,5 +1,6 @@
 //! What is asked of a scan, and what it shows.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::state::RecoveryScanState;
@@ -7,7 +8,7 @@ use crate::backup::{BackupRow, BackupStatus, JobProblem, LogLine};
 use crate::progress::Phase;
 
 /// How to scan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecoveryScanOptions {
     /// Forget what was scanned before, and begin with the first block. One that runs is stopped for it.
@@ -18,7 +19,7 @@ pub struct RecoveryScanOptions {
 }
 
 /// A scan, and what it has found so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecoveryScanStatus {
     /// Where it is.
     pub state: RecoveryScanState,
@@ -110,7 +111,7 @@ impl RecoveryScanStatus {
 }
 
 /// A backup that a scan has found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FoundBackup {
     /// Its id in hex.
     pub sid: String,
