@@ -103,19 +103,20 @@ async fn quote(
     Ok(Exit::Ok)
 }
 
+/// Prices that are asked for anew when they have changed before they were agreed to.
+const QUOTES: u32 = 3;
+
 /// Agrees to the price of the moment, which is shown, and makes the backup.
 async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, Failure> {
     session.renter_ready().await?;
     let most = arguments.max_cost.as_deref().map(parse_amount).transpose()?;
     let expires_in = arguments.expires.as_deref().map(parse_span).transpose()?;
     let kind = kind(arguments.archive);
-    let quote = ask_price(session, arguments.vault.clone(), kind).await?;
-    check_price(&quote, most)?;
     let sealed = passphrase(arguments.passphrase_from).await?;
     if kind == BackupKind::Archive && sealed.is_none() {
         session.output.news("the archive is not encrypted: whoever has the file can read it");
     }
-    let request = BackupRequest {
+    let mut request = BackupRequest {
         kind,
         name: arguments.name,
         description: arguments.description,
@@ -124,13 +125,23 @@ async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, F
         pinned: arguments.pin,
         expires_in,
         passphrase: sealed,
-        quote: Some(quote.id),
         ..BackupRequest::default()
     };
-    let row: BackupRow = if arguments.detach {
-        session.client()?.post("/v1/backups", &request).await?
-    } else {
-        session.run("/v1/backups", &request).await?
+    let mut tries = 0;
+    let row: BackupRow = loop {
+        let quote = ask_price(session, request.vault.clone(), kind).await?;
+        check_price(&quote, most)?;
+        request.quote = Some(quote.id);
+        let made = if arguments.detach {
+            session.client()?.post("/v1/backups", &request).await.map_err(Failure::from)
+        } else {
+            session.run("/v1/backups", &request).await
+        };
+        match made {
+            // The price has changed between the two requests.
+            Err(failure) if failure.code == "stale_quote" && tries < QUOTES => tries += 1,
+            made => break made?,
+        }
     };
     session.output.answer(&row, || created_text(&row));
     Ok(match row.status {

@@ -162,6 +162,9 @@ pub fn get_text(report: &GetReport) -> String {
     if report.replaced_files > 0 {
         lines.line("replaced", display::count(report.replaced_files, "file"));
     }
+    if report.same_files > 0 {
+        lines.line("unchanged", display::count(report.same_files, "file"));
+    }
     names(&mut lines, "kept", "file", &report.kept);
     names(&mut lines, "renamed", "file", &report.renamed);
     items(&mut lines, "not written", &report.failed);

@@ -125,7 +125,11 @@ impl Vaults {
         let mut files = Vec::with_capacity(wanted.files.len());
         let mut taken = BTreeSet::new();
         for mut file in wanted.files {
-            match self.place(&file.target, conflict, &mut taken).await {
+            match self.place(&file, conflict, &mut taken).await {
+                Ok(Place::Same) => {
+                    report.same_files += 1;
+                    continue;
+                }
                 Ok(Place::Kept) => {
                     report.kept.push(file.path.to_string());
                     continue;

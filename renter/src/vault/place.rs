@@ -19,6 +19,8 @@ pub(super) enum Place {
     Replaces(PathBuf),
     Beside(PathBuf),
     Kept,
+    /// It is there already.
+    Same,
 }
 
 impl Vaults {
@@ -63,29 +65,35 @@ impl Vaults {
     /// Decides under which name a file is written.
     pub(super) async fn place(
         &self,
-        target: &Path,
+        Wanted { target, file, .. }: &Wanted,
         conflict: Conflict,
         taken: &mut BTreeSet<PathBuf>,
     ) -> Result<Place, FileError> {
         let refuse = |reason: &str| FileError {
             action: "replace",
-            path: target.to_owned(),
+            path: target.clone(),
             reason: reason.to_owned(),
         };
         // Two files of one restore may want one name: vaults `a/b` and `a_b` become one folder.
-        let claimed = !taken.insert(target.to_owned());
+        let claimed = !taken.insert(target.clone());
         let existing = self.world.files.stat(target).await?;
+        let same = existing.as_ref().is_some_and(|entry| {
+            let kind = entry.kind == FileKind::File;
+            kind && (entry.size, entry.modified) == (file.size, file.modified)
+        });
         let kind = match existing {
-            None if !claimed => return Ok(Place::Free(target.to_owned())),
+            None if !claimed => return Ok(Place::Free(target.clone())),
             existing => existing.map(|entry| entry.kind),
         };
         match conflict {
+            // One that an earlier attempt has written.
+            Conflict::Keep if same && !claimed => Ok(Place::Same),
             Conflict::Keep => Ok(Place::Kept),
             Conflict::Replace if claimed => {
                 Err(refuse("another file of this restore has its name"))
             }
             Conflict::Replace if kind == Some(FileKind::File) => {
-                Ok(Place::Replaces(target.to_owned()))
+                Ok(Place::Replaces(target.clone()))
             }
             Conflict::Replace => Err(refuse("it is not a regular file")),
             Conflict::Rename => {

@@ -148,8 +148,11 @@ pub struct GetReport {
     pub replaced_files: u64,
     /// Of the files, those that were written under another name: the names.
     pub renamed: Vec<String>,
-    /// Files left alone because one existed.
+    /// Files left alone because another one existed.
     pub kept: Vec<String>,
+    /// Files that were there already, by length and time of change, and were left alone.
+    #[serde(default)]
+    pub same_files: u64,
     /// Files that could not be restored, and why.
     pub failed: Vec<ItemReport>,
     /// Whether nothing was written because that was asked.

@@ -167,6 +167,8 @@ impl Vaults {
     /// Takes a name for a vault that is going to arrive.
     async fn reserve(&self, name: &str) -> Result<Arrival, ImportError> {
         crate::vault::check_name(name)?;
+        // A name that a crash has left reserved is nobody's.
+        self.end_abandoned_arrivals().await?;
         self.check_free(name)?;
         let id = VaultId(random_bytes(self.world.random.as_ref()));
         let change = Change::VaultReserved { vault: id, name: name.to_owned() };
