@@ -10,6 +10,7 @@
 //! | [`consensus`], [`chain`] | the chain role: the engine, the store, the service |
 //! | [`light`] | the chain as nodes without it follow and verify it |
 //! | [`host`] | the host role: volumes, service, proofs |
+//! | [`links`] | addresses under which archives are had without a login |
 //! | [`drill`] | recoveries into a node that is thrown away, to see that the words suffice |
 //! | [`world`] | the renter role's outside: disks, network, tokio |
 //! | [`transport`] | connections to other nodes |
@@ -42,6 +43,7 @@ pub mod drill;
 pub mod fetch;
 pub mod host;
 pub mod light;
+pub mod links;
 pub mod notify;
 mod open_files;
 pub mod redundancy;

@@ -14,7 +14,7 @@
 //! | [`checkpoint`] | what the journal has led to, in trees at the hosts |
 //! | [`backup`] | named points of the journal |
 //! | [`garbage`] | what nothing needs any more goes from the hosts |
-//! | [`recovery`] | everything back from the words |
+//! | [`recovery`] | everything back from the words, and the scan that only looks for it |
 //! | [`repair`] | the health of slabs, and missing shards put on other hosts |
 //! | [`rows`], [`progress`], [`error`] | what reports and errors look like from outside; [`schema`] how their texts are described |
 
@@ -27,6 +27,7 @@ pub mod contract;
 pub mod error;
 pub mod garbage;
 pub mod journal;
+mod memory;
 pub mod news;
 pub mod progress;
 pub mod recovery;

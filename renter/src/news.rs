@@ -4,6 +4,7 @@ use samara_protocol::units::Amount;
 use serde::Serialize;
 
 use crate::backup::BackupRow;
+use crate::recovery::{FoundBackup, RecoveryScanAdvance};
 
 /// One thing that happened. Whoever listens too slowly misses the oldest; what is true now is in the lists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,5 +53,17 @@ pub enum News {
         passed: bool,
         /// How it went, in plain words.
         summary: String,
+    },
+    /// How far a recovery scan is: told at each step of it, and at most once a second in between.
+    ScanAdvanced(Box<RecoveryScanAdvance>),
+    /// A recovery scan has found a backup, or says something else of one. Of one look at the hosts the first
+    /// hundred are told; the list has all.
+    ScanFoundBackup(Box<FoundBackup>),
+    /// A backup that an earlier look had shown is deleted, as newer heads say.
+    ScanLostBackup {
+        /// Its id in hex.
+        sid: String,
+        /// Its name.
+        name: String,
     },
 }

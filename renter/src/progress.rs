@@ -40,6 +40,10 @@ pub enum Phase {
     Settling,
     /// Reading the chain for the seed's contracts.
     Scanning,
+    /// Asking hosts for their heads, and claiming nothing.
+    Asking,
+    /// Reading what the newest head says of backups.
+    Reading,
     /// Claiming the right to write, and asking hosts for their heads.
     Claiming,
     /// Taking the newest head over.

@@ -37,6 +37,11 @@ impl Slabs {
         Self { book, leases, inner, unreadable: Arc::default(), budget: None }
     }
 
+    /// Transfers of the same kind over other contracts.
+    pub(crate) fn over(&self, book: ContractBook) -> Self {
+        Self::new(book, read(&self.inner).options)
+    }
+
     /// The same transfers, paid out of this budget.
     pub(crate) fn within(&self, budget: Budget) -> Self {
         Self { budget: Some(budget), ..self.clone() }

@@ -75,7 +75,7 @@ pub const CODES: &[Code] = &[
     code("bad_role", 400, 2, "a token cannot do more than its user"),
     code("bad_tags", 400, 2, "a backup has too many tags, or one that none can be"),
     code("bad_url", 400, 2, "the URL is none that is fetched"),
-    code("busy", 503, 5, "too many are served at a time: tokens and passwords being checked, or event streams"),
+    code("busy", 503, 5, "too many are served at a time: tokens and passwords being checked, event streams, or downloads by link"),
     code("cancelled", 409, 130, "somebody cancelled it"),
     code("chain_false", 500, 1, "a chain peer's answer does not verify"),
     code("chain_unreachable", 503, 5, "no chain peer answers")
@@ -137,6 +137,8 @@ pub const CODES: &[Code] = &[
     code("no_host_answers", 503, 5, "no host answers the recovery"),
     code("no_hosts", 503, 5, "there is no live contract")
         .hint("see `samara contracts` and `samara allowance show`"),
+    code("no_link", 404, 10, "there is no such download link, or it has ended")
+        .hint("see `samara backup link --list`"),
     code("no_money", 409, 4, "the account has too little money")
         .hint("see `samara wallet show`; on a test network `samara wallet faucet` gives coins"),
     code("no_policy", 404, 10, "there is no such policy").hint("see `samara policy list`"),
@@ -184,7 +186,7 @@ pub const CODES: &[Code] = &[
              lower the redundancy there with --redundancy K/N",
         ),
     code("too_large", 409, 4, "a change is larger than one round takes"),
-    code("too_many", 409, 4, "there are as many users or tokens as there can be"),
+    code("too_many", 409, 4, "there are as many users, tokens or download links as there can be"),
     code("too_many_policies", 409, 4, "there are as many policies as there may be")
         .hint("delete one with `samara policy delete`"),
     code("too_many_tries", 429, 4, "too many tries to log in with this e-mail address"),
@@ -305,6 +307,7 @@ mod tests {
         }
         given.extend(quoted_after(&read("src/access/error.rs"), "=> \""));
         given.extend(quoted_after(&read("src/drill/error.rs"), "=> \""));
+        given.extend(quoted_after(&read("src/links/error.rs"), "=> \""));
         for folder in ["src/api", "src/api/routes"] {
             let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
             for entry in entries.unwrap().map(Result::unwrap).filter(|e| e.path().is_file()) {

@@ -23,8 +23,8 @@ pub use error::ApiError;
 pub use routes::{
     AcceptClock, AllowanceAnswer, AllowanceRequest, AnnouncedHost, BackupLimit, ChainStatus,
     Changed, Condition, DeliveryRow, Done, FaucetRequest, GoOn, HealthAnswer, ImportAsk, Included,
-    LimitsRequest, LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest, NodeStatus,
-    NoticeRow, NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer,
+    LimitsRequest, LinkRequest, LoginRequest, MailAnswer, MailRequest, MoveRequest, NameRequest,
+    NodeStatus, NoticeRow, NotifyAnswer, NotifyRequest, PinRequest, PreviewRequest, RecoveryAnswer,
     RemoveRequest, SendRequest, SignedChange, ValidatorRow, ValidatorsAnswer, VersionGivenUp,
     Wallet, WebhookAnswer, WebhookRequest,
 };

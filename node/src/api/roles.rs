@@ -81,6 +81,12 @@ const LEAST: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/v1/backup-limit", READER),
     ("PUT", "/v1/backup-limit", ADMINISTRATOR),
     ("GET", "/v1/backups/{sid}/content", READER),
+    ("GET", "/v1/links", OPERATOR),
+    ("GET", "/v1/backups/{sid}/links", OPERATOR),
+    ("POST", "/v1/backups/{sid}/links", ADMINISTRATOR),
+    ("DELETE", "/v1/links/{id}", ADMINISTRATOR),
+    // What it takes is in the address.
+    ("GET", "/v1/download/{secret}", ANYBODY),
     ("POST", "/v1/restore", ADMINISTRATOR),
     // They name addresses and files of the node's machine.
     ("GET", "/v1/restores", OPERATOR),
@@ -98,6 +104,10 @@ const LEAST: &[(&str, &str, Option<Role>)] = &[
     ("GET", "/v1/recovery", READER),
     ("POST", "/v1/recovery", ADMINISTRATOR),
     ("POST", "/v1/recovery/stop", ADMINISTRATOR),
+    ("GET", "/v1/recovery-scan", READER),
+    // It spends money, as reading does, and claims nothing.
+    ("POST", "/v1/recovery-scan", OPERATOR),
+    ("DELETE", "/v1/recovery-scan", ADMINISTRATOR),
     ("GET", "/v1/events", READER),
     ("GET", "/v1/notifications", READER),
     ("DELETE", "/v1/notifications/{number}", ADMINISTRATOR),
@@ -205,11 +215,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_a_login_and_what_says_nothing_need_no_token_and_readers_change_nothing_but_what_is_theirs()
+    fn a_login_a_link_and_what_says_nothing_need_no_token_and_readers_change_nothing_but_what_is_theirs()
      {
         let of = |role| LEAST.iter().filter(move |(_, _, least)| *least == role);
         let paths: Vec<_> = of(ANYBODY).map(|(_, path, _)| *path).collect();
-        assert_eq!(paths, ["/health", "/v1/openapi.json", "/v1/login"]);
+        assert_eq!(paths, ["/health", "/v1/openapi.json", "/v1/download/{secret}", "/v1/login"]);
         let changes = of(READER).filter(|(method, _, _)| *method != "GET");
         let changes: Vec<_> = changes.map(|(method, path, _)| (*method, *path)).collect();
         // A preview deletes nothing, and what is asked for waits for somebody else.

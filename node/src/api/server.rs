@@ -54,6 +54,9 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Access::new(address, api.node().access.local().of_this_start()).write(data)?;
+        if let Some(links) = &api.node().links {
+            links.served_at(address);
+        }
         let operations = api.operations().clone();
         let (stop, cut) = (api.node().stop.clone(), CancellationToken::new());
         let tasks = TaskTracker::new();
@@ -152,15 +155,26 @@ async fn serve(stream: TcpStream, router: Router, head: Duration, stop: Cancella
 fn router(api: Api) -> Router {
     let access = Arc::clone(&api.node().access);
     let keys = (api.node().keys.clone(), api.operations().clone());
-    let (node, people) = documented();
+    let Documented { node, people, downloads } = documented();
+    // Whoever has a link has all that it takes, under whatever name a proxy has.
+    let downloads: Router = Router::from(downloads).with_state(api.clone());
     let protected: Router = Router::from(node)
         .with_state(api)
         .merge(Router::from(people).with_state(Arc::clone(&access)));
-    guarded(protected, access, keys)
+    guarded(protected, access, keys).merge(downloads)
 }
 
-/// All routes, those of the node and those of users and tokens, with what the document says of them.
-pub(super) fn documented() -> (ApiRouter<Api>, ApiRouter<Arc<AccessControl>>) {
+/// All routes, with what the document says of them.
+pub(super) struct Documented {
+    /// Those of the node.
+    pub(super) node: ApiRouter<Api>,
+    /// Those of users and tokens.
+    pub(super) people: ApiRouter<Arc<AccessControl>>,
+    /// Those that need no token and come under any name.
+    pub(super) downloads: ApiRouter<Api>,
+}
+
+pub(super) fn documented() -> Documented {
     let node = ApiRouter::new()
         .merge(routes::monitor())
         .merge(routes::node())
@@ -171,18 +185,21 @@ pub(super) fn documented() -> (ApiRouter<Api>, ApiRouter<Arc<AccessControl>>) {
         .merge(routes::objects())
         .merge(routes::backups())
         .merge(routes::contents())
+        .merge(routes::links())
         .merge(routes::restores())
         .merge(routes::policies())
         .merge(routes::drills())
         .merge(routes::recovery())
+        .merge(routes::recovery_scan())
         .merge(routes::notifications());
-    (node, routes::users().merge(routes::tokens()))
+    let people = routes::users().merge(routes::tokens());
+    Documented { node, people, downloads: routes::downloads().into() }
 }
 
 /// Users, tokens, logins.
 #[cfg(test)]
 pub(super) fn of_access(access: &Arc<AccessControl>) -> Router {
-    Router::from(documented().1).with_state(Arc::clone(access))
+    Router::from(documented().people).with_state(Arc::clone(access))
 }
 
 /// Routes behind what every request must pass.

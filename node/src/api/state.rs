@@ -15,6 +15,7 @@ use crate::chain::Chain;
 use crate::drill::Drills;
 use crate::host::HostRole;
 use crate::light::LightClient;
+use crate::links::Links;
 use crate::notify::Notices;
 use crate::restores::Restores;
 use crate::transport::Transport;
@@ -47,6 +48,8 @@ pub struct Node {
     pub restores: Option<Restores>,
     /// Notices; there are some where there is a renter.
     pub notices: Option<Notices>,
+    /// Download links to its archives.
+    pub links: Option<Links>,
     /// Recoveries of its words into a node that is thrown away.
     pub drills: Option<Drills>,
     /// The chain that the node serves, if it does.
@@ -103,6 +106,14 @@ impl Api {
     /// `no_role`.
     pub fn notices(&self) -> Result<&Notices, ApiError> {
         self.node.notices.as_ref().ok_or_else(|| ApiError::no_role("renter"))
+    }
+
+    /// The renter's download links.
+    ///
+    /// # Errors
+    /// `no_role`.
+    pub fn links(&self) -> Result<&Links, ApiError> {
+        self.node.links.as_ref().ok_or_else(|| ApiError::no_role("renter"))
     }
 
     /// The host.

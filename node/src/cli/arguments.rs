@@ -1,12 +1,14 @@
 //! The command line as clap reads it.
 #![allow(missing_docs, reason = "doc comments here are the texts of --help")]
 
+mod links;
 mod notify;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::links::LinkArguments;
 pub use self::notify::{AddWebhook, NotifyCommand, SetMail, Switch};
 use super::password::PasswordSource;
 use super::policy_arguments::{PolicyCommand, ScheduleCommand};
@@ -357,6 +359,8 @@ pub enum BackupCommand {
         /// File to write; nothing may be there
         target: PathBuf,
     },
+    /// Make an address under which whoever has it can download an archive, without a login
+    Link(LinkArguments),
     /// Keep a backup whatever rules and dates say
     Pin {
         name: String,
@@ -474,6 +478,9 @@ pub struct VerifyArguments {
     /// Do not spend more than this, as in 0.5
     #[arg(long, value_name = "COINS")]
     pub max_cost: Option<String>,
+    /// Where the passphrase of an encrypted archive comes from: without it only its file is compared
+    #[arg(long, value_name = "SOURCE")]
+    pub passphrase_from: Option<PasswordSource>,
 }
 
 #[derive(Debug, Args)]
@@ -546,12 +553,54 @@ pub enum BackupsBy {
 
 #[derive(Debug, Subcommand)]
 pub enum RecoverCommand {
+    /// Look for contracts and backups of the words in the background, and show how far it is; nothing is
+    /// claimed
+    Scan(RecoverScanArguments),
+    /// How far the scan is, and the recovery
+    Status,
+    /// List the backups that the scan has found so far
+    List,
+    /// Stop the scan; a later one goes on from there
+    Cancel,
+    /// Bring a backup back that was found: take over as `start` does, then restore it into the vaults;
+    /// with --to only read, into a folder
+    Restore(RecoverRestoreArguments),
     /// Scan the chain for the words' contracts, claim them, and bring the names back
     Start(RecoverArguments),
-    /// How far it is
-    Status,
-    /// Stop; a later start resumes
+    /// Stop the recovery; a later start resumes
     Stop,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverScanArguments {
+    /// Forget what was scanned before, and begin with the first block
+    #[arg(long)]
+    pub restart: bool,
+    /// Accept a chain whose newest block is this old, for one that is known to have halted
+    #[arg(long, value_name = "SECONDS")]
+    pub maximum_age: Option<u64>,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverRestoreArguments {
+    /// Name or id of the backup
+    pub what: String,
+    /// Only what is below VAULT or VAULT/FOLDER
+    #[arg(long)]
+    pub path: Option<String>,
+    /// Folder to write to, instead of into the vaults; nothing is claimed, so that a node that still
+    /// writes goes on
+    #[arg(long, value_name = "FOLDER")]
+    pub to: Option<PathBuf>,
+    /// What to do with a file that is there already
+    #[arg(long, value_enum, default_value_t = OnConflict::Keep)]
+    pub on_conflict: OnConflict,
+    /// Say what would be done, and claim and restore nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

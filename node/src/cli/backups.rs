@@ -22,6 +22,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::files::{get_exit, get_text, list_text, stage_name};
+use super::links;
 use super::money::parse_amount;
 use super::password::passphrase;
 use super::session::{Session, target_folder};
@@ -46,6 +47,7 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
             change(session, &name, &edit).await
         }
         BackupCommand::Download { name, target } => download(session, &name, &target).await,
+        BackupCommand::Link(arguments) => links::run(session, arguments).await,
         BackupCommand::Pin { name, off } => pin(session, &name, !off).await,
         BackupCommand::Cancel { name } => cancel(session, &name).await,
         BackupCommand::Limit { limit } => set_limit(session, limit).await,
@@ -109,10 +111,7 @@ async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, F
     let kind = kind(arguments.archive);
     let quote = ask_price(session, arguments.vault.clone(), kind).await?;
     check_price(&quote, most)?;
-    let sealed = match arguments.passphrase_from {
-        Some(source) => Some(passphrase(Some(source)).await?),
-        None => None,
-    };
+    let sealed = passphrase(arguments.passphrase_from).await?;
     if kind == BackupKind::Archive && sealed.is_none() {
         session.output.news("the archive is not encrypted: whoever has the file can read it");
     }

@@ -48,6 +48,15 @@ impl Progress {
         self.bar.set_message(text.to_owned());
     }
 
+    /// A line that stays, above the bar.
+    pub fn line(&self, text: &str) {
+        if self.output.is_watched() {
+            self.bar.println(text);
+        } else {
+            self.output.news(text);
+        }
+    }
+
     /// Takes one event as the API sent it.
     pub fn take(&mut self, value: Value) {
         if self.output.is_json() {
@@ -137,6 +146,8 @@ pub const fn verb(phase: Phase) -> &'static str {
         Phase::Acknowledging => "confirming",
         Phase::Settling => "settling",
         Phase::Scanning => "scanning",
+        Phase::Asking => "asking",
+        Phase::Reading => "reading",
         Phase::Claiming => "claiming",
         Phase::Adopting => "reading names",
         Phase::TakingOver => "taking over",

@@ -162,9 +162,10 @@ fn identity(error: &IdentityError) -> Exit {
     }
 }
 
-/// Words that are no phrase were mistyped; everything else is in the way of reading them.
+/// Words that are no phrase, or a passphrase that opens nothing, were mistyped; everything else is in the way of
+/// reading them.
 fn words(error: &SourceError) -> Exit {
-    if error.phrase_error().is_some() { Exit::WrongSecret } else { Exit::Failure }
+    if error.is_wrong_secret() { Exit::WrongSecret } else { Exit::Failure }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod help;
 mod hosts;
 mod init;
 mod limits;
+mod links;
 mod logging;
 pub mod money;
 mod node;
@@ -29,6 +30,8 @@ mod password;
 pub mod policies;
 pub mod policy_arguments;
 pub mod recover;
+pub mod recover_restore;
+pub mod recover_scan;
 mod restores;
 pub mod session;
 mod span;
@@ -165,6 +168,14 @@ const fn when_interrupted(command: &Command) -> &'static str {
         }
         Command::Backup(BackupCommand::Create { .. }) => {
             "the backup goes on in the background; `samara backup list` shows it once it is made"
+        }
+        Command::Recover(RecoverCommand::Scan(_)) => {
+            "the scan goes on in the background; `samara recover status` says how far it is, `samara recover \
+             cancel` stops it"
+        }
+        Command::Recover(RecoverCommand::Restore(_)) => {
+            "a recovery that was under way has stopped, see `samara recover status`; a scan goes on in the \
+             background, and so does a restore, see `samara restore list`"
         }
         Command::Drill(DrillCommand::Run { .. }) => {
             "the drill goes on in the background; `samara drill list` shows it once it has ended"

@@ -93,6 +93,11 @@ fn text(answer: &NotifyAnswer) -> String {
             lines.line("login", user);
             lines.line("from", &mail.from);
             lines.line("to", mail.to.join(", "));
+            let links = match answer.link_days {
+                0 => "none".to_owned(),
+                days => format!("to finished archives, for {}", display::count(days.into(), "day")),
+            };
+            lines.line("links", links);
         }
     }
     let off: Vec<&str> = answer.off.iter().map(|kind| kind.word()).collect();
@@ -126,6 +131,7 @@ async fn set_mail(session: &Session, arguments: SetMail) -> Result<Exit, Failure
         request.mail = None;
         return store(session, &request).await;
     }
+    request.link_days = arguments.link_days.or(request.link_days);
     let before = request.mail.take();
     let source = arguments.password_from.clone();
     let root = arguments.root_certificate.as_deref().map(certificate).transpose()?;
@@ -367,9 +373,11 @@ mod tests {
             }),
             webhooks: Vec::new(),
             off: BTreeSet::from([Kind::BackupStarted]),
+            link_days: 7,
         };
         let expected = "e-mail       mail.example port 465, TLS\nlogin        me, with a password\n\
                         from         a@b.c\nto           d@e.f, g@h.i\n\
+                        links        to finished archives, for 7 days\n\
                         not sent     backup_started\nwebhooks     none\n";
         assert_eq!(text(&answer), expected);
     }

@@ -55,13 +55,14 @@ pub async fn new_password(source: Option<PasswordSource>) -> Result<Secret, Fail
     output::typed(read).await.unwrap_or_else(stopped)
 }
 
-/// A passphrase for an archive, likewise.
+/// The passphrase of an archive, if its source was named.
 ///
 /// # Errors
 /// As [`new_password`].
-pub async fn passphrase(source: Option<PasswordSource>) -> Result<Passphrase, Failure> {
-    let secret = new_password(source).await?;
-    Ok(Passphrase::new(Zeroizing::new(secret.reveal().to_owned())))
+pub async fn passphrase(source: Option<PasswordSource>) -> Result<Option<Passphrase>, Failure> {
+    let Some(source) = source else { return Ok(None) };
+    let secret = new_password(Some(source)).await?;
+    Ok(Some(Passphrase::new(Zeroizing::new(secret.reveal().to_owned()))))
 }
 
 fn read(source: Option<PasswordSource>, console: &mut dyn Console) -> Result<Secret, Failure> {

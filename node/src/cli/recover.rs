@@ -8,9 +8,11 @@ use samara_protocol::signature::PublicKey;
 use samara_protocol::units::Amount;
 use samara_renter::contract::Allowance;
 use samara_renter::recovery::{
-    RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
+    RecoveryHost, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryScanState,
+    RecoveryScanStatus, RecoveryStatus,
 };
 use samara_renter::rows::{HostRow, RenterStatus};
+use serde::Serialize;
 use serde_json::json;
 
 use super::arguments::{AllowanceArguments, RecoverArguments, RecoverCommand};
@@ -19,6 +21,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{agrees, ask, typed};
 use super::session::Session;
+use super::{recover_restore, recover_scan};
 use crate::api::{AllowanceAnswer, AllowanceRequest, AnnouncedHost, Done, RecoveryAnswer};
 
 /// How long a node may take to notice that nobody waits for its recovery.
@@ -30,6 +33,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub async fn run(session: &Session, command: RecoverCommand) -> Result<Exit, Failure> {
     match command {
         RecoverCommand::Start(arguments) => start(session, &arguments).await,
+        RecoverCommand::Scan(arguments) => recover_scan::scan(session, &arguments).await,
+        RecoverCommand::List => recover_scan::list(session).await,
+        RecoverCommand::Cancel => recover_scan::cancel(session).await,
+        RecoverCommand::Restore(arguments) => recover_restore::restore(session, arguments).await,
         RecoverCommand::Status => status(session).await,
         RecoverCommand::Stop => stop(session).await,
     }
@@ -225,7 +232,7 @@ fn hosts(lines: &mut Lines, label: &str, hosts: &[RecoveryHost]) {
 }
 
 /// The renter spends nothing that was not allowed on this node, so it is asked here.
-async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
+pub async fn ask_for_allowance(session: &Session) -> Result<(), Failure> {
     if session.output.is_json() {
         return Ok(());
     }
@@ -305,9 +312,28 @@ fn question<T>(
     }
 }
 
+/// A recovery, and the scan beside it.
+#[derive(Serialize)]
+struct Both {
+    #[serde(flatten)]
+    recovery: RecoveryAnswer,
+    scan: RecoveryScanStatus,
+}
+
 async fn status(session: &Session) -> Result<Exit, Failure> {
-    let answer: RecoveryAnswer = session.client()?.get("/v1/recovery").await?;
-    session.output.answer(&answer, || session.for_this_node(&status_text(&answer)));
+    let client = session.client()?;
+    let recovery: RecoveryAnswer = client.get("/v1/recovery").await?;
+    let scan: RecoveryScanStatus = client.get("/v1/recovery-scan").await?;
+    let both = Both { recovery, scan };
+    session.output.answer(&both, || {
+        let Both { recovery, scan } = &both;
+        let text = match (scan.state, recovery.status.progress == RecoveryPhase::Idle) {
+            (RecoveryScanState::Idle, _) => status_text(recovery),
+            (_, true) => recover_scan::status_text(scan),
+            (_, false) => recover_scan::status_text(scan) + "\n" + &status_text(recovery),
+        };
+        session.for_this_node(&text)
+    });
     Ok(Exit::Ok)
 }
 

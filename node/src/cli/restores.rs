@@ -14,7 +14,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::money::parse_amount;
-use super::password::{PasswordSource, passphrase};
+use super::password::passphrase;
 use super::session::{Session, target_folder};
 use crate::api::{Done, GoOn};
 use crate::restores::{NewRestore, Restore, RestoreSource, RestoreState, Restored};
@@ -32,7 +32,7 @@ pub async fn run(session: &Session, arguments: RestoreArguments) -> Result<Exit,
             change(session, &id, "cancel", "is being cancelled").await
         }
         Some(RestoreCommand::Resume { id, passphrase_from }) => {
-            let passphrase = secret(passphrase_from).await?;
+            let passphrase = passphrase(passphrase_from).await?;
             go_on(session, &id, "resume", passphrase).await
         }
         Some(RestoreCommand::Approve { id }) => go_on(session, &id, "approve", None).await,
@@ -46,13 +46,6 @@ fn path(id: &str, rest: &str) -> Result<String, Failure> {
     Ok(format!("/v1/restores/{}{rest}", segment(id)?))
 }
 
-async fn secret(source: Option<PasswordSource>) -> Result<Option<Passphrase>, Failure> {
-    match source {
-        Some(source) => passphrase(Some(source)).await.map(Some),
-        None => Ok(None),
-    }
-}
-
 /// What is meant: an address, a file, or a backup by its name.
 fn source(arguments: &RestoreArguments, what: &str) -> Result<RestoreSource, Failure> {
     if what.starts_with("http://") || what.starts_with("https://") {
@@ -64,12 +57,17 @@ fn source(arguments: &RestoreArguments, what: &str) -> Result<RestoreSource, Fai
             .map_err(|error| Failure::new(Exit::Failure, format!("{}: {error}", file.display())))?;
         return Ok(RestoreSource::Path(absolute));
     }
+    backup_source(arguments, what)
+}
+
+/// A part of a backup, or all of it.
+pub fn backup_source(arguments: &RestoreArguments, backup: &str) -> Result<RestoreSource, Failure> {
     let place = arguments.path.as_deref().map(Place::parse).transpose()?;
     let (vault, path) =
         place.map_or((None, String::new()), |place| (Some(place.vault), place.path));
     let destination = arguments.to.as_deref().map(target_folder).transpose()?;
     Ok(RestoreSource::Backup(Box::new(RestoreRequest {
-        backup: what.to_owned(),
+        backup: backup.to_owned(),
         vault,
         path,
         into_vault: destination.is_none(),
@@ -90,7 +88,7 @@ async fn restore(session: &Session, arguments: RestoreArguments) -> Result<Exit,
     let new = NewRestore {
         source: source(&arguments, &what)?,
         name: arguments.name.clone(),
-        passphrase: secret(arguments.passphrase_from.clone()).await?,
+        passphrase: passphrase(arguments.passphrase_from.clone()).await?,
         max_cost: arguments.max_cost.as_deref().map(parse_amount).transpose()?,
         announced: None,
         dry_run: arguments.dry_run,
@@ -113,6 +111,16 @@ async fn restore(session: &Session, arguments: RestoreArguments) -> Result<Exit,
 
 /// Shows a restore until it has ended.
 async fn follow(session: &Session, id: &str) -> Result<Exit, Failure> {
+    let job = outcome(session, id).await?;
+    session.output.answer(&job, || ended_text(&job));
+    Ok(ended(&job))
+}
+
+/// Waits for a restore's end, and shows how far it is meanwhile.
+///
+/// # Errors
+/// Why it failed, if it did.
+pub async fn outcome(session: &Session, id: &str) -> Result<Restore, Failure> {
     let mut progress = Progress::new(session.output);
     let job: Restore = loop {
         let job: Restore = session.client()?.get(&path(id, "")?).await?;
@@ -127,7 +135,10 @@ async fn follow(session: &Session, id: &str) -> Result<Exit, Failure> {
         tokio::time::sleep(LOOK).await;
     };
     progress.finish();
-    ended(session, &job)
+    let Some(error) = &job.error else { return Ok(job) };
+    let mut failure = Failure::new(Exit::of_code(&error.code), error.message.clone());
+    failure.code.clone_from(&error.code);
+    Err(failure.with_hint(format!("`samara restore log {}` tells more", job.id)))
 }
 
 const fn event(progress: &JobProgress) -> ProgressEvent {
@@ -135,22 +146,20 @@ const fn event(progress: &JobProgress) -> ProgressEvent {
     ProgressEvent::Advanced { phase, item: None, done, total, unit, rate: None, seconds_left }
 }
 
-fn ended(session: &Session, job: &Restore) -> Result<Exit, Failure> {
-    if let Some(error) = &job.error {
-        let exit = Exit::of_code(&error.code);
-        let mut failure = Failure::new(exit, error.message.clone());
-        failure.code.clone_from(&error.code);
-        return Err(failure.with_hint(format!("`samara restore log {}` tells more", job.id)));
-    }
-    session.output.answer(job, || {
-        let restored = job.restored.as_ref().map(restored_text).unwrap_or_default();
-        format!("restored\n{restored}")
-    });
-    let partial = job.restored.as_ref().is_some_and(|restored| restored.left_out > 0);
-    Ok(if partial { Exit::Partial } else { Exit::Ok })
+/// What a restore came to, for people.
+pub fn ended_text(job: &Restore) -> String {
+    let restored = job.restored.as_ref().map(restored_text).unwrap_or_default();
+    format!("restored\n{restored}")
 }
 
-fn restored_text(restored: &Restored) -> String {
+/// How a command ends that has restored.
+pub fn ended(job: &Restore) -> Exit {
+    let partial = job.restored.as_ref().is_some_and(|restored| restored.left_out > 0);
+    if partial { Exit::Partial } else { Exit::Ok }
+}
+
+/// What a restore has brought back, or would.
+pub fn restored_text(restored: &Restored) -> String {
     let mut lines = Lines::default();
     if let Some(vault) = &restored.vault {
         lines.line("vault", vault);

@@ -1,6 +1,8 @@
 //! `samara backup verify`.
 
-use samara_renter::backup::{VerifyOptions, VerifyProblem, VerifyProblemKind, VerifyReport};
+use samara_renter::backup::{
+    BackupKind, VerifyOptions, VerifyProblem, VerifyProblemKind, VerifyReport,
+};
 
 use super::arguments::VerifyArguments;
 use super::backups::path;
@@ -8,6 +10,7 @@ use super::display;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::money::parse_amount;
+use super::password::passphrase;
 use super::session::Session;
 
 /// All of it, in per mille.
@@ -22,6 +25,7 @@ pub async fn run(session: &Session, arguments: &VerifyArguments) -> Result<Exit,
         every_shard: arguments.every_shard,
         dry_run: arguments.dry_run,
         max_price: arguments.max_cost.as_deref().map(parse_amount).transpose()?,
+        passphrase: passphrase(arguments.passphrase_from.clone()).await?,
     };
     let report: VerifyReport = session.run(&path(&arguments.name, "/verify")?, &options).await?;
     session.output.answer(&report, || text(&report));
@@ -51,21 +55,10 @@ fn text(report: &VerifyReport) -> String {
     if report.dry_run {
         return format!("at most {}; nothing was read\n", display::coins(report.price));
     }
-    let mut text = format!(
-        "backup '{}': {} of {} hosts hold it, {} needed; {} of metadata; {} of {} with {} read back",
-        report.name,
-        report.heads_ok,
-        report.heads_total,
-        report.heads_needed,
-        display::count(report.nodes, "node"),
-        display::thousands(report.slabs),
-        display::count(report.slabs_total, "slab"),
-        display::size(report.slab_bytes),
-    );
-    if report.shards > 0 {
-        text.push_str(&format!("; {}", display::count(report.shards, "shard")));
-    }
-    text.push_str(&format!("; {}\n", display::coins(report.cost)));
+    let mut text = match report.kind {
+        BackupKind::Network => network_text(report),
+        BackupKind::Archive => archive_text(report),
+    };
     for problem in report.problems.iter().take(SHOWN) {
         text.push_str(&problem_text(problem));
     }
@@ -83,12 +76,46 @@ fn text(report: &VerifyReport) -> String {
     text
 }
 
+fn archive_text(report: &VerifyReport) -> String {
+    let mut text =
+        format!("archive '{}': {} read back", report.name, display::size(report.file_bytes));
+    if report.events > 0 {
+        let (events, files) = (report.events, report.files);
+        let counts = [display::count(events, "event"), display::count(files, "version")];
+        text.push_str(&format!("; {} in it have their hashes", counts.join(" and ")));
+    } else if report.sound {
+        text.push_str("; it is encrypted, and --passphrase-from also reads what is in it");
+    }
+    text.push('\n');
+    text
+}
+
+fn network_text(report: &VerifyReport) -> String {
+    let mut text = format!(
+        "backup '{}': {} of {} hosts hold it, {} needed; {} of metadata; {} of {} with {} read back",
+        report.name,
+        report.heads_ok,
+        report.heads_total,
+        report.heads_needed,
+        display::count(report.nodes, "node"),
+        display::thousands(report.slabs),
+        display::count(report.slabs_total, "slab"),
+        display::size(report.slab_bytes),
+    );
+    if report.shards > 0 {
+        text.push_str(&format!("; {}", display::count(report.shards, "shard")));
+    }
+    text.push_str(&format!("; {}\n", display::coins(report.cost)));
+    text
+}
+
 fn problem_text(problem: &VerifyProblem) -> String {
     let what = match problem.kind {
         VerifyProblemKind::Heads => "heads",
         VerifyProblemKind::Metadata => "metadata",
         VerifyProblemKind::File => "file",
         VerifyProblemKind::Shard => "shard",
+        VerifyProblemKind::Archive => "archive",
     };
     let about = problem.file.clone().or_else(|| problem.slab.as_deref().map(display::short));
     let about = about.map(|about| format!(" {about}")).unwrap_or_default();

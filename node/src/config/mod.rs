@@ -20,8 +20,10 @@ use crate::seed::source::{PassphraseSource, SeedSource};
 
 pub mod folders;
 pub mod network;
+mod public_url;
 
 pub use network::{ChainPeer, NetworkFile};
+pub use public_url::{PublicUrl, PublicUrlError};
 
 /// A configuration with all defaults and explanations.
 pub const SAMPLE: &str = include_str!("samara.toml");
@@ -38,6 +40,9 @@ pub struct NodeConfig {
     pub external: Vec<String>,
     /// Address of the local HTTP API.
     pub api: SocketAddr,
+    /// Under which address others reach it, through a proxy: what download links begin with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<PublicUrl>,
     /// Where this node's words come from.
     pub words: WordsConfig,
     /// Follows the chain in full and serves it to light nodes.
@@ -132,6 +137,7 @@ impl Default for NodeConfig {
             listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()],
             external: Vec::new(),
             api: SocketAddr::from(([127, 0, 0, 1], 0)),
+            public_url: None,
             words: WordsConfig::default(),
             chain: None,
             host: None,

@@ -22,6 +22,9 @@ pub enum DaemonError {
     /// The folders of archives and restores.
     #[error("cannot use the folders of archives and restores")]
     Jobs(#[source] std::io::Error),
+    /// The folder of download links.
+    #[error("cannot use the folder of download links")]
+    Links(#[source] std::io::Error),
     /// The configuration or the network file.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -44,6 +44,7 @@ use crate::data::{DataFolder, NEW_WORDS};
 use crate::drill::{DrillParts, Drills};
 use crate::host::{HostConfig, HostRole, HostRoleError};
 use crate::light::{ChainPeer, FilePointStore, LightClient, LightConfig, NetworkPeer};
+use crate::links::{self, Links, RenterArchives};
 use crate::notify::{Notices, OutboxError};
 use crate::restores::Restores;
 use crate::transport::{Transport, TransportConfig, TransportTask};
@@ -101,6 +102,8 @@ struct Parts {
     renter: Option<Renter>,
     /// The renter's notices.
     notices: Option<Notices>,
+    /// Links to its archives.
+    links: Option<Links>,
     /// Requests that are carried out once.
     keys: Option<Keys>,
     drills: Option<Drills>,
@@ -146,6 +149,7 @@ impl Starter<'_> {
             renter_tasks: TokioSpawner::default(),
             renter: None,
             notices: None,
+            links: None,
             keys: None,
             drills: None,
             disks: Vec::new(),
@@ -174,9 +178,15 @@ impl Starter<'_> {
             parts.disks.push(("renter", store.broken()));
             let renter = self.renter(role, store, parts, &light).await?;
             let renter = parts.renter.insert(renter).clone();
-            let notices = self.notices(role, &renter).await?;
+            let links = self.links(&renter, &light)?;
+            let notices = self.notices(role, &renter, &links).await?;
+            // It ends with the renter's other tasks.
+            let sweeping = links.clone().keep(renter.news());
+            parts.renter_tasks.spawn("links", Box::pin(sweeping)).detach();
+            parts.links = Some(links);
             parts.disks.push(("renter", notices.broken()));
-            let telling = tell::tell(renter.news(), notices.clone());
+            let telling =
+                tell::tell(renter.backups(), renter.news_since_opening(), notices.clone());
             parts.renter_tasks.spawn("tell", Box::pin(telling)).detach();
             parts.notices = Some(notices);
             let requests = Requests::open(&self.folder.join("requests.redb"))?;
@@ -248,9 +258,22 @@ impl Starter<'_> {
         Ok(Renter::open(world, self.identity.keys.clone(), role.to_renter()?).await?)
     }
 
-    async fn notices(&self, role: &RenterConfig, renter: &Renter) -> Result<Notices, OutboxError> {
+    async fn notices(
+        &self,
+        role: &RenterConfig,
+        renter: &Renter,
+        links: &Links,
+    ) -> Result<Notices, OutboxError> {
         let (settings, clock) = (Arc::new(renter.clone()), clock::system());
-        Notices::start(self.folder.path(), settings, &role.allowed_networks, clock).await
+        let reached = (&role.allowed_networks[..], Arc::new(links.clone()) as Arc<_>);
+        Notices::start(self.folder.path(), settings, reached, clock).await
+    }
+
+    fn links(&self, renter: &Renter, light: &LightClient) -> Result<Links, DaemonError> {
+        let archives = RenterArchives { renter: renter.clone(), light: light.clone() };
+        let public = self.config.public_url.clone();
+        Links::open(self.folder.join(links::FOLDER), Arc::new(archives), public)
+            .map_err(DaemonError::Links)
     }
 
     /// What the bodies of requests are digested under.
@@ -301,6 +324,7 @@ impl Starter<'_> {
             renter: parts.renter.clone(),
             restores,
             notices: parts.notices.clone(),
+            links: parts.links.clone(),
             drills: parts.drills.clone(),
             keys: parts.keys.clone(),
             chain: parts.chain.as_ref().map(ChainRole::service),
@@ -365,8 +389,8 @@ impl Parts {
         if let Some(notices) = self.notices {
             notices.shutdown().await;
         }
-        // It holds the parts below.
-        drop(self.drills);
+        // They hold the parts below.
+        drop((self.drills, self.links));
         if let Some(renter) = self.renter {
             renter.shutdown().await;
         }

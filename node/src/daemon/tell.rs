@@ -6,16 +6,27 @@ use samara_renter::news::News as Happened;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::notify::{About, Counts, Link, News, Notices, Problem, Work};
+use crate::notify::{About, Counts, News, Notices, NotifyError, Problem, Work};
 
-/// Publishes what happens, for as long as the renter lives.
-pub(super) async fn tell(mut happened: Receiver<Happened>, notices: Notices) {
+/// Publishes what happens, for as long as the renter lives; first what a crash has kept from being told of
+/// the backups that there are.
+pub(super) async fn tell(
+    backups: Vec<BackupRow>,
+    mut happened: Receiver<Happened>,
+    notices: Notices,
+) {
+    if let Err(error) = tell_missed(backups, &notices).await {
+        tracing::warn!(%error, "it cannot be read which archives were told of");
+    }
     loop {
         match happened.recv().await {
             Ok(happened) => {
                 notices.job(&happened);
                 if let Some((event, news)) = news_of(&happened) {
-                    notices.tell(&event, &news).await;
+                    let told = notices.tell(&event, &news).await;
+                    if let (true, Happened::BackupEnded(row)) = (told, &happened) {
+                        note_ended(row, &notices).await;
+                    }
                 }
             }
             Err(RecvError::Lagged(missed)) => {
@@ -23,6 +34,38 @@ pub(super) async fn tell(mut happened: Receiver<Happened>, notices: Notices) {
             }
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+/// Tells of archives that were whole before a crash, and of which nobody was told. Those that the crash has
+/// cut are news of this start.
+async fn tell_missed(backups: Vec<BackupRow>, notices: &Notices) -> Result<(), NotifyError> {
+    let archives = backups.into_iter().filter(|row| row.kind == BackupKind::Archive);
+    let mut whole: Vec<BackupRow> = archives.filter(|row| row.date_completed.is_some()).collect();
+    whole.sort_by_key(|row| row.date_completed);
+    let Some(told) = notices.ended().await? else {
+        // Nobody has told of anything here: what there is, is no news.
+        let last = whole.last().and_then(|row| row.date_completed).unwrap_or_default();
+        return notices.note_ended(last).await;
+    };
+    for row in whole.into_iter().filter(|row| row.date_completed > Some(told)) {
+        let happened = Happened::BackupEnded(Box::new(row));
+        if let Some((event, news)) = news_of(&happened)
+            && notices.tell(&event, &news).await
+            && let Happened::BackupEnded(row) = &happened
+        {
+            note_ended(row, notices).await;
+        }
+    }
+    Ok(())
+}
+
+/// Notes that all were told of the end of an archive.
+async fn note_ended(row: &BackupRow, notices: &Notices) {
+    let Some(time) = row.date_completed.filter(|_| row.kind == BackupKind::Archive) else { return };
+    if let Err(error) = notices.note_ended(time).await {
+        // It is told again after a restart, and is the same notice.
+        tracing::debug!(%error, "it is not noted that an archive was told of");
     }
 }
 
@@ -37,7 +80,10 @@ fn news_of(happened: &Happened) -> Option<(String, News)> {
             let ended = row.date_completed.unwrap_or(row.date_created);
             (format!("{} ended {ended}", row.sid), ended_news(row)?)
         }
-        Happened::BackupDeleted { .. } => return None,
+        Happened::BackupDeleted { .. }
+        | Happened::ScanAdvanced(_)
+        | Happened::ScanFoundBackup(_)
+        | Happened::ScanLostBackup { .. } => return None,
         Happened::ScheduleMissed { policy, due, .. } => {
             let (schedule, due) = (policy.clone(), ChainTime(*due));
             let news = News::MissedSchedule { schedule, due, problem: None };
@@ -78,9 +124,8 @@ fn ended_news(row: &BackupRow) -> Option<News> {
     match (row.status, &row.error) {
         (BackupStatus::Completed, _) => {
             let counts = Counts { files: row.files, bytes: row.file_size };
-            let expires = row.date_expired.map(ChainTime);
-            let link = row.file_path.clone().map(|url| Link { url, expires });
-            Some(News::Completed { work, about, counts, link })
+            // Those who get a mail get a link; others have to log in.
+            Some(News::Completed { work, about, counts, link: None })
         }
         (BackupStatus::Error, Some(problem)) => {
             Some(News::Failed { work, about, problem: problem_of(problem) })

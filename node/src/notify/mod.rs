@@ -2,7 +2,8 @@
 //!
 //! `news` says what is told and how, `notice` is what comes of it, `outbox` keeps notices until they
 //! are delivered (`kept`: as rows), `owner` delivers them by `mail` and `webhook` as [`settings`]
-//! say and at the times of `delivery`, [`events`] is the stream. [`Notices`] is what the rest of the node holds: it publishes, lists and dismisses.
+//! say and at the times of `delivery`, with the links of `linked`, [`events`] is the stream. [`Notices`] is
+//! what the rest of the node holds: it publishes, lists and dismisses.
 //!
 //! One task owns the outbox's changes and the times of the next tries. A notice is durable before
 //! [`Notices::publish`] returns, and every delivery is made at least once: tried again with growing
@@ -12,6 +13,7 @@
 mod delivery;
 pub mod events;
 mod kept;
+mod linked;
 mod mail;
 mod news;
 mod notice;
@@ -34,6 +36,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::kept::{Delivery, Kept, State, Target};
+pub use self::linked::{Linked, Linker};
 pub use self::mail::MailError;
 pub use self::news::{About, Counts, Link, News, Problem, Work};
 pub use self::notice::{Kind, Notice, NoticeId, ParseKindError, Severity};
@@ -137,6 +140,7 @@ struct Inner {
     outbox: Arc<Outbox>,
     settings: Arc<dyn Settings>,
     carrier: Arc<dyn Carrier>,
+    linker: Arc<dyn Linker>,
     clock: Clock,
     events: Events,
     messages: mpsc::Sender<Message>,
@@ -148,18 +152,18 @@ struct Inner {
 
 impl Notices {
     /// Opens the outbox of a data folder and begins to deliver. Webhooks are reached at public addresses,
-    /// and in networks of the operator's own.
+    /// and in networks of the operator's own; mails about archives get links.
     ///
     /// # Errors
     /// [`OutboxError`].
     pub async fn start(
         folder: &Path,
         settings: Arc<dyn Settings>,
-        allowed: &[Network],
+        (allowed, linker): (&[Network], Arc<dyn Linker>),
         clock: Clock,
     ) -> Result<Self, OutboxError> {
         let hooks = Hooks { resolver: Arc::new(SystemResolver), allowed: allowed.into() };
-        Self::with_carrier(&folder.join(FILE), settings, Arc::new(hooks), clock).await
+        Self::with_carrier(&folder.join(FILE), settings, (Arc::new(hooks), linker), clock).await
     }
 
     /// As [`Notices::start`], with somebody else to carry.
@@ -169,7 +173,7 @@ impl Notices {
     pub async fn with_carrier(
         file: &Path,
         settings: Arc<dyn Settings>,
-        carrier: Arc<dyn Carrier>,
+        (carrier, linker): (Arc<dyn Carrier>, Arc<dyn Linker>),
         clock: Clock,
     ) -> Result<Self, OutboxError> {
         let outbox = Arc::new(Outbox::open(file)?);
@@ -180,6 +184,7 @@ impl Notices {
             outbox,
             settings,
             carrier,
+            linker,
             clock,
             events,
             messages,
@@ -201,13 +206,31 @@ impl Notices {
     }
 
     /// Publishes news; what keeps it from being told is logged. `event` names the event for ever: told
-    /// again, it is not told twice.
-    pub async fn tell(&self, event: &str, news: &News) {
+    /// again, it is not told twice. Whether it is kept.
+    pub async fn tell(&self, event: &str, news: &News) -> bool {
         let notice = news.notice(NoticeId::of(event), (self.0.clock)());
-        if let Err(error) = self.publish(notice).await {
-            let error = causes::with_causes(&error);
+        let told = self.publish(notice).await;
+        if let Err(error) = &told {
+            let error = causes::with_causes(error);
             tracing::warn!(event, error, "a notice is not told");
         }
+        told.is_ok()
+    }
+
+    /// Up to which time all were told of archives that were finished; nothing if nobody has noted any.
+    ///
+    /// # Errors
+    /// [`NotifyError::Outbox`].
+    pub async fn ended(&self) -> Result<Option<u64>, NotifyError> {
+        self.blocking(Outbox::ended).await
+    }
+
+    /// Notes up to which time all were told of archives that were finished.
+    ///
+    /// # Errors
+    /// [`NotifyError::Outbox`].
+    pub async fn note_ended(&self, time: u64) -> Result<(), NotifyError> {
+        self.blocking(move |outbox| outbox.note_ended(time)).await
     }
 
     /// Tells those who read the event stream how far a job is. Nothing is kept of it.
@@ -232,9 +255,7 @@ impl Notices {
     /// # Errors
     /// [`NotifyError::Outbox`].
     pub async fn list(&self, after: u64, limit: usize) -> Result<Vec<Kept>, NotifyError> {
-        let outbox = Arc::clone(&self.0.outbox);
-        let listed = tokio::task::spawn_blocking(move || outbox.list(after, limit)).await;
-        Ok(listed.map_err(|_| NotifyError::Stopped)??)
+        self.blocking(move |outbox| outbox.list(after, limit)).await
     }
 
     /// How many notices are not delivered everywhere yet.
@@ -321,6 +342,15 @@ impl Notices {
         {
             tracing::error!(%error, "the task of notices did not end in good order");
         }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Outbox) -> Result<T, OutboxError> + Send + 'static,
+    ) -> Result<T, NotifyError> {
+        let outbox = Arc::clone(&self.0.outbox);
+        let done = tokio::task::spawn_blocking(move || work(&outbox)).await;
+        Ok(done.map_err(|_| NotifyError::Stopped)??)
     }
 
     async fn ask<T>(

@@ -7,6 +7,8 @@ use samara_protocol::units::{Amount, ChainTime};
 use serde::{Deserialize, Serialize};
 
 use super::notice::{Kind, Notice, NoticeId, Severity, one_line};
+use super::settings::Secret;
+use crate::api::codes;
 use crate::cli::display;
 
 /// Longest name that is told, in characters.
@@ -90,7 +92,7 @@ pub struct Counts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The address; whoever knows it can download.
-    pub url: String,
+    pub url: Secret,
     /// Until when.
     pub expires: Option<ChainTime>,
 }
@@ -113,7 +115,7 @@ pub struct Problem {
 pub enum News {
     /// It has begun.
     Started { work: Work, about: About },
-    /// It is done, all of it.
+    /// It is done, all of it. Nothing but a mail has the link.
     Completed { work: Work, about: About, counts: Counts, link: Option<Link> },
     /// Part of it is done, and so many files are not.
     Incomplete { work: Work, about: About, counts: Counts, missing: u64, problem: Problem },
@@ -187,19 +189,30 @@ fn counted(counts: &Counts) -> String {
     format!("{}, {}", display::count(counts.files, "file"), display::size(counts.bytes))
 }
 
-/// The reason, whether trying again helps, and the id: the end of what tells a failure.
+/// The reason, what to do, whether trying again helps, and the id: the end of what tells a failure.
 fn because(about: &About, problem: &Problem) -> String {
     let advice = if problem.retryable {
         "It may go well when it is started again."
     } else {
         "Started again as it is, it fails again: see to the reason first."
     };
+    let hint = codes::find(&problem.code).and_then(|code| code.hint);
+    let hint = hint.map_or_else(String::new, |hint| format!("What to do: {hint}.\n"));
     format!(
-        "Reason: {} ({}).\n{advice}\n\nId: {}\n",
+        "Reason: {} ({}).\n{hint}{advice}\n\nId: {}\n",
         one_line(&problem.message, MAX_REASON),
         one_line(&problem.code, MAX_NAME),
         one_line(&about.sid, MAX_NAME)
     )
+}
+
+/// Where more is said of work that failed.
+fn log_of(work: Work, about: &About) -> String {
+    let sid = one_line(&about.sid, MAX_NAME);
+    match work {
+        Work::Backup | Work::Archive => format!("`samara backup show {sid}` has its log.\n"),
+        Work::Restore => format!("`samara restore log {sid}` has its log.\n"),
+    }
 }
 
 fn started(work: Work, about: &About) -> Said {
@@ -220,8 +233,10 @@ fn completed(work: Work, about: &About, counts: &Counts, link: Option<&Link>) ->
     let mut text = format!("The {} '{name}' is complete: {}.\n", work.noun(), counted(counts));
     if let Some(link) = link {
         let until = link.expires.map_or(String::new(), |time| format!(" until {}", moment(time)));
-        let url = one_line(&link.url, MAX_REASON);
+        let url = one_line(link.url.reveal(), MAX_REASON);
         text.push_str(&format!("\nDownload it{until}; whoever has this link can:\n{url}\n"));
+    } else if work == Work::Archive {
+        text.push_str(&format!("\nSave it with `samara backup download {sid} FILE`.\n"));
     }
     text.push_str(&format!("\nId: {sid}\n"));
     Said {
@@ -254,7 +269,12 @@ fn failed(work: Work, about: &About, problem: &Problem) -> Said {
         kind: work.failed(),
         severity: Severity::Error,
         subject: format!("{} '{name}' failed", work.title()),
-        text: format!("The {} '{name}' failed.\n{}", work.noun(), because(about, problem)),
+        text: format!(
+            "The {} '{name}' failed.\n{}{}",
+            work.noun(),
+            because(about, problem),
+            log_of(work, about)
+        ),
     }
 }
 
@@ -365,6 +385,10 @@ pub(crate) mod tests {
         About { sid: "4f2a".to_owned(), name: name.to_owned() }
     }
 
+    pub fn url(text: &str) -> Secret {
+        Secret::new(zeroize::Zeroizing::new(text.to_owned()))
+    }
+
     pub fn problem(message: &str) -> Problem {
         Problem { code: "no_quorum".to_owned(), message: message.to_owned(), retryable: true }
     }
@@ -376,7 +400,7 @@ pub(crate) mod tests {
         let mut all = Vec::new();
         for work in [Work::Backup, Work::Restore, Work::Archive] {
             let (about, counts, problem) = (about.clone(), counts.clone(), problem.clone());
-            let link = Link { url: "https://a/b".to_owned(), expires: Some(ChainTime(0)) };
+            let link = Link { url: url("https://a/b"), expires: Some(ChainTime(0)) };
             let link = (work == Work::Archive).then_some(link);
             all.extend([
                 News::Started { work, about: about.clone() },
@@ -458,7 +482,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_finished_archive_comes_with_its_link() {
-        let link = Link { url: "https://a/b".to_owned(), expires: Some(ChainTime(86_400_000)) };
+        let link = Link { url: url("https://a/b"), expires: Some(ChainTime(86_400_000)) };
         let counts = Counts { files: 1, bytes: 5 };
         let work = Work::Archive;
         let news = News::Completed { work, about: about("photos"), counts, link: Some(link) };

@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | `version` (1), `next` | number |
+//! | `meta` | `version` (1), `next`, `ended` | number |
 //! | `notices` | number | [`Kept`]: a notice, and how far each of its deliveries is |
 //! | `ids` | id of a notice (16 bytes) | its number |
 //!
@@ -163,6 +163,30 @@ impl Outbox {
                 notices.insert(number, kept.encode().as_slice())?;
             }
             Ok(Ok(true))
+        })
+    }
+
+    /// Up to which time all were told of archives that were finished; nothing if nobody has noted any.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn ended(&self) -> Result<Option<u64>, OutboxError> {
+        self.database.with(|database| {
+            let meta = database.begin_read()?.open_table(META)?;
+            let ended = meta.get("ended")?.map(|ended| ended.value());
+            Ok(Ok(ended))
+        })?
+    }
+
+    /// Notes it. It never goes back.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn note_ended(&self, time: u64) -> Result<(), OutboxError> {
+        self.write(|meta, _, _| {
+            let before = meta.get("ended")?.map_or(0, |ended| ended.value());
+            meta.insert("ended", before.max(time))?;
+            Ok(Ok(()))
         })
     }
 
@@ -354,6 +378,18 @@ mod tests {
         assert_eq!(numbers(), [1, 3, 4]);
         assert_eq!(outbox.insert(notice(5), ChainTime(0), due()).unwrap().lost, Some(1));
         assert_eq!(numbers(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn the_time_of_the_last_end_is_kept_and_never_goes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notices.redb");
+        let outbox = Outbox::open(&path).unwrap();
+        assert_eq!(outbox.ended().unwrap(), None);
+        outbox.note_ended(7).unwrap();
+        outbox.note_ended(5).unwrap();
+        drop(outbox);
+        assert_eq!(Outbox::open(&path).unwrap().ended().unwrap(), Some(7));
     }
 
     #[test]

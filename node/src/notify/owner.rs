@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::{FIRST, LONGEST, Outcome, SETTINGS_AGAIN, deliveries, step};
 use super::events::Events;
 use super::kept::{Delivery, State, Target};
+use super::linked::{self, Linked, Linker};
 use super::notice::Notice;
 use super::outbox::{Outbox, OutboxError};
 use super::settings::{NotifySettings, Settings, SettingsError, WebhookId};
@@ -41,6 +42,7 @@ pub(super) struct Owner {
     outbox: Arc<Outbox>,
     settings: Arc<dyn Settings>,
     carrier: Arc<dyn Carrier>,
+    linker: Arc<dyn Linker>,
     clock: Clock,
     events: Events,
     stop: CancellationToken,
@@ -64,6 +66,7 @@ impl Owner {
             outbox: Arc::clone(&inner.outbox),
             settings: Arc::clone(&inner.settings),
             carrier: Arc::clone(&inner.carrier),
+            linker: Arc::clone(&inner.linker),
             clock: Arc::clone(&inner.clock),
             events: inner.events.clone(),
             stop: inner.stop.clone(),
@@ -261,6 +264,7 @@ impl Owner {
 
     fn attempt(&self, number: u64, target: Target) -> impl Future<Output = Outcome> + Send + use<> {
         let (settings, carrier) = (Arc::clone(&self.settings), Arc::clone(&self.carrier));
+        let linker = Arc::clone(&self.linker);
         let (outbox, clock) = (Arc::clone(&self.outbox), Arc::clone(&self.clock));
         async move {
             let notice = match tokio::task::spawn_blocking(move || outbox.get(number)).await {
@@ -274,7 +278,17 @@ impl Owner {
             };
             let sent = match target {
                 Target::Mail => match &settings.mail {
-                    Some(mail) => carrier.mail(mail, &notice).await,
+                    Some(mail) => {
+                        let days = settings.link_days;
+                        let Some(linked) = for_mail(&linker, &notice, days).await else {
+                            return Outcome::NotNow;
+                        };
+                        let sent = carrier.mail(mail, linked.as_ref().unwrap_or(&notice)).await;
+                        if sent.is_ok() {
+                            linker.sent(notice.id);
+                        }
+                        sent
+                    }
                     None => return Outcome::NoTarget,
                 },
                 Target::Webhook(id) => {
@@ -383,6 +397,17 @@ impl Owner {
             Err(_) => tracing::warn!(webhook = %id, "the webhook is not switched off yet"),
         }
         self.events.tell("delivery", &json!({ "webhook": id, "state": "switched_off" }));
+    }
+}
+
+/// What is mailed in the place of a notice, if that has a link; nothing while it is too early to know.
+async fn for_mail(linker: &Arc<dyn Linker>, notice: &Notice, days: u32) -> Option<Option<Notice>> {
+    let Some(sid) = linked::archive(notice).filter(|_| days > 0) else { return Some(None) };
+    let (linker, id) = (Arc::clone(linker), notice.id);
+    match tokio::task::spawn_blocking(move || linker.link(id, &sid, days)).await {
+        Ok(Linked::To(link)) => Some(Some(linked::with_link(notice, link))),
+        Ok(Linked::Nowhere) => Some(None),
+        Ok(Linked::NotYet) | Err(_) => None,
     }
 }
 

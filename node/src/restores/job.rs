@@ -105,6 +105,14 @@ pub struct Restored {
     pub left_out: u64,
 }
 
+/// A vault that is whole and about to be opened. If it is there after a crash, its restore was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Opening {
+    /// The vault's id, hex.
+    pub(super) vault: String,
+    pub(super) restored: Restored,
+}
+
 /// A restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restore {
@@ -138,6 +146,9 @@ pub struct Restore {
     pub date_created: u64,
     /// The same, of its end.
     pub date_ended: Option<u64>,
+    /// What was about to be opened when this was written down last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) opening: Option<Opening>,
     /// What was restored.
     pub restored: Option<Restored>,
     /// What went wrong.
@@ -165,6 +176,7 @@ impl Restore {
             decided_by: None,
             date_created: now,
             date_ended: None,
+            opening: None,
             restored: None,
             error: None,
             log: Vec::new(),

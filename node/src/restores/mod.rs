@@ -131,8 +131,15 @@ impl Restores {
             jobs.values().filter(|job| job.state.is_open()).map(|job| job.id.clone()).collect()
         };
         for id in open {
-            self.change(&id, |job, now| {
-                fail(job, now, "interrupted", "the node was stopped before it was done: resume it");
+            let opened = self.opened(&id);
+            self.change(&id, |job, now| match opened {
+                Some(restored) => complete(job, now, restored),
+                None => fail(
+                    job,
+                    now,
+                    "interrupted",
+                    "the node was stopped before it was done: resume it",
+                ),
             })?;
         }
         for entry in std::fs::read_dir(&self.0.folder)? {
@@ -314,8 +321,8 @@ impl Restores {
     pub fn cancel(&self, id: &str) -> Result<Restore, RestoreError> {
         let job = self.show(id)?;
         match self.running().get(id) {
-            Some(running) => running.cancel.cancel(),
-            None => return Err(RestoreError::Unfit { id: id.to_owned(), state: job.state }),
+            Some(running) if self.show(id)?.opening.is_none() => running.cancel.cancel(),
+            _ => return Err(RestoreError::Unfit { id: id.to_owned(), state: job.state }),
         }
         Ok(job)
     }
@@ -351,11 +358,20 @@ impl Restores {
     }
 }
 
+/// Ends a restore that has brought all back.
+fn complete(job: &mut Restore, now: u64, restored: Restored) {
+    let Some(state) = job.state.after(RestoreStep::Complete) else { return };
+    job.state = state;
+    (job.phase, job.progress, job.opening, job.date_ended) = (None, None, None, Some(now));
+    job.say(now, format!("completed: {} events, {} files", restored.events, restored.files));
+    job.restored = Some(restored);
+}
+
 /// Ends a restore with a reason.
 fn fail(job: &mut Restore, now: u64, code: &str, message: &str) {
     let Some(state) = job.state.after(RestoreStep::Fail) else { return };
     job.state = state;
-    (job.phase, job.progress, job.date_ended) = (None, None, Some(now));
+    (job.phase, job.progress, job.opening, job.date_ended) = (None, None, None, Some(now));
     job.say(now, format!("failed: {message}"));
     let retryable = code != "cancelled";
     job.error = Some(JobProblem { code: code.to_owned(), message: message.to_owned(), retryable });

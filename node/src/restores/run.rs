@@ -6,12 +6,11 @@ use samara_renter::archive::{
 };
 use samara_renter::backup::{JobProblem, JobProgress, RestoreRequest};
 use samara_renter::progress::{Phase, ProgressEvent, Unit};
-use tokio_util::sync::CancellationToken;
 
 use super::error::RestoreError;
-use super::job::{NewRestore, Restore, RestorePhase, RestoreSource, Restored};
+use super::job::{NewRestore, Opening, Restore, RestorePhase, RestoreSource, Restored};
 use super::state::RestoreStep;
-use super::{Restores, Running, fail};
+use super::{Restores, Running, complete, fail};
 use crate::causes;
 use crate::fetch::{Fetcher, Limits};
 use crate::notify::{About, Counts, News, Problem, Work};
@@ -37,6 +36,10 @@ impl ImportLog for Told<'_> {
             ));
         }
         Admission { owner: self.owner, users, settings }
+    }
+
+    fn opening(&self, report: &ImportReport) -> bool {
+        self.restores.opening(self.id, report)
     }
 }
 
@@ -65,26 +68,18 @@ impl Restores {
             // The next start finds it interrupted.
             return;
         }
-        let keep_archive = matches!(&outcome, Err(error) if error.code() != "cancelled");
+        let outcome = outcome.or_else(|error| self.opened(id).ok_or(error));
+        let may_resume = matches!(&outcome, Err(error) if error.code() != "cancelled");
         match outcome {
-            Ok(restored) => self.keep(id, |job, now| {
-                if let Some(state) = job.state.after(RestoreStep::Complete) {
-                    job.state = state;
-                }
-                (job.phase, job.progress, job.date_ended) = (None, None, Some(now));
-                job.say(
-                    now,
-                    format!("completed: {} events, {} files", restored.events, restored.files),
-                );
-                job.restored = Some(restored);
-            }),
+            Ok(restored) => self.keep(id, |job, now| complete(job, now, restored)),
             Err(error) => {
                 let message = causes::with_causes(&error);
                 self.keep(id, |job, now| fail(job, now, error.code(), &message));
             }
         }
         let uploaded = self.show(id).is_ok_and(|job| job.source == RestoreSource::Upload);
-        if !(keep_archive && uploaded) {
+        // One that was sent cannot be had again.
+        if !(may_resume && uploaded) {
             self.remove_archive(id);
         }
         self.tell(id, "ended").await;
@@ -211,15 +206,36 @@ impl Restores {
         Ok(())
     }
 
+    /// Notes that a vault is about to be opened, unless its restore is being cancelled. From here on it cannot
+    /// be.
+    fn opening(&self, id: &str, report: &ImportReport) -> bool {
+        let Some(vault) = report.id else { return false };
+        let opening = Opening { vault: vault.to_string(), restored: Restored::of(report.clone()) };
+        let changed = {
+            let running = self.running();
+            if running.get(id).is_none_or(|running| running.cancel.is_cancelled()) {
+                return false;
+            }
+            self.change(id, |job, _| job.opening = Some(opening))
+        };
+        // What is not written down could be called a failure after a crash.
+        changed.is_ok()
+    }
+
+    /// What a restore has brought back whose vault is opened, whatever its own end says.
+    pub(super) fn opened(&self, id: &str) -> Option<Restored> {
+        let Opening { vault, restored } = self.show(id).ok()?.opening?;
+        let vaults = self.0.renter.vaults();
+        vaults.iter().any(|row| row.id == vault).then_some(restored)
+    }
+
     fn phase(&self, id: &str, phase: RestorePhase) {
         self.keep(id, |job, _| (job.phase, job.progress) = (Some(phase), None));
     }
 
     fn advance(&self, id: &str, event: &ProgressEvent) {
-        if let ProgressEvent::Advanced { phase, done, total, unit, seconds_left, .. } = event {
-            let (phase, done, total, unit) = (*phase, *done, *total, *unit);
-            let seconds_left = *seconds_left;
-            self.show_progress(id, JobProgress { phase, done, total, unit, seconds_left });
+        if let Some(progress) = JobProgress::of(event) {
+            self.show_progress(id, progress);
         }
     }
 
@@ -228,12 +244,6 @@ impl Restores {
         if let Some(job) = self.jobs().get_mut(id) {
             job.progress = Some(progress);
         }
-    }
-
-    /// Ends when a restore is no longer under way.
-    #[must_use]
-    pub fn token(&self, id: &str) -> Option<CancellationToken> {
-        self.running().get(id).map(|running| running.cancel.clone())
     }
 }
 

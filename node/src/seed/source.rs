@@ -151,6 +151,12 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Whether words or passphrase were found and read, and are not the right ones.
+    #[must_use]
+    pub fn is_wrong_secret(&self) -> bool {
+        self.phrase_error().is_some() || matches!(self, Self::Load(LoadError::Open { .. }))
+    }
+
     /// What is wrong with the words, if they were found and read.
     #[must_use]
     pub fn phrase_error(&self) -> Option<&PhraseError> {

@@ -154,6 +154,12 @@ impl Scan {
         &self.found
     }
 
+    /// The same, then matches in blocks that no certificate covers yet: to be believed only where the
+    /// chain's certified state says that the contract is there.
+    pub fn seen(&self) -> impl Iterator<Item = &FoundContract> {
+        self.found.iter().chain(&self.candidates)
+    }
+
     /// The chain as far as the scan has verified it.
     #[must_use]
     pub const fn chain(&self) -> &LightChain {

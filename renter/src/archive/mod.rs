@@ -7,6 +7,7 @@
 //! | `seal` | encryption of the whole file under a passphrase |
 //! | `read` | bytes from anywhere: the directory, then everything against the manifest |
 //! | `limits` | how much is looked at |
+//! | `shelf` | an archive that is read off the runtime's threads |
 //! | `export` | a vault of this renter as an archive |
 //! | `import` | an archive as a new vault of this renter |
 //!
@@ -23,6 +24,7 @@ mod limits;
 mod output;
 mod read;
 mod seal;
+mod shelf;
 mod write;
 
 #[cfg(test)]
@@ -39,4 +41,5 @@ pub use import::{Admission, ImportError, ImportLog, ImportReport, ImportRequest}
 pub use limits::ArchiveLimits;
 pub use read::{Archive, Events, FileCursor, Outline, Signer, VerifiedArchive, Versions};
 pub use seal::{Passphrase, Seal};
+pub(crate) use shelf::Shelf;
 pub use write::{ArchiveWriter, NewEvent, Written};

@@ -7,7 +7,7 @@ use samara_protocol::journal::BackupId;
 
 use super::record::ArchiveFile;
 use super::state::{BackupState, BackupStep};
-use super::types::BackupKind;
+use super::types::{BackupKind, BackupRow};
 use super::{BackupError, Backups};
 use crate::archive::{ArchivedUser, ExportReport, ExportRequest, Passphrase, Seal, Written};
 use crate::contract::Budget;
@@ -141,6 +141,24 @@ impl Backups {
         let archive = archive.ok_or(BackupError::Unfit { name: row.name, is })?;
         let path = Self::archive_path(self.archives()?.as_ref(), id, archive.encrypted);
         Ok((path, archive.bytes, archive.hash.to_string()))
+    }
+
+    /// A whole archive that may be handed to others: its vault is there, and it has not expired.
+    pub(crate) fn shareable(&self, name: &str) -> Result<BackupRow, BackupError> {
+        self.archive_file(name)?;
+        let id = self.find_any(name)?;
+        let row = self.row(id)?;
+        let vault = self.record(id).and_then(|record| record.scope).map(|(vault, _)| vault);
+        let there = vault
+            .is_some_and(|id| self.vaults.journal.read(|state| state.vaults.contains_key(&id)));
+        let now = self.vaults.world.chain.time().0;
+        let over = !row.pinned && row.date_expired.is_some_and(|time| time <= now);
+        let is = match (there, over) {
+            (true, false) => return Ok(row),
+            (false, _) => "is of a vault that was removed: it is handed to nobody else",
+            (true, true) => "has expired: it is handed to nobody else",
+        };
+        Err(BackupError::Unfit { name: row.name, is })
     }
 
     /// Removes the file of an archive.

@@ -4,7 +4,7 @@ use samara_protocol::units::Amount;
 use serde_json::json;
 
 use super::types::{BackupKind, JobProblem};
-use crate::archive::ExportError;
+use crate::archive::{ArchiveError, ExportError};
 use crate::error::{Details, details, error_codes};
 use crate::journal::JournalError;
 use crate::vault::{GetError, VaultError};
@@ -39,6 +39,9 @@ pub enum BackupError {
     /// The archive could not be written.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The archive could not be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The vault has as many as it may.
     #[error(
         "{what} may have {limit} backups of this kind, and has {limit}: delete one, or raise the limit"
@@ -171,6 +174,7 @@ error_codes!(details BackupError {
     Self::NoPlace => "refused",
     Self::Sealed => "invalid",
     Self::Export(error) => error.code(),
+    Self::Archive(error) => error.code(),
     Self::Limit { .. } => "limit_reached",
     Self::NoQuote(_) | Self::OtherQuote(_) | Self::StaleQuote { .. } => "stale_quote",
     Self::QuoteExceeded { .. } => "quote_exceeded",

@@ -10,6 +10,7 @@ use super::types::{
     BackupRow, BackupStatus, BackupVault, BackupsUsed, JobProblem, Trigger,
 };
 use super::{BackupError, Backups, holders, scoped};
+use crate::journal::JournalStatus;
 use crate::rows::Stage;
 use crate::vault::{VaultError, totals};
 
@@ -18,9 +19,27 @@ const PAGE: u64 = 1_000;
 /// What a backup that has lost its checkpoint is for people.
 const LOST: &str = "the hosts had lost metadata that it builds upon before it was stored; delete it and make another";
 
+/// What all rows of a list have in common.
+struct Moment {
+    status: JournalStatus,
+    /// Whether hosts can be asked to hold what they do not hold yet.
+    asks: bool,
+    recoverable_until: Option<ChainTime>,
+}
+
 impl Backups {
     /// A backup as lists show it.
     pub(super) fn row(&self, id: BackupId) -> Result<BackupRow, BackupError> {
+        self.row_at(id, &self.moment())
+    }
+
+    fn moment(&self) -> Moment {
+        let status = self.vaults.journal.status();
+        let asks = !status.hosts.is_empty() && self.vaults.journal.check_writable().is_ok();
+        Moment { status, asks, recoverable_until: self.recoverable_until() }
+    }
+
+    fn row_at(&self, id: BackupId, moment: &Moment) -> Result<BackupRow, BackupError> {
         let record = self.record(id);
         let known = self.vaults.journal.read(|state| {
             let backup = state.backups.get(&id)?;
@@ -29,7 +48,7 @@ impl Backups {
         });
         let row = match (known, record) {
             (Some((backup, vault, lost)), record) => {
-                let mut row = self.network_row(id, &backup, record);
+                let mut row = self.network_row((id, &backup), record, moment);
                 row.vault = vault;
                 if lost {
                     row.status = BackupStatus::Error;
@@ -51,8 +70,12 @@ impl Backups {
     }
 
     /// A backup that the journal knows.
-    fn network_row(&self, id: BackupId, backup: &Backup, record: Option<Record>) -> BackupRow {
-        let status = self.vaults.journal.status();
+    fn network_row(
+        &self,
+        (id, backup): (BackupId, &Backup),
+        record: Option<Record>,
+        Moment { status, asks, recoverable_until }: &Moment,
+    ) -> BackupRow {
         let position = backup.point.position.saturating_add(1);
         let unknown = record.is_none();
         let mut record = record.unwrap_or_else(|| self.record_of(backup));
@@ -63,16 +86,15 @@ impl Backups {
         record.created = backup.created;
         if unknown {
             // A recovery brought it back, and nobody has settled it here.
-            record.hosts_ok = holders(&status, position) as u64;
+            record.hosts_ok = holders(status, position) as u64;
             record.hosts_needed = self.needed(status.hosts.len()) as u64;
             record.hosts_total = status.hosts.len() as u64;
         }
-        let asks = !status.hosts.is_empty() && self.vaults.journal.check_writable().is_ok();
         let mut row = self.own_row(id, record);
         row.head_seq = Some(position);
         row.head_hash = Some(backup.point.hash.to_string());
         if unknown {
-            (row.status, row.phase) = match asks {
+            (row.status, row.phase) = match *asks {
                 true if row.hosts_ok >= row.hosts_needed => (BackupStatus::Completed, None),
                 true => (BackupStatus::InProgress, Some(BackupPhase::Checking)),
                 false => (BackupStatus::InProgress, Some(BackupPhase::Settling)),
@@ -81,7 +103,7 @@ impl Backups {
         if let (None, Some(cost)) = (row.stored_size, self.vaults.journal.checkpoint_cost(&id)) {
             row.stored_size = Some(cost.bytes);
         }
-        row.recoverable_until = self.recoverable_until().map(|time| time.0);
+        row.recoverable_until = recoverable_until.map(|time| time.0);
         row
     }
 
@@ -122,11 +144,8 @@ impl Backups {
             hosts_ok: record.hosts_ok,
             hosts_needed: record.hosts_needed,
             hosts_total: record.hosts_total,
-            head_seq: match &archive {
-                Some(archive) => Some(archive.events),
-                // That of a network backup is the journal's to say.
-                None => None,
-            },
+            // That of a network backup is the journal's to say.
+            head_seq: archive.as_ref().map(|archive| archive.events),
             head_hash: archive.as_ref().map(|archive| archive.head.to_string()),
             archive_hash: archive.as_ref().map(|archive| archive.hash.to_string()),
             encrypted: archive.as_ref().is_some_and(|archive| archive.encrypted),
@@ -154,8 +173,10 @@ impl Backups {
         ids.extend(self.records().keys());
         ids.sort_unstable();
         ids.dedup();
+        let moment = self.moment();
         // One that was deleted meanwhile has no row.
-        let mut rows: Vec<BackupRow> = ids.into_iter().filter_map(|id| self.row(id).ok()).collect();
+        let rows = ids.into_iter().filter_map(|id| self.row_at(id, &moment).ok());
+        let mut rows: Vec<BackupRow> = rows.collect();
         rows.sort_by_key(|row| (row.head_seq, row.date_created));
         rows
     }

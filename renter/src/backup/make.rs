@@ -27,12 +27,10 @@ struct Watched<'a> {
 
 impl Progress for Watched<'_> {
     fn report(&self, event: ProgressEvent) {
-        if let ProgressEvent::Advanced { phase, done, total, unit, seconds_left, .. } = &event
+        if let Some(progress) = JobProgress::of(&event)
             && let Some(running) = self.backups.running().get_mut(&self.id)
         {
-            let (phase, done, total, unit) = (*phase, *done, *total, *unit);
-            let seconds_left = *seconds_left;
-            running.progress = Some(JobProgress { phase, done, total, unit, seconds_left });
+            running.progress = Some(progress);
         }
         self.inner.report(event);
     }
@@ -324,6 +322,7 @@ impl Backups {
             };
             record.fail(self.now(), problem);
             self.keep(id, &record).await?;
+            self.tell(id, News::BackupEnded);
         }
         Ok(())
     }

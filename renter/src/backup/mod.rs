@@ -197,9 +197,7 @@ impl Backups {
 
     /// Hosts that must hold a head so that any k survivors include one of them.
     pub(crate) fn needed(&self, live: usize) -> usize {
-        let k = usize::from(self.vaults.slabs.redundancy().data);
-        let quorum = Quorum::of(live.min(HeadSet::MAX)).write;
-        (live + 1).saturating_sub(k).max(quorum).max(1)
+        needed(live, usize::from(self.vaults.slabs.redundancy().data))
     }
 
     /// A network backup, by name or id.
@@ -281,6 +279,12 @@ impl Backups {
             }
         }
     }
+}
+
+/// Of so many hosts, those that must hold a head so that any `k` survivors include one of them.
+pub(crate) fn needed(live: usize, k: usize) -> usize {
+    let quorum = Quorum::of(live.min(HeadSet::MAX)).write;
+    (live + 1).saturating_sub(k).max(quorum).max(1)
 }
 
 /// The vaults of a scope: all if it names none.

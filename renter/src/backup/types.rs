@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Passphrase;
 use crate::checkpoint::FileDifference;
-use crate::progress::{Phase, Unit};
+use crate::progress::{Phase, ProgressEvent, Unit};
 use crate::rows::Stage;
 use crate::vault::{Conflict, GetReport};
 
@@ -165,6 +165,18 @@ pub struct JobProgress {
     pub unit: Unit,
     /// Seconds that the rest will take.
     pub seconds_left: Option<u64>,
+}
+
+impl JobProgress {
+    /// What an event tells of it, if it does.
+    #[must_use]
+    pub const fn of(event: &ProgressEvent) -> Option<Self> {
+        let ProgressEvent::Advanced { phase, done, total, unit, seconds_left, .. } = event else {
+            return None;
+        };
+        let (phase, done, total, unit) = (*phase, *done, *total, *unit);
+        Some(Self { phase, done, total, unit, seconds_left: *seconds_left })
+    }
 }
 
 /// Why a job failed.

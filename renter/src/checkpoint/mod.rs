@@ -66,6 +66,11 @@ impl Checkpoints {
         Self { world, keys, slabs, limits }
     }
 
+    /// The same trees, read into another store over other contracts.
+    pub(crate) fn over(&self, world: World, slabs: Slabs) -> Self {
+        Self { world, slabs, ..self.clone() }
+    }
+
     fn rules(&self, kind: TreeKind) -> Rules {
         Rules::new(kind, BoundaryKey::new(&self.keys.metadata()), self.limits)
     }

@@ -108,6 +108,9 @@ pub enum AllowanceError {
 }
 
 impl Allowance {
+    /// Name of the journal's setting that keeps it.
+    pub(crate) const SETTING: &'static str = "allowance";
+
     /// What suits a network of so many hosts.
     #[must_use]
     pub fn for_network(hosts: usize, funds: Amount, parameters: &ChainParameters) -> Self {

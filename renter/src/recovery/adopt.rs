@@ -132,7 +132,7 @@ impl Recovery {
     }
 
     /// Puts the hosts of the head and the contracts that answered into the table.
-    async fn take_contracts(
+    pub(super) async fn take_contracts(
         &self,
         claim: &Claim,
         found: &[FoundContract],
@@ -207,15 +207,30 @@ impl Recovery {
     /// What a head leads to: its checkpoint, then the entries of its segments and its own.
     async fn journal_of(&self, context: &Context<'_>, newest: &Head) -> Result<Led, RecoveryError> {
         let HeadBase { segments, checkpoint, .. } = &newest.base;
-        let begin = checkpoint.as_ref().map(|name| name.point).unwrap_or_default();
         let total = segments.len() as u64 + u64::from(checkpoint.is_some());
-        let mut meter = Meter::new(
-            context.progress,
-            Phase::Adopting,
-            Unit::Segments,
-            Some(total),
-            self.world.clock.now(),
-        );
+        let now = self.world.clock.now();
+        let mut meter =
+            Meter::new(context.progress, Phase::Adopting, Unit::Segments, Some(total), now);
+        let entries = self.entries_of(newest, &mut meter).await?;
+        let mut state = JournalState::default();
+        if let Some(name) = checkpoint {
+            // Repair may have moved its slabs since.
+            let known = moved_since(&entries);
+            state = self.journal.checkpoints().state(name, &known).await?;
+            meter.done += 1;
+            meter.report(None, self.world.clock.now());
+        }
+        Ok(Led { state, entries })
+    }
+
+    /// The entries that a head leads to behind its checkpoint: those of its segments and its own.
+    pub(super) async fn entries_of(
+        &self,
+        newest: &Head,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<Entry>, RecoveryError> {
+        let HeadBase { segments, checkpoint, .. } = &newest.base;
+        let begin = checkpoint.as_ref().map(|name| name.point).unwrap_or_default();
         let downloader = self.slabs.downloader(SlabClass::Metadata);
         let mut entries = Vec::new();
         // The first segment may begin before the checkpoint.
@@ -226,7 +241,7 @@ impl Recovery {
         for (number, segment) in segments.iter().enumerate() {
             self.set_phase(RecoveryPhase::Adopting {
                 segments_done: meter.done,
-                segments_total: total,
+                segments_total: meter.total.unwrap_or_default(),
             });
             if segment.from != point {
                 return Err(RecoveryError::Broken(format!("part {number} does not follow")));
@@ -247,16 +262,7 @@ impl Recovery {
             return Err(RecoveryError::Broken("its parts do not lead to the head".into()));
         }
         entries.extend(newest.entries.iter().cloned());
-        let mut state = JournalState::default();
-        if let Some(name) = checkpoint {
-            // Repair may have moved its slabs since.
-            let mut known = Places::new();
-            entries.iter().for_each(|entry| moved_by(&entry.change, &mut known));
-            state = self.journal.checkpoints().state(name, &known).await?;
-            meter.done += 1;
-            meter.report(None, self.world.clock.now());
-        }
-        Ok(Led { state, entries })
+        Ok(entries)
     }
 
     /// Counts what is there now.
@@ -394,11 +400,18 @@ impl Recovery {
     }
 }
 
+/// Where slabs lie that entries have moved.
+pub(super) fn moved_since(entries: &[Entry]) -> Places {
+    let mut known = Places::new();
+    entries.iter().for_each(|entry| moved_by(&entry.change, &mut known));
+    known
+}
+
 fn ids(found: &[FoundContract]) -> Vec<ContractId> {
     found.iter().map(|found| found.record.contract).collect()
 }
 
-fn no_head(claim: &Claim) -> RecoveryError {
+pub(super) fn no_head(claim: &Claim) -> RecoveryError {
     let reasons = claim.silent.iter().map(|silent| silent.row.reason.clone());
     let empty = claim
         .answered
@@ -465,7 +478,7 @@ fn find_parted(claim: &Claim, newest: &Head, led: &Led) -> Vec<RecoveryHost> {
 }
 
 /// What cannot be ruled out, in plain words.
-fn may_be_missing(claim: &Claim, newest: Option<&Head>, quorum: bool) -> Option<String> {
+pub(super) fn may_be_missing(claim: &Claim, newest: Option<&Head>, quorum: bool) -> Option<String> {
     let newest = newest?;
     if quorum {
         return None;

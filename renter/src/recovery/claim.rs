@@ -107,6 +107,16 @@ impl Claim {
         report.parted.clone_from(&self.parted);
     }
 
+    /// Journal positions of the heads that were shown, one for each live contract; nothing for a host that
+    /// showed none.
+    pub(super) fn heads(&self) -> Vec<Option<u64>> {
+        let shown = self
+            .answered
+            .iter()
+            .map(|answered| answered.head.as_ref().map(|shown| shown.head.point.position));
+        shown.chain(self.silent.iter().map(|_| None)).collect()
+    }
+
     /// The newest head of the history that goes on: by epoch, position, and generation of its head set.
     pub(super) fn newest(&self) -> Option<&Head> {
         self.answered

@@ -16,6 +16,7 @@
 //! | `give_up` | hosts that the operator gives up, on the chain |
 //! | `separate` | tells apart what two nodes have done with the same words |
 //! | `adopt` | the newest head's journal, the contracts, the quorum write, the money |
+//! | `background` | a scan for people who watch: what the words own, and which backups there are |
 //!
 //! Invariants: nothing is acknowledged before a write quorum of the new head set holds the head under
 //! the new epoch and every old set may be left (`HeadSet::is_left`); below a quorum nothing is promised
@@ -25,6 +26,7 @@
 
 mod adopt;
 mod ask;
+mod background;
 mod claim;
 mod error;
 mod fork;
@@ -38,9 +40,15 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+pub(crate) use background::BackgroundScan;
+pub use background::{
+    FoundBackup, RecoveryScanAdvance, RecoveryScanOptions, RecoveryScanState, RecoveryScanStatus,
+    RecoveryScanStep,
+};
 pub use error::RecoveryError;
 use samara_protocol::contract::ContractId;
 use samara_protocol::keys::KeyTree;
+use samara_protocol::recovery::FoundContract;
 use samara_protocol::sync::lock;
 use samara_protocol::units::Epoch;
 use tokio::sync::watch;
@@ -62,6 +70,7 @@ struct Context<'a> {
     progress: &'a dyn Progress,
 }
 
+#[derive(Default)]
 struct Shared {
     /// Replaced field by field, each of which is true by itself.
     status: Mutex<RecoveryStatus>,
@@ -127,10 +136,8 @@ impl Recovery {
             RecoveryStatus { progress: phase, report: stored.report, ..Default::default() };
         let shared = Shared {
             status: Mutex::new(status),
-            stop: watch::Sender::new(false),
-            ended: watch::Sender::default(),
-            collected: AtomicU64::new(0),
             heads: Mutex::new(progress::load_heads(world.store.as_ref()).await?),
+            ..Shared::default()
         };
         Ok(Self { world, keys, book, journal, slabs, shared: Arc::new(shared) })
     }
@@ -152,11 +159,7 @@ impl Recovery {
     }
 
     async fn keep_heads(&self, claim: &Claim) -> Result<(), StoreError> {
-        let shown = claim
-            .answered
-            .iter()
-            .map(|answered| answered.head.as_ref().map(|shown| shown.head.point.position));
-        let heads: Vec<_> = shown.chain(claim.silent.iter().map(|_| None)).collect();
+        let heads = claim.heads();
         progress::save_heads(self.world.store.as_ref(), &heads).await?;
         *lock(&self.shared.heads) = heads;
         Ok(())
@@ -248,18 +251,30 @@ impl Recovery {
         result
     }
 
+    /// Fails where a run would do nothing, because one runs or this node writes.
+    pub(crate) async fn check_wanted(&self) -> Result<(), RecoveryError> {
+        if lock(&self.shared.status).running {
+            return Err(RecoveryError::Running);
+        }
+        self.check_needed(&Stored::load(self.world.store.as_ref()).await?)
+    }
+
+    /// Fails on a node that writes. What it has recovered is not forgotten: it tells its contracts from
+    /// others'.
+    fn check_needed(&self, stored: &Stored) -> Result<(), RecoveryError> {
+        let journal = self.journal.status();
+        let fenced = journal.fenced.is_some() || self.book.writer().fenced().is_some();
+        let writes = journal.mode == Mode::Active && !fenced && !self.is_unused();
+        if writes && stored.step.is_final() { Err(RecoveryError::Active) } else { Ok(()) }
+    }
+
     async fn steps(&self, context: &Context<'_>) -> Result<RecoveryReport, RecoveryError> {
         let started = self.world.clock.now();
         let store = self.world.store.as_ref();
         let mut stored = Stored::load(store).await?;
-        let journal = self.journal.status();
-        let fenced = journal.fenced.is_some() || self.book.writer().fenced().is_some();
+        self.check_needed(&stored)?;
         // One that was started and has neither stored nor formed anything may have been started by mistake.
         let unused = self.is_unused();
-        // What a node that writes has recovered is not forgotten: it tells its contracts from others'.
-        if journal.mode == Mode::Active && !fenced && !unused && stored.step.is_final() {
-            return Err(RecoveryError::Active);
-        }
         if context.options.restart {
             progress::forget(store).await?;
             stored = Stored::default();
@@ -344,22 +359,7 @@ impl Recovery {
     ) -> Result<RecoveryReport, RecoveryError> {
         let (peers, blocks) = (stored.peers, stored.blocks);
         report.outcome = RecoveryPhase::NothingFound { peers, blocks };
-        let what = if report.contracts_found == 0 {
-            format!("these words own nothing on this chain: {blocks} blocks were checked")
-        } else {
-            let found = report.contracts_found;
-            let last = stored.found.iter().map(|found| found.height).max().unwrap_or_default();
-            format!(
-                "all {found} contracts of these words have ended, the last of them formed in block {last}: \
-                 {blocks} blocks were checked. Files that were stored under them cannot be brought back"
-            )
-        };
-        let witness = if peers > 1 {
-            format!("{peers} chain peers answered")
-        } else {
-            "only one chain peer answered: name another one and start again to be certain".into()
-        };
-        report.next = Some(format!("{what}; {witness}"));
+        report.next = Some(nothing_lives(&stored.found, blocks, peers));
         if stored.step != Step::Scanning {
             // Contracts have ended since an earlier run claimed them.
             stored.enter(Step::Scanning);
@@ -380,6 +380,24 @@ impl Recovery {
         stored.save(self.world.store.as_ref()).await?;
         Ok(report)
     }
+}
+
+/// That nothing lives of what was found, in plain words.
+fn nothing_lives(found: &[FoundContract], blocks: u64, peers: u64) -> String {
+    let what = match found.iter().map(|found| found.height).max() {
+        None => format!("these words own nothing on this chain: {blocks} blocks were checked"),
+        Some(last) => format!(
+            "all {} contracts of these words have ended, the last of them formed in block {last}: \
+             {blocks} blocks were checked. Files that were stored under them cannot be brought back",
+            found.len()
+        ),
+    };
+    let witness = if peers > 1 {
+        format!("{peers} chain peers answered")
+    } else {
+        "only one chain peer answered: name another one and start again to be certain".into()
+    };
+    format!("{what}; {witness}")
 }
 
 /// How to go on when every contract's last period is over and the chain still closes the accounts.

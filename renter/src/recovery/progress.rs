@@ -113,8 +113,18 @@ impl Progress {
         scan: &ScanState,
     ) -> Result<(), StoreError> {
         let progress = Write::Put(PROGRESS.to_vec(), encoding::encode(self));
-        store.commit(vec![progress, Write::Put(SCAN.to_vec(), encoding::encode(scan))]).await
+        store.commit(vec![progress, put_scan(scan)]).await
     }
+}
+
+/// Keeps how far the chain was walked, for recoveries and scans alike.
+pub(super) fn put_scan(scan: &ScanState) -> Write {
+    Write::Put(SCAN.to_vec(), encoding::encode(scan))
+}
+
+/// Has the next walk begin with the first block.
+pub(super) fn forget_scan() -> Write {
+    Write::Delete(SCAN.to_vec())
 }
 
 /// The state of a scan that was under way.

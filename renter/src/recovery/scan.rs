@@ -24,15 +24,8 @@ impl Recovery {
         progress: &mut Progress,
     ) -> Result<(), RecoveryError> {
         let world = &self.world;
-        let genesis = world.chain.genesis().clone();
-        let mut rules = Rules::walk(&genesis);
-        if let Some(age) = context.options.maximum_age {
-            rules.max_age = Millis(age);
-        }
         progress.enter(Step::Scanning);
-        let stored: Option<ScanState> = load_scan(world.store.as_ref()).await?;
-        let resumed = stored.and_then(|state| Scan::resume(&genesis, rules, state).ok());
-        let mut scan = resumed.unwrap_or_else(|| Scan::new(&genesis, rules));
+        let mut scan = self.begin(context.options.maximum_age).await?;
         let now = world.clock.now();
         let mut meter = Meter::new(context.progress, Phase::Scanning, Unit::Blocks, None, now);
         meter.resume_at(scan.progress().blocks_done);
@@ -73,6 +66,19 @@ impl Recovery {
         Ok(())
     }
 
+    /// The scan from where an earlier one stopped, whether a recovery's or one of its own; from the first
+    /// block if there was none.
+    pub(super) async fn begin(&self, maximum_age: Option<u64>) -> Result<Scan, RecoveryError> {
+        let genesis = self.world.chain.genesis();
+        let mut rules = Rules::walk(genesis);
+        if let Some(age) = maximum_age {
+            rules.max_age = Millis(age);
+        }
+        let stored: Option<ScanState> = load_scan(self.world.store.as_ref()).await?;
+        let resumed = stored.and_then(|state| Scan::resume(genesis, rules, state).ok());
+        Ok(resumed.unwrap_or_else(|| Scan::new(genesis, rules)))
+    }
+
     /// All records of these words in the chain, in its order, at least up to a block that is known to
     /// exist. Nothing is stored: it is asked once in a node's life.
     pub(crate) async fn records(&self, least: Height) -> Result<Vec<FoundContract>, RecoveryError> {
@@ -96,7 +102,7 @@ impl Recovery {
 
     /// Brings a scan one step further, or waits for another attempt. Returns what it needed, `Done` at
     /// the end. `failures` are those in a row.
-    async fn drive(
+    pub(super) async fn drive(
         &self,
         mut scan: Scan,
         failures: &mut Vec<String>,

@@ -12,6 +12,7 @@ mod lineage;
 mod money;
 mod outlook;
 mod policies;
+mod scan;
 mod settled;
 mod upkeep;
 mod view;
@@ -50,7 +51,8 @@ use crate::journal::{Adopted, HeadHost, Journal, JournalError, JournalOptions, M
 use crate::news::News;
 use crate::progress::Progress;
 use crate::recovery::{
-    Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport, RecoveryStatus,
+    BackgroundScan, Recovery, RecoveryError, RecoveryOptions, RecoveryPhase, RecoveryReport,
+    RecoveryStatus,
 };
 use crate::repair::{Repair, RepairOptions};
 use crate::slabs::Slabs;
@@ -113,11 +115,14 @@ struct Inner {
     vaults: Vaults,
     backups: Backups,
     recovery: Recovery,
+    scan: BackgroundScan,
     upkeep: Upkeep,
     repair: Repair,
     garbage: Garbage,
     settled: Settled,
     news: broadcast::Sender<News>,
+    /// What has happened since it was opened, until somebody listens.
+    opening: std::sync::Mutex<Option<broadcast::Receiver<News>>>,
     /// Limits of the configuration.
     line: LineRates,
     /// Upkeep, repair and the collector.
@@ -171,7 +176,7 @@ impl Renter {
             contractor.use_account(account).await?;
         }
         let vaults = Vaults::new(world.clone(), journal.clone(), slabs.clone(), config.vault);
-        let (news, _) = broadcast::channel(NEWS);
+        let (news, opening) = broadcast::channel(NEWS);
         let backups = Backups::open(vaults.clone(), news.clone()).await?;
         let recovery = Recovery::open(
             world.clone(),
@@ -181,6 +186,7 @@ impl Renter {
             slabs.clone(),
         )
         .await?;
+        let scan = BackgroundScan::open(recovery.clone(), news.clone()).await?;
         let lineage = Lineage::open(&book, &journal).await?;
         let settled = Settled::open(book.clone(), journal.clone(), recovery.clone()).await?;
         let upkeep = Upkeep {
@@ -220,11 +226,13 @@ impl Renter {
             vaults,
             backups,
             recovery,
+            scan,
             upkeep,
             repair,
             garbage,
             settled,
             news,
+            opening: std::sync::Mutex::new(Some(opening)),
             line: config.line,
             tasks,
         };
@@ -622,6 +630,14 @@ impl Renter {
         self.inner.backups.archive_file(name)
     }
 
+    /// A whole archive that may be handed to others: its vault is there, and it has not expired.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn shareable_archive(&self, name: &str) -> Result<BackupRow, BackupError> {
+        self.inner.backups.shareable(name)
+    }
+
     /// How many backups of one kind a vault may have.
     #[must_use]
     pub fn backup_limit(&self) -> u32 {
@@ -640,6 +656,14 @@ impl Renter {
     #[must_use]
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.inner.news.subscribe()
+    }
+
+    /// The same for the first who asks, with what has happened since this renter was opened: backups that a
+    /// restart has cut are found then.
+    #[must_use]
+    pub fn news_since_opening(&self) -> broadcast::Receiver<News> {
+        let opening = samara_protocol::sync::lock(&self.inner.opening).take();
+        opening.unwrap_or_else(|| self.news())
     }
 
     /// Tells whoever listens to this renter's news.
@@ -766,11 +790,16 @@ impl Renter {
         options: RecoveryOptions,
         progress: &dyn Progress,
     ) -> Result<RecoveryReport, RecoveryError> {
+        self.inner.recovery.check_wanted().await?;
+        let _alone = self.inner.scan.yield_to_recovery().await?;
         // Without its type, or the compiler cannot tell that it may move between threads.
         let run: futures::future::BoxFuture<'_, _> =
             Box::pin(self.inner.recovery.run(options, progress));
         let report = run.await?;
         let nothing = matches!(report.outcome, RecoveryPhase::NothingFound { .. });
+        if let Err(error) = self.inner.scan.hand_over().await {
+            tracing::warn!(%error, "what a scan has found stays beside what was recovered");
+        }
         let follow = self.inner.upkeep.follow_recovery(!nothing).await;
         if let Err(error) = follow {
             tracing::warn!(%error, "the recovered account is not in use yet");
@@ -824,6 +853,7 @@ impl Renter {
     pub async fn shutdown(self) {
         let tasks = self.inner.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
         drop(tasks);
+        self.inner.scan.shut_down();
         self.inner.recovery.stop();
         self.inner.journal.stop().await;
     }

@@ -35,8 +35,6 @@ const ASKED: usize = 3;
 const LOOKS: u64 = 8;
 /// Least time between two looks.
 const SHORTEST: Millis = Millis(1_000);
-/// Name of the journal's setting that keeps the allowance.
-const SETTING: &str = "allowance";
 
 /// Everything that upkeep needs. A cheap clone.
 #[derive(Clone)]
@@ -332,11 +330,12 @@ impl Upkeep {
     pub(super) async fn keep_setting(&self) {
         let Some(allowance) = self.contractor.allowance() else { return };
         let value = encoding::encode(&allowance);
-        let known = self.journal.read(|state| state.settings.get(SETTING) == Some(&value));
+        let known =
+            self.journal.read(|state| state.settings.get(Allowance::SETTING) == Some(&value));
         if known || self.book.live().is_empty() {
             return;
         }
-        let setting = Change::Setting { name: SETTING.into(), value };
+        let setting = Change::Setting { name: Allowance::SETTING.into(), value };
         if let Err(error) = self.journal.append(vec![setting]).await {
             tracing::debug!(%error, "the allowance is not in the journal yet");
         }
@@ -344,7 +343,7 @@ impl Upkeep {
 
     /// The allowance that the journal knows.
     pub(super) fn setting(&self) -> Option<Allowance> {
-        self.journal.read(|state| encoding::decode(state.settings.get(SETTING)?).ok())
+        self.journal.read(|state| encoding::decode(state.settings.get(Allowance::SETTING)?).ok())
     }
 
     /// After a recovery: pays from the epoch's own account, cuts slabs as the owner had wanted.

@@ -8,8 +8,15 @@
 mod api;
 mod archives;
 mod backups;
+mod crashes;
+mod hook;
+mod hostile;
+mod links;
+mod mail;
 #[path = "../e2e/network.rs"]
 #[allow(dead_code)] // The scenarios use other parts of it.
 mod network;
+mod notices;
 mod recovery;
+mod scan;
 mod story;

@@ -113,3 +113,52 @@ fn l02_only_an_administrator_makes_restores_and_deletes() {
         }
     });
 }
+
+/// Whether any file below a folder has a text in it.
+fn holds(folder: &std::path::Path, text: &str) -> bool {
+    let found = std::process::Command::new("grep").args(["-rqsaF", text]).arg(folder).status();
+    match found.unwrap().code() {
+        Some(0) => true,
+        // Two: a file has gone while others were read.
+        Some(1 | 2) => false,
+        code => panic!("grep ended with {code:?}"),
+    }
+}
+
+#[test]
+fn s02_a_backup_is_on_the_hosts_and_tells_them_nothing() {
+    Story::tell(|story| async move {
+        let secret = "a-name-that-nobody-else-has";
+        let file = story.path(secret);
+        std::fs::write(&file, "a content that nobody else has").unwrap();
+        story.ok(&["put", text(&file), "home/below"]).await;
+        story.ok(&["backup", "create", "the backup that nobody else has"]).await;
+        let report = story.ok(&["backup", "verify", "the backup that nobody else has"]).await;
+        assert_eq!(report["sound"], true);
+        assert!(report["heads_ok"].as_u64() >= report["heads_needed"].as_u64());
+        let hosts = story.shared.hosts().await;
+        assert!(hosts.len() >= 4);
+        for host in hosts {
+            for known in [secret, "a content that nobody else has", "the backup that nobody"] {
+                assert!(!holds(&host, known), "{} has '{known}'", host.display());
+            }
+        }
+        // The search finds what is there: the machine itself knows the name.
+        assert!(holds(story.scratch.path(), "a content that nobody else has"));
+    });
+}
+
+#[test]
+fn a_drill_proves_that_the_words_bring_everything_back() {
+    Story::tell(|story| async move {
+        story.ok(&["backup", "create", "daily"]).await;
+        let report = story.ok(&["drill", "run", "--share", "100%"]).await;
+        assert_eq!(report["passed"], true, "{report}");
+        let reports = story.ok(&["drill", "list"]).await;
+        assert_eq!(reports.as_array().unwrap().len(), 1);
+        // It has taken nothing over: the machine goes on writing.
+        story.ok(&["backup", "create", "after"]).await;
+        assert!(!story.renter.folder().join("drill-work").exists());
+        story.ok(&["drill", "schedule", "30d"]).await;
+    });
+}

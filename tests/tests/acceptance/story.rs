@@ -1,7 +1,15 @@
 //! What many tests begin with.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use reqwest::Method;
+use samara_node::config::NodeConfig;
+use samara_node::seed::command::{WordCount, draw};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,13 +27,37 @@ pub struct Story {
 impl Story {
     /// Tells the beginning, and then `rest`.
     pub fn tell<F: Future<Output = ()>>(rest: impl FnOnce(Self) -> F) {
-        play(|shared: Arc<Shared>| async move {
-            let renter = shared.renter().await;
-            let scratch = shared.scratch();
-            let home = Stored::prepare(scratch.path(), "home", 300_000);
-            renter.run(&home.put()).await.ok();
-            rest(Self { renter, scratch, home, shared }).await;
-        });
+        Self::tell_with(|_| {}, rest);
+    }
+
+    /// The same on a machine whose configuration is changed before its first start.
+    pub fn tell_with<F: Future<Output = ()>>(
+        change: fn(&mut NodeConfig),
+        rest: impl FnOnce(Self) -> F,
+    ) {
+        play(|shared: Arc<Shared>| async move { rest(Self::begin(shared, change).await).await });
+    }
+
+    /// Tells the beginning on a network.
+    pub async fn begin(shared: Arc<Shared>, change: fn(&mut NodeConfig)) -> Self {
+        let words = draw(WordCount::Twelve).unwrap();
+        let changed = |folder: &Path| {
+            let path = folder.join("samara.toml");
+            let mut config = NodeConfig::read(&path).unwrap();
+            change(&mut config);
+            config.write(&path).unwrap();
+        };
+        let renter = shared.equipped(shared.machine_with(&words, changed).await).await;
+        let scratch = shared.scratch();
+        let home = Stored::prepare(scratch.path(), "home", 300_000);
+        renter.run(&home.put()).await.ok();
+        Self { renter, scratch, home, shared }
+    }
+
+    /// A configuration whose webhooks may be on this machine.
+    pub fn reaching_this_machine(config: &mut NodeConfig) {
+        let renter = config.renter.as_mut().unwrap();
+        renter.allowed_networks = vec!["127.0.0.1/32".parse().unwrap()];
     }
 
     /// Runs a command that must work.
@@ -63,4 +95,33 @@ impl Story {
 /// The names of rows.
 pub fn names(rows: &[Value]) -> Vec<&str> {
     rows.iter().map(|row| row["name"].as_str().unwrap()).collect()
+}
+
+/// Writes a file that is for its owner alone.
+pub fn private(path: &Path, contents: &str) {
+    std::fs::write(path, contents).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Waits for what comes by itself: looks again at each event of the node, and when it says that there was none
+/// for a while.
+pub struct Watch(BoxStream<'static, reqwest::Result<Bytes>>);
+
+impl Watch {
+    /// Watches from now on.
+    pub async fn of(story: &Story) -> Self {
+        let client = story.renter.client();
+        let stream = client.send(client.request(Method::GET, "/v1/events")).await.unwrap();
+        Self(stream.bytes_stream().boxed())
+    }
+
+    /// Waits until there is something.
+    pub async fn until<T>(&mut self, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            self.0.next().await.expect("the node runs").unwrap();
+        }
+    }
 }

@@ -69,7 +69,7 @@ fn what_is_put_comes_back_and_is_listed() {
         assert_same(&files, &source, &target);
 
         let missing = renter.run(&["get", "home/nothing", text(&target)]).await;
-        assert_eq!(missing.code, 3, "{:?}", missing.last());
+        assert_eq!(missing.code, 10, "{:?}", missing.last());
         assert_eq!(missing.last()["message_type"], "error");
     });
 }

@@ -9,7 +9,7 @@ mod page;
 pub(super) mod tests;
 
 use samara_renter::Renter;
-use samara_renter::recovery::RecoveryPhase;
+use samara_renter::recovery::{RecoveryPhase, RecoveryScanStatus, RecoveryStatus};
 use samara_renter::repair::{HealthReport, SlabCounts};
 use samara_renter::rows::{ContractRow, RenterState, RenterStatus};
 
@@ -71,7 +71,7 @@ fn chain(page: &mut Page, now: u64, status: &LightStatus) {
 
 async fn of_renter(page: &mut Page, now: u64, renter: &Renter) {
     state(page, &renter.status());
-    scan(page, renter.recovery_status().running, &renter.recovery_status().progress);
+    scan(page, &renter.recovery_status(), &renter.recovery_scan());
     repair(page, now, &renter.health());
     contracts(page, &renter.contracts());
     let funds = renter.allowance().map(|allowance| coins(allowance.funds));
@@ -133,11 +133,17 @@ fn state(page: &mut Page, status: &RenterStatus) {
     );
 }
 
-fn scan(page: &mut Page, running: bool, phase: &RecoveryPhase) {
-    let running = Some(truth(running));
+fn scan(page: &mut Page, recovery: &RecoveryStatus, scan: &RecoveryScanStatus) {
+    let running = Some(truth(recovery.running));
     page.gauge("recovery_running", Of::Things, "Whether a recovery is under way", running);
-    let RecoveryPhase::Scanning { blocks_done, blocks_known, .. } = phase else { return };
-    let done = Some(number(*blocks_done));
+    let scans = scan.date_started.is_some() && scan.date_ended.is_none();
+    page.gauge("scan_running", Of::Things, "Whether a scan is under way", Some(truth(scans)));
+    let (blocks_done, blocks_known) = match &recovery.progress {
+        RecoveryPhase::Scanning { blocks_done, blocks_known, .. } => (*blocks_done, *blocks_known),
+        _ if scans => (scan.blocks_done, scan.blocks_known),
+        _ => return,
+    };
+    let done = Some(number(blocks_done));
     page.gauge("recovery_blocks_scanned", Of::Things, "Blocks that the recovery has seen", done);
     let known = blocks_known.map(number);
     page.gauge(

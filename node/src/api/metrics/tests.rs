@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use samara_protocol::units::Amount;
 use samara_renter::backup::{BackupKind, BackupRow, BackupStatus};
-use samara_renter::recovery::RecoveryPhase;
+use samara_renter::recovery::{RecoveryPhase, RecoveryStatus};
 use serde_json::json;
 
 use super::page::{Of, Page, coins};
@@ -138,14 +138,15 @@ fn a_whole_page_reads_and_labels_are_escaped() {
     let counted = samara_renter::repair::HealthReport { counted: Some(0), ..Default::default() };
     repair(&mut page, 5_000, &counted);
     restores(&mut page, &[]);
-    let phase = RecoveryPhase::Scanning {
+    let progress = RecoveryPhase::Scanning {
         blocks_done: 5,
         blocks_known: None,
         contracts_found: 0,
         rate: None,
         seconds_left: None,
     };
-    scan(&mut page, true, &phase);
+    let recovery = RecoveryStatus { running: true, progress, ..Default::default() };
+    scan(&mut page, &recovery, &Default::default());
     page.gauges("odd", Of::Things, "Odd", "policy", [("a\"b\\c\nd".to_owned(), Some(1.0))]);
     page.gauge("money", Of::Coins, "Money", Some(coins(Amount::coins(3))));
     let samples = read(&page.text().unwrap());

@@ -33,7 +33,7 @@ pub static TEXT: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", document(
 /// The document.
 fn document() -> Value {
     infer::begin();
-    let (node, access) = server::documented();
+    let server::Documented { node, people, downloads } = server::documented();
     let info = Info {
         title: "Samara".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -44,7 +44,8 @@ fn document() -> Value {
     };
     let mut api = OpenApi { info, ..OpenApi::default() };
     let _ = node.finish_api(&mut api);
-    let _ = access.finish_api(&mut api);
+    let _ = people.finish_api(&mut api);
+    let _ = downloads.finish_api(&mut api);
     // Nothing in it but texts as names.
     let mut document = serde_json::to_value(api).unwrap_or_default();
     names::join(&mut document, infer::requests());

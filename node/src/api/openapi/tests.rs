@@ -188,7 +188,7 @@ fn what_handlers_answer_is_what_the_document_says() {
     let allowance = Allowance::for_network(8, Amount::coins(1), &ChainParameters::default());
     checker.fits("Allowance", &allowance);
     let (mail, webhooks, off) = (None, Vec::new(), BTreeSet::from([crate::notify::Kind::Test]));
-    checker.fits("NotifyAnswer", &NotifyAnswer { mail, webhooks, off });
+    checker.fits("NotifyAnswer", &NotifyAnswer { mail, webhooks, off, link_days: 7 });
 }
 
 #[test]

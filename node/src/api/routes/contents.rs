@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use samara_renter::Renter;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
@@ -31,8 +32,16 @@ async fn content(
     Path(sid): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let renter = known(&api)?;
-    let (path, size, hash) = renter.archive_file(&sid).map_err(failed)?;
+    serve(known(&api)?, &sid, &headers).await
+}
+
+/// Streams the file of a whole archive, or the range of it that is asked for.
+pub(super) async fn serve(
+    renter: &Renter,
+    sid: &str,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let (path, size, hash) = renter.archive_file(sid).map_err(failed)?;
     let unreadable = |error: std::io::Error| {
         ApiError::new(
             "file_failed",

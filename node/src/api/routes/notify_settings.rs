@@ -18,6 +18,8 @@ pub struct NotifyAnswer {
     pub webhooks: Vec<WebhookAnswer>,
     /// Kinds that are sent nowhere.
     pub off: BTreeSet<Kind>,
+    /// Days for which the link in a mail about an archive works; 0 for no link.
+    pub link_days: u32,
 }
 
 /// How mail is sent.
@@ -76,7 +78,8 @@ impl From<NotifySettings> for NotifyAnswer {
             kinds: hook.kinds,
             disabled: hook.disabled,
         });
-        Self { mail, webhooks: webhooks.collect(), off: settings.off }
+        let (off, link_days) = (settings.off, settings.link_days);
+        Self { mail, webhooks: webhooks.collect(), off, link_days }
     }
 }
 
@@ -90,6 +93,8 @@ pub struct NotifyRequest {
     pub webhooks: Vec<WebhookRequest>,
     /// Kinds that are sent nowhere.
     pub off: BTreeSet<Kind>,
+    /// Days for which the link in a mail about an archive works, 0 for no link; as before if left out.
+    pub link_days: Option<u32>,
 }
 
 /// How mail is to be sent.
@@ -167,7 +172,8 @@ impl From<NotifyAnswer> for NotifyRequest {
             kinds: hook.kinds,
             disabled: hook.disabled,
         });
-        Self { mail, webhooks: webhooks.collect(), off: shown.off }
+        let (off, link_days) = (shown.off, Some(shown.link_days));
+        Self { mail, webhooks: webhooks.collect(), off, link_days }
     }
 }
 
@@ -181,7 +187,8 @@ impl NotifyRequest {
         if ids.len() < webhooks.len() {
             return Err(ApiError::new("invalid", "webhooks: one is named twice"));
         }
-        Ok(NotifySettings { mail, webhooks, off: self.off })
+        let link_days = self.link_days.unwrap_or(before.link_days);
+        Ok(NotifySettings { mail, webhooks, off: self.off, link_days })
     }
 }
 
@@ -241,7 +248,8 @@ mod tests {
 
     fn some() -> NotifySettings {
         let webhooks = vec![webhook(1, "https://a.example/b")];
-        NotifySettings { mail: Some(mail()), webhooks, off: BTreeSet::from([Kind::Test]) }
+        let off = BTreeSet::from([Kind::Test]);
+        NotifySettings { mail: Some(mail()), webhooks, off, link_days: 30 }
     }
 
     #[test]

@@ -132,6 +132,8 @@ async fn remove_vault(
 ) -> Result<Json<Done>, ApiError> {
     let renter = &known(&api)?.acting(actor.user);
     changed(renter, renter.remove_vault(&vault).await).await?;
+    // Links to its archives have ended.
+    api.links()?.sweep();
     Ok(Json(Done {}))
 }
 

@@ -73,9 +73,13 @@ pub struct SetMail {
     /// A certificate in PEM that is trusted beside the system's
     #[arg(long, value_name = "FILE")]
     pub root_certificate: Option<PathBuf>,
+    /// Days for which the download link in a mail about a finished archive works; 0 for no link [default: 7]
+    #[arg(long, value_name = "DAYS")]
+    pub link_days: Option<u32>,
     /// Send no e-mail any more, and forget all of this
     #[arg(long, conflicts_with_all = [
-        "server", "port", "security", "user", "no_login", "password_from", "from", "to", "root_certificate"
+        "server", "port", "security", "user", "no_login", "password_from", "from", "to", "root_certificate",
+        "link_days"
     ])]
     pub off: bool,
 }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `notify/mail` | [`Mail`] |
 //! | `notify/off` | kinds that are sent nowhere |
+//! | `notify/links` | days for which the link in a mail about an archive works; 0 for no link |
 //! | `notify/webhook/` + id in hex | [`Webhook`] |
 //!
 //! Each value is a byte with its version (1) and a postcard value. `kept` is where they are kept,
@@ -31,11 +32,16 @@ use super::notice::Kind;
 pub const PREFIX: &str = "notify/";
 const MAIL: &str = "notify/mail";
 const OFF: &str = "notify/off";
+const LINKS: &str = "notify/links";
 const WEBHOOK: &str = "notify/webhook/";
 const VERSION: u8 = 1;
 
 /// Most webhooks.
 pub const MAX_WEBHOOKS: usize = 10;
+/// Days for which the link in a mail about an archive works, if nothing is said, and at most.
+pub const LINK_DAYS: u32 = 7;
+/// See [`LINK_DAYS`].
+pub const MAX_LINK_DAYS: u32 = 365;
 
 /// A webhook as it is stored; its id is the setting's name.
 #[derive(Serialize, Deserialize)]
@@ -47,7 +53,7 @@ struct StoredWebhook {
 }
 
 /// What is sent where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotifySettings {
     /// How mail is sent, if it is.
     pub mail: Option<Mail>,
@@ -55,6 +61,15 @@ pub struct NotifySettings {
     pub webhooks: Vec<Webhook>,
     /// Kinds that are sent nowhere.
     pub off: BTreeSet<Kind>,
+    /// Days for which the link in a mail about an archive works; 0 for no link.
+    pub link_days: u32,
+}
+
+impl Default for NotifySettings {
+    fn default() -> Self {
+        let (mail, webhooks, off) = (None, Vec::new(), BTreeSet::new());
+        Self { mail, webhooks, off, link_days: LINK_DAYS }
+    }
 }
 
 impl NotifySettings {
@@ -70,6 +85,8 @@ impl NotifySettings {
                 loaded.mail = Some(decode(&name, &value)?);
             } else if name == OFF {
                 loaded.off = decode(&name, &value)?;
+            } else if name == LINKS {
+                loaded.link_days = decode(&name, &value)?;
             } else if let Some(id) = name.strip_prefix(WEBHOOK) {
                 let damaged = || SettingsError::Damaged { name: name.clone() };
                 let id = WebhookId::try_from(id.to_owned()).map_err(|_| damaged())?;
@@ -110,6 +127,9 @@ impl NotifySettings {
         if !self.off.is_empty() {
             values.insert(OFF.to_owned(), encode(&self.off));
         }
+        if self.link_days != LINK_DAYS {
+            values.insert(LINKS.to_owned(), encode(&self.link_days));
+        }
         for hook in &self.webhooks {
             let stored = StoredWebhook {
                 url: Secret::new(Zeroizing::new(hook.url.clone())),
@@ -129,6 +149,10 @@ impl NotifySettings {
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.webhooks.len() > MAX_WEBHOOKS {
             return Err(SettingsError::invalid("webhooks", format!("there may be {MAX_WEBHOOKS}")));
+        }
+        if self.link_days > MAX_LINK_DAYS {
+            let reason = format!("a link works for {MAX_LINK_DAYS} days at most; 0 is for no link");
+            return Err(SettingsError::invalid("link_days", reason));
         }
         self.mail.as_ref().map_or(Ok(()), Mail::check)?;
         self.webhooks.iter().try_for_each(Webhook::check)
@@ -188,7 +212,7 @@ pub(crate) mod tests {
     fn some() -> NotifySettings {
         let hooks = vec![webhook(1, "https://a.example/token"), webhook(2, "http://b.example")];
         let off = BTreeSet::from([Kind::BackupStarted]);
-        NotifySettings { mail: Some(mail()), webhooks: hooks, off }
+        NotifySettings { mail: Some(mail()), webhooks: hooks, off, link_days: 30 }
     }
 
     #[tokio::test]
@@ -198,12 +222,12 @@ pub(crate) mod tests {
         assert_eq!(none, NotifySettings::default());
         some().store(&none, &kept).await.unwrap();
         assert_eq!(NotifySettings::load(&kept).await.unwrap(), some());
-        assert_eq!(kept.load("").await.unwrap().len(), 4);
+        assert_eq!(kept.load("").await.unwrap().len(), 5);
         let fewer =
             NotifySettings { mail: None, webhooks: vec![webhook(2, "http://c.example")], ..some() };
         fewer.store(&some(), &kept).await.unwrap();
         assert_eq!(NotifySettings::load(&kept).await.unwrap(), fewer);
-        assert_eq!(kept.load("").await.unwrap().len(), 2);
+        assert_eq!(kept.load("").await.unwrap().len(), 3);
         NotifySettings::default().store(&fewer, &kept).await.unwrap();
         assert!(kept.load("").await.unwrap().is_empty());
     }
@@ -219,6 +243,7 @@ pub(crate) mod tests {
              67165a6fc3ab203c7a6f65406578616d706c652e6f72673e00"
         );
         assert_eq!(stored(OFF), "010100");
+        assert_eq!(stored(LINKS), "011e");
         assert_eq!(
             stored("notify/webhook/0101010101010101"),
             "011768747470733a2f2f612e6578616d706c652f746f6b656e10303132333435363738396162\
@@ -290,5 +315,6 @@ pub(crate) mod tests {
         }
         let many = (0..=MAX_WEBHOOKS).map(|_| webhook(1, "http://a")).collect();
         assert!(NotifySettings { webhooks: many, ..some() }.check().is_err());
+        assert!(NotifySettings { link_days: MAX_LINK_DAYS + 1, ..some() }.check().is_err());
     }
 }

@@ -102,6 +102,7 @@ async fn each_goes_where_the_settings_say() {
         mail: Some(mail()),
         webhooks: vec![webhook(1, "http://a.example"), failures],
         off: BTreeSet::from([Kind::BackupStarted]),
+        ..NotifySettings::default()
     };
     let place = Place::with(settings).await;
     let carrier = Recorder::answering(Vec::new());

@@ -42,7 +42,7 @@ async fn heard(notice: &Notice) -> Heard {
 }
 
 fn finished(name: &str) -> Notice {
-    let link = Link { url: "https://a.example/b?c=1&d=2".to_owned(), expires: None };
+    let link = Link { url: secret("https://a.example/b?c=1&d=2"), expires: None };
     let news = News::Completed {
         work: Work::Archive,
         about: about(name),

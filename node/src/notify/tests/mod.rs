@@ -1,6 +1,7 @@
 //! Notices as they arrive: by mail at a server of this process, at a webhook, across restarts.
 
 mod delivery;
+mod linked;
 mod mail_server;
 mod mailed;
 
@@ -16,7 +17,9 @@ use super::events::Reader;
 use super::news::tests::about;
 use super::settings::tests::{mail, webhook};
 use super::settings::{Mail, MemorySettings, NotifySettings, Webhook};
-use super::{Carrier, News, Notice, NoticeId, Notices, Refusal, Settings, Work};
+use super::{
+    Carrier, Link, Linked, Linker, News, Notice, NoticeId, Notices, Refusal, Settings, Work,
+};
 use crate::clock::Clock;
 
 /// When the tests begin.
@@ -61,6 +64,18 @@ impl Carrier for Recorder {
     }
 }
 
+/// Gives the links that it is told to; then there are none.
+#[derive(Default)]
+struct Given(Mutex<VecDeque<Linked>>);
+
+impl Linker for Given {
+    fn link(&self, _: NoticeId, _: &str, _: u32) -> Linked {
+        self.0.lock().unwrap().pop_front().unwrap_or(Linked::Nowhere)
+    }
+
+    fn sent(&self, _: NoticeId) {}
+}
+
 fn refused(reason: &str) -> Result<(), Refusal> {
     Err(Refusal { reason: reason.to_owned(), gone: false })
 }
@@ -94,8 +109,18 @@ impl Place {
     }
 
     async fn start_with(&self, carrier: Arc<dyn Carrier>, settings: Arc<dyn Settings>) -> Notices {
+        self.start_linking(carrier, settings, Vec::new()).await
+    }
+
+    async fn start_linking(
+        &self,
+        carrier: Arc<dyn Carrier>,
+        settings: Arc<dyn Settings>,
+        links: Vec<Linked>,
+    ) -> Notices {
         let clock = Arc::clone(&self.clock);
-        Notices::with_carrier(&self.file(), settings, carrier, clock).await.unwrap()
+        let outside = (carrier, Arc::new(Given(Mutex::new(links.into()))) as Arc<_>);
+        Notices::with_carrier(&self.file(), settings, outside, clock).await.unwrap()
     }
 }
 

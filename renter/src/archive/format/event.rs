@@ -151,6 +151,36 @@ impl ArchivedChange {
         })
     }
 
+    /// The journal's event. Where the bytes of a version lie is nothing that an archive knows: `content` says
+    /// it, and that they were put elsewhere is only noted.
+    pub(in crate::archive) fn into_event(
+        self,
+        content: impl FnOnce(&PutFile) -> Content,
+    ) -> VaultEvent {
+        match self {
+            Self::Created(named) => VaultEvent::Created { name: named.name },
+            Self::Renamed(named) => VaultEvent::Renamed { name: named.name },
+            Self::Put(put) => {
+                let content = content(&put);
+                let PutFile { path, size, modified, executable, hash, .. } = put;
+                let file = StoredFile { size, modified, executable, hash, content };
+                VaultEvent::Put { path, file }
+            }
+            Self::Moved(moved) => VaultEvent::Moved { from: moved.from, to: moved.to },
+            Self::Deleted(at) => VaultEvent::Deleted { path: at.path },
+            Self::VersionRemoved(at) => {
+                VaultEvent::VersionRemoved { path: at.path, version: at.version }
+            }
+            Self::FolderMade(at) => VaultEvent::FolderMade { path: at.path },
+            Self::FolderRemoved(at) => VaultEvent::FolderRemoved { path: at.path },
+            Self::Set(setting) => VaultEvent::Set { name: setting.name, value: setting.value },
+            Self::Noted(note) => VaultEvent::Noted { text: note.text },
+            Self::Relocated(at) => VaultEvent::Noted {
+                text: format!("the bytes of version {} were put elsewhere", at.version),
+            },
+        }
+    }
+
     /// Its name in the entry.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

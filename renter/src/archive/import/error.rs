@@ -62,6 +62,9 @@ pub enum ImportError {
         /// The most that may be spent.
         most: Amount,
     },
+    /// It was given up before the vault was opened.
+    #[error("the restore was cancelled")]
+    Cancelled,
     /// Its bytes could not be stored.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -97,6 +100,7 @@ error_codes!(details ImportError {
     Self::Announced { .. } => "not_announced",
     Self::Counts { .. } => "internal",
     Self::Price { .. } => "quote_exceeded",
+    Self::Cancelled => "cancelled",
     Self::Upload(_) => "upload_failed",
     Self::Journal(error) => error.code(),
 });

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use samara_protocol::hash::Digest;
 use samara_protocol::journal::{Change, Content, Extent, JournalState, StoredFile};
 
+use super::super::shelf::{Shelf, Wanted};
 use super::ImportError;
-use super::shelf::{Shelf, Wanted};
 use crate::progress::{Meter, Phase, Progress, Unit};
 use crate::transfer::{Packed, Piece, SlabClass};
 use crate::vault::{Vaults, join_pieces};

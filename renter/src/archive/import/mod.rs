@@ -13,26 +13,21 @@
 
 mod error;
 mod files;
-mod shelf;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use samara_protocol::journal::{
-    Change, Content, Made, StoredFile, UserId, VaultEvent, VaultId, VaultState,
-};
+use samara_protocol::journal::{Change, Content, Made, UserId, VaultEvent, VaultId, VaultState};
 use samara_protocol::units::Amount;
 
 pub use self::error::ImportError;
 use self::files::Places;
-use self::shelf::Shelf;
 use super::error::ArchiveError;
-use super::format::{
-    ArchivedChange, ArchivedEvent, ArchivedUser, ManifestCounts, PutFile, VaultHead,
-};
+use super::format::{ArchivedEvent, ArchivedUser, ManifestCounts, VaultHead};
 use super::limits::ArchiveLimits;
 use super::read::Signer;
 use super::seal::Passphrase;
+use super::shelf::Shelf;
 use crate::contract::Budget;
 use crate::progress::{Meter, Phase, Progress, Unit};
 use crate::vault::{Arrival, VaultError, Vaults, append_changes};
@@ -104,6 +99,9 @@ pub trait ImportLog: Send + Sync {
     fn say(&self, text: String);
     /// Who the users of an archive are here. Asked once, before anything is stored.
     fn admit(&self, users: &[ArchivedUser]) -> Admission;
+    /// All is there, and the vault is about to be opened: from then on it is whole, whatever becomes of the
+    /// caller. `false` gives it up.
+    fn opening(&self, report: &ImportReport) -> bool;
 }
 
 impl Vaults {
@@ -117,7 +115,7 @@ impl Vaults {
     ) -> Result<ImportReport, ImportError> {
         let wanted = request.name.as_deref().map(check_name).transpose()?;
         if request.dry_run {
-            let shelf = Shelf::open(self, request, ours).await?;
+            let shelf = self.open_archive(request, ours).await?;
             let name = wanted.map_or_else(|| shelf.vault().name.clone(), str::to_owned);
             self.check_free(&name)?;
             return self.look(request, shelf, name).await.map(|(report, ..)| report);
@@ -126,7 +124,7 @@ impl Vaults {
         let (shelf, name) = match wanted {
             Some(name) => (None, name.to_owned()),
             None => {
-                let shelf = Shelf::open(self, request, ours).await?;
+                let shelf = self.open_archive(request, ours).await?;
                 let name = shelf.vault().name.clone();
                 (Some(shelf), name)
             }
@@ -137,7 +135,7 @@ impl Vaults {
         let arrived = async {
             let shelf = match shelf {
                 Some(shelf) => shelf,
-                None => Shelf::open(self, request, ours).await?,
+                None => self.open_archive(request, ours).await?,
             };
             self.arrive(request, (id, name), shelf, log, progress).await
         };
@@ -150,6 +148,20 @@ impl Vaults {
             }
         }
         arrived
+    }
+
+    /// Opens and verifies the archive that is to be brought in.
+    async fn open_archive(
+        &self,
+        request: &ImportRequest,
+        ours: samara_protocol::signature::PublicKey,
+    ) -> Result<Shelf, ImportError> {
+        if self.world.files.stat(&request.source).await?.is_none() {
+            return Err(ImportError::NoFile(request.source.clone()));
+        }
+        let file = self.world.files.open_seekable(&request.source).await?;
+        let how = (request.passphrase.clone(), request.limits);
+        Ok(Shelf::open(self.world.clone(), file, how, ours).await?)
     }
 
     /// Takes a name for a vault that is going to arrive.
@@ -241,6 +253,10 @@ impl Vaults {
         ));
         self.replay(id, &mut shelf, &places, &admission, log, progress).await?;
         self.journal.read(|state| check_counts(state.vaults.get(&id), &counts))?;
+        report.id = Some(id);
+        if !log.opening(&report) {
+            return Err(ImportError::Cancelled);
+        }
         let settings = admission.settings.into_iter();
         let mut last: Vec<Change> =
             settings.map(|(name, value)| Change::Setting { name, value }).collect();
@@ -248,7 +264,6 @@ impl Vaults {
         self.journal.append(last).await?;
         drop(packed);
         log.say(format!("the vault '{}' is restored", report.name));
-        report.id = Some(id);
         Ok(report)
     }
 
@@ -356,31 +371,7 @@ fn change(
     let by = event.actor.and_then(|actor| admission.users.get(&actor).copied());
     let made = Made { chain_time: event.chain_time, by, first: Some(event.time) };
     let seq = event.seq;
-    let event = match event.change {
-        ArchivedChange::Created(named) => VaultEvent::Created { name: named.name },
-        ArchivedChange::Renamed(named) => VaultEvent::Renamed { name: named.name },
-        ArchivedChange::Put(put) => {
-            let PutFile { path, size, modified, executable, hash, .. } = put;
-            let content = places.of(seq);
-            let file = StoredFile { size, modified, executable, hash, content };
-            VaultEvent::Put { path, file }
-        }
-        ArchivedChange::Moved(moved) => VaultEvent::Moved { from: moved.from, to: moved.to },
-        ArchivedChange::Deleted(at) => VaultEvent::Deleted { path: at.path },
-        ArchivedChange::VersionRemoved(at) => {
-            VaultEvent::VersionRemoved { path: at.path, version: at.version }
-        }
-        ArchivedChange::FolderMade(at) => VaultEvent::FolderMade { path: at.path },
-        ArchivedChange::FolderRemoved(at) => VaultEvent::FolderRemoved { path: at.path },
-        ArchivedChange::Set(setting) => {
-            VaultEvent::Set { name: setting.name, value: setting.value }
-        }
-        ArchivedChange::Noted(note) => VaultEvent::Noted { text: note.text },
-        // Bytes lie where they lie here.
-        ArchivedChange::Relocated(at) => VaultEvent::Noted {
-            text: format!("the bytes of version {} were put elsewhere", at.version),
-        },
-    };
+    let event = event.change.into_event(|_| places.of(seq));
     Ok(Change::Vault { vault, number: seq, made, event })
 }
 

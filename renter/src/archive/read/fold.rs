@@ -1,14 +1,14 @@
 //! What a history has led to, by the same rules as the journal's.
 
 use samara_protocol::journal::{
-    Change, Content, Entry, FoldError, JournalState, Made, StoredFile, VaultEvent, VaultId,
-    VaultState, Version,
+    Change, Content, Entry, FoldError, JournalState, Made, VaultId, VaultState, Version,
 };
 
 use super::super::error::{ArchiveError, shown};
 use super::super::format::{
-    ArchivedChange, ArchivedEvent, ArchivedVersion, PutFile, SettingsDocument, VersionAt,
+    ArchivedChange, ArchivedEvent, ArchivedVersion, SettingsDocument, VersionAt,
 };
+use crate::vault::{VaultError, check_file_place, check_folder_place};
 
 /// The state of the one vault of an archive. Bytes lie nowhere in it.
 pub(in super::super) struct Fold {
@@ -38,7 +38,13 @@ impl Fold {
             return Err(refused(format!("there is no version {} to put elsewhere", at.version)));
         }
         self.count_path(&event.change)?;
-        let (made, event) = (Made::default(), plain(event.change));
+        self.check_place(&event.change)
+            .map_err(|error| refused(shown(error.to_string().as_bytes())))?;
+        let event = event.change.into_event(|put| match put.erased {
+            true => Content::Erased,
+            false => Content::Extents(Vec::new()),
+        });
+        let made = Made::default();
         let change = Change::Vault { vault: self.vault, number: seq, made, event };
         let entry = Entry { time, salt: [0; 16], change };
         self.state.apply(&entry).map_err(|error| refused(reason(error)))
@@ -58,6 +64,17 @@ impl Fold {
         }
         let (what, found, limit) = ("a length of all paths", self.paths, self.most_paths);
         if found > limit { Err(ArchiveError::Limit { what, found, limit }) } else { Ok(()) }
+    }
+
+    /// No path is a file and a folder at once: the journal takes both, and a vault never writes them.
+    fn check_place(&self, change: &ArchivedChange) -> Result<(), VaultError> {
+        let Some(vault) = self.vault() else { return Ok(()) };
+        match change {
+            ArchivedChange::Put(put) => check_file_place(vault, &vault.name, &put.path),
+            ArchivedChange::Moved(moved) => check_file_place(vault, &vault.name, &moved.to),
+            ArchivedChange::FolderMade(at) => check_folder_place(vault, &vault.name, &at.path),
+            _ => Ok(()),
+        }
     }
 
     fn vault(&self) -> Option<&VaultState> {
@@ -107,33 +124,6 @@ impl Fold {
         // The entry's name is compared with the directory: which characters are letters changes.
         let expected = ArchivedVersion { file: said.file.clone(), ..expected };
         (expected != *said).then_some("the events say something else of it")
-    }
-}
-
-/// The journal's event, with bytes that lie nowhere.
-fn plain(change: ArchivedChange) -> VaultEvent {
-    match change {
-        ArchivedChange::Created(named) => VaultEvent::Created { name: named.name },
-        ArchivedChange::Renamed(named) => VaultEvent::Renamed { name: named.name },
-        ArchivedChange::Put(put) => {
-            let PutFile { path, size, modified, executable, hash, erased } = put;
-            let content = if erased { Content::Erased } else { Content::Extents(Vec::new()) };
-            let file = StoredFile { size, modified, executable, hash, content };
-            VaultEvent::Put { path, file }
-        }
-        ArchivedChange::Moved(moved) => VaultEvent::Moved { from: moved.from, to: moved.to },
-        ArchivedChange::Deleted(at) => VaultEvent::Deleted { path: at.path },
-        ArchivedChange::VersionRemoved(at) => {
-            VaultEvent::VersionRemoved { path: at.path, version: at.version }
-        }
-        ArchivedChange::FolderMade(at) => VaultEvent::FolderMade { path: at.path },
-        ArchivedChange::FolderRemoved(at) => VaultEvent::FolderRemoved { path: at.path },
-        ArchivedChange::Set(setting) => {
-            VaultEvent::Set { name: setting.name, value: setting.value }
-        }
-        ArchivedChange::Noted(note) => VaultEvent::Noted { text: note.text },
-        // Where bytes are is nothing that an archive knows.
-        ArchivedChange::Relocated(_) => VaultEvent::Noted { text: String::new() },
     }
 }
 

@@ -9,12 +9,13 @@
 //! | `types` | what is asked and answered |
 //! | `heads` | which hosts hold a head that has the backup |
 //! | `data` | metadata, files and single shards read back |
+//! | `archive` | the same of an archive, whose bytes are on this machine |
 //!
 //! Nothing is repaired here: a host that has lost something is reported to whoever looks after slabs. All
 //! that is read is paid out of one budget, which is known before. The report names what is wrong; the
-//! backup's record keeps that it was verified, and how it ended. Archives are files of this node, and are
-//! verified in another way.
+//! backup's record keeps that it was verified, and how it ended.
 
+mod archive;
 mod data;
 mod heads;
 mod types;
@@ -34,6 +35,7 @@ pub use types::{
 };
 
 use super::quote::{REQUESTS, ROUNDING};
+use super::record::Record;
 use super::types::BackupKind;
 use super::{BackupError, Backups, scoped};
 use crate::checkpoint::{places, tree_bytes};
@@ -44,7 +46,6 @@ use crate::world::random_bytes;
 
 /// What is known of a backup before anything is read of it.
 struct Subject {
-    id: BackupId,
     backup: Backup,
     /// Its files, or why they are not known.
     contents: Result<Contents, BackupError>,
@@ -92,7 +93,7 @@ impl Backups {
         report.cost = budget.spent();
         report.sound = report.problems_total == 0;
         report.elapsed = self.now().saturating_sub(started);
-        self.keep_verified(&subject, &report).await?;
+        self.keep_verified((id, &subject.backup), &report).await?;
         Ok(report)
     }
 
@@ -149,7 +150,7 @@ impl Backups {
             root = journal.checkpoints().root(name, &known).await.ok();
             metadata.extend(root.iter().flat_map(|root| places(root, &known).into_values()));
         }
-        Ok(Subject { id, backup, contents, root, metadata })
+        Ok(Subject { backup, contents, root, metadata })
     }
 
     /// All versions in a backup.
@@ -225,15 +226,23 @@ impl Backups {
     /// Notes how it ended, where lists show it.
     async fn keep_verified(
         &self,
-        subject: &Subject,
+        (id, backup): (BackupId, &Backup),
         report: &VerifyReport,
     ) -> Result<(), BackupError> {
-        let id = subject.id;
         if self.find(&id.to_string()).is_err() {
             // It was deleted meanwhile.
             return Ok(());
         }
-        let mut record = self.record(id).unwrap_or_else(|| self.record_of(&subject.backup));
+        let record = self.record(id).unwrap_or_else(|| self.record_of(backup));
+        self.note_verified((id, record), report).await
+    }
+
+    /// Writes down how it ended.
+    async fn note_verified(
+        &self,
+        (id, mut record): (BackupId, Record),
+        report: &VerifyReport,
+    ) -> Result<(), BackupError> {
         let time = self.now();
         record.verified = Some(Verified {
             time,
@@ -250,17 +259,6 @@ impl Backups {
             },
         );
         Ok(self.keep(id, &record).await?)
-    }
-
-    /// Reads an archive's file back.
-    async fn verify_archive(
-        &self,
-        id: BackupId,
-        _options: &VerifyOptions,
-        _progress: &dyn Progress,
-    ) -> Result<VerifyReport, BackupError> {
-        let is = "is an archive, which is not verified at the hosts";
-        Err(BackupError::Unfit { name: self.row(id)?.name, is })
     }
 }
 

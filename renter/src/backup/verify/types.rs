@@ -4,17 +4,20 @@ use samara_protocol::units::Amount;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Passphrase;
+use crate::backup::types::BackupKind;
+
 /// All of the data, in per mille.
 pub(super) const ALL: u16 = 1_000;
 /// Problems that are told one by one.
 const PROBLEMS: usize = 1_000;
 
 /// How to verify a backup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VerifyOptions {
     /// How many of its slabs are read back, in per mille; 1,000 for all, which is also taken for more. Which,
-    /// is drawn anew each time.
+    /// is drawn anew each time. Of an archive all is read in any case.
     pub read_data: u16,
     /// Whether each shard of these slabs, and of those with metadata, is read from its own host.
     pub every_shard: bool,
@@ -23,6 +26,8 @@ pub struct VerifyOptions {
     /// The most that it may cost; the price of the moment if none is given.
     #[schemars(with = "Option<crate::schema::Coins>")]
     pub max_price: Option<Amount>,
+    /// What opens an archive that is encrypted. Without it the file is compared, and not what is in it.
+    pub passphrase: Option<Passphrase>,
 }
 
 /// What the last verification of a backup has found.
@@ -47,6 +52,8 @@ pub struct VerifyReport {
     pub sid: String,
     /// Its name.
     pub name: String,
+    /// What it is made of.
+    pub kind: BackupKind,
     /// Whether nothing was read but the price.
     pub dry_run: bool,
     /// Whether nothing was wrong with what was read; of a dry run it says nothing.
@@ -73,6 +80,10 @@ pub struct VerifyReport {
     pub files: u64,
     /// Shards that were read from their own hosts.
     pub shards: u64,
+    /// Bytes of an archive's file that were read.
+    pub file_bytes: u64,
+    /// Events of an archive that were read and follow each other; none of one that was not opened.
+    pub events: u64,
     /// The most that it costs.
     #[schemars(with = "crate::schema::Coins")]
     pub price: Amount,
@@ -99,6 +110,8 @@ pub enum VerifyProblemKind {
     File,
     /// A host does not give a shard that it should have.
     Shard,
+    /// An archive's file is not what was written, or is gone.
+    Archive,
 }
 
 /// Something that is wrong.

@@ -28,6 +28,10 @@ impl Log {
 }
 
 impl ImportLog for Log {
+    fn opening(&self, report: &ImportReport) -> bool {
+        report.id.is_some()
+    }
+
     fn say(&self, text: String) {
         self.0.lock().unwrap().push(text);
     }

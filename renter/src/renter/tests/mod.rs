@@ -11,6 +11,7 @@ mod lineage;
 mod policies;
 mod recovery;
 mod resume;
+mod scan;
 mod settled;
 mod takeover;
 mod vaults;

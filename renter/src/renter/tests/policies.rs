@@ -70,6 +70,9 @@ fn told(news: &mut Receiver<News>) -> Vec<String> {
             News::RecoverableNear(row) => format!("near {}", row.name),
             News::AllowanceLow { poor, unpaid, .. } => format!("low {poor} {unpaid}"),
             News::DrillEnded { id, .. } => format!("drill {id}"),
+            News::ScanAdvanced(_) | News::ScanFoundBackup(_) | News::ScanLostBackup { .. } => {
+                continue;
+            }
         });
     }
     told

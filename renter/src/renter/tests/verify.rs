@@ -1,20 +1,37 @@
 //! Backups read back from the hosts: what is found, what is said, what it costs.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use samara_protocol::host::Prices;
 use samara_protocol::journal::SlabRecord;
 use samara_protocol::sector::GROUP;
 use samara_protocol::units::{Amount, Millis};
 
 use super::fill;
-use crate::backup::{BackupError, BackupRequest, VerifyOptions, VerifyProblemKind, VerifyReport};
+use crate::archive::Passphrase;
+use crate::backup::{
+    BackupError, BackupKind, BackupRequest, VerifyOptions, VerifyProblemKind, VerifyReport,
+};
 use crate::progress::Silent;
 use crate::testing::Node;
 use crate::testing::world::{Fault, TestNetwork, prices};
 use crate::world::{Store as _, Write};
 
-const WHOLE: VerifyOptions =
-    VerifyOptions { read_data: 1_000, every_shard: false, dry_run: false, max_price: None };
-const SHARDS: VerifyOptions = VerifyOptions { every_shard: true, ..WHOLE };
+const WHOLE: VerifyOptions = VerifyOptions {
+    read_data: 1_000,
+    every_shard: false,
+    dry_run: false,
+    max_price: None,
+    passphrase: None,
+};
+const SHARDS: VerifyOptions = VerifyOptions {
+    read_data: 1_000,
+    every_shard: true,
+    dry_run: false,
+    max_price: None,
+    passphrase: None,
+};
 
 /// A machine with a backup whose checkpoint is stored.
 async fn backed_up(network: &TestNetwork) -> Node {
@@ -192,4 +209,74 @@ async fn nothing_is_spent_above_what_was_agreed_to() {
     let agreed = VerifyOptions { max_price: Some(price), ..WHOLE };
     assert_eq!(verify(&node, agreed).await.unwrap_err().code(), "quote_exceeded");
     assert_eq!(node.renter.backup("daily").await.unwrap().row.date_verified, None);
+}
+
+/// A machine with an archive, and the archive's file.
+async fn archived(network: &TestNetwork, passphrase: Option<&str>) -> (Node, PathBuf, Vec<u8>) {
+    let node = backed_up(network).await;
+    node.renter.keep_archives_in("/archives".into(), Arc::new(Vec::new)).await.unwrap();
+    let passphrase = passphrase.map(|text| Passphrase::new(text.to_owned().into()));
+    let request = BackupRequest {
+        kind: BackupKind::Archive,
+        name: "carry".into(),
+        vault: Some("home".into()),
+        passphrase,
+        ..BackupRequest::default()
+    };
+    node.renter.create_backup(request, &Silent).await.unwrap();
+    let (path, ..) = node.renter.archive_file("carry").unwrap();
+    let bytes = node.files.bytes(path.to_str().unwrap()).unwrap();
+    (node, path, bytes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archive_is_read_whole_and_what_is_wrong_with_its_file_is_said() {
+    let network = TestNetwork::empty(8).await;
+    let (node, path, bytes) = archived(&network, None).await;
+    let verify = || node.renter.verify_backup("carry", &WHOLE, &Silent);
+    let report = verify().await.unwrap();
+    assert!(report.sound, "{report:?}");
+    assert_eq!(
+        (report.kind, report.price, report.cost),
+        (BackupKind::Archive, Amount::ZERO, Amount::ZERO)
+    );
+    assert_eq!(report.file_bytes, bytes.len() as u64);
+    assert_eq!(report.files, 3);
+    assert!(report.events > 3);
+    let row = || async { node.renter.backup("carry").await.unwrap().row };
+    assert_eq!(row().await.verified_sound, Some(true));
+
+    let shown = path.to_str().unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    for wrong in [flipped, bytes[..bytes.len() - 1].to_vec(), Vec::new()] {
+        node.files.put(shown, &wrong, 20);
+        let report = verify().await.unwrap();
+        assert_eq!((report.sound, kinds(&report)), (false, vec![VerifyProblemKind::Archive]));
+        let problem = &report.problems[0];
+        assert!(problem.message.contains("is not what was written"), "{problem:?}");
+        assert!(problem.advice.contains("backup create --archive"), "{problem:?}");
+    }
+    assert_eq!(row().await.verified_sound, Some(false));
+    node.files.put(shown, &bytes, 20);
+    assert!(verify().await.unwrap().sound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_encrypted_archive_is_compared_and_opened_with_its_passphrase_alone() {
+    let network = TestNetwork::empty(8).await;
+    let (node, ..) = archived(&network, Some("a long enough passphrase")).await;
+    let with = |text: &str| VerifyOptions {
+        passphrase: Some(Passphrase::new(text.to_owned().into())),
+        ..VerifyOptions::default()
+    };
+    let compared =
+        node.renter.verify_backup("carry", &VerifyOptions::default(), &Silent).await.unwrap();
+    assert_eq!((compared.sound, compared.events), (true, 0));
+    let opened =
+        node.renter.verify_backup("carry", &with("a long enough passphrase"), &Silent).await;
+    let opened = opened.unwrap();
+    assert_eq!((opened.sound, opened.files), (true, 3));
+    let wrong = node.renter.verify_backup("carry", &with("another"), &Silent).await;
+    assert_eq!(wrong.unwrap_err().code(), "wrong_passphrase");
 }

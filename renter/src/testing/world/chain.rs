@@ -37,6 +37,10 @@ struct ChainInner {
     held: Option<Vec<Transaction>>,
     /// Whether who asks for one of those waits.
     patient: bool,
+    /// Most blocks of an answer, and how long it takes.
+    pace: Option<(usize, Millis)>,
+    /// First heights of the batches that were asked for.
+    asked: Vec<u64>,
 }
 
 impl TestChain {
@@ -50,6 +54,8 @@ impl TestChain {
             blocks: Vec::new(),
             held: None,
             patient: false,
+            pace: None,
+            asked: Vec::new(),
         };
         Self { genesis, inner: Mutex::new(inner) }
     }
@@ -78,6 +84,16 @@ impl TestChain {
     pub(crate) fn hold_patiently(&self) {
         self.hold();
         self.inner.lock().unwrap().patient = true;
+    }
+
+    /// Answers with so many blocks at most from now on, and after so long.
+    pub(crate) fn slow_down(&self, blocks: usize, span: Millis) {
+        self.inner.lock().unwrap().pace = Some((blocks, span));
+    }
+
+    /// First heights of the batches that were asked for since the last call.
+    pub(crate) fn take_asked(&self) -> Vec<u64> {
+        std::mem::take(&mut self.inner.lock().unwrap().asked)
     }
 
     /// Whether a transaction is held back, and that is no reason to give it up.
@@ -209,9 +225,15 @@ impl ChainView for TestChain {
     }
 
     async fn batch(&self, from: Height, limit: u32) -> Result<Vec<ScannedBlock>, ChainError> {
-        let inner = self.inner.lock().unwrap();
+        let pace = self.inner.lock().unwrap().pace;
+        let most = pace.map_or(usize::MAX, |(blocks, _)| blocks).min(limit as usize);
+        if let Some((_, span)) = pace {
+            tokio::time::sleep(std::time::Duration::from_millis(span.0)).await;
+        }
+        let mut inner = self.inner.lock().unwrap();
+        inner.asked.push(from.0);
         let skip = usize::try_from(from.0 - 1).unwrap();
-        Ok(inner.blocks.iter().skip(skip).take(limit as usize).cloned().collect())
+        Ok(inner.blocks.iter().skip(skip).take(most).cloned().collect())
     }
 
     async fn decision(&self, height: Height) -> Result<(ValidatorSet, Certificate), ChainError> {

@@ -1,6 +1,5 @@
-//! The machine under a renter: a store, no files, a paused clock, the same random bytes in every run.
+//! The machine under a renter: no files, a paused clock, the same random bytes in every run.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -9,43 +8,9 @@ use futures::future::BoxFuture;
 use samara_protocol::units::Millis;
 
 use crate::world::{
-    Clock, Compute, FileEntry, FileError, Files, Randomness, ReadFile, SeekRead, Spawner, Store,
-    StoreError, TaskHandle, Write, WriteFile,
+    Clock, Compute, FileEntry, FileError, Files, Randomness, ReadFile, SeekRead, Spawner,
+    TaskHandle, WriteFile,
 };
-
-#[derive(Default)]
-pub(crate) struct TestStore(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>);
-
-#[async_trait]
-impl Store for TestStore {
-    async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.lock().unwrap().get(key).cloned())
-    }
-
-    async fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let rows = self.0.lock().unwrap();
-        let wanted = rows.iter().filter(|(key, _)| {
-            key.starts_with(prefix) && after.is_none_or(|after| key.as_slice() > after)
-        });
-        Ok(wanted.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let mut rows = self.0.lock().unwrap();
-        for write in writes {
-            match write {
-                Write::Put(key, value) => rows.insert(key, value),
-                Write::Delete(key) => rows.remove(&key),
-            };
-        }
-        Ok(())
-    }
-}
 
 /// There are no files here.
 pub(super) struct NoFiles;

@@ -22,9 +22,9 @@ use zeroize::Zeroizing;
 pub(crate) use self::chain::TestChain;
 use self::hosts::TestHosts;
 pub(crate) use self::hosts::{Fault, TestHost};
-pub(crate) use self::machine::TestStore;
 use self::machine::{Inline, NoFiles, TestClock, TestRandom, TestSpawner};
 use crate::contract::{ContractBook, ContractHandle, Writer};
+pub(crate) use crate::memory::MemoryStore as TestStore;
 use crate::world::World;
 
 pub(crate) fn secret(byte: u8) -> SecretKey {

@@ -5,20 +5,20 @@ use std::ops::Range;
 use samara_protocol::hash::Digest;
 use samara_protocol::signature::PublicKey;
 
-use super::super::error::ArchiveError;
-use super::super::format::{ArchivedEvent, ArchivedUser, ManifestCounts, VaultHead};
-use super::super::read::{Archive, FileCursor, Signer, VerifiedArchive};
-use super::{ImportError, ImportRequest};
-use crate::vault::Vaults;
+use super::error::ArchiveError;
+use super::format::{ArchivedEvent, ArchivedUser, ManifestCounts, VaultHead};
+use super::limits::ArchiveLimits;
+use super::read::{Archive, FileCursor, Signer, VerifiedArchive};
+use super::seal::Passphrase;
 use crate::world::{SeekRead, World, compute};
 
 /// A version with bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// The number of the event that put it.
-    pub(super) version: u64,
-    pub(super) size: u64,
-    pub(super) hash: Digest,
+    pub(crate) version: u64,
+    pub(crate) size: u64,
+    pub(crate) hash: Digest,
 }
 
 /// Bytes that are read at a time, about.
@@ -27,7 +27,7 @@ const PIECE: usize = 1 << 20;
 type Verified = VerifiedArchive<Box<dyn SeekRead>>;
 
 /// A verified archive. Each call takes it to a compute thread and back.
-pub(super) struct Shelf {
+pub(crate) struct Shelf {
     world: World,
     archive: Option<Verified>,
     vault: VaultHead,
@@ -37,17 +37,12 @@ pub(super) struct Shelf {
 
 impl Shelf {
     /// Opens and verifies an archive: all of it but the bytes of files, which are checked as they are read.
-    pub(super) async fn open(
-        vaults: &Vaults,
-        request: &ImportRequest,
+    pub(crate) async fn open(
+        world: World,
+        file: Box<dyn SeekRead>,
+        (passphrase, limits): (Option<Passphrase>, ArchiveLimits),
         ours: PublicKey,
-    ) -> Result<Self, ImportError> {
-        let world = vaults.world.clone();
-        if world.files.stat(&request.source).await?.is_none() {
-            return Err(ImportError::NoFile(request.source.clone()));
-        }
-        let file = world.files.open_seekable(&request.source).await?;
-        let (passphrase, limits) = (request.passphrase.clone(), request.limits);
+    ) -> Result<Self, ArchiveError> {
         let verified = compute(world.compute.as_ref(), move || {
             Archive::open(file, passphrase.as_ref(), limits)?.verify(Some(&ours))
         });
@@ -57,15 +52,15 @@ impl Shelf {
         Ok(Self { world, archive: Some(archive), vault, counts, signer })
     }
 
-    pub(super) const fn vault(&self) -> &VaultHead {
+    pub(crate) const fn vault(&self) -> &VaultHead {
         &self.vault
     }
 
-    pub(super) const fn counts(&self) -> &ManifestCounts {
+    pub(crate) const fn counts(&self) -> &ManifestCounts {
         &self.counts
     }
 
-    pub(super) const fn signer(&self) -> Signer {
+    pub(crate) const fn signer(&self) -> Signer {
         self.signer
     }
 
@@ -86,12 +81,12 @@ impl Shelf {
         done
     }
 
-    pub(super) async fn users(&mut self) -> Result<Vec<ArchivedUser>, ArchiveError> {
+    pub(crate) async fn users(&mut self) -> Result<Vec<ArchivedUser>, ArchiveError> {
         self.with(VerifiedArchive::users).await
     }
 
     /// All versions with bytes, in the order of their numbers.
-    pub(super) async fn versions(&mut self) -> Result<Vec<Wanted>, ArchiveError> {
+    pub(crate) async fn versions(&mut self) -> Result<Vec<Wanted>, ArchiveError> {
         self.with(|archive| {
             let wanted = archive.versions().map(|version| {
                 version.map(|known| Wanted {
@@ -105,19 +100,19 @@ impl Shelf {
         .await
     }
 
-    pub(super) async fn events(
+    pub(crate) async fn events(
         &mut self,
         range: Range<u64>,
     ) -> Result<Vec<ArchivedEvent>, ArchiveError> {
         self.with(move |archive| range.map(|seq| archive.event(seq)).collect()).await
     }
 
-    pub(super) async fn open_file(&mut self, version: u64) -> Result<FileCursor, ArchiveError> {
+    pub(crate) async fn open_file(&mut self, version: u64) -> Result<FileCursor, ArchiveError> {
         self.with(move |archive| archive.open_file(version)).await
     }
 
     /// The next bytes of a version, and the cursor behind them; no bytes at the end.
-    pub(super) async fn read(
+    pub(crate) async fn read(
         &mut self,
         mut cursor: FileCursor,
     ) -> Result<(Vec<u8>, FileCursor), ArchiveError> {
