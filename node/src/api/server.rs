@@ -193,7 +193,7 @@ pub(super) fn documented() -> Documented {
         .merge(routes::recovery_scan())
         .merge(routes::notifications());
     let people = routes::users().merge(routes::tokens());
-    Documented { node, people, downloads: routes::downloads().into() }
+    Documented { node, people, downloads: routes::downloads() }
 }
 
 /// Users, tokens, logins.

@@ -106,7 +106,7 @@ pub struct Restored {
 }
 
 /// A vault that is whole and about to be opened. If it is there after a crash, its restore was done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Opening {
     /// The vault's id, hex.
     pub(super) vault: String,
@@ -148,6 +148,7 @@ pub struct Restore {
     pub date_ended: Option<u64>,
     /// What was about to be opened when this was written down last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub(super) opening: Option<Opening>,
     /// What was restored.
     pub restored: Option<Restored>,

@@ -187,7 +187,7 @@ fn s11_backups_appear_by_themselves_while_somebody_only_watches() {
         assert_eq!(begun["backups"], json!([]));
         let told = events.until(|event| event["state"] == "found").await;
         let shown = told.iter().filter(|event| event["news"] == "scan_found_backup");
-        let last = |name: &str| shown.clone().filter(|row| row["name"] == name).last().cloned();
+        let last = |name: &str| shown.clone().rfind(|row| row["name"] == name).cloned();
         let before = last("before").expect("it was told before the end");
         for field in ["sid", "name", "description", "files", "file_size", "date_created"] {
             assert_eq!(before[field], made[field], "{field}");

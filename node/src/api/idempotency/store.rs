@@ -3,11 +3,11 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `meta` | `version` (1), `next` | number |
-//! | `requests` | number | a [`Row`] |
+//! | `requests` | number | a row: key, time, digest of the request, answer |
 //! | `keys` | digest of who asks and the key (32 bytes) | the number |
 //!
 //! Invariants: a request is here before its work begins; its answer is added once, after the work; at most
-//! [`CAPACITY`] are kept, the newest, and none for longer than [`LIFETIME`].
+//! `CAPACITY` are kept, the newest, and none for longer than a day.
 
 use std::path::Path;
 
