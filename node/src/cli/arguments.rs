@@ -312,6 +312,11 @@ pub enum DrillCommand {
     },
 }
 
+/// When neither kind of backup is the right one.
+const WHEN_NOT: &str = "Without --archive it keeps the metadata, on the hosts: it is no second copy of the bytes, and ends with \
+     the contracts. An archive is one file with every byte and the whole history of a vault, deleted files that still \
+     have versions too: not for every day, not to share a part of a vault, and not as the only copy on this machine.";
+
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
     /// Say what a backup would cost at most
@@ -324,6 +329,7 @@ pub enum BackupCommand {
         archive: bool,
     },
     /// Keep all vaults as they are now, under a name
+    #[command(after_help = WHEN_NOT)]
     Create(BackupArguments),
     /// List backups
     List(BackupListArguments),

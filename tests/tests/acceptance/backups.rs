@@ -210,3 +210,59 @@ fn a_restart_in_the_middle_leaves_a_reason_and_no_file() {
         }
     });
 }
+
+#[test]
+fn l01_backups_have_settings_of_their_own() {
+    Story::tell(|story| async move {
+        let client = story.renter.client();
+        let limit: Value = client.get("/v1/backup-limit").await.unwrap();
+        assert_eq!(limit["limit"], 10);
+        story.ok(&["backup", "limit", "3"]).await;
+        story.ok(&["policy", "create", "nightly", "--every", "1d", "--keep-last", "2"]).await;
+        // They are the words', and so they outlive the process.
+        story.renter.crash().await;
+        story.renter.restart().await;
+        let client = story.renter.client();
+        let limit: Value = client.get("/v1/backup-limit").await.unwrap();
+        assert_eq!(limit["limit"], 3);
+        let policies: Value = client.get("/v1/policies").await.unwrap();
+        assert_eq!(policies[0]["name"], "nightly", "{policies}");
+    });
+}
+
+#[test]
+fn q05_who_starts_it_is_known_and_is_its_owner() {
+    Story::tell(|story| async move {
+        let client = story.renter.client();
+        let user = json!({"email": "ada@example.org", "role": "administrator"});
+        let user: Value = client.post("/v1/users", &user).await.unwrap();
+        let token = json!({"name": "hers", "user": user["id"]});
+        let token: Value = client.post("/v1/tokens", &token).await.unwrap();
+        let secret =
+            samara_node::access::Secret::new(token["token"].as_str().unwrap().to_owned().into());
+        let hers = story.renter.client().with_token(&secret, std::path::Path::new("memory"));
+        let archive = json!({"kind": "archive", "name": "hers", "vault": "home"});
+        let row: Value = hers.post("/v1/backups", &archive).await.unwrap();
+        assert_eq!(row["created_by"], user["id"], "{row}");
+        let row = story.ok(&["backup", "create", "ours"]).await;
+        assert_eq!(row["created_by"], Value::Null, "whoever runs the node is no user");
+    });
+}
+
+#[test]
+fn q20_help_and_docs_say_when_not_to_use_which_kind() {
+    let help = std::process::Command::new(crate::network::SAMARA)
+        .args(["backup", "create", "--help"])
+        .output()
+        .unwrap();
+    let help =
+        String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    for sentence in ["it is no second copy of the bytes", "not as the only copy on this machine"] {
+        assert!(help.contains(sentence), "{help}");
+    }
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/backups.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    for sentence in ["*Do not use a network backup*", "*Do not use an archive*"] {
+        assert!(docs.contains(sentence), "{sentence}");
+    }
+}
