@@ -25,8 +25,8 @@ pub(super) struct Archives {
 }
 
 impl Backups {
-    /// Keeps archives in a folder from here on. What lies there and belongs to no backup, because a crash
-    /// came between, is removed.
+    /// Keeps archives in a folder from here on. What lies there of a backup that is not complete, because a
+    /// crash came between, is removed. What belongs to no backup that is known stays: it may be the only copy.
     pub(crate) async fn keep_archives_in(
         &self,
         folder: PathBuf,
@@ -36,10 +36,19 @@ impl Backups {
         files.create_folder(&folder, &folder).await?;
         files.remove_unfinished(&folder, &folder).await?;
         for entry in files.walk(&folder).await?.into_iter().flatten() {
-            let file = entry.kind == FileKind::File;
-            if file && !self.is_kept(&entry.path) {
-                tracing::info!(path = %entry.path.display(), "an archive without a backup is removed");
-                files.remove_file(&folder, &entry.path).await?;
+            if entry.kind != FileKind::File {
+                continue;
+            }
+            let path = entry.path.display();
+            match self.state_of_file(&entry.path) {
+                Some(BackupState::Completed) => {}
+                Some(_) => {
+                    tracing::info!(%path, "what a crash has left of an archive is removed");
+                    files.remove_file(&folder, &entry.path).await?;
+                }
+                None => {
+                    tracing::warn!(%path, "this file is of no backup that is known: it is left alone")
+                }
             }
         }
         *samara_protocol::sync::lock(&self.shared.archives) =
@@ -47,14 +56,11 @@ impl Backups {
         Ok(())
     }
 
-    /// Whether a file is that of a whole archive.
-    fn is_kept(&self, path: &Path) -> bool {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let id = name.split('.').next().and_then(|id| id.parse::<BackupId>().ok());
-        let whole = |id: &BackupId| {
-            self.records().get(id).is_some_and(|record| record.state == BackupState::Completed)
-        };
-        id.as_ref().is_some_and(whole)
+    /// The state of the backup whose file this is.
+    fn state_of_file(&self, path: &Path) -> Option<BackupState> {
+        let name = path.file_name()?.to_str()?;
+        let id: BackupId = name.split('.').next()?.parse().ok()?;
+        self.record(id).map(|record| record.state)
     }
 
     pub(super) fn archives(&self) -> Result<Arc<Archives>, BackupError> {
@@ -112,19 +118,20 @@ impl Backups {
         encrypted: bool,
         spent: samara_protocol::units::Amount,
     ) -> Result<(), BackupError> {
-        let Some(mut record) = self.record(id) else { return Ok(()) };
         let Written { counts, size, hash, .. } = report.written;
-        let (events, head) = (counts.events, counts.head);
-        record.archive = Some(ArchiveFile { bytes: size, hash, events, head, encrypted });
-        record.origin.counts.events = counts.events;
-        record.origin.counts.versions = counts.versions;
-        record.origin.counts.files = counts.files;
-        record.stored = Some(size);
-        record.cost = Some(spent);
-        record.take(BackupStep::Complete);
-        record.completed = Some(self.now());
-        record.note(self.now(), format!("completed: {events} events, {size} bytes"));
-        self.keep(id, &record).await?;
+        let (events, head, now) = (counts.events, counts.head, self.now());
+        self.change(id, |record| {
+            record.archive = Some(ArchiveFile { bytes: size, hash, events, head, encrypted });
+            record.origin.counts.events = counts.events;
+            record.origin.counts.versions = counts.versions;
+            record.origin.counts.files = counts.files;
+            record.stored = Some(size);
+            record.cost = Some(spent);
+            record.take(BackupStep::Complete);
+            record.completed = Some(now);
+            record.note(now, format!("completed: {events} events, {size} bytes"));
+        })
+        .await?;
         Ok(())
     }
 

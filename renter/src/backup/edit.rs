@@ -30,10 +30,7 @@ impl Backups {
             let change = Change::BackupLabelled { id, label: Box::new(label.clone()) };
             self.vaults.journal.append(vec![change]).await?;
         }
-        if let Some(mut record) = self.record(id) {
-            record.label = label;
-            self.keep(id, &record).await?;
-        }
+        self.change(id, |record| record.label = label).await?;
         self.row(id)
     }
 
@@ -60,8 +57,7 @@ impl Backups {
         self.remove_archive(id).await?;
         self.forget(id).await?;
         let (sid, reason) = (row.sid, reason.to_owned());
-        // Nobody has to listen.
-        let _ = self.shared.news.send(News::BackupDeleted { sid, name: row.name, reason });
+        self.announce(News::BackupDeleted { sid, name: row.name, reason });
         Ok(())
     }
 

@@ -76,6 +76,14 @@ pub enum BackupError {
         /// The price that was agreed to.
         quoted: Amount,
     },
+    /// It would cost more than may be paid, and nothing was begun.
+    #[error("it costs up to {price}, more than the {most} that may be paid")]
+    TooMuch {
+        /// The price now.
+        price: Amount,
+        /// The most that may be paid.
+        most: Amount,
+    },
     /// It would cost more than its policy pays.
     #[error("it costs up to {price}, more than the {most} that its policy pays")]
     TooExpensive {
@@ -177,7 +185,7 @@ error_codes!(details BackupError {
     Self::Archive(error) => error.code(),
     Self::Limit { .. } => "limit_reached",
     Self::NoQuote(_) | Self::OtherQuote(_) | Self::StaleQuote { .. } => "stale_quote",
-    Self::QuoteExceeded { .. } => "quote_exceeded",
+    Self::QuoteExceeded { .. } | Self::TooMuch { .. } => "quote_exceeded",
     Self::TooExpensive { .. } => "too_expensive",
     Self::Cancelled => "cancelled",
     Self::Unfit { .. } => "unfit",

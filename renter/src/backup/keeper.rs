@@ -16,7 +16,7 @@ use super::record::Record;
 use super::rotation::{Run, judge};
 use super::types::{BackupKind, BackupRequest, BackupStatus};
 use super::warnings::Money;
-use super::{BackupError, Backups, holders};
+use super::{BackupError, Backups, held_from, holders};
 use crate::news::News;
 use crate::world::{StoreError, Write, random_bytes};
 
@@ -181,11 +181,14 @@ impl Backups {
             let again = failed.is_some_and(|failed| failed.code == problem.code);
             again && policy.is_same_slot(run.time, chain_time)
         };
-        let known = last.filter(same).and_then(|run| Some((run.id, self.record(run.id)?)));
-        if let Some((id, mut record)) = known {
-            record.origin.chain_time = chain_time;
-            record.note(now, format!("tried again: {}", problem.message));
-            return Ok(self.keep(id, &record).await?);
+        if let Some(run) = last.filter(same) {
+            let again = |record: &mut Record| {
+                record.origin.chain_time = chain_time;
+                record.note(now, format!("tried again: {}", problem.message));
+            };
+            if self.change(run.id, again).await? {
+                return Ok(());
+            }
         }
         let schedule = Some(policy.name.clone());
         let origin = BackupOrigin { chain_time, by: self.by, schedule, ..BackupOrigin::default() };
@@ -194,7 +197,7 @@ impl Backups {
         let mut record = Record::new(policy.kind, scope, label, origin, now);
         record.fail(now, problem);
         let id = BackupId(random_bytes(self.vaults.world.random.as_ref()));
-        self.keep(id, &record).await?;
+        self.enter(id, &record).await?;
         self.tell(id, News::BackupEnded);
         Ok(())
     }
@@ -217,7 +220,7 @@ impl Backups {
         let row = self.row(id).ok()?;
         let named = self.vaults.journal.read(|state| {
             let backup = state.backups.get(&id)?;
-            Some((backup.scope, backup.point.position.saturating_add(1)))
+            Some((backup.scope, held_from(backup)))
         });
         let recorded = || self.record(id).and_then(|record| record.scope).map(|(scope, _)| scope);
         let held = match (row.kind, named) {
@@ -239,11 +242,6 @@ impl Backups {
             held,
             problem: row.error,
         })
-    }
-
-    pub(super) fn announce(&self, news: News) {
-        // Nobody has to listen.
-        let _ = self.shared.news.send(news);
     }
 
     /// The mark of a policy; one that does not decode is none.

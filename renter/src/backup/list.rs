@@ -9,7 +9,7 @@ use super::types::{
     BackupDetail, BackupFilter, BackupKind, BackupOrder, BackupPage, BackupPhase, BackupQuery,
     BackupRow, BackupStatus, BackupVault, BackupsUsed, JobProblem, Trigger,
 };
-use super::{BackupError, Backups, holders, scoped};
+use super::{BackupError, Backups, held_from, holders, scoped};
 use crate::journal::JournalStatus;
 use crate::rows::Stage;
 use crate::vault::{VaultError, totals};
@@ -76,7 +76,7 @@ impl Backups {
         record: Option<Record>,
         Moment { status, asks, recoverable_until }: &Moment,
     ) -> BackupRow {
-        let position = backup.point.position.saturating_add(1);
+        let position = held_from(backup);
         let unknown = record.is_none();
         let mut record = record.unwrap_or_else(|| self.record_of(backup));
         record.label = backup.label.clone();

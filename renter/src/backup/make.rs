@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use samara_protocol::journal::backup::{MAX_BACKUP_NAME, MAX_DESCRIPTION, MAX_TAG, MAX_TAGS};
-use samara_protocol::journal::{Backup, BackupId, BackupLabel, BackupOrigin, Change, VaultId};
+use samara_protocol::journal::{Backup, BackupId, BackupLabel, BackupOrigin, Change};
 use samara_protocol::units::{ChainTime, Millis};
 use tokio::sync::watch;
 
+use super::list::vault_name;
 use super::quote::scope_of;
 use super::record::Record;
 use super::state::{BackupState, BackupStep};
 use super::types::{BackupKind, BackupRequest, BackupRow, JobProblem, JobProgress};
-use super::{BackupError, Backups, Running, holders};
+use super::{BackupError, Backups, Running, held_from, holders};
 use crate::archive::Passphrase;
 use crate::journal::SettleReport;
 use crate::news::News;
@@ -105,12 +106,18 @@ impl Backups {
         let mut record = Record::new(request.kind, scope, label, origin, self.now());
         record.keeping = quote.keeping;
         record.note(self.now(), format!("asked for, at a price of up to {}", quote.price));
-        // Others may have asked for the same meanwhile.
+        // Others may have asked for the same meanwhile; from here on they wait.
+        let _turn = self.shared.asking.acquire().await.ok();
         self.check_name(&record.label.name, None)?;
-        self.keep(id, &record).await?;
+        self.check_limit(request, record.scope.as_ref().map(|(vault, _)| *vault))?;
         let (cancel, _) = watch::channel(false);
         let passphrase = request.passphrase.clone();
+        // Before the record is there: an open one that nobody works on is ended.
         self.running().insert(id, Running { progress: None, passphrase, cancel, task: None });
+        let entered = Entered(self, id);
+        self.enter(id, &record).await?;
+        // Whoever makes it takes it out.
+        std::mem::forget(entered);
         Ok(id)
     }
 
@@ -172,12 +179,15 @@ impl Backups {
         let journal = &self.vaults.journal;
         let status = journal.status();
         let needed = self.needed(status.hosts.len());
-        let Some(mut record) = self.record(id) else { return Ok(()) };
-        record.hosts_ok = holders(&status, position) as u64;
-        record.hosts_needed = needed as u64;
-        record.hosts_total = status.hosts.len() as u64;
-        record.position = position;
-        self.keep(id, &record).await?;
+        let known = self.change(id, |record| {
+            record.hosts_ok = holders(&status, position) as u64;
+            record.hosts_needed = needed as u64;
+            record.hosts_total = status.hosts.len() as u64;
+            record.position = position;
+        });
+        if !known.await? {
+            return Ok(());
+        }
         let clock = &self.vaults.world.clock;
         let total = needed as u64;
         let now = clock.now();
@@ -199,24 +209,25 @@ impl Backups {
         };
         // Contracts may have come or gone meanwhile.
         let needed = self.needed(journal.status().hosts.len());
-        let Some(mut record) = self.record(id) else { return Ok(()) };
-        record.hosts_ok = settled.hosts_ok as u64;
-        record.hosts_needed = needed as u64;
-        record.hosts_total = settled.hosts_total as u64;
         let now = clock.now();
-        if settled.hosts_ok >= needed {
-            record.take(BackupStep::Complete);
-            record.completed = Some(now);
-            record.problem = None;
-            record.note(now, format!("completed: {} hosts hold it", settled.hosts_ok));
-        } else {
-            let (ok, failures) = (settled.hosts_ok, settled.failures.join("; "));
-            let message = format!("{ok} of the {needed} hosts needed hold it: {failures}");
-            let code = "too_few_hosts".to_owned();
-            record.fail(now, JobProblem { code, message, retryable: true });
-        }
-        self.keep(id, &record).await?;
-        meter.done = record.hosts_ok.min(total);
+        self.change(id, |record| {
+            record.hosts_ok = settled.hosts_ok as u64;
+            record.hosts_needed = needed as u64;
+            record.hosts_total = settled.hosts_total as u64;
+            if settled.hosts_ok >= needed {
+                record.take(BackupStep::Complete);
+                record.completed = Some(now);
+                record.problem = None;
+                record.note(now, format!("completed: {} hosts hold it", settled.hosts_ok));
+            } else {
+                let (ok, failures) = (settled.hosts_ok, settled.failures.join("; "));
+                let message = format!("{ok} of the {needed} hosts needed hold it: {failures}");
+                let code = "too_few_hosts".to_owned();
+                record.fail(now, JobProblem { code, message, retryable: true });
+            }
+        })
+        .await?;
+        meter.done = (settled.hosts_ok as u64).min(total);
         meter.report(None, clock.now());
         Ok(())
     }
@@ -239,32 +250,39 @@ impl Backups {
             if self.running().contains_key(&id) {
                 continue;
             }
-            let mut record = self.record(id).unwrap_or_else(|| self.record_of(&backup));
+            let Some(record) = self.record(id) else {
+                self.enter(id, &self.record_of(&backup)).await?;
+                self.step(id, BackupStep::Start, "hosts are asked").await?;
+                self.settle(id, held_from(&backup), progress).await?;
+                continue;
+            };
             if record.state == BackupState::Completed {
                 continue;
             }
-            if record.state != BackupState::Running {
-                record.take(BackupStep::Start);
-                record.note(self.now(), "hosts are asked again");
+            if record.is_cancelled() {
+                // Its entry was on its way when somebody cancelled it.
+                journal.append(vec![Change::BackupDeleted(id)]).await?;
+                continue;
             }
-            self.keep(id, &record).await?;
-            self.settle(id, backup.point.position.saturating_add(1), progress).await?;
+            if record.state != BackupState::Running {
+                self.step(id, BackupStep::Start, "hosts are asked again").await?;
+            }
+            self.settle(id, held_from(&backup), progress).await?;
+            // Nobody was told of its end, or that it had failed.
+            if self.record(id).is_some_and(|record| record.state == BackupState::Completed) {
+                self.tell(id, News::BackupEnded);
+            }
         }
         Ok(())
     }
 
     /// A record of a backup that only the journal knows.
     pub(super) fn record_of(&self, backup: &Backup) -> Record {
-        let name = |id: VaultId| {
-            let named = |state: &samara_protocol::journal::JournalState| {
-                state.vaults.get(&id).map(|vault| vault.name.clone())
-            };
-            self.vaults.journal.read(named).unwrap_or_else(|| id.to_string())
-        };
+        let name = |id| self.vaults.journal.read(|state| vault_name(state, id));
         let scope = backup.scope.map(|id| (id, name(id)));
         let (label, origin) = (backup.label.clone(), backup.origin.clone());
         let mut record = Record::new(BackupKind::Network, scope, label, origin, backup.created);
-        record.position = backup.point.position.saturating_add(1);
+        record.position = held_from(backup);
         record
     }
 
@@ -278,11 +296,12 @@ impl Backups {
         };
         for id in open {
             let Some(cost) = self.vaults.journal.checkpoint_cost(&id) else { continue };
-            let Some(mut record) = self.record(id) else { continue };
-            let kept = record.keeping.saturating_mul(cost.bytes.into());
-            record.stored = Some(cost.bytes);
-            record.cost = Some(cost.paid.spent().saturating_add(kept));
-            self.keep(id, &record).await?;
+            self.change(id, |record| {
+                let kept = record.keeping.saturating_mul(cost.bytes.into());
+                record.stored = Some(cost.bytes);
+                record.cost = Some(cost.paid.spent().saturating_add(kept));
+            })
+            .await?;
         }
         Ok(())
     }
@@ -314,15 +333,18 @@ impl Backups {
         };
         for id in open {
             let known = self.vaults.journal.read(|state| state.backups.contains_key(&id));
-            let Some(mut record) = self.record(id).filter(|_| !known) else { continue };
+            if known {
+                continue;
+            }
             let problem = JobProblem {
                 code: "interrupted".to_owned(),
                 message: "the node was stopped before it was done: make it again".to_owned(),
                 retryable: true,
             };
-            record.fail(self.now(), problem);
-            self.keep(id, &record).await?;
-            self.tell(id, News::BackupEnded);
+            let now = self.now();
+            if self.change(id, |record| record.fail(now, problem)).await? {
+                self.tell(id, News::BackupEnded);
+            }
         }
         Ok(())
     }
@@ -350,23 +372,28 @@ impl Backups {
     }
 
     async fn step(&self, id: BackupId, step: BackupStep, text: &str) -> Result<(), StoreError> {
-        let Some(mut record) = self.record(id) else { return Ok(()) };
-        record.take(step);
-        record.note(self.now(), text);
-        self.keep(id, &record).await
+        let now = self.now();
+        let stepped = self.change(id, |record| {
+            record.take(step);
+            record.note(now, text);
+        });
+        stepped.await.map(drop)
     }
 
     async fn failed(&self, id: BackupId, error: &BackupError) -> Result<(), StoreError> {
-        let Some(mut record) = self.record(id) else { return Ok(()) };
-        record.fail(self.now(), error.problem());
-        self.keep(id, &record).await
+        let now = self.now();
+        self.change(id, |record| record.fail(now, error.problem())).await.map(drop)
     }
 
     pub(super) fn tell(&self, id: BackupId, news: impl Fn(Box<BackupRow>) -> News) {
         if let Ok(row) = self.row(id) {
-            // Nobody has to listen.
-            let _ = self.shared.news.send(news(Box::new(row)));
+            self.announce(news(Box::new(row)));
         }
+    }
+
+    pub(super) fn announce(&self, news: News) {
+        // Nobody has to listen.
+        let _ = self.shared.news.send(news);
     }
 
     /// Refuses a name that another backup has, but for those that failed.

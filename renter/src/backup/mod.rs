@@ -14,7 +14,6 @@
 //! | `keeper` | a round of what is done by itself: expiry, policies, rotation |
 //! | `retention`, `rotation` | which scheduled ones are kept |
 //! | `warnings` | what people are told of before it happens |
-//! | `retention` | which scheduled ones are kept |
 //! | `verify` | reads one back from the hosts and says what is wrong |
 //! | `restore` | files back to a folder or into their vaults |
 //!
@@ -105,6 +104,10 @@ struct Shared {
     /// Those that are being made.
     running: Mutex<BTreeMap<BackupId, Running>>,
     quotes: Mutex<Quotes>,
+    /// The turn of who asks for a backup: names and limits are looked at and taken together.
+    asking: Semaphore,
+    /// The turn of who changes a record.
+    changing: Semaphore,
     /// Turns of archives.
     turns: Semaphore,
     /// Where archives are kept, if they are.
@@ -141,6 +144,8 @@ impl Backups {
             records: Mutex::new(records.into_iter().collect()),
             running: Mutex::default(),
             quotes: Mutex::default(),
+            asking: Semaphore::new(1),
+            changing: Semaphore::new(1),
             turns: Semaphore::new(ARCHIVES),
             archives: Mutex::default(),
             keeping: Semaphore::new(1),
@@ -151,6 +156,13 @@ impl Backups {
         let backups = Self { vaults, shared: Arc::new(shared), by: None };
         backups.end_interrupted().await?;
         Ok(backups)
+    }
+
+    /// Ends the tasks that make backups. The next start finds what they made interrupted.
+    pub(crate) fn stop(&self) {
+        let running = std::mem::take(&mut *self.running());
+        // Outside of the lock, which their ends take.
+        drop(running);
     }
 
     /// The same backups, whose changes are this user's.
@@ -182,6 +194,26 @@ impl Backups {
         self.records().get(&id).cloned()
     }
 
+    /// Enters a record that is new.
+    async fn enter(&self, id: BackupId, record: &Record) -> Result<(), StoreError> {
+        let _turn = self.shared.changing.acquire().await.ok();
+        self.keep(id, record).await
+    }
+
+    /// Changes a record; whether there is one. Changes follow one another, so none undoes another.
+    async fn change(
+        &self,
+        id: BackupId,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<bool, StoreError> {
+        let _turn = self.shared.changing.acquire().await.ok();
+        let Some(mut record) = self.record(id) else { return Ok(false) };
+        change(&mut record);
+        self.keep(id, &record).await?;
+        Ok(true)
+    }
+
+    /// Only for who has the turn.
     async fn keep(&self, id: BackupId, record: &Record) -> Result<(), StoreError> {
         self.vaults.world.store.commit(vec![record::put(&id, record)]).await?;
         self.records().insert(id, record.clone());
@@ -189,6 +221,7 @@ impl Backups {
     }
 
     async fn forget(&self, id: BackupId) -> Result<(), StoreError> {
+        let _turn = self.shared.changing.acquire().await.ok();
         let delete: Write = record::delete(&id);
         self.vaults.world.store.commit(vec![delete]).await?;
         self.records().remove(&id);
@@ -308,6 +341,11 @@ fn counts(state: &JournalState, scope: Option<VaultId>) -> BackupCounts {
         counts.bytes = counts.bytes.saturating_add(bytes);
     }
     counts
+}
+
+/// The position from which on a head holds a backup: behind its event.
+pub(crate) const fn held_from(backup: &Backup) -> u64 {
+    backup.point.position.saturating_add(1)
 }
 
 /// Hosts that hold a position.

@@ -205,8 +205,10 @@ impl Backups {
     pub(crate) async fn run_policy(&self, name: &str) -> Result<BackupRow, BackupError> {
         let _turn = self.shared.keeping.acquire().await.ok();
         let policy = self.stored_policy(name)?;
-        if self.runs_of(name).iter().any(|run| run.status == BackupStatus::InProgress) {
-            let (name, is) = (name.to_owned(), "of this policy is being made already");
+        let runs = self.runs_of(name);
+        let under_way = runs.iter().find(|run| run.status == BackupStatus::InProgress);
+        if let Some(run) = under_way.and_then(|run| self.record(run.id)).map(|run| run.label.name) {
+            let (name, is) = (run, "of this policy is being made already");
             return Err(BackupError::Unfit { name, is });
         }
         let now = self.vaults.world.chain.time();

@@ -98,8 +98,13 @@ impl Record {
     /// Whether it is what a crash has left of a network backup that was deleted, if the journal does not name
     /// the backup: it was acknowledged once, and nobody has cancelled it.
     pub(super) fn is_left_over(&self) -> bool {
-        let cancelled = self.problem.as_ref().is_some_and(|problem| problem.code == "cancelled");
-        self.kind == BackupKind::Network && self.position > 0 && !cancelled
+        self.kind == BackupKind::Network && self.position > 0 && !self.is_cancelled()
+    }
+
+    /// Whether somebody has cancelled it.
+    pub(super) fn is_cancelled(&self) -> bool {
+        let cancelled = |problem: &JobProblem| problem.code == "cancelled";
+        self.state == BackupState::Failed && self.problem.as_ref().is_some_and(cancelled)
     }
 
     /// Takes a step; one that is not legal is a defect, which leaves the record as it is.

@@ -849,10 +849,11 @@ impl Renter {
         self.inner.journal.confirm().await.map(drop)
     }
 
-    /// Stops upkeep, repair and the journal's owner. Later calls on clones fail with `stopped`.
+    /// Stops upkeep, repair, backups that are being made, the scan, a recovery, and the journal's owner. Later calls on clones fail with `stopped`.
     pub async fn shutdown(self) {
         let tasks = self.inner.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks));
         drop(tasks);
+        self.inner.backups.stop();
         self.inner.scan.shut_down();
         self.inner.recovery.stop();
         self.inner.journal.stop().await;

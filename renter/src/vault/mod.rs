@@ -51,7 +51,7 @@ pub(crate) use names::{
 pub(crate) use plan::{Chosen, Destination, Ranges, SlabTable, select};
 pub use range::FileStream;
 pub(crate) use range::inline_range;
-pub(crate) use reading::join as join_pieces;
+pub(crate) use reading::{join as join_pieces, update as update_hash};
 pub use types::{
     Conflict, FileRow, GetReport, GetRequest, ItemReport, ListOptions, ListRow, PutReport,
     PutRequest, PutStreamRequest, VaultRow, VersionRow,

@@ -347,7 +347,12 @@ impl Vaults {
             moves.push(event(below.vault, moved));
         }
         for path in &below.folders {
-            let made = VaultEvent::FolderMade { path: target(path)? };
+            let target = target(path)?;
+            self.journal.read(|state| {
+                let vault = state.vaults.get(&below.vault);
+                vault.map_or(Ok(()), |vault| check_folder_place(vault, name, &target))
+            })?;
+            let made = VaultEvent::FolderMade { path: target };
             let gone = VaultEvent::FolderRemoved { path: path.clone() };
             moves.extend([event(below.vault, made), event(below.vault, gone)]);
         }

@@ -34,7 +34,7 @@ pub(super) async fn fill(file: &mut dyn ReadFile, buffer: &mut [u8]) -> Result<u
 }
 
 /// Takes bytes into a hash, large ones off the runtime's threads.
-pub(super) async fn update(
+pub(crate) async fn update(
     vaults: &Vaults,
     mut hasher: blake3::Hasher,
     bytes: Bytes,

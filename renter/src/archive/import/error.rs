@@ -62,6 +62,14 @@ pub enum ImportError {
         /// The most that may be spent.
         most: Amount,
     },
+    /// It came to cost more while it was stored.
+    #[error(
+        "storing it would have cost more than the {most} that were agreed to, and was given up"
+    )]
+    Exceeded {
+        /// The most that may be spent.
+        most: Amount,
+    },
     /// It was given up before the vault was opened.
     #[error("the restore was cancelled")]
     Cancelled,
@@ -99,7 +107,7 @@ error_codes!(details ImportError {
     Self::Vault(error) => error.code(),
     Self::Announced { .. } => "not_announced",
     Self::Counts { .. } => "internal",
-    Self::Price { .. } => "quote_exceeded",
+    Self::Price { .. } | Self::Exceeded { .. } => "quote_exceeded",
     Self::Cancelled => "cancelled",
     Self::Upload(_) => "upload_failed",
     Self::Journal(error) => error.code(),

@@ -240,12 +240,13 @@ impl Vaults {
             counts.events, counts.versions, counts.files
         ));
         let admission = log.admit(&shelf.users().await?);
-        let budget = Budget::new(request.max_cost.unwrap_or(report.price));
+        let most = request.max_cost.unwrap_or(report.price);
+        let budget = Budget::new(most);
         let paying = self.within(budget.clone());
         let stored = places.store(&paying, &mut shelf, progress).await;
         let packed = stored.map_err(|error| match budget.is_exceeded() {
             // Prices have risen since.
-            true => ImportError::Price { price: budget.spent(), most: report.price },
+            true => ImportError::Exceeded { most },
             false => error,
         })?;
         report.cost = budget.spent();

@@ -8,7 +8,6 @@ use super::super::error::{ArchiveError, shown};
 use super::super::format::{
     ArchivedChange, ArchivedEvent, ArchivedVersion, SettingsDocument, VersionAt,
 };
-use crate::vault::{VaultError, check_file_place, check_folder_place};
 
 /// The state of the one vault of an archive. Bytes lie nowhere in it.
 pub(in super::super) struct Fold {
@@ -38,8 +37,6 @@ impl Fold {
             return Err(refused(format!("there is no version {} to put elsewhere", at.version)));
         }
         self.count_path(&event.change)?;
-        self.check_place(&event.change)
-            .map_err(|error| refused(shown(error.to_string().as_bytes())))?;
         let event = event.change.into_event(|put| match put.erased {
             true => Content::Erased,
             false => Content::Extents(Vec::new()),
@@ -64,17 +61,6 @@ impl Fold {
         }
         let (what, found, limit) = ("a length of all paths", self.paths, self.most_paths);
         if found > limit { Err(ArchiveError::Limit { what, found, limit }) } else { Ok(()) }
-    }
-
-    /// No path is a file and a folder at once: the journal takes both, and a vault never writes them.
-    fn check_place(&self, change: &ArchivedChange) -> Result<(), VaultError> {
-        let Some(vault) = self.vault() else { return Ok(()) };
-        match change {
-            ArchivedChange::Put(put) => check_file_place(vault, &vault.name, &put.path),
-            ArchivedChange::Moved(moved) => check_file_place(vault, &vault.name, &moved.to),
-            ArchivedChange::FolderMade(at) => check_folder_place(vault, &vault.name, &at.path),
-            _ => Ok(()),
-        }
     }
 
     fn vault(&self) -> Option<&VaultState> {

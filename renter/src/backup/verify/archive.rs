@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use bytes::BytesMut;
 use samara_protocol::journal::BackupId;
 
 use super::types::{ALL, VerifyOptions, VerifyProblem, VerifyProblemKind, VerifyReport};
 use crate::archive::{ArchiveError, ArchiveLimits, Shelf};
 use crate::backup::{BackupError, BackupKind, Backups};
 use crate::progress::{Meter, Phase, Progress, Unit};
+use crate::vault::update_hash;
 use crate::world::FileError;
 
 /// Bytes that are read at a time.
@@ -26,14 +28,16 @@ enum Broken {
 
 impl From<FileError> for Broken {
     fn from(error: FileError) -> Self {
-        Self::Damaged(error.to_string())
+        Self::Failed(error.into())
     }
 }
 
 impl From<ArchiveError> for Broken {
     fn from(error: ArchiveError) -> Self {
         match error {
-            ArchiveError::Passphrase | ArchiveError::NotSealed => Self::Failed(error.into()),
+            ArchiveError::Passphrase | ArchiveError::NotSealed | ArchiveError::Read(_) => {
+                Self::Failed(error.into())
+            }
             error => Self::Damaged(error.to_string()),
         }
     }
@@ -48,7 +52,6 @@ impl Backups {
         progress: &dyn Progress,
     ) -> Result<VerifyReport, BackupError> {
         let (path, size, hash) = self.archive_file(&id.to_string())?;
-        let _turn = self.shared.verifying.acquire().await.ok();
         let started = self.now();
         let mut report = VerifyReport {
             sid: id.to_string(),
@@ -61,6 +64,7 @@ impl Backups {
         if options.dry_run {
             return Ok(report);
         }
+        let _turn = self.shared.verifying.acquire().await.ok();
         let read = async {
             self.compare_file(&path, (size, &hash), &mut report, progress).await?;
             self.read_contents(&path, options, &mut report, progress).await
@@ -79,9 +83,7 @@ impl Backups {
         }
         report.sound = report.problems_total == 0;
         report.elapsed = self.now().saturating_sub(started);
-        if let Some(record) = self.record(id) {
-            self.note_verified((id, record), &report).await?;
-        }
+        self.note_verified(id, &report).await?;
         Ok(report)
     }
 
@@ -95,14 +97,19 @@ impl Backups {
     ) -> Result<(), Broken> {
         let now = self.now();
         let mut meter = Meter::new(progress, Phase::VerifyingData, Unit::Bytes, Some(size), now);
-        let mut file = self.vaults.world.files.open(path).await?;
-        let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; PIECE]);
+        let files = &self.vaults.world.files;
+        if files.stat(path).await?.is_none() {
+            return Err(Broken::Damaged(format!("{} is gone", path.display())));
+        }
+        let mut file = files.open(path).await?;
+        let mut hasher = blake3::Hasher::new();
         loop {
+            let mut piece = BytesMut::zeroed(PIECE);
             let count = file.read(&mut piece).await?;
             if count == 0 {
                 break;
             }
-            hasher.update(&piece[..count]);
+            hasher = update_hash(&self.vaults, hasher, piece.split_to(count).freeze()).await;
             report.file_bytes = report.file_bytes.saturating_add(count as u64);
             meter.done = report.file_bytes;
             meter.report(None, self.now());

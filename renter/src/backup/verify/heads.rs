@@ -5,7 +5,7 @@ use samara_protocol::journal::Backup;
 use samara_protocol::journal::head::{self, HeadError};
 
 use super::types::{VerifyHost, VerifyProblem, VerifyProblemKind, VerifyReport};
-use crate::backup::{BackupError, Backups};
+use crate::backup::{BackupError, Backups, held_from};
 use crate::contract::ContractHandle;
 use crate::journal::JournalError;
 
@@ -22,7 +22,7 @@ impl Backups {
         backup: &Backup,
         report: &mut VerifyReport,
     ) -> Result<(), BackupError> {
-        let position = backup.point.position.saturating_add(1);
+        let position = held_from(backup);
         let live = self.vaults.slabs.book().live();
         // Boxed, or the compiler cannot tell that the whole may move between threads.
         let calls: Vec<_> = live.iter().map(|host| self.head_of(host, position).boxed()).collect();

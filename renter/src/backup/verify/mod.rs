@@ -35,7 +35,6 @@ pub use types::{
 };
 
 use super::quote::{REQUESTS, ROUNDING};
-use super::record::Record;
 use super::types::BackupKind;
 use super::{BackupError, Backups, scoped};
 use crate::checkpoint::{places, tree_bytes};
@@ -67,7 +66,6 @@ impl Backups {
         if self.row(id)?.kind == BackupKind::Archive {
             return self.verify_archive(id, options, progress).await;
         }
-        let _turn = self.shared.verifying.acquire().await.ok();
         let started = self.now();
         let subject = self.subject(id).await?;
         let share = options.read_data.min(ALL);
@@ -84,9 +82,10 @@ impl Backups {
         if options.dry_run {
             return Ok(report);
         }
-        if let Some(quoted) = options.max_price.filter(|most| price > *most) {
-            return Err(BackupError::QuoteExceeded { quoted });
+        if let Some(most) = options.max_price.filter(|most| price > *most) {
+            return Err(BackupError::TooMuch { price, most });
         }
+        let _turn = self.shared.verifying.acquire().await.ok();
         let budget = Budget::new(price);
         let reading = Self { vaults: self.vaults.within(budget.clone()), ..self.clone() };
         reading.read_back(&subject, options, &budget, &mut report, progress).await?;
@@ -233,32 +232,32 @@ impl Backups {
             // It was deleted meanwhile.
             return Ok(());
         }
-        let record = self.record(id).unwrap_or_else(|| self.record_of(backup));
-        self.note_verified((id, record), report).await
+        if self.record(id).is_none() {
+            self.enter(id, &self.record_of(backup)).await?;
+        }
+        self.note_verified(id, report).await
     }
 
     /// Writes down how it ended.
-    async fn note_verified(
-        &self,
-        (id, mut record): (BackupId, Record),
-        report: &VerifyReport,
-    ) -> Result<(), BackupError> {
+    async fn note_verified(&self, id: BackupId, report: &VerifyReport) -> Result<(), BackupError> {
         let time = self.now();
-        record.verified = Some(Verified {
+        let verified = Verified {
             time,
             chain_time: self.vaults.world.chain.time().0,
             share: report.share,
             sound: report.sound,
             problems: report.problems_total,
-        });
-        record.note(
-            time,
-            match report.sound {
-                true => "verified: nothing is wrong".to_owned(),
-                false => format!("verified: {} problems", report.problems_total),
-            },
-        );
-        Ok(self.keep(id, &record).await?)
+        };
+        let text = match report.sound {
+            true => "verified: nothing is wrong".to_owned(),
+            false => format!("verified: {} problems", report.problems_total),
+        };
+        self.change(id, |record| {
+            record.verified = Some(verified);
+            record.note(time, text);
+        })
+        .await?;
+        Ok(())
     }
 }
 

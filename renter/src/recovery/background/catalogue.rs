@@ -11,7 +11,7 @@ use samara_protocol::journal::{
 use samara_protocol::tree::checkpoint::CheckpointRoot;
 
 use super::types::FoundBackup;
-use crate::backup::{BackupStatus, needed};
+use crate::backup::{BackupStatus, held_from, needed};
 use crate::contract::Allowance;
 
 /// What a journal says of backups.
@@ -118,7 +118,7 @@ impl Catalogue {
         let data = self.allowance.map_or(data, |allowance| allowance.redundancy.data);
         let needed = needed(heads.len(), usize::from(data));
         let row = |(id, backup): (&BackupId, &Backup)| {
-            let position = backup.point.position.saturating_add(1);
+            let position = held_from(backup);
             let holders = heads.iter().flatten().filter(|at| **at >= position).count();
             let status = match (self.is_lost(backup), holders >= needed) {
                 (true, _) => BackupStatus::Error,

@@ -19,7 +19,7 @@ use crate::recovery::claim::Claim;
 use crate::recovery::progress::{Progress as Stored, Step};
 use crate::recovery::types::{RecoveryOptions, RecoveryReport};
 use crate::recovery::{Context, Recovery, RecoveryError, Shared};
-use crate::world::{StoreError, World};
+use crate::world::World;
 
 /// A recovery that keeps nothing.
 pub(super) struct Look {
@@ -123,9 +123,4 @@ impl Look {
         let missing = may_be_missing(claim, Some(newest), claim.is_quorum(newest));
         Ok(Seen { backups, may_be_missing: missing })
     }
-}
-
-/// Contracts whose hosts have not answered a recovery of this node yet.
-pub(super) async fn silent(recovery: &Recovery) -> Result<Vec<FoundContract>, StoreError> {
-    crate::recovery::progress::load_silent(recovery.world.store.as_ref()).await
 }

@@ -107,8 +107,9 @@ impl BackgroundScan {
         let shared = &self.work.shared;
         shared.stop.send_replace(false);
         shared.lock().running = true;
+        let running = work::Running(Arc::clone(shared));
         let spawner = &self.work.recovery.world.spawner;
-        let task = spawner.spawn("recovery scan", Box::pin(self.work.clone().run()));
+        let task = spawner.spawn("recovery scan", Box::pin(self.work.clone().run(running)));
         *lock(&self.task) = Some(task);
     }
 

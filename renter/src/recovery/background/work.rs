@@ -37,10 +37,10 @@ struct End {
     next: String,
 }
 
-/// Marks the task as ended, also when its future is dropped.
-struct Running<'a>(&'a Shared);
+/// Marks the task as ended, also when its future is dropped, or never polled.
+pub(super) struct Running(pub(super) Arc<Shared>);
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.0.lock().running = false;
         self.0.ended.send_replace(());
@@ -49,8 +49,7 @@ impl Drop for Running<'_> {
 
 impl Work {
     /// Works until the end, or until somebody stops it.
-    pub(super) async fn run(self) {
-        let _running = Running(&self.shared);
+    pub(super) async fn run(self, _running: Running) {
         let mut stop = self.shared.stop.subscribe();
         let outcome = tokio::select! {
             biased;
@@ -252,7 +251,8 @@ impl Work {
 
     /// Counts what lives, and what of it this node knows.
     async fn count(&self, found: &[FoundContract], live: &[Live]) -> Result<(), RecoveryError> {
-        let awaited = super::look::silent(&self.recovery).await?;
+        let awaited =
+            crate::recovery::progress::load_silent(self.recovery.world.store.as_ref()).await?;
         let awaited = awaited.iter().map(|found| found.record.contract);
         let used = self.recovery.book.live();
         let known: Vec<ContractId> = used.iter().map(|used| used.id()).chain(awaited).collect();

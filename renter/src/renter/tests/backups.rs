@@ -212,7 +212,15 @@ async fn a_backup_in_the_making_is_listed_and_can_be_cancelled() {
         }
     };
     let row = ended.await;
-    assert_eq!((row.status, row.error.unwrap().code), (BackupStatus::Error, "cancelled".into()));
+    let cancelled = (BackupStatus::Error, "cancelled".to_owned());
+    assert_eq!((row.status, row.error.unwrap().code), cancelled);
     let error = node.renter.cancel_backup("slow").await.unwrap_err();
     assert_eq!(error.code(), "unfit");
+    // Its entry was on its way, and hosts come to hold it after all.
+    network.set(0..4, Fault::None);
+    node.renter.confirm().await.unwrap();
+    node.renter.upkeep().await;
+    let row = node.renter.backup("slow").await.unwrap().row;
+    assert_eq!((row.status, row.error.unwrap().code), cancelled);
+    assert!(node.renter.inner.journal.read(|state| state.backups.is_empty()));
 }

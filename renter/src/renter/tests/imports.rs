@@ -262,14 +262,19 @@ async fn an_archive_is_a_backup_with_a_file() {
     network.set(0..8, Fault::Dead);
     let error = node.renter.create_backup(asked("cut"), &Silent).await.unwrap_err();
     let row = node.renter.backup("cut").await.unwrap().row;
+    let cut = row.sid.clone();
     assert_eq!((row.status, row.error.unwrap().code), (BackupStatus::Error, error.code().into()));
     network.set(0..8, Fault::None);
     assert_eq!(node.files.below("/archives").len(), 1);
 
-    // What a crash has left is cleared, what is a backup's stays until it is deleted.
-    node.files.put("/archives/5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a.zip", b"left", 5);
+    // What a crash has left is cleared, what is a backup's stays until it is deleted, and what is of no
+    // backup that is known may be the only copy of somebody.
+    let strange = "/archives/5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a.zip";
+    node.files.put(strange, b"whose", 5);
+    node.files.put(&format!("/archives/{cut}.zip"), b"left", 5);
     node.renter.keep_archives_in("/archives".into(), nobody).await.unwrap();
-    assert_eq!(node.files.below("/archives").len(), 1);
+    assert_eq!(node.files.below("/archives").len(), 2);
     node.renter.delete_backup("whole").await.unwrap();
-    assert!(node.files.below("/archives").is_empty());
+    assert_eq!(node.files.bytes(strange).unwrap(), b"whose");
+    assert_eq!(node.files.below("/archives").len(), 1);
 }
