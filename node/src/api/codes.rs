@@ -89,8 +89,11 @@ pub const CODES: &[Code] = &[
     code("contract_table", 500, 1, "the renter's table of contracts cannot be used"),
     code("contractor", 500, 1, "a contract could not be formed, renewed or used"),
     code("download_failed", 500, 1, "bytes could not be fetched from the hosts"),
-    code("drill_failed", 500, 1, "a drill's own renter could not be opened"),
+    code("drill_failed", 500, 1, "a drill did not pass, or its own renter could not be opened")
+        .hint("see `samara drill show`"),
     code("drill_running", 409, 4, "a drill is under way"),
+    code("drill_schedule_unreadable", 500, 1, "the schedule of drills is not one that this program reads")
+        .hint("set it anew with `samara drill schedule`"),
     code("exists", 409, 4, "a name or path is taken"),
     code("fenced", 409, 7, "another node has taken over these words")
         .hint("use the other node, or take over again with `samara recover start`"),
@@ -186,7 +189,7 @@ pub const CODES: &[Code] = &[
              lower the redundancy there with --redundancy K/N",
         ),
     code("too_large", 409, 4, "a change is larger than one round takes"),
-    code("too_many", 409, 4, "there are as many users, tokens or download links as there can be"),
+    code("too_many", 409, 4, "there are as many users, tokens, download links or restores as there can be"),
     code("too_many_policies", 409, 4, "there are as many policies as there may be")
         .hint("delete one with `samara policy delete`"),
     code("too_many_tries", 429, 4, "too many tries to log in with this e-mail address"),

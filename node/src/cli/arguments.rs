@@ -303,10 +303,10 @@ pub enum DrillCommand {
     Schedule {
         /// Time between two, as in 30d, or `never`
         every: Option<String>,
-        /// As for `run`
+        /// As for `run`; stays as it is if it is left out
         #[arg(long, requires = "every")]
         share: Option<String>,
-        /// The most that each may cost, as in 0.5
+        /// The most that each may cost, as in 0.5, or `none`; stays as it is if it is left out
         #[arg(long, value_name = "COINS", requires = "every")]
         max_cost: Option<String>,
     },

@@ -164,16 +164,36 @@ async fn schedule(
     let row: DrillScheduleRow = match every {
         None => client.get("/v1/drill-schedule").await?,
         Some(every) => {
-            let wanted = DrillSchedule {
-                every: if every == "never" { 0 } else { parse_span(&every)? },
-                share: share.as_deref().map(parse_share).transpose()?,
-                max_price: max_cost.as_deref().map(parse_amount).transpose()?,
+            let before = match client.get("/v1/drill-schedule").await {
+                // It is being set anew.
+                Err(error) if error.code == "drill_schedule_unreadable" => None,
+                row => Some(row?),
             };
+            let wanted = wanted(before, &every, share.as_deref(), max_cost.as_deref())?;
             client.change(Method::PUT, "/v1/drill-schedule", &wanted).await?
         }
     };
     session.output.answer(&row, || schedule_text(&row));
     Ok(Exit::Ok)
+}
+
+/// A schedule: what is not named stays as it was.
+fn wanted(
+    before: Option<DrillScheduleRow>,
+    every: &str,
+    share: Option<&str>,
+    max_cost: Option<&str>,
+) -> Result<DrillSchedule, Failure> {
+    let share = share.map(parse_share).transpose()?;
+    Ok(DrillSchedule {
+        every: if every == "never" { 0 } else { parse_span(every)? },
+        share: share.or(before.map(|row| row.share)),
+        max_price: match max_cost {
+            Some("none") => None,
+            Some(coins) => Some(parse_amount(coins)?),
+            None => before.and_then(|row| row.max_price),
+        },
+    })
 }
 
 fn schedule_text(row: &DrillScheduleRow) -> String {
@@ -194,4 +214,29 @@ fn schedule_text(row: &DrillScheduleRow) -> String {
     }
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_protocol::units::Amount;
+
+    use super::*;
+
+    #[test]
+    fn what_a_schedule_does_not_name_stays() {
+        let max_price = Some(Amount::coins(2));
+        let before =
+            DrillScheduleRow { every: 60, share: 100, max_price, last: None, next: Some(7) };
+        let to = |share, max_cost| wanted(Some(before), "60d", share, max_cost).unwrap();
+        let stays = DrillSchedule { every: 60 * 86_400, share: Some(100), max_price };
+        assert_eq!(to(None, None), stays);
+        let one = Some(Amount::coins(1));
+        assert_eq!(
+            to(Some("all"), Some("1")),
+            DrillSchedule { share: Some(1_000), max_price: one, ..stays }
+        );
+        assert_eq!(to(None, Some("none")), DrillSchedule { max_price: None, ..stays });
+        let first = wanted(None, "never", None, None).unwrap();
+        assert_eq!(first, DrillSchedule::default());
+    }
 }

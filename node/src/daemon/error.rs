@@ -10,6 +10,7 @@ use crate::consensus::{ConsensusError, StartError};
 use crate::data::DataError;
 use crate::host::HostRoleError;
 use crate::notify::OutboxError;
+use crate::restores::RestoreError;
 use crate::transport::{GossipError, TransportError};
 use crate::world::OpenStoreError;
 
@@ -19,9 +20,12 @@ pub enum DaemonError {
     /// The data folder.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The folders of archives and restores.
-    #[error("cannot use the folders of archives and restores")]
-    Jobs(#[source] std::io::Error),
+    /// The folder of archives.
+    #[error("cannot use the folder of archives")]
+    Archives(#[source] std::io::Error),
+    /// The folder of restores.
+    #[error("cannot use the folder of restores")]
+    Restores(#[source] RestoreError),
     /// The folder of download links.
     #[error("cannot use the folder of download links")]
     Links(#[source] std::io::Error),

@@ -2,7 +2,7 @@
 //!
 //! Start: data folder and lock, words and keys, connections, chain, light client, host, renter, API.
 //! Stop (a signal, the API, the end of the input, or a part that died): the API first, so that
-//! nothing new comes in; then the renter, the host, the light client, consensus, and last the
+//! nothing new comes in; then restores, notices, the renter, the host, the light client, consensus, and last the
 //! connections. Each part has ended with all its tasks before the next one is told to, and the data
 //! folder's lock goes last: no task outlives [`run`]. A start that fails half-way stops the same way.
 
@@ -107,6 +107,7 @@ struct Parts {
     /// Requests that are carried out once.
     keys: Option<Keys>,
     drills: Option<Drills>,
+    restores: Option<Restores>,
     /// Whose database, and the word that its disk failed.
     disks: Vec<(&'static str, CancellationToken)>,
 }
@@ -124,7 +125,7 @@ impl Starter<'_> {
         let dispatcher = Arc::new(Dispatcher::default());
         let mut parts = self.connections(dispatcher.clone()).await?;
         let started = match self.roles(&mut parts, &dispatcher).await {
-            Ok(light) => self.api(&parts, light, &stop).await,
+            Ok(light) => self.api(&mut parts, light, &stop).await,
             Err(error) => Err(error),
         };
         match started {
@@ -152,6 +153,7 @@ impl Starter<'_> {
             links: None,
             keys: None,
             drills: None,
+            restores: None,
             disks: Vec::new(),
         })
     }
@@ -303,17 +305,17 @@ impl Starter<'_> {
 
     async fn api(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         light: LightClient,
         stop: &CancellationToken,
     ) -> Result<Server, DaemonError> {
         let access = self.access(parts)?;
-        let restores = match (&self.config.renter, &parts.renter, &parts.notices) {
-            (Some(role), Some(renter), Some(notices)) => {
-                Some(self.restores(role, renter, (&access, notices), stop).await?)
-            }
-            _ => None,
-        };
+        if let (Some(role), Some(renter), Some(notices)) =
+            (&self.config.renter, &parts.renter, &parts.notices)
+        {
+            let restores = self.restores(role, renter, (&access, notices), stop).await?;
+            parts.restores = Some(restores);
+        }
         let api = Api::new(Node {
             network: self.network.name.clone(),
             transport: parts.transport.clone(),
@@ -322,7 +324,7 @@ impl Starter<'_> {
             faucet: faucet(self.network)?,
             host: parts.host.clone(),
             renter: parts.renter.clone(),
-            restores,
+            restores: parts.restores.clone(),
             notices: parts.notices.clone(),
             links: parts.links.clone(),
             drills: parts.drills.clone(),
@@ -350,7 +352,7 @@ impl Starter<'_> {
         // It holds the renter, which holds this.
         let people = Arc::downgrade(access);
         let archives = self.folder.join("archives");
-        crate::data::make_private_folder(&archives).map_err(DaemonError::Jobs)?;
+        crate::data::make_private_folder(&archives).map_err(DaemonError::Archives)?;
         let kept = renter
             .keep_archives_in(
                 archives,
@@ -367,7 +369,7 @@ impl Starter<'_> {
         let (renter, access) = (renter.clone(), Arc::clone(access));
         let told = (notices.clone(), clock::system());
         Restores::open(folder, renter, access, networks, told, stop.clone())
-            .map_err(DaemonError::Jobs)
+            .map_err(DaemonError::Restores)
     }
 
     /// Users and tokens are the renter's settings.
@@ -386,6 +388,10 @@ impl Starter<'_> {
 impl Parts {
     /// Stops the parts, last started first, and waits for the tasks of each.
     async fn shut_down(self) {
+        // What ends until here is still told.
+        if let Some(restores) = self.restores {
+            restores.ended().await;
+        }
         if let Some(notices) = self.notices {
             notices.shutdown().await;
         }

@@ -149,3 +149,17 @@ const fn work(row: &BackupRow) -> Work {
 fn about(row: &BackupRow) -> About {
     About { sid: row.sid.clone(), name: row.name.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_that_did_not_pass_has_a_code_that_says_so() {
+        let news = drill_news("7", false, "1 names are missing");
+        let News::DrillFailed { problem, .. } = news else { panic!("{news:?}") };
+        let code = crate::api::codes::find(&problem.code).unwrap();
+        assert!(code.meaning.contains("did not pass"), "{}", code.meaning);
+        assert_eq!(problem.message, "1 names are missing");
+    }
+}

@@ -49,13 +49,24 @@ pub enum DrillError {
         /// The system's word.
         source: std::io::Error,
     },
-    /// A setting or a report is none.
-    #[error("{what} is not one that this program reads: {reason}")]
+    /// A report is none.
+    #[error("the report {path} is not one that this program reads: {reason}", path = .path.display())]
     Malformed {
         /// Which.
-        what: String,
+        path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// The schedule that is kept is none.
+    #[error("the drill's schedule is not one that this program reads: {0}")]
+    Schedule(String),
+    /// Drills would come too often.
+    #[error("`every` is {every}: it has {shortest} seconds or more, or 0 for no drills")]
+    Often {
+        /// Seconds that were asked for.
+        every: u64,
+        /// The least that there can be.
+        shortest: u64,
     },
     /// The database of the drill could not be made.
     #[error("the drill's database: {0}")]
@@ -97,8 +108,9 @@ impl Coded for DrillError {
             Self::Unknown(error) => error.code(),
             Self::Price { .. } => "quote_exceeded",
             Self::Disk { .. } => "no_room",
-            Self::File { .. } | Self::Store(_) => "file_failed",
-            Self::Malformed { .. } => "invalid",
+            Self::File { .. } | Self::Store(_) | Self::Malformed { .. } => "file_failed",
+            Self::Schedule(_) => "drill_schedule_unreadable",
+            Self::Often { .. } => "invalid",
             Self::Open(_) => "drill_failed",
             Self::Recovery(error) => error.code(),
             Self::NothingFound(_) => "nothing_found",

@@ -19,7 +19,8 @@
 //!
 //! Invariants: one drill at a time; nothing that it brings back outlives it, also not a crash (the folder is
 //! emptied at the next start); what it pays never exceeds the price that was found before; each drill that
-//! was begun leaves a report and is announced, whatever became of it.
+//! was begun leaves a report, also one that a crash has cut, and counts for the schedule; it is announced at
+//! its end, whatever became of it.
 
 mod error;
 mod names;
@@ -85,6 +86,8 @@ struct Inner {
     reports: Reports,
     /// Whoever has it makes a drill.
     turn: tokio::sync::Mutex<()>,
+    /// Id of the drill that is under way: its report is not yet one. A leaf.
+    under_way: Mutex<Option<String>>,
     /// When the last drill began, by the chain's time. A leaf.
     last: Mutex<Option<u64>>,
     /// Told when the schedule changes.
@@ -101,38 +104,41 @@ impl Drills {
         let reports = Reports::new(parts.folder.join(REPORTS));
         let last = Mutex::new(reports.rows().first().map(|row| row.chain_time));
         let (turn, changed) = (tokio::sync::Mutex::default(), Notify::new());
-        Self(Arc::new(Inner { parts, reports, turn, last, changed }))
+        let under_way = Mutex::default();
+        Self(Arc::new(Inner { parts, reports, turn, under_way, last, changed }))
     }
 
     /// Makes a drill, and returns its report. What is wrong with the recovery is no error.
     ///
     /// # Errors
-    /// [`DrillError::Running`], and [`DrillError::Unknown`] for a node that does not know what its words own.
+    /// [`DrillError::Running`], [`DrillError::Unknown`] for a node that does not know what its words own, and
+    /// [`DrillError::File`] for one that cannot keep a report: such a drill is not begun.
     pub async fn run(
         &self,
         options: DrillOptions,
         trigger: Trigger,
         progress: &dyn Progress,
     ) -> Result<DrillReport, DrillError> {
-        let Inner { parts, reports, turn, last, .. } = &*self.0;
+        let Inner { parts, reports, turn, under_way, last, .. } = &*self.0;
         let _turn = turn.try_lock().map_err(|_| DrillError::Running)?;
         parts.renter.check_known()?;
         let (started, chain_time) = (SystemClock.now(), parts.light.time().0);
-        *lock(last) = Some(chain_time);
         let mut report = DrillReport::begun(started, chain_time, trigger, options.share);
+        // Without it, a drill that is cut off would be made, and paid, at each start.
+        let _under_way = UnderWay::enter(under_way, &report.row.id);
+        reports.keep(&report)?;
+        *lock(last) = Some(chain_time);
         let work = WorkFolder(parts.folder.join(WORK));
         let run = Run { parts, work: &work.0, options };
         // Without its type, or the compiler cannot tell that it may move between threads.
         let steps: futures::future::BoxFuture<'_, _> = Box::pin(run.steps(&mut report, progress));
         let outcome = steps.await;
         let removed = work.remove();
-        if let Err(error) = outcome.and(removed) {
-            report.row.problem = Some(JobProblem {
-                code: error.code().to_owned(),
-                message: crate::causes::with_causes(&error),
-                retryable: true,
-            });
-        }
+        report.row.problem = outcome.and(removed).err().map(|error| JobProblem {
+            code: error.code().to_owned(),
+            message: crate::causes::with_causes(&error),
+            retryable: true,
+        });
         report.row.passed = report.row.problem.is_none()
             && report.missing.is_empty()
             && report.different.is_empty()
@@ -147,10 +153,14 @@ impl Drills {
         Ok(report)
     }
 
-    /// The reports at a glance, newest first.
+    /// The reports at a glance, newest first; without that of a drill under way.
     #[must_use]
     pub fn list(&self) -> Vec<DrillRow> {
-        self.0.reports.rows()
+        // Held, so that none begins or ends meanwhile.
+        let under_way = lock(&self.0.under_way);
+        let mut rows = self.0.reports.rows();
+        rows.retain(|row| under_way.as_ref() != Some(&row.id));
+        rows
     }
 
     /// A report.
@@ -159,6 +169,22 @@ impl Drills {
     /// [`DrillError::NoDrill`], and [`DrillError`] for one that cannot be read.
     pub fn report(&self, id: &str) -> Result<DrillReport, DrillError> {
         self.0.reports.read(id)
+    }
+}
+
+/// While a drill is under way, its report says that it was interrupted, and is not shown.
+struct UnderWay<'a>(&'a Mutex<Option<String>>);
+
+impl<'a> UnderWay<'a> {
+    fn enter(place: &'a Mutex<Option<String>>, id: &str) -> Self {
+        *lock(place) = Some(id.to_owned());
+        Self(place)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *lock(self.0) = None;
     }
 }
 

@@ -42,7 +42,7 @@ impl Reports {
         make_folder(&self.0).map_err(DrillError::file("make the folder", &self.0))?;
         let path = self.path(&report.row.id);
         let bytes = serde_json::to_vec_pretty(report).map_err(|error| DrillError::Malformed {
-            what: path.display().to_string(),
+            path: path.clone(),
             reason: error.to_string(),
         })?;
         write_private(&path, &bytes).map_err(DrillError::file("write", &path))?;
@@ -67,14 +67,13 @@ impl Reports {
             }
             bytes => bytes.map_err(DrillError::file("read", &path))?,
         };
-        let what = || format!("the report {}", path.display());
-        let report: DrillReport = serde_json::from_slice(&bytes)
-            .map_err(|error| DrillError::Malformed { what: what(), reason: error.to_string() })?;
+        let malformed = |reason| DrillError::Malformed { path: path.clone(), reason };
+        let report: DrillReport =
+            serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
         if report.version == DrillReport::VERSION {
             Ok(report)
         } else {
-            let reason = format!("it has version {}", report.version);
-            Err(DrillError::Malformed { what: what(), reason })
+            Err(malformed(format!("it has version {}", report.version)))
         }
     }
 
@@ -107,6 +106,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use samara_renter::backup::Trigger;
+    use samara_renter::error::Coded as _;
 
     use super::*;
 
@@ -120,6 +120,8 @@ mod tests {
             reports.keep(&begun).unwrap();
         }
         std::fs::write(folder.path().join("drills/0000000000077.json"), "{").unwrap();
+        let damaged = reports.read("0000000000077").unwrap_err();
+        assert_eq!(damaged.code(), "file_failed", "{damaged}");
         let rows = reports.rows();
         assert_eq!((rows.len(), rows[0].started, rows[49].started), (50, 59, 10));
         let report = reports.read(&rows[0].id).unwrap();

@@ -20,6 +20,8 @@ use super::{Drills, Inner};
 
 /// Name of the setting.
 const SETTING: &str = "drill";
+/// Shortest time between two in seconds, as policies have it. Tests wait for one.
+const SHORTEST: u64 = if cfg!(test) { 2 } else { 60 };
 /// Time between two looks at the chain's time.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,14 @@ struct Stored {
 impl Stored {
     const VERSION: u8 = 1;
 
+    fn read(value: &[u8]) -> Result<Self, DrillError> {
+        let stored: Self = serde_json::from_slice(value).map_err(unreadable)?;
+        if stored.version == Self::VERSION {
+            return Ok(stored);
+        }
+        Err(DrillError::Schedule(format!("it has version {}", stored.version)))
+    }
+
     /// When the next one is due, by the chain's time.
     fn next(&self, last: Option<u64>) -> u64 {
         let from = last.unwrap_or_default().max(self.since);
@@ -53,7 +63,7 @@ impl Drills {
     /// The schedule, and when the next one is due.
     ///
     /// # Errors
-    /// [`DrillError::Malformed`].
+    /// [`DrillError::Schedule`].
     pub fn schedule(&self) -> Result<DrillScheduleRow, DrillError> {
         let (stored, last) = (self.stored()?, *lock(&self.0.last));
         let options = stored.map_or_else(DrillOptions::default, |stored| stored.options());
@@ -69,8 +79,11 @@ impl Drills {
     /// Sets it; acknowledged when it returns.
     ///
     /// # Errors
-    /// [`DrillError::Journal`].
+    /// [`DrillError::Often`], [`DrillError::Journal`].
     pub async fn set_schedule(&self, wanted: DrillSchedule) -> Result<(), DrillError> {
+        if (1..SHORTEST).contains(&wanted.every) {
+            return Err(DrillError::Often { every: wanted.every, shortest: SHORTEST });
+        }
         let Inner { parts, changed, .. } = &*self.0;
         let options = DrillOptions::default();
         let stored = Stored {
@@ -86,7 +99,7 @@ impl Drills {
         };
         let value = match wanted.every {
             0 => Vec::new(),
-            _ => serde_json::to_vec(&stored).map_err(malformed)?,
+            _ => serde_json::to_vec(&stored).map_err(unreadable)?,
         };
         parts.renter.set(vec![(SETTING.to_owned(), value)]).await?;
         changed.notify_one();
@@ -98,12 +111,7 @@ impl Drills {
         let Some((_, value)) = settings.into_iter().find(|(name, _)| name == SETTING) else {
             return Ok(None);
         };
-        let stored: Stored = serde_json::from_slice(&value).map_err(malformed)?;
-        if stored.version == Stored::VERSION {
-            return Ok(Some(stored));
-        }
-        let reason = format!("it has version {}", stored.version);
-        Err(DrillError::Malformed { what: "the drill's schedule".to_owned(), reason })
+        Stored::read(&value).map(Some)
     }
 
     /// Makes drills when they are due. Ends with the renter's tasks.
@@ -142,13 +150,26 @@ impl Drills {
     }
 }
 
-fn malformed(error: serde_json::Error) -> DrillError {
-    DrillError::Malformed { what: "the drill's schedule".to_owned(), reason: error.to_string() }
+fn unreadable(error: serde_json::Error) -> DrillError {
+    DrillError::Schedule(error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use samara_renter::error::Coded as _;
+
     use super::*;
+
+    #[test]
+    fn a_setting_that_is_none_is_not_the_clients_fault() {
+        let newer = r#"{"version":2,"every":10,"share":50,"max_price":null,"since":0}"#;
+        for text in ["{", newer] {
+            let error = Stored::read(text.as_bytes()).unwrap_err();
+            let code = crate::api::codes::find(error.code()).unwrap();
+            assert_eq!(code.status, 500);
+            assert!(code.hint.unwrap().contains("samara drill schedule"));
+        }
+    }
 
     #[test]
     fn what_was_missed_is_made_once() {

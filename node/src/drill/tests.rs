@@ -128,9 +128,13 @@ async fn a_schedule_makes_drills_by_itself() {
     assert_eq!((never.every, never.next), (0, None));
     let list = || client.get::<Vec<DrillRow>>("/v1/drills");
     assert_eq!(list().await.unwrap(), []);
+    let put = reqwest::Method::PUT;
+    let often = json!({ "every": 1 });
+    let refused = client.change::<_, DrillScheduleRow>(put, "/v1/drill-schedule", &often).await;
+    assert_eq!(refused.unwrap_err().code, "invalid");
 
     // Once the chain's time has come, the next look makes one.
-    let due = change(json!({ "every": 1 })).await.next.unwrap();
+    let due = change(json!({ "every": 2 })).await.next.unwrap();
     loop {
         let chain: Value = client.get("/v1/chain").await.unwrap();
         if chain["time"].as_u64().unwrap() >= due {
@@ -138,7 +142,7 @@ async fn a_schedule_makes_drills_by_itself() {
         }
         let _: Value = client.post("/v1/wallet/faucet", &json!({ "amount": "1" })).await.unwrap();
     }
-    change(json!({ "every": 1, "share": 1_000 })).await;
+    change(json!({ "every": 2, "share": 1_000 })).await;
     let rows = loop {
         let rows = list().await.unwrap();
         if !rows.is_empty() {
@@ -146,6 +150,6 @@ async fn a_schedule_makes_drills_by_itself() {
         }
     };
     assert_eq!((rows[0].trigger, rows[0].passed), (Trigger::Schedule, true), "{rows:?}");
-    assert!(change(json!({ "every": 1 })).await.last.is_some());
+    assert!(change(json!({ "every": 2 })).await.last.is_some());
     network.stop().await.unwrap();
 }

@@ -146,7 +146,8 @@ impl DrillReport {
     /// Names and files that are told one by one.
     pub(super) const LISTED: usize = 1_000;
 
-    /// One that has just begun.
+    /// One that has just begun. Until its end is known it is one that was interrupted: so it is read after a
+    /// crash.
     pub(super) fn begun(started: u64, chain_time: u64, trigger: Trigger, share: u16) -> Self {
         let row = DrillRow {
             id: format!("{started:013}"),
@@ -156,7 +157,11 @@ impl DrillReport {
             trigger,
             share,
             passed: false,
-            problem: None,
+            problem: Some(JobProblem {
+                code: "interrupted".to_owned(),
+                message: "the node was stopped before the drill was done".to_owned(),
+                retryable: true,
+            }),
             names_expected: 0,
             names_found: 0,
             names_changed: 0,
@@ -187,10 +192,54 @@ impl DrillReport {
         if let Some(problem) = &row.problem {
             return format!("the drill did not come to its end: {}", problem.message);
         }
-        let found = format!("{} of {} names came back", row.names_found, row.names_expected);
-        match (row.passed, self.unreadable.len()) {
-            (true, _) => format!("{found}, and the bytes of {} files", row.files),
-            (false, bad) => format!("{found}, and the bytes of {} files; {bad} did not", row.files),
+        let (found, expected, files) = (row.names_found, row.names_expected, row.files);
+        let mut text =
+            format!("{found} of {expected} names came back, and the bytes of {files} files");
+        for (count, what) in [
+            (self.missing.len(), "names are missing"),
+            (self.different.len(), "names have something else behind them, or are not here"),
+            (self.unreadable.len(), "files did not come back"),
+        ] {
+            let more = if count < Self::LISTED { "" } else { " or more" };
+            if count > 0 {
+                text.push_str(&format!("; {count}{more} {what}"));
+            }
         }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_that_is_cut_off_reads_as_interrupted() {
+        let report = DrillReport::begun(7, 7, Trigger::Schedule, 50);
+        assert_eq!(
+            (report.row.passed, report.row.problem.unwrap().code),
+            (false, "interrupted".into())
+        );
+    }
+
+    #[test]
+    fn a_summary_says_what_did_not_come_back() {
+        let mut report = DrillReport::begun(7, 7, Trigger::Manual, 50);
+        report.row.problem = None;
+        (report.row.names_expected, report.row.names_found, report.row.files) = (9, 6, 2);
+        let passed = report.summary();
+        assert_eq!(passed, "6 of 9 names came back, and the bytes of 2 files");
+        report.missing = vec![String::new(); DrillReport::LISTED];
+        assert_eq!(report.summary(), format!("{passed}; 1000 or more names are missing"));
+        report.missing.truncate(2);
+        report.different = vec![String::new()];
+        report.unreadable = vec![Unreadable { file: String::new(), reason: String::new() }];
+        assert_eq!(
+            report.summary(),
+            format!(
+                "{passed}; 2 names are missing; 1 names have something else behind them, or are not here; \
+                 1 files did not come back"
+            )
+        );
     }
 }

@@ -21,8 +21,8 @@ pub enum RestoreError {
         /// How far it is.
         state: RestoreState,
     },
-    /// There are too many.
-    #[error("there are too many restores: delete old ones first")]
+    /// There are too many, or too many that wait.
+    #[error("there are too many restores: delete old ones first, with `samara restore delete`")]
     Full,
     /// What was sent for it is not here any more.
     #[error("the archive that was sent for restore {0} is gone: send it again")]
@@ -54,7 +54,7 @@ impl RestoreError {
         match self {
             Self::Unknown(_) => "no_restore",
             Self::Unfit { .. } | Self::Gone(_) => "unfit",
-            Self::Full => "limit_reached",
+            Self::Full => "too_many",
             Self::Cancelled => "cancelled",
             Self::Fetch(error) => error.code(),
             Self::Import(error) => error.code(),

@@ -158,6 +158,17 @@ pub struct Restore {
     pub log: Vec<LogLine>,
 }
 
+/// How far a restore is, for all who read the stream of events. They may not see restores themselves: where
+/// from, who asked and what happened are not for them.
+#[derive(Serialize)]
+pub(super) struct RestoreEvent<'a> {
+    restore: &'a str,
+    state: RestoreState,
+    phase: Option<RestorePhase>,
+    /// Code of what went wrong.
+    error: Option<&'a str>,
+}
+
 impl Restore {
     /// Version of the form that is written.
     const VERSION: u8 = 1;
@@ -189,9 +200,37 @@ impl Restore {
         serde_json::from_slice::<Self>(bytes).ok().filter(|job| job.version == Self::VERSION)
     }
 
+    /// What is told to all of how far it is.
+    pub(super) fn event(&self) -> RestoreEvent<'_> {
+        let error = self.error.as_ref().map(|error| error.code.as_str());
+        RestoreEvent { restore: &self.id, state: self.state, phase: self.phase, error }
+    }
+
     pub(super) fn say(&mut self, time: u64, text: String) {
         self.log.push(LogLine { time, text });
         let over = self.log.len().saturating_sub(LOG);
         self.log.drain(..over);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn readers_of_the_stream_learn_how_far_it_is_and_no_more() {
+        let secret = "https://example.org/d/secret";
+        let new = serde_json::from_value(json!({ "source": { "url": secret } })).unwrap();
+        let mut job = Restore::new("ab".to_owned(), RestoreState::Failed, &new, 1);
+        job.say(2, secret.to_owned());
+        let (code, message) = ("fetch_failed".to_owned(), secret.to_owned());
+        job.error = Some(JobProblem { code, message, retryable: true });
+        let told = serde_json::to_value(job.event()).unwrap();
+        let expected = json!({
+            "restore": "ab", "state": "failed", "phase": null, "error": "fetch_failed",
+        });
+        assert_eq!(told, expected);
     }
 }

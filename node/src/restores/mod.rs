@@ -1,11 +1,12 @@
 //! Restores as jobs: archives from an address, an upload or a path into new vaults, network backups back to
 //! where they are wanted. Each is kept with its log until it is deleted, and ends whole or without a trace.
 //!
-//! `state` has the states and the steps between them, `job` what is kept, `run` the work. One runs at a
-//! time; others wait in the order in which they came.
+//! `state` has the states and the steps between them, `job` what is kept of one and `kept` all, `run` the
+//! work. One runs at a time; others wait in the order in which they came.
 
 mod error;
 mod job;
+mod kept;
 mod run;
 mod state;
 
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::RestoreError;
 pub use job::{Announced, NewRestore, Restore, RestorePhase, RestoreSource, Restored};
+use kept::Kept;
 use samara_protocol::journal::UserId;
 use samara_protocol::sync::lock;
 use samara_renter::Renter;
@@ -27,28 +29,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::AccessControl;
 use crate::clock::Clock;
-use crate::data::write_private;
 use crate::fetch::Network;
 use crate::notify::Notices;
-
-/// Restores that are kept; to make another, old ones are deleted first.
-const MOST: usize = 1_000;
-/// Requests that may wait for somebody to decide.
-const MOST_WAITING: usize = 100;
 
 /// The restores of a node. A cheap clone.
 #[derive(Clone)]
 pub struct Restores(Arc<Inner>);
 
 struct Inner {
-    folder: PathBuf,
+    kept: Kept,
     renter: Renter,
     access: Arc<AccessControl>,
     /// Networks beside the public ones that archives may be fetched from.
     networks: Vec<Network>,
-    clock: Clock,
     notices: Notices,
-    jobs: Mutex<BTreeMap<String, Restore>>,
     running: Mutex<BTreeMap<String, Running>>,
     turns: Semaphore,
     tasks: TaskTracker,
@@ -65,7 +59,7 @@ impl Restores {
     /// Reads those that are kept. What a restart has cut has failed, and can be resumed.
     ///
     /// # Errors
-    /// The system's.
+    /// [`RestoreError::Disk`].
     pub fn open(
         folder: PathBuf,
         renter: Renter,
@@ -73,25 +67,13 @@ impl Restores {
         networks: Vec<Network>,
         (notices, clock): (Notices, Clock),
         stop: CancellationToken,
-    ) -> std::io::Result<Self> {
-        crate::data::make_private_folder(&folder)?;
-        let mut jobs = BTreeMap::new();
-        for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "json")
-                && let Some(job) = Restore::read(&std::fs::read(&path)?)
-            {
-                jobs.insert(job.id.clone(), job);
-            }
-        }
+    ) -> Result<Self, RestoreError> {
         let inner = Inner {
-            folder,
+            kept: Kept::open(folder, clock)?,
             renter,
             access,
             networks,
-            clock,
             notices,
-            jobs: Mutex::new(jobs),
             running: Mutex::default(),
             turns: Semaphore::new(1),
             tasks: TaskTracker::new(),
@@ -103,7 +85,7 @@ impl Restores {
     }
 
     fn jobs(&self) -> MutexGuard<'_, BTreeMap<String, Restore>> {
-        lock(&self.0.jobs)
+        self.0.kept.jobs()
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
@@ -111,28 +93,24 @@ impl Restores {
     }
 
     fn now(&self) -> u64 {
-        (self.0.clock)().0
-    }
-
-    fn file(&self, id: &str, ending: &str) -> PathBuf {
-        self.0.folder.join(format!("{id}.{ending}"))
+        self.0.kept.now()
     }
 
     /// Where the archive of a restore is put when it has to be brought here.
     #[must_use]
     pub fn archive_path(&self, id: &str) -> PathBuf {
-        self.file(id, "archive")
+        self.0.kept.file(id, "archive")
     }
 
     /// What a restart has cut has failed; archives that no restore goes on with are removed.
-    fn end_interrupted(&self) -> Result<(), std::io::Error> {
+    fn end_interrupted(&self) -> Result<(), RestoreError> {
         let open: Vec<String> = {
             let jobs = self.jobs();
             jobs.values().filter(|job| job.state.is_open()).map(|job| job.id.clone()).collect()
         };
         for id in open {
             let opened = self.opened(&id);
-            self.change(&id, |job, now| match opened {
+            self.0.kept.change(&id, |job, now| match opened {
                 Some(restored) => complete(job, now, restored),
                 None => fail(
                     job,
@@ -142,7 +120,7 @@ impl Restores {
                 ),
             })?;
         }
-        for entry in std::fs::read_dir(&self.0.folder)? {
+        for entry in std::fs::read_dir(self.0.kept.folder())? {
             let path = entry?.path();
             let is_archive = path.extension().is_none_or(|ending| ending != "json");
             if is_archive && !self.goes_on_with(&path) {
@@ -158,29 +136,6 @@ impl Restores {
         let jobs = self.jobs();
         let job = jobs.get(id).filter(|job| job.source == RestoreSource::Upload);
         job.is_some_and(|job| matches!(job.state, RestoreState::Failed | RestoreState::Waiting))
-    }
-
-    /// Changes a restore and writes it down.
-    fn change(
-        &self,
-        id: &str,
-        change: impl FnOnce(&mut Restore, u64),
-    ) -> std::io::Result<Option<Restore>> {
-        let now = self.now();
-        let mut jobs = self.jobs();
-        let Some(job) = jobs.get_mut(id) else { return Ok(None) };
-        change(job, now);
-        let mut kept = job.clone();
-        kept.progress = None;
-        let text = serde_json::to_vec(&kept).map_err(std::io::Error::other)?;
-        write_private(&self.file(id, "json"), &text)?;
-        Ok(Some(job.clone()))
-    }
-
-    fn keep(&self, id: &str, change: impl FnOnce(&mut Restore, u64)) {
-        if let Err(error) = self.change(id, change) {
-            tracing::warn!(%error, restore = id, "a restore is not written down");
-        }
     }
 
     /// An id for a restore whose archive is going to be sent.
@@ -205,25 +160,12 @@ impl Restores {
         approved: bool,
     ) -> Result<Restore, RestoreError> {
         let state = if approved { RestoreState::Queued } else { RestoreState::Waiting };
-        {
-            let mut jobs = self.jobs();
-            let waiting = jobs.values().filter(|job| job.state == RestoreState::Waiting).count();
-            if jobs.len() >= MOST || (!approved && waiting >= MOST_WAITING) {
-                return Err(RestoreError::Full);
-            }
-            let mut job = Restore::new(id.clone(), state, &new, self.now());
-            job.created_by = by;
-            jobs.insert(id.clone(), job);
-        }
         let text = if approved { "asked for" } else { "asked for; an operator has to approve it" };
-        let entered = self.change(&id, |job, now| job.say(now, text.to_owned()));
-        let job = match entered {
-            Ok(job) => job.ok_or_else(|| RestoreError::Unknown(id.clone()))?,
-            Err(error) => {
-                self.jobs().remove(&id);
-                return Err(error.into());
-            }
-        };
+        let now = self.now();
+        let mut job = Restore::new(id.clone(), state, &new, now);
+        job.created_by = by;
+        job.say(now, text.to_owned());
+        self.0.kept.add(&job)?;
         if approved {
             self.start(&id, new.passphrase);
         }
@@ -254,11 +196,7 @@ impl Restores {
         by: Option<UserId>,
         text: &str,
     ) -> Result<Restore, RestoreError> {
-        let state = self.show(id)?.state;
-        let after = state.after(step);
-        let after = after.ok_or_else(|| RestoreError::Unfit { id: id.to_owned(), state })?;
-        let changed = self.change(id, |job, now| {
-            job.state = after;
+        self.0.kept.step(id, step, |job, now| {
             job.decided_by = by.or(job.decided_by);
             if matches!(step, RestoreStep::Resume | RestoreStep::Approve) {
                 (job.error, job.date_ended) = (None, None);
@@ -266,8 +204,7 @@ impl Restores {
                 job.date_ended = Some(now);
             }
             job.say(now, text.to_owned());
-        })?;
-        changed.ok_or_else(|| RestoreError::Unknown(id.to_owned()))
+        })
     }
 
     /// Lets a restore go on that waits for it.
@@ -336,10 +273,16 @@ impl Restores {
         if state.is_open() {
             return Err(RestoreError::Unfit { id: id.to_owned(), state });
         }
-        std::fs::remove_file(self.file(id, "json"))?;
+        std::fs::remove_file(self.0.kept.file(id, "json"))?;
         self.jobs().remove(id);
         self.remove_archive(id);
         Ok(())
+    }
+
+    /// The archive of a restore is removed with this, unless somebody takes it over before.
+    #[must_use]
+    pub fn leftover(&self, id: &str) -> Leftover {
+        Leftover { restores: self.clone(), id: id.to_owned(), taken_over: false }
     }
 
     fn remove_archive(&self, id: &str) {
@@ -355,6 +298,28 @@ impl Restores {
     pub async fn ended(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+}
+
+/// An archive that was brought here and that no restore has taken over, also of a future that was dropped.
+pub struct Leftover {
+    restores: Restores,
+    id: String,
+    taken_over: bool,
+}
+
+impl Leftover {
+    /// A restore has it now.
+    pub fn taken_over(mut self) {
+        self.taken_over = true;
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if !self.taken_over {
+            self.restores.remove_archive(&self.id);
+        }
     }
 }
 

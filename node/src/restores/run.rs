@@ -1,5 +1,7 @@
 //! The work of a restore.
 
+use std::path::PathBuf;
+
 use samara_renter::archive::{
     Admission, ArchiveLimits, ArchivedUser, ImportLog, ImportReport, ImportRequest, Passphrase,
     Signer,
@@ -9,7 +11,7 @@ use samara_renter::progress::{Phase, ProgressEvent, Unit};
 
 use super::error::RestoreError;
 use super::job::{NewRestore, Opening, Restore, RestorePhase, RestoreSource, Restored};
-use super::state::RestoreStep;
+use super::state::{RestoreState, RestoreStep};
 use super::{Restores, Running, complete, fail};
 use crate::causes;
 use crate::fetch::{Fetcher, Limits};
@@ -24,7 +26,7 @@ struct Told<'a> {
 
 impl ImportLog for Told<'_> {
     fn say(&self, text: String) {
-        self.restores.keep(self.id, |job, now| job.say(now, text));
+        self.restores.0.kept.note(self.id, |job, now| job.say(now, text));
     }
 
     fn admit(&self, users: &[ArchivedUser]) -> Admission {
@@ -70,17 +72,19 @@ impl Restores {
         }
         let outcome = outcome.or_else(|error| self.opened(id).ok_or(error));
         let may_resume = matches!(&outcome, Err(error) if error.code() != "cancelled");
-        match outcome {
-            Ok(restored) => self.keep(id, |job, now| complete(job, now, restored)),
-            Err(error) => {
-                let message = causes::with_causes(&error);
-                self.keep(id, |job, now| fail(job, now, error.code(), &message));
-            }
-        }
         let uploaded = self.show(id).is_ok_and(|job| job.source == RestoreSource::Upload);
-        // One that was sent cannot be had again.
+        // One that was sent cannot be had again. Removed before the end is noted: from then on it may be
+        // resumed, and has another.
         if !(may_resume && uploaded) {
             self.remove_archive(id);
+        }
+        let kept = &self.0.kept;
+        match outcome {
+            Ok(restored) => kept.note(id, |job, now| complete(job, now, restored)),
+            Err(error) => {
+                let message = causes::with_causes(&error);
+                kept.note(id, |job, now| fail(job, now, error.code(), &message));
+            }
         }
         self.tell(id, "ended").await;
     }
@@ -88,7 +92,7 @@ impl Restores {
     /// Tells people how far a restore is.
     async fn tell(&self, id: &str, what: &str) {
         let Ok(job) = self.show(id) else { return };
-        self.0.notices.job(&job);
+        self.0.notices.job(&job.event());
         let vault = job.restored.as_ref().and_then(|restored| restored.vault.clone());
         let name = vault.or(job.name).unwrap_or_else(|| id.to_owned());
         let (work, about) = (Work::Restore, About { sid: id.to_owned(), name });
@@ -109,34 +113,16 @@ impl Restores {
 
     async fn run(&self, id: &str) -> Result<Restored, RestoreError> {
         let _turn = self.0.turns.acquire().await;
-        let job = self.change(id, |job, now| {
-            if let Some(state) = job.state.after(RestoreStep::Start) {
-                job.state = state;
-            }
-            job.say(now, "started".to_owned());
-        })?;
-        let job = job.ok_or_else(|| RestoreError::Unknown(id.to_owned()))?;
+        let start = |job: &mut Restore, now| job.say(now, "started".to_owned());
+        let job = self.0.kept.step(id, RestoreStep::Start, start)?;
         self.tell(id, "started").await;
-        let source = match &job.source {
-            RestoreSource::Backup(request) => return self.bring_back(&job, request).await,
-            RestoreSource::Path(path) => path.clone(),
-            RestoreSource::Upload => self.archive_path(id),
-            RestoreSource::Url(url) => {
-                self.fetch(id, url).await?;
-                self.archive_path(id)
-            }
-        };
+        if let RestoreSource::Backup(request) = &job.source {
+            return self.bring_back(&job, request).await;
+        }
+        let source = self.archive(&job).await?;
         self.phase(id, RestorePhase::Restoring);
         let passphrase = self.running().get_mut(id).and_then(|running| running.passphrase.take());
-        let request = ImportRequest {
-            source,
-            name: job.name.clone(),
-            passphrase,
-            limits: ArchiveLimits::default(),
-            max_cost: job.max_cost,
-            announced: job.announced.map(|counts| (counts.events, counts.files)),
-            dry_run: false,
-        };
+        let request = import_request(&job, source, passphrase);
         let told = Told { restores: self, id, owner: job.created_by };
         let progress = |event: ProgressEvent| self.advance(id, &event);
         let renter = self.0.renter.acting(job.created_by);
@@ -144,39 +130,40 @@ impl Restores {
         Ok(Restored::of(report))
     }
 
-    /// Looks at an archive of this machine, or one that was sent, and says what restoring it takes.
+    /// Says what a restore would bring back, and what that takes: of a network backup, or of an archive of this
+    /// machine, one that was sent, or one at an address, which is fetched for it when its turn has come. What
+    /// was brought here is gone afterwards, also if the future is dropped.
     ///
     /// # Errors
     /// [`RestoreError`].
     pub async fn look(&self, id: &str, new: &NewRestore) -> Result<Restored, RestoreError> {
-        let source = match &new.source {
-            RestoreSource::Path(path) => path.clone(),
-            RestoreSource::Upload => self.archive_path(id),
-            RestoreSource::Url(url) => {
-                self.fetch(id, url).await?;
-                self.archive_path(id)
-            }
-            RestoreSource::Backup(request) => {
-                let request = RestoreRequest { dry_run: true, ..request.as_ref().clone() };
-                let silent = samara_renter::progress::Silent;
-                let report = self.0.renter.restore_backup(request, &silent).await?;
-                return Ok(Restored::from_backup(&report));
-            }
-        };
-        let request = ImportRequest {
-            source,
-            name: new.name.clone(),
-            passphrase: new.passphrase.clone(),
-            limits: ArchiveLimits::default(),
-            max_cost: None,
-            announced: new.announced.map(|counts| (counts.events, counts.files)),
-            dry_run: true,
-        };
-        let told = Told { restores: self, id, owner: None };
         let silent = samara_renter::progress::Silent;
-        let looked = self.0.renter.import_archive(&request, &told, &silent).await;
-        self.remove_archive(id);
-        Ok(Restored::of(looked?))
+        if let RestoreSource::Backup(request) = &new.source {
+            let request = RestoreRequest { dry_run: true, ..request.as_ref().clone() };
+            let report = self.0.renter.restore_backup(request, &silent).await?;
+            return Ok(Restored::from_backup(&report));
+        }
+        let _left = self.leftover(id);
+        let _turn = self.0.turns.acquire().await;
+        // It is kept nowhere.
+        let job = Restore::new(id.to_owned(), RestoreState::Running, new, self.now());
+        let source = self.archive(&job).await?;
+        let asked = import_request(&job, source, new.passphrase.clone());
+        // What it would cost is told also where that is too much.
+        let request = ImportRequest { max_cost: None, dry_run: true, ..asked };
+        let told = Told { restores: self, id, owner: None };
+        let report = self.0.renter.import_archive(&request, &told, &silent).await?;
+        Ok(Restored::of(report))
+    }
+
+    /// Where the archive of a restore lies, once it is here. Network backups have none.
+    async fn archive(&self, job: &Restore) -> Result<PathBuf, RestoreError> {
+        match &job.source {
+            RestoreSource::Path(path) => return Ok(path.clone()),
+            RestoreSource::Url(url) => self.fetch(&job.id, url).await?,
+            RestoreSource::Upload | RestoreSource::Backup(_) => {}
+        }
+        Ok(self.archive_path(&job.id))
     }
 
     async fn bring_back(
@@ -202,7 +189,7 @@ impl Restores {
         // One that an earlier attempt has left is fetched again.
         self.remove_archive(id);
         let fetched = fetcher.fetch(url, &self.archive_path(id), &progress).await?;
-        self.keep(id, |job, now| job.say(now, format!("{} bytes fetched", fetched.bytes)));
+        self.0.kept.note(id, |job, now| job.say(now, format!("{} bytes fetched", fetched.bytes)));
         Ok(())
     }
 
@@ -216,7 +203,7 @@ impl Restores {
             if running.get(id).is_none_or(|running| running.cancel.is_cancelled()) {
                 return false;
             }
-            self.change(id, |job, _| job.opening = Some(opening))
+            self.0.kept.change(id, |job, _| job.opening = Some(opening))
         };
         // What is not written down could be called a failure after a crash.
         changed.is_ok()
@@ -230,7 +217,7 @@ impl Restores {
     }
 
     fn phase(&self, id: &str, phase: RestorePhase) {
-        self.keep(id, |job, _| (job.phase, job.progress) = (Some(phase), None));
+        self.0.kept.note(id, |job, _| (job.phase, job.progress) = (Some(phase), None));
     }
 
     fn advance(&self, id: &str, event: &ProgressEvent) {
@@ -244,6 +231,19 @@ impl Restores {
         if let Some(job) = self.jobs().get_mut(id) {
             job.progress = Some(progress);
         }
+    }
+}
+
+/// What is asked of the renter for an archive.
+fn import_request(job: &Restore, source: PathBuf, passphrase: Option<Passphrase>) -> ImportRequest {
+    ImportRequest {
+        source,
+        name: job.name.clone(),
+        passphrase,
+        limits: ArchiveLimits::default(),
+        max_cost: job.max_cost,
+        announced: job.announced.map(|counts| (counts.events, counts.files)),
+        dry_run: false,
     }
 }
 

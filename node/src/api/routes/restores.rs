@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use samara_protocol::units::Amount;
-use samara_renter::archive::Passphrase;
+use samara_renter::archive::{ArchiveLimits, Passphrase};
 use samara_renter::backup::LogLine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -160,14 +160,13 @@ async fn upload(
     let passphrase =
         headers.get(PASSPHRASE).map(|value| passphrase(value.as_bytes())).transpose()?;
     let id = restores.draw().map_err(refused)?;
-    let kept = receive(restores, &id, body).await;
-    let left = Leftover { restores, id: &id, keep: false };
-    kept.map_err(|error| refused(RestoreError::Disk(error)))?;
+    let left = restores.leftover(&id);
+    receive(&restores.archive_path(&id), body, ArchiveLimits::default().total).await?;
     let UploadQuery { name, dry_run, max_cost } = query;
     let source = RestoreSource::Upload;
     let new = NewRestore { source, name, passphrase, max_cost, announced: None, dry_run };
     let answer = begin(restores, id.clone(), new, &actor).await?;
-    left.done();
+    left.taken_over();
     Ok(answer)
 }
 
@@ -177,38 +176,24 @@ fn passphrase(hex: &[u8]) -> Result<Passphrase, ApiError> {
     Ok(Passphrase::new(text.into()))
 }
 
-/// An archive that was sent and that no restore has taken over.
-struct Leftover<'a> {
-    restores: &'a Restores,
-    id: &'a str,
-    keep: bool,
-}
-
-impl Leftover<'_> {
-    fn done(mut self) {
-        self.keep = true;
-    }
-}
-
-impl Drop for Leftover<'_> {
-    fn drop(&mut self) {
-        if !self.keep {
-            // It may not have come so far.
-            let _ = std::fs::remove_file(self.restores.archive_path(self.id));
-        }
-    }
-}
-
-/// Writes a body into the file of a restore.
-async fn receive(restores: &Restores, id: &str, body: Body) -> std::io::Result<()> {
+/// Writes a body of so many bytes at most into a file.
+async fn receive(path: &std::path::Path, body: Body, most: u64) -> Result<(), ApiError> {
+    let disk = |error| refused(RestoreError::Disk(error));
     let mut options = tokio::fs::OpenOptions::new();
-    let path = restores.archive_path(id);
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await?;
+    let opened = options.write(true).create_new(true).mode(0o600).open(path).await;
+    let mut file = opened.map_err(disk)?;
     let mut pieces = body.into_data_stream();
+    let mut left = most;
     while let Some(piece) = pieces.next().await {
-        file.write_all(&piece.map_err(std::io::Error::other)?).await?;
+        let piece = piece.map_err(|error| disk(std::io::Error::other(error)))?;
+        left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_large(most))?;
+        file.write_all(&piece).await.map_err(disk)?;
     }
-    file.sync_all().await
+    file.sync_all().await.map_err(disk)
+}
+
+fn too_large(most: u64) -> ApiError {
+    ApiError::new("archive_too_large", format!("archives of more than {most} bytes are not taken"))
 }
 
 /// An archive that somebody asks for who may not decide.
@@ -284,4 +269,21 @@ async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<R
 
 async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Done>, ApiError> {
     restores(&api)?.remove(&id).map(|()| Json(Done {})).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_ends_at_the_largest_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        receive(&path, Body::from("four"), 4).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"four");
+        let path = folder.path().join("larger");
+        let refused = receive(&path, Body::from("large"), 4).await.unwrap_err();
+        assert_eq!(refused.code, "archive_too_large");
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+    }
 }
