@@ -452,7 +452,7 @@ pub enum RestoreCommand {
     Status { id: String },
     /// What has happened
     Log { id: String },
-    /// Stop one; nothing of it remains
+    /// Stop one: of an archive nothing remains, of a network backup what was written whole stays
     Cancel { id: String },
     /// Try one again that failed
     Resume {
@@ -462,7 +462,12 @@ pub enum RestoreCommand {
         passphrase_from: Option<PasswordSource>,
     },
     /// Let one go on that somebody has asked for
-    Approve { id: String },
+    Approve {
+        id: String,
+        /// Where the passphrase of an archive is: prompt, stdin or file:PATH
+        #[arg(long, value_name = "SOURCE")]
+        passphrase_from: Option<PasswordSource>,
+    },
     /// Refuse one that somebody has asked for
     Reject { id: String },
     /// Delete one that has ended, with its log

@@ -12,11 +12,13 @@ use samara_renter::backup::{
     RestoreRequest,
 };
 use samara_renter::checkpoint::DifferenceKind;
+use samara_renter::error::details;
 use samara_renter::vault::ListRow;
+use serde_json::json;
 
 use super::address::{Place, escape, segment};
 use super::arguments::{
-    BackupArguments, BackupCommand, BackupListArguments, BackupsBy, ListedBackups, OnConflict,
+    BackupArguments, BackupCommand, BackupListArguments, BackupsBy, ListedBackups,
 };
 use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
@@ -24,8 +26,9 @@ use super::failure::Failure;
 use super::files::{get_exit, get_text, list_text, stage_name};
 use super::links;
 use super::money::parse_amount;
-use super::password::passphrase;
-use super::session::{Session, target_folder};
+use super::password::{Purpose, passphrase};
+use super::restores::restore_request;
+use super::session::Session;
 use super::span::parse_span;
 use super::verify;
 use crate::api::{BackupLimit, Done, PinRequest};
@@ -55,8 +58,9 @@ pub async fn run(session: &Session, command: BackupCommand) -> Result<Exit, Fail
             compare(session, &before, &after, vault.as_deref()).await
         }
         BackupCommand::Restore { name, target, only, on_conflict, dry_run } => {
-            let request = restore_request(name, &target, only.as_deref(), on_conflict, dry_run)?;
-            restore(session, &request).await
+            let conflict = on_conflict.into();
+            let request = restore_request(name, only.as_deref(), Some(&target), conflict)?;
+            restore(session, &RestoreRequest { dry_run, ..request }).await
         }
         BackupCommand::Verify(arguments) => verify::run(session, &arguments).await,
         BackupCommand::Delete { name } => delete(session, &name).await,
@@ -112,7 +116,7 @@ async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, F
     let most = arguments.max_cost.as_deref().map(parse_amount).transpose()?;
     let expires_in = arguments.expires.as_deref().map(parse_span).transpose()?;
     let kind = kind(arguments.archive);
-    let sealed = passphrase(arguments.passphrase_from).await?;
+    let sealed = passphrase(arguments.passphrase_from, Purpose::New).await?;
     if kind == BackupKind::Archive && sealed.is_none() {
         session.output.news("the archive is not encrypted: whoever has the file can read it");
     }
@@ -153,14 +157,12 @@ async fn create(session: &Session, arguments: BackupArguments) -> Result<Exit, F
 
 fn check_price(quote: &QuoteRow, most: Option<Amount>) -> Result<(), Failure> {
     match most {
-        Some(most) if quote.price > most => Err(Failure::new(
-            Exit::Usage,
-            format!(
-                "it costs up to {}, more than the {} of --max-cost",
-                display::coins(quote.price),
-                display::coins(most)
-            ),
-        )),
+        Some(most) if quote.price > most => {
+            let (price, allowed) = (display::coins(quote.price), display::coins(most));
+            let message = format!("it costs up to {price}, more than the {allowed} of --max-cost");
+            let amounts = [("price", json!(quote.price)), ("max_price", json!(most))];
+            Err(Failure::of_code("quote_exceeded", message).with_details(details(amounts)))
+        }
         _ => Ok(()),
     }
 }
@@ -186,7 +188,7 @@ fn created_text(row: &BackupRow) -> String {
             format!("archive '{}' is being written; {price}\n", row.name)
         }
         (BackupStatus::Error, _) => {
-            format!("backup '{}' is not complete\n  {}\n", row.name, problem(row))
+            format!("backup '{}' is not complete\n  {}\n", row.name, display::plain(problem(row)))
         }
     }
 }
@@ -211,7 +213,7 @@ fn state_name(row: &BackupRow) -> String {
     }
 }
 
-const fn kind_name(kind: BackupKind) -> &'static str {
+pub(super) const fn kind_name(kind: BackupKind) -> &'static str {
     match kind {
         BackupKind::Network => "network",
         BackupKind::Archive => "archive",
@@ -372,7 +374,7 @@ fn detail_text(detail: &BackupDetail) -> String {
         text.push_str(&table.render());
     }
     for line in &detail.log {
-        text.push_str(&format!("{}  {}\n", display::moment(line.time), line.text));
+        text.push_str(&format!("{}  {}\n", display::moment(line.time), display::plain(&line.text)));
     }
     text
 }
@@ -501,26 +503,6 @@ fn difference_text(found: &BackupDifference) -> String {
     if table.is_empty() { sum } else { table.render() + &sum }
 }
 
-fn restore_request(
-    backup: String,
-    target: &std::path::Path,
-    only: Option<&str>,
-    on_conflict: OnConflict,
-    dry_run: bool,
-) -> Result<RestoreRequest, Failure> {
-    let only = only.map(Place::parse).transpose()?;
-    let (vault, path) = only.map_or((None, String::new()), |place| (Some(place.vault), place.path));
-    Ok(RestoreRequest {
-        backup,
-        vault,
-        path,
-        destination: Some(target_folder(target)?),
-        into_vault: false,
-        conflict: on_conflict.into(),
-        dry_run,
-    })
-}
-
 async fn restore(session: &Session, request: &RestoreRequest) -> Result<Exit, Failure> {
     let report: RestoreReport = session.run("/v1/restore", request).await?;
     session.output.answer(&report, || get_text(&report.files));
@@ -538,19 +520,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_a_vault_and_a_path_in_it() {
-        let request = restore_request(
-            "daily".into(),
-            std::path::Path::new("/out"),
-            Some("home/docs"),
-            OnConflict::Rename,
-            true,
-        )
-        .unwrap();
-        assert_eq!(request.vault.as_deref(), Some("home"));
-        assert_eq!(request.path, "docs");
-        let destination = request.destination.as_deref().and_then(std::path::Path::to_str);
-        assert_eq!(destination, Some("/out/"));
-        assert!(request.dry_run && !request.into_vault);
+    fn a_price_that_is_too_high_is_refused_as_the_node_would() {
+        let (price, less) = (Amount::coins(2), Amount::coins(1));
+        let quote = QuoteRow {
+            id: "1".into(),
+            kind: BackupKind::Network,
+            vault: None,
+            price,
+            moved: 0,
+            events: 0,
+            versions: 0,
+            files: 0,
+            file_size: 0,
+            expires: 0,
+        };
+        assert!(check_price(&quote, None).is_ok() && check_price(&quote, Some(price)).is_ok());
+        let refused = check_price(&quote, Some(less)).unwrap_err();
+        assert_eq!((refused.exit, refused.code.as_str()), (Exit::Refused, "quote_exceeded"));
+        assert_eq!(refused.to_json()["details"]["max_price"], json!(less));
     }
 }

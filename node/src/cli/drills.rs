@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use reqwest::Method;
 use samara_renter::backup::Trigger;
-use samara_renter::progress::Phase;
 
 use super::address::segment;
 use super::arguments::DrillCommand;
@@ -130,16 +129,17 @@ fn report_text(report: &DrillReport) -> String {
     );
     lines.line("took", took(row.took));
     for part in &report.phases {
-        lines.line(phase_name(part.phase), took(part.took));
+        lines.line(verb(part.phase), took(part.took));
     }
     let mut text = lines.render();
     for (what, names) in [("missing", &report.missing), ("different", &report.different)] {
         for name in names.iter().take(SHOWN) {
-            text.push_str(&format!("{what}: {name}\n"));
+            text.push_str(&format!("{what}: {}\n", display::plain(name)));
         }
     }
     for bad in report.unreadable.iter().take(SHOWN) {
-        text.push_str(&format!("not brought back: {}: {}\n", bad.file, bad.reason));
+        let (file, reason) = (display::plain(&bad.file), display::plain(&bad.reason));
+        text.push_str(&format!("not brought back: {file}: {reason}\n"));
     }
     if !row.passed {
         text.push_str(
@@ -147,11 +147,6 @@ fn report_text(report: &DrillReport) -> String {
         );
     }
     text
-}
-
-/// A phase as a label.
-const fn phase_name(phase: Phase) -> &'static str {
-    verb(phase)
 }
 
 async fn schedule(

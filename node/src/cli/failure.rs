@@ -1,5 +1,6 @@
 //! How a command fails: an exit code, a message, a hint.
 
+use samara_renter::error::Details;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
@@ -22,6 +23,8 @@ pub struct Failure {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+    /// What a program can use, by name: amounts, limits, the field that does not read.
+    pub details: Option<Box<Details>>,
 }
 
 impl Failure {
@@ -41,7 +44,13 @@ impl Failure {
             Exit::WrongSecret => "wrong_secret",
             Exit::Interrupted => "interrupted",
         };
-        Self { exit, code: code.to_owned(), message: message.into(), hint: None }
+        Self { exit, code: code.to_owned(), message: message.into(), hint: None, details: None }
+    }
+
+    /// A failure as the API would have refused it.
+    #[must_use]
+    pub fn of_code(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), ..Self::new(Exit::of_code(code), message) }
     }
 
     /// A failure with everything that caused it, one after the other.
@@ -57,10 +66,21 @@ impl Failure {
         self
     }
 
-    /// For programs.
+    /// The same with what a program can use of it.
+    #[must_use]
+    pub fn with_details(mut self, details: Details) -> Self {
+        self.details = (!details.is_empty()).then(|| Box::new(details));
+        self
+    }
+
+    /// For programs. As in the API's lines, there are details only where there is something to tell.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({ "code": self.code, "message": self.message, "hint": self.hint })
+        let mut line = json!({ "code": self.code, "message": self.message, "hint": self.hint });
+        if let Some(details) = &self.details {
+            line["details"] = json!(details);
+        }
+        line
     }
 
     /// The message without orders to a terminal; the lines of a log stay lines.
@@ -86,6 +106,7 @@ impl From<ApiError> for Failure {
             code: error.code,
             message: error.message,
             hint: error.hint,
+            details: error.details,
         }
     }
 }
@@ -176,8 +197,14 @@ mod tests {
     use crate::seed::source::SeedSource;
 
     #[test]
-    fn an_error_of_the_api_keeps_code_and_hint() {
+    fn an_error_of_the_api_keeps_what_it_says() {
+        let limit = || Details::from_iter([("limit".to_owned(), json!(3))]);
+        let error = ApiError::new("limit", "too many").with_details(limit());
+        let line = Failure::from(error).to_json();
+        assert_eq!(line["details"], json!({ "limit": 3 }), "{line}");
+
         let failure = Failure::from(ApiError::new("fenced", "stopped writing"));
+        assert!(failure.to_json().get("details").is_none());
         assert_eq!((failure.exit, failure.code.as_str()), (Exit::Fenced, "fenced"));
         assert!(failure.to_text().starts_with("samara: stopped writing\n  use the other node"));
     }

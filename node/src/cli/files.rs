@@ -482,6 +482,7 @@ mod tests {
             bytes: 2_000,
             versions,
             events: 0,
+            owner: None,
         };
         let failure = check_removal("home", &[row(3)]).unwrap_err();
         assert_eq!(failure.exit, Exit::Refused);

@@ -48,7 +48,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use self::arguments::{
-    AllowanceCommand, BackupCommand, Cli, Command, DrillCommand, RecoverCommand,
+    AllowanceCommand, BackupCommand, Cli, Command, DrillCommand, RecoverCommand, RestoreArguments,
+    RestoreCommand,
 };
 use self::exit::Exit;
 use self::failure::Failure;
@@ -156,9 +157,9 @@ async fn call(session: &Session, command: Command) -> Result<Exit, Failure> {
     }
 }
 
-/// What an interrupted command leaves behind. The node stops what its client no longer waits for, but
-/// for a backup and contracts that are being formed.
-const fn when_interrupted(command: &Command) -> &'static str {
+/// What an interrupted command leaves behind. The node stops what its client no longer waits for, but for
+/// backups, restores, drills, scans, and contracts that are being formed.
+fn when_interrupted(command: &Command) -> &'static str {
     match command {
         Command::Put(_) => {
             "stopped; what was acknowledged stays, and the next put goes on from there"
@@ -177,6 +178,10 @@ const fn when_interrupted(command: &Command) -> &'static str {
             "a recovery that was under way has stopped, see `samara recover status`; a scan goes on in the \
              background, and so does a restore, see `samara restore list`"
         }
+        Command::Restore(arguments) if begins_a_restore(arguments) => {
+            "a restore that has begun goes on in the background; `samara restore list` shows it, `samara restore \
+             cancel ID` stops it"
+        }
         Command::Drill(DrillCommand::Run { .. }) => {
             "the drill goes on in the background; `samara drill list` shows it once it has ended"
         }
@@ -184,6 +189,15 @@ const fn when_interrupted(command: &Command) -> &'static str {
             "the node goes on forming contracts; `samara contracts` shows them"
         }
         _ => "interrupted",
+    }
+}
+
+/// Whether a command has the node restore something.
+const fn begins_a_restore(arguments: &RestoreArguments) -> bool {
+    match &arguments.command {
+        None => !arguments.dry_run,
+        Some(RestoreCommand::Resume { .. } | RestoreCommand::Approve { .. }) => true,
+        Some(_) => false,
     }
 }
 
@@ -223,6 +237,24 @@ mod tests {
     fn help_lists_the_exit_codes() {
         let help = Cli::command().render_help().to_string();
         assert!(help.contains("Exit codes:") && help.contains("  7  another node"), "{help}");
+    }
+
+    #[test]
+    fn an_interrupted_restore_says_that_it_goes_on() {
+        let left = |arguments: &[&str]| {
+            let cli = Cli::try_parse_from([&["samara"], arguments].concat()).unwrap();
+            when_interrupted(&cli.command)
+        };
+        for begins in [
+            &["restore", "daily"][..],
+            &["restore", "resume", "0a"],
+            &["restore", "approve", "0a", "--passphrase-from", "prompt"],
+        ] {
+            assert!(left(begins).contains("goes on in the background"), "{begins:?}");
+        }
+        for ends in [&["restore", "daily", "--dry-run"][..], &["restore", "list"]] {
+            assert_eq!(left(ends), "interrupted", "{ends:?}");
+        }
     }
 
     #[test]

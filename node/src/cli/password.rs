@@ -24,7 +24,7 @@ const SLIPS: usize = 3;
 /// Where a password is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PasswordSource {
-    /// A person types it, twice; it is not shown.
+    /// A person types it, twice if it is new; it is not shown.
     Prompt,
     /// Standard input; a line's end after it is dropped.
     Stdin,
@@ -50,22 +50,68 @@ impl FromStr for PasswordSource {
 /// # Errors
 /// When it cannot be read, or was typed differently twice.
 pub async fn new_password(source: Option<PasswordSource>) -> Result<Secret, Failure> {
-    let read = move || Some(read(source, &mut ProcessConsole));
-    let stopped = || Err(Failure::new(Exit::Failure, "the password was not read"));
-    output::typed(read).await.unwrap_or_else(stopped)
+    typed(source, &NEW_PASSWORD).await
+}
+
+/// What the passphrase of an archive is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// An archive is going to be sealed under it.
+    New,
+    /// It opens an archive that there is.
+    Known,
 }
 
 /// The passphrase of an archive, if its source was named.
 ///
 /// # Errors
 /// As [`new_password`].
-pub async fn passphrase(source: Option<PasswordSource>) -> Result<Option<Passphrase>, Failure> {
+pub async fn passphrase(
+    source: Option<PasswordSource>,
+    purpose: Purpose,
+) -> Result<Option<Passphrase>, Failure> {
     let Some(source) = source else { return Ok(None) };
-    let secret = new_password(Some(source)).await?;
+    let question = match purpose {
+        Purpose::New => &NEW_PASSPHRASE,
+        Purpose::Known => &PASSPHRASE,
+    };
+    let secret = typed(Some(source), question).await?;
     Ok(Some(Passphrase::new(Zeroizing::new(secret.reveal().to_owned()))))
 }
 
-fn read(source: Option<PasswordSource>, console: &mut dyn Console) -> Result<Secret, Failure> {
+/// What a person is asked for.
+struct Question {
+    prompt: &'static str,
+    /// Whether it is new: nobody can undo a typing error, so it is asked for twice.
+    twice: bool,
+    /// The option that names other sources.
+    option: &'static str,
+}
+
+const NEW_PASSWORD: Question =
+    Question { prompt: "New password: ", twice: true, option: "--password-from" };
+const NEW_PASSPHRASE: Question = Question {
+    prompt: "New passphrase of the archive: ",
+    twice: true,
+    option: "--passphrase-from",
+};
+const PASSPHRASE: Question =
+    Question { prompt: "Passphrase of the archive: ", twice: false, option: "--passphrase-from" };
+
+async fn typed(
+    source: Option<PasswordSource>,
+    question: &'static Question,
+) -> Result<Secret, Failure> {
+    let read = move || Some(read(source, question, &mut ProcessConsole));
+    let stopped = || Err(Failure::new(Exit::Failure, "the password was not read"));
+    output::typed(read).await.unwrap_or_else(stopped)
+}
+
+fn read(
+    source: Option<PasswordSource>,
+    question: &Question,
+    console: &mut dyn Console,
+) -> Result<Secret, Failure> {
     let fitting = match console.stdin_is_terminal() {
         true => PasswordSource::Prompt,
         false => PasswordSource::Stdin,
@@ -77,27 +123,27 @@ fn read(source: Option<PasswordSource>, console: &mut dyn Console) -> Result<Sec
                 |error| Failure::new(Exit::Failure, format!("cannot read standard input: {error}"));
             secret(&console.read_stdin(MAX).map_err(failed)?, "standard input")
         }
-        PasswordSource::Prompt => asked_twice(console),
+        PasswordSource::Prompt => asked(question, console),
     }
 }
 
-/// Nobody can undo a typing error, so it is asked for twice, and again after one.
-fn asked_twice(console: &mut dyn Console) -> Result<Secret, Failure> {
+/// Asks for what is known once, for what is new twice, and again after a typing error.
+fn asked(question: &Question, console: &mut dyn Console) -> Result<Secret, Failure> {
     for _ in 0..SLIPS {
         let mut ask = |prompt| {
             console.prompt_secret(prompt).map_err(|error| {
                 Failure::new(Exit::Failure, format!("cannot ask on a terminal: {error}"))
-                    .with_hint("--password-from names other sources")
+                    .with_hint(format!("{} names other sources", question.option))
             })
         };
-        let (password, again) = (ask("New password: ")?, ask("Again: ")?);
-        if password == again {
-            return Ok(Secret::new(password));
+        let secret = ask(question.prompt)?;
+        if !question.twice || secret == ask("Again: ")? {
+            return Ok(Secret::new(secret));
         }
         // Nothing better can be done when nobody reads it.
-        let _ = console.notice("The two passwords differ. Once more, please.");
+        let _ = console.notice("The two differ. Once more, please.");
     }
-    Err(Failure::new(Exit::Usage, "the two passwords differ; nothing was changed"))
+    Err(Failure::new(Exit::Usage, "the two differ; nothing was changed"))
 }
 
 /// The secret in a file that is ours and for us alone.
@@ -129,7 +175,17 @@ mod tests {
 
     fn revealed(source: Option<&str>, console: &mut Script) -> Result<String, Failure> {
         let source = source.map(|text| text.parse().unwrap());
-        read(source, console).map(|secret| secret.reveal().to_owned())
+        read(source, &NEW_PASSWORD, console).map(|secret| secret.reveal().to_owned())
+    }
+
+    #[test]
+    fn what_opens_an_archive_is_asked_for_once() {
+        let mut person = Script::terminal(|_, _| "correct horse".to_owned());
+        let secret = read(Some(PasswordSource::Prompt), &PASSPHRASE, &mut person).unwrap();
+        assert_eq!(secret.reveal(), "correct horse");
+        assert_eq!(person.prompts, ["Passphrase of the archive: "]);
+        let nobody = read(Some(PasswordSource::Prompt), &PASSPHRASE, &mut Script::default());
+        assert!(nobody.unwrap_err().hint.unwrap().starts_with("--passphrase-from "));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use samara_renter::backup::{
 };
 
 use super::address::segment;
+use super::backups::kind_name;
 use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
@@ -203,13 +204,6 @@ fn outcome(row: &PolicyRow) -> String {
     }
 }
 
-fn kind(policy: &PolicyRequest) -> &'static str {
-    match policy.kind {
-        BackupKind::Network => "network",
-        BackupKind::Archive => "archive",
-    }
-}
-
 /// What was missed, as a sentence.
 fn missed(row: &PolicyRow) -> Option<String> {
     let since = row.missed_since.filter(|_| row.missed > 0)?;
@@ -221,7 +215,7 @@ fn policy_text(row: &PolicyRow) -> String {
     let policy = &row.policy;
     let mut lines = Lines::default();
     lines.line("policy", &policy.name);
-    lines.line("kind", kind(policy));
+    lines.line("kind", kind_name(policy.kind));
     lines.line("vault", policy.vault.as_deref().unwrap_or("all"));
     lines.line("every", format!("{}, UTC by the chain", interval(policy)));
     lines.line("keeps", kept(&policy.retention));
@@ -263,7 +257,7 @@ fn list_text(rows: &[PolicyRow]) -> String {
         let disabled = if row.policy.enabled { "" } else { " (disabled)" };
         table.row([
             format!("{}{disabled}", row.policy.name),
-            kind(&row.policy).to_owned(),
+            kind_name(row.policy.kind).to_owned(),
             row.policy.vault.clone().unwrap_or_else(|| "all".to_owned()),
             interval(&row.policy),
             kept(&row.policy.retention),

@@ -11,12 +11,12 @@ use samara_renter::recovery::{
 use samara_renter::rows::{RenterState, RenterStatus};
 use serde::Serialize;
 
-use super::arguments::{RecoverRestoreArguments, RestoreArguments};
+use super::arguments::RecoverRestoreArguments;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::session::Session;
 use super::{recover, recover_scan, restores};
-use crate::restores::{NewRestore, Restore, Restored};
+use crate::restores::{NewRestore, Restore, RestoreSource, Restored};
 
 /// What to do after a restore on a node that has no allowance.
 const ALLOW: &str = "set what may be spent with `samara allowance set --hosts N --funds COINS`, so that \
@@ -46,20 +46,13 @@ pub async fn restore(
     arguments: RecoverRestoreArguments,
 ) -> Result<Exit, Failure> {
     let reads = arguments.to.is_some() || arguments.dry_run;
-    let source = RestoreArguments {
-        command: None,
-        what: None,
-        name: None,
-        path: arguments.path.clone(),
-        to: arguments.to.clone(),
-        on_conflict: arguments.on_conflict,
-        passphrase_from: None,
-        max_cost: None,
-        dry_run: arguments.dry_run,
-        detach: false,
+    let request = |backup: &str| {
+        let (part, target) = (arguments.path.as_deref(), arguments.to.as_deref());
+        let conflict = arguments.on_conflict.into();
+        restores::restore_request(backup.to_owned(), part, target, conflict)
     };
     // What makes no sense is refused before anything is done.
-    restores::backup_source(&source, &arguments.what)?;
+    request(&arguments.what)?;
     let backup = find(session, &arguments.what).await?;
     let recovery = names(session, reads).await?;
     if let Some(report) = &recovery
@@ -69,7 +62,7 @@ pub async fn restore(
         session.output.say(&session.for_this_node(text.trim_end()));
     }
     let new = NewRestore {
-        source: restores::backup_source(&source, &backup.sid)?,
+        source: RestoreSource::Backup(Box::new(request(&backup.sid)?)),
         name: None,
         passphrase: None,
         max_cost: None,

@@ -1,11 +1,12 @@
 //! `samara restore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use samara_renter::archive::Passphrase;
 use samara_renter::backup::{JobProgress, RestoreRequest};
 use samara_renter::progress::ProgressEvent;
+use samara_renter::vault::Conflict;
 
 use super::address::{Place, segment};
 use super::arguments::{RestoreArguments, RestoreCommand};
@@ -14,7 +15,7 @@ use super::display::{self, Align, Lines, Table};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::money::parse_amount;
-use super::password::passphrase;
+use super::password::{Purpose, passphrase};
 use super::session::{Session, target_folder};
 use crate::api::{Done, GoOn};
 use crate::restores::{NewRestore, Restore, RestoreSource, RestoreState, Restored};
@@ -32,10 +33,13 @@ pub async fn run(session: &Session, arguments: RestoreArguments) -> Result<Exit,
             change(session, &id, "cancel", "is being cancelled").await
         }
         Some(RestoreCommand::Resume { id, passphrase_from }) => {
-            let passphrase = passphrase(passphrase_from).await?;
+            let passphrase = passphrase(passphrase_from, Purpose::Known).await?;
             go_on(session, &id, "resume", passphrase).await
         }
-        Some(RestoreCommand::Approve { id }) => go_on(session, &id, "approve", None).await,
+        Some(RestoreCommand::Approve { id, passphrase_from }) => {
+            let passphrase = passphrase(passphrase_from, Purpose::Known).await?;
+            go_on(session, &id, "approve", passphrase).await
+        }
         Some(RestoreCommand::Reject { id }) => change(session, &id, "reject", "is rejected").await,
         Some(RestoreCommand::Delete { id }) => delete(session, &id).await,
         None => restore(session, arguments).await,
@@ -57,24 +61,31 @@ fn source(arguments: &RestoreArguments, what: &str) -> Result<RestoreSource, Fai
             .map_err(|error| Failure::new(Exit::Failure, format!("{}: {error}", file.display())))?;
         return Ok(RestoreSource::Path(absolute));
     }
-    backup_source(arguments, what)
+    let (part, target) = (arguments.path.as_deref(), arguments.to.as_deref());
+    let request = restore_request(what.to_owned(), part, target, arguments.on_conflict.into())?;
+    Ok(RestoreSource::Backup(Box::new(request)))
 }
 
-/// A part of a backup, or all of it.
-pub fn backup_source(arguments: &RestoreArguments, backup: &str) -> Result<RestoreSource, Failure> {
-    let place = arguments.path.as_deref().map(Place::parse).transpose()?;
+/// A part of a backup, or all of it, into a folder, or into the vaults if none is named.
+pub(super) fn restore_request(
+    backup: String,
+    part: Option<&str>,
+    target: Option<&Path>,
+    conflict: Conflict,
+) -> Result<RestoreRequest, Failure> {
+    let place = part.map(Place::parse).transpose()?;
     let (vault, path) =
         place.map_or((None, String::new()), |place| (Some(place.vault), place.path));
-    let destination = arguments.to.as_deref().map(target_folder).transpose()?;
-    Ok(RestoreSource::Backup(Box::new(RestoreRequest {
-        backup: backup.to_owned(),
+    let destination = target.map(target_folder).transpose()?;
+    Ok(RestoreRequest {
+        backup,
         vault,
         path,
         into_vault: destination.is_none(),
         destination,
-        conflict: arguments.on_conflict.into(),
+        conflict,
         dry_run: false,
-    })))
+    })
 }
 
 async fn restore(session: &Session, arguments: RestoreArguments) -> Result<Exit, Failure> {
@@ -88,7 +99,7 @@ async fn restore(session: &Session, arguments: RestoreArguments) -> Result<Exit,
     let new = NewRestore {
         source: source(&arguments, &what)?,
         name: arguments.name.clone(),
-        passphrase: passphrase(arguments.passphrase_from.clone()).await?,
+        passphrase: passphrase(arguments.passphrase_from.clone(), Purpose::Known).await?,
         max_cost: arguments.max_cost.as_deref().map(parse_amount).transpose()?,
         announced: None,
         dry_run: arguments.dry_run,
@@ -288,4 +299,21 @@ async fn delete(session: &Session, id: &str) -> Result<Exit, Failure> {
     let done: Done = session.client()?.delete(&path(id, "")?).await?;
     session.output.answer(&done, || format!("restore {id} deleted\n"));
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_a_vault_and_a_path_in_it() {
+        let target = Some(Path::new("/out"));
+        let part = Some("home/docs");
+        let request = restore_request("daily".into(), part, target, Conflict::Rename).unwrap();
+        assert_eq!((request.vault.as_deref(), request.path.as_str()), (Some("home"), "docs"));
+        assert_eq!(request.destination.as_deref().and_then(Path::to_str), Some("/out/"));
+        assert!(!request.into_vault);
+        let all = restore_request("daily".into(), None, None, Conflict::Keep).unwrap();
+        assert!(all.into_vault && all.vault.is_none() && all.path.is_empty());
+    }
 }

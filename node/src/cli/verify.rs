@@ -10,7 +10,7 @@ use super::display;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::money::parse_amount;
-use super::password::passphrase;
+use super::password::{Purpose, passphrase};
 use super::session::Session;
 
 /// All of it, in per mille.
@@ -25,7 +25,7 @@ pub async fn run(session: &Session, arguments: &VerifyArguments) -> Result<Exit,
         every_shard: arguments.every_shard,
         dry_run: arguments.dry_run,
         max_price: arguments.max_cost.as_deref().map(parse_amount).transpose()?,
-        passphrase: passphrase(arguments.passphrase_from.clone()).await?,
+        passphrase: passphrase(arguments.passphrase_from.clone(), Purpose::Known).await?,
     };
     let report: VerifyReport = session.run(&path(&arguments.name, "/verify")?, &options).await?;
     session.output.answer(&report, || text(&report));
@@ -77,8 +77,11 @@ fn text(report: &VerifyReport) -> String {
 }
 
 fn archive_text(report: &VerifyReport) -> String {
-    let mut text =
-        format!("archive '{}': {} read back", report.name, display::size(report.file_bytes));
+    let mut text = format!(
+        "archive '{}': {} read back",
+        display::plain(&report.name),
+        display::size(report.file_bytes)
+    );
     if report.events > 0 {
         let (events, files) = (report.events, report.files);
         let counts = [display::count(events, "event"), display::count(files, "version")];
@@ -93,7 +96,7 @@ fn archive_text(report: &VerifyReport) -> String {
 fn network_text(report: &VerifyReport) -> String {
     let mut text = format!(
         "backup '{}': {} of {} hosts hold it, {} needed; {} of metadata; {} of {} with {} read back",
-        report.name,
+        display::plain(&report.name),
         report.heads_ok,
         report.heads_total,
         report.heads_needed,
@@ -118,8 +121,8 @@ fn problem_text(problem: &VerifyProblem) -> String {
         VerifyProblemKind::Archive => "archive",
     };
     let about = problem.file.clone().or_else(|| problem.slab.as_deref().map(display::short));
-    let about = about.map(|about| format!(" {about}")).unwrap_or_default();
-    format!("{what}{about}: {}\n", problem.message)
+    let about = about.map(|about| format!(" {}", display::plain(&about))).unwrap_or_default();
+    format!("{what}{about}: {}\n", display::plain(&problem.message))
 }
 
 /// What to do, each thing once.
@@ -149,10 +152,10 @@ mod tests {
     fn what_is_wrong_is_followed_by_what_to_do() {
         let problem = VerifyProblem {
             kind: VerifyProblemKind::File,
-            file: Some("home/a.txt".into()),
+            file: Some("home/a\u{1b}[2J.txt".into()),
             slab: None,
             hosts: Vec::new(),
-            message: "it does not have its hash".into(),
+            message: "it does not have\u{7} its hash".into(),
             advice: "put it again".into(),
         };
         let report = VerifyReport {
@@ -161,7 +164,9 @@ mod tests {
             ..VerifyReport::default()
         };
         let text = text(&report);
-        assert_eq!(text.matches("file home/a.txt: it does not").count(), 2, "{text}");
+        // What others have named gives no orders to the terminal.
+        let line = r"file home/a\u{1b}[2J.txt: it does not have\u{7} its hash";
+        assert_eq!(text.matches(line).count(), 2, "{text}");
         assert_eq!(text.matches("put it again").count(), 1, "{text}");
         assert!(text.ends_with("something is wrong\n"));
     }

@@ -1,5 +1,6 @@
 //! Restores as jobs: archives from an address, an upload or a path into new vaults, network backups back to
-//! where they are wanted. Each is kept with its log until it is deleted, and ends whole or without a trace.
+//! where they are wanted. Each is kept with its log until it is deleted. Of an archive that does not come in
+//! whole nothing remains; of a network backup what was written whole stays.
 //!
 //! `state` has the states and the steps between them, `job` what is kept of one and `kept` all, `run` the
 //! work. One runs at a time; others wait in the order in which they came.

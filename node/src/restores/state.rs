@@ -9,8 +9,8 @@
 //!   Rejected                └────► Failed ◄───┘
 //! ```
 //!
-//! Cancelled and interrupted are reasons of a failure. Whatever failed has left nothing behind, and may be
-//! tried again.
+//! Cancelled and interrupted are reasons of a failure. Of an archive that failed nothing remains, of a network
+//! backup what was written whole stays; either may be tried again.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub enum RestoreState {
     Running,
     /// All is back.
     Completed,
-    /// Nothing of it is left but its log.
+    /// Of an archive nothing remains but the log; of a network backup what was written whole stays.
     Failed,
     /// Somebody who may decide has said no.
     Rejected,

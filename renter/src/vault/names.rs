@@ -70,6 +70,7 @@ pub(crate) fn vault_row(id: VaultId, vault: &VaultState) -> VaultRow {
         bytes,
         versions: vault.files.values().map(|file| file.versions.len() as u64).sum(),
         events: vault.next,
+        owner: vault.owner.map(|user| user.to_string()),
     }
 }
 

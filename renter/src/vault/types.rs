@@ -248,4 +248,8 @@ pub struct VaultRow {
     pub versions: u64,
     /// Events so far.
     pub events: u64,
+    /// Id in hex of the user who has brought it in from an archive; nothing if whoever runs the node did, or
+    /// if it was made here.
+    #[serde(default)]
+    pub owner: Option<String>,
 }

@@ -177,9 +177,22 @@ fn q16_q17_missing_users_come_disabled_and_who_restores_owns_it() {
         client.post::<_, Value>("/v1/users", &user).await.unwrap();
         let (_, file) = story.archive("whole").await;
         let other = story.shared.renter().await;
-        other.run(&["restore", text(&file)]).await.ok();
+        other.run(&["user", "add", "bob@example.org", "--role", "administrator"]).await.ok();
+        let token = story.path("bob.token");
+        let create = ["token", "create", "his", "--user", "bob@example.org", "--out", text(&token)];
+        other.run(&create).await.ok();
+        other.run(&["restore", text(&file), "--token-file", text(&token)]).await.ok();
         let users: Value = other.client().get("/v1/users").await.unwrap();
-        let ada = &users[0];
+        let of = |email: &str| {
+            let users = users.as_array().unwrap();
+            users.iter().find(|user| user["email"] == email).unwrap()
+        };
+        let vaults = other.run(&["vault", "list"]).await.ok();
+        assert_eq!(
+            (&vaults[0]["name"], &vaults[0]["owner"]),
+            (&json!("home"), &of("bob@example.org")["id"])
+        );
+        let ada = of("ada@example.org");
         assert_eq!(
             (&ada["email"], &ada["disabled"], &ada["role"]),
             (&json!("ada@example.org"), &json!(true), &json!("reader"))

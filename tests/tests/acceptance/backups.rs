@@ -14,7 +14,8 @@ fn l03_the_cost_is_shown_before_anything_is_made() {
         assert_eq!((&quote["files"], &quote["versions"]), (&json!(6), &json!(6)));
         assert!(story.listed(&[]).await.is_empty());
         let too_dear = ["backup", "create", "x", "--max-cost", "0.000000000001"];
-        story.refused(&too_dear, "usage", 2).await;
+        let refused = story.refused(&too_dear, "quote_exceeded", 4).await;
+        assert!(refused["details"]["price"].as_str().is_some(), "{refused}");
         assert!(story.listed(&[]).await.is_empty());
     });
 }
@@ -246,6 +247,9 @@ fn q05_who_starts_it_is_known_and_is_its_owner() {
         assert_eq!(row["created_by"], user["id"], "{row}");
         let row = story.ok(&["backup", "create", "ours"]).await;
         assert_eq!(row["created_by"], Value::Null, "whoever runs the node is no user");
+        let vaults = story.ok(&["vault", "list"]).await;
+        assert_eq!(vaults[0]["name"], "home");
+        assert_eq!(vaults[0].get("owner"), Some(&Value::Null), "{vaults}");
     });
 }
 
