@@ -208,6 +208,8 @@ async fn receive(restores: &Restores, id: &str, body: Body) -> std::io::Result<(
     while let Some(piece) = pieces.next().await {
         file.write_all(&piece.map_err(std::io::Error::other)?).await?;
     }
+    // It gives the error of the last write, which syncing would swallow.
+    file.flush().await?;
     file.sync_all().await
 }
 
