@@ -207,6 +207,8 @@ impl AccessControl {
     /// [`LoginError`].
     pub async fn login(&self, email: &str, password: &Secret) -> Result<LoginMade, LoginError> {
         let who = email.trim().to_lowercase();
+        // What nobody can work out now is no try.
+        let place = self.passwords_hasher.place().await?;
         let tried = self.memory().tries.begin(&who, (self.elapsed)());
         tried.map_err(LoginError::Wait)?;
         let user = self.user_by_email(&who)?.and_then(|user| self.enabled_user(user.id));
@@ -217,7 +219,7 @@ impl AccessControl {
         };
         let cost = self.passwords_hasher.cost();
         let hash = known.clone().unwrap_or_else(|| SecretHash::nobodys(cost));
-        let right = self.passwords_hasher.place().await?.matches(secret, hash).await?;
+        let right = place.matches(secret, hash).await?;
         match (user, known) {
             (Some(user), Some(known)) if right => {
                 self.memory().tries.right(&who);

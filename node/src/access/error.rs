@@ -60,6 +60,9 @@ pub enum AccessError {
     /// Too short or too long.
     #[error("a password has at least {LEAST_PASSWORD} characters and at most {MAX_PASSWORD} bytes")]
     Password,
+    /// Two things at once.
+    #[error("a user gets another password or has none any more, not both")]
+    PasswordOrNone,
     /// A token that would never work.
     #[error("a token is valid for at least one second")]
     Lifetime,
@@ -131,7 +134,7 @@ impl Coded for AccessError {
             Self::Name => "bad_name",
             Self::Email => "bad_email",
             Self::Password => "bad_password",
-            Self::Lifetime => "invalid",
+            Self::Lifetime | Self::PasswordOrNone => "invalid",
             Self::Role { .. } => "bad_role",
             Self::Taken => "exists",
             Self::Full { .. } => "too_many",

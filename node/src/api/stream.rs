@@ -123,6 +123,12 @@ impl Operations {
         });
     }
 
+    /// Whether the node stops.
+    #[must_use]
+    pub fn are_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Waits until none is left, after the node's token was cancelled.
     pub async fn ended(&self) {
         self.tasks.close();

@@ -117,6 +117,20 @@ async fn every_route_is_open_to_its_least_role_and_above() {
 }
 
 #[tokio::test]
+async fn what_shows_a_secret_is_not_to_be_kept() {
+    let served = Served::of_access().await;
+    let client = served.administrator();
+    let ada = json!({ "email": "ada@example.org", "role": "reader", "password": PASSWORD });
+    client.post::<_, UserView>("/v1/users", &ada).await.unwrap();
+    let login = json!({ "email": "ada@example.org", "password": PASSWORD });
+    for (path, body) in [("/v1/tokens", json!({ "name": "t" })), ("/v1/login", login)] {
+        let request = client.request(Method::POST, path).json(&body);
+        let answer = client.send(request).await.unwrap();
+        assert_eq!(answer.headers()["cache-control"], "no-store", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_names_the_role_that_is_needed() {
     let served = Served::of_access().await;
     let reader = served.with_role(Role::Reader).await;

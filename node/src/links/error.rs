@@ -1,6 +1,7 @@
 //! Why a link was not made or ended.
 
 use samara_renter::backup::BackupError;
+use samara_renter::error::{Coded, Details};
 
 use super::record::LinkId;
 use super::{LONGEST, MOST, SHORTEST};
@@ -35,10 +36,8 @@ pub enum LinkError {
     Disk(#[from] std::io::Error),
 }
 
-impl LinkError {
-    /// A stable word for programs.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
+impl Coded for LinkError {
+    fn code(&self) -> &'static str {
         match self {
             Self::Unknown(_) => "no_link",
             Self::Backup(error) => error.code(),
@@ -47,6 +46,13 @@ impl LinkError {
             Self::NotServed => "stopped",
             Self::Random(_) => "internal",
             Self::Disk(_) => "store_failed",
+        }
+    }
+
+    fn details(&self) -> Details {
+        match self {
+            Self::Backup(error) => error.details(),
+            _ => Details::new(),
         }
     }
 }

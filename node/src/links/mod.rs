@@ -128,7 +128,7 @@ impl Links {
         let _ = self.0.listens.set(address);
     }
 
-    /// Makes a link to an archive, by its id or name.
+    /// Makes a link to an archive, by its id or name. Blocks on the disk.
     ///
     /// # Errors
     /// [`LinkError`].
@@ -200,7 +200,7 @@ impl Links {
         }
     }
 
-    /// Ends a link. From here on it does not work, even if its file cannot be removed.
+    /// Ends a link. From here on it does not work, even if its file cannot be removed. Blocks on the disk.
     ///
     /// # Errors
     /// [`LinkError::Unknown`]; [`LinkError::Disk`] when a restart might bring it back: try again.
@@ -229,26 +229,43 @@ impl Links {
         Arc::clone(&self.0.downloads).try_acquire_owned().ok()
     }
 
-    /// Removes links that have ended.
+    /// Removes links that have ended. Blocks on the disk.
     pub fn sweep(&self) {
         if !self.0.archives.are_known() {
             return;
         }
         let mut links = self.links();
         let ended = links.values().filter(|kept| kept.revoked || self.has_ended(&kept.record));
-        let ended: Vec<LinkId> = ended.map(|kept| kept.record.id).collect();
-        for id in ended {
-            match self.end(&mut links, id) {
-                Ok(()) => tracing::info!(link = %id, "a download link has ended"),
-                Err(error) => tracing::warn!(link = %id, %error, "an ended link is not removed"),
+        let mut ended: Vec<LinkId> = ended.map(|kept| kept.record.id).collect();
+        ended.retain(|id| match self.cut(&mut links, *id) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(link = %id, %error, "an ended link is not removed");
+                false
             }
+        });
+        if ended.is_empty() {
+            return;
+        }
+        // Once for all of them.
+        if let Err(error) = sync_folder(&self.0.folder) {
+            tracing::warn!(%error, "ended links may not be removed for good");
+            return;
+        }
+        for id in ended {
+            links.remove(&id);
+            tracing::info!(link = %id, "a download link has ended");
         }
     }
 
     /// Sweeps when a backup goes, and now and then, for as long as the renter lives.
     pub async fn keep(self, mut news: Receiver<News>) {
         loop {
-            self.sweep();
+            let links = self.clone();
+            let swept = tokio::task::spawn_blocking(move || links.sweep()).await;
+            if let Some(panic) = swept.err().and_then(|error| error.try_into_panic().ok()) {
+                std::panic::resume_unwind(panic);
+            }
             let gone = async {
                 loop {
                     match news.recv().await {
@@ -291,12 +308,17 @@ impl Links {
         record.expires <= archives.now() || gone()
     }
 
-    /// Ends a link at once, and for good when its file is gone.
-    fn end(&self, links: &mut BTreeMap<LinkId, Kept>, id: LinkId) -> std::io::Result<()> {
+    /// Ends a link at once, and removes its file.
+    fn cut(&self, links: &mut BTreeMap<LinkId, Kept>, id: LinkId) -> std::io::Result<()> {
         if let Some(kept) = links.get_mut(&id) {
             kept.revoked = true;
         }
-        remove_if_there(&self.file(id))?;
+        remove_if_there(&self.file(id)).map(drop)
+    }
+
+    /// Ends a link at once, and for good when its file is gone.
+    fn end(&self, links: &mut BTreeMap<LinkId, Kept>, id: LinkId) -> std::io::Result<()> {
+        self.cut(links, id)?;
         sync_folder(&self.0.folder)?;
         links.remove(&id);
         Ok(())

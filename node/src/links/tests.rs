@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use samara_protocol::units::ChainTime;
 use samara_renter::backup::BackupError;
+use samara_renter::error::Coded as _;
 use samara_renter::vault::VaultError;
 
 use super::*;

@@ -145,8 +145,8 @@ struct Inner {
     events: Events,
     messages: mpsc::Sender<Message>,
     stop: CancellationToken,
-    /// One change of the settings at a time.
-    changing: Mutex<()>,
+    /// One change of the settings at a time, whoever makes it.
+    changing: Arc<Mutex<()>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -189,7 +189,7 @@ impl Notices {
             events,
             messages,
             stop,
-            changing: Mutex::new(()),
+            changing: Arc::default(),
             task: Mutex::new(None),
         });
         let owner = Owner::start(&inner).await?;
@@ -295,11 +295,13 @@ impl Notices {
         &self,
         change: impl FnOnce(&mut NotifySettings) -> Result<(), E>,
     ) -> Result<NotifySettings, E> {
-        let _changing = self.0.changing.lock().await;
+        let changing = self.0.changing.lock().await;
         let before = self.settings().await?;
         let mut after = before.clone();
         change(&mut after)?;
         after.store(&before, self.0.settings.as_ref()).await?;
+        // The owner may wait for it, with its queue full.
+        drop(changing);
         // A node that stops looks at them at its next start.
         let _ = self.0.messages.send(Message::Changed).await;
         Ok(after)

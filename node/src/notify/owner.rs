@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use samara_protocol::units::ChainTime;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub(super) struct Owner {
     linker: Arc<dyn Linker>,
     clock: Clock,
     events: Events,
+    /// Held while the settings change.
+    changing: Arc<Mutex<()>>,
     stop: CancellationToken,
     /// Deliveries that wait, by when they are due.
     waiting: BTreeMap<Target, BTreeSet<(ChainTime, u64)>>,
@@ -69,6 +71,7 @@ impl Owner {
             linker: Arc::clone(&inner.linker),
             clock: Arc::clone(&inner.clock),
             events: inner.events.clone(),
+            changing: Arc::clone(&inner.changing),
             stop: inner.stop.clone(),
             waiting: BTreeMap::new(),
             busy: BTreeSet::new(),
@@ -380,8 +383,9 @@ impl Owner {
 
     /// Switches a webhook off that does not want to be told any more.
     async fn switch_off(&self, id: WebhookId) {
-        tracing::warn!(webhook = %id, "a webhook is gone (status 410): it is switched off");
+        tracing::warn!(webhook = %id, "a webhook is gone (status 410) and wants to be told nothing any more");
         let switched = async {
+            let _changing = self.changing.lock().await;
             let before = self.load().await?;
             let mut after = before.clone();
             after.webhooks.iter_mut().filter(|hook| hook.id == id).for_each(|h| h.disabled = true);
@@ -389,14 +393,16 @@ impl Owner {
         };
         // Hosts that do not answer must not hold up what goes elsewhere; it may be switched off all the same.
         match timeout(SETTINGS, switched).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                let told = json!({ "webhook": id, "state": "switched_off" });
+                self.events.tell("delivery", &told);
+            }
             Ok(Err(error)) => {
                 let error = causes::with_causes(&error);
                 tracing::warn!(webhook = %id, error, "the webhook cannot be switched off");
             }
             Err(_) => tracing::warn!(webhook = %id, "the webhook is not switched off yet"),
         }
-        self.events.tell("delivery", &json!({ "webhook": id, "state": "switched_off" }));
     }
 }
 

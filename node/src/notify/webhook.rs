@@ -39,7 +39,7 @@ pub enum WebhookError {
         status: u16,
     },
     /// It does not want to be told any more (status 410).
-    #[error("{0} is gone (status 410): the webhook is switched off")]
+    #[error("{0} is gone (status 410): it wants to be told nothing any more")]
     Gone(String),
     /// No answer.
     #[error("{server} does not answer ({reason})")]

@@ -27,11 +27,17 @@ async fn a_login_ends_by_time_by_logout_and_with_the_password() {
     let other = Some(secret("another horse battery"));
     bench.edit(ada.id, EditUser { password: other, ..EditUser::default() }).await;
     assert!(!bench.works(&login).await);
+    assert!(bench.access.tokens(&Actor::local()).unwrap().is_empty(), "it is not listed");
     let refused = bench.login("ada@example.org", PASSWORD).await;
     assert!(matches!(refused, Err(LoginError::Wrong)));
     bench.login("ada@example.org", "another horse battery").await.unwrap();
+    let password = Some(secret(PASSWORD));
+    let both = EditUser { password, remove_password: true, ..EditUser::default() };
+    assert_eq!(bench.access.edit_user(ada.id, both).await.unwrap_err().code(), "invalid");
+    assert_eq!(bench.access.tokens(&Actor::local()).unwrap().len(), 1);
     let shown = bench.edit(ada.id, EditUser { remove_password: true, ..EditUser::default() }).await;
     assert!(!shown.has_password);
+    assert!(bench.access.tokens(&Actor::local()).unwrap().is_empty());
     let refused = bench.login("ada@example.org", "another horse battery").await;
     assert!(matches!(refused, Err(LoginError::Wrong)));
 }
@@ -73,5 +79,22 @@ async fn guessing_is_slow_whoever_is_guessed_at() {
         assert!(matches!(error, LoginError::Wait(_)), "{email}: {error}");
     }
     bench.pass(1_000);
+    bench.login("ada@example.org", PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_never_compared_counts_as_no_try() {
+    let bench = Bench::new();
+    bench.user("ada@example.org", Role::Operator).await;
+    let mut held = Vec::new();
+    while let Some(place) = futures::FutureExt::now_or_never(bench.access.passwords_hasher.place())
+    {
+        held.push(place.unwrap());
+    }
+    for _ in 0..10 {
+        let mut login = Box::pin(bench.login("ada@example.org", PASSWORD));
+        assert!(futures::poll!(login.as_mut()).is_pending());
+    }
+    held.clear();
     bench.login("ada@example.org", PASSWORD).await.unwrap();
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use samara_protocol::keys::sealed::Argon2Parameters;
 use samara_protocol::units::ChainTime;
+use samara_renter::archive::ArchivedUser;
 use samara_renter::error::Coded as _;
 use zeroize::Zeroizing;
 
@@ -336,6 +337,34 @@ async fn users_have_sound_addresses_names_and_passwords_and_share_none() {
     assert!(shown.has_password);
     let emails: Vec<_> = bench.access.users().unwrap().into_iter().map(|user| user.email).collect();
     assert_eq!(emails, ["Ada@example.org", "bob@example.org"]);
+}
+
+#[tokio::test]
+async fn the_users_of_an_archive_are_known_by_their_addresses_or_made_once() {
+    let bench = Bench::new();
+    let ada = bench.user("ada@example.org", Role::Operator).await;
+    let archived = [
+        (1, " Ada@example.ORG"),
+        (2, "bob@example.org"),
+        (3, "BOB@example.org "),
+        (4, "nobody"),
+        (5, "carol@example.org"),
+    ];
+    let archived =
+        archived.map(|(id, email)| ArchivedUser { id: UserId([id; 8]), email: email.to_owned() });
+    let (known, settings) = bench.access.newcomers(&archived);
+    let here = |id| known.get(&UserId([id; 8])).copied();
+    assert_eq!((here(1), here(4)), (Some(ada.id), None));
+    assert!(here(2).is_some() && here(2) == here(3) && here(5).is_some() && here(5) != here(2));
+    bench.settings.store(settings).await.unwrap();
+    let users = bench.access.users().unwrap();
+    let emails: Vec<_> = users.iter().map(|user| user.email.as_str()).collect();
+    assert_eq!(emails, ["ada@example.org", "bob@example.org", "carol@example.org"]);
+    let new = users.iter().filter(|user| user.id != ada.id);
+    assert!({ new }.all(|user| user.disabled && user.role == Role::Reader && !user.has_password));
+    // Another archive meets them.
+    let (again, settings) = bench.access.newcomers(&archived);
+    assert_eq!((again, settings.len()), (known.clone(), 0));
 }
 
 #[tokio::test]

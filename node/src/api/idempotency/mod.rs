@@ -217,26 +217,44 @@ async fn keyed(
         .map_err(|error| ApiError::new("invalid", causes::with_causes(&error)))?;
     let (key, digest) = (keys.digest(&[&asker(&parts), &key]), digest(&keys, &parts, &body));
     let running = keys.enter(key)?;
-    let now = (keys.clock)();
-    match keys.on_disk(move |requests| requests.begin(key, digest, now)).await? {
-        Begun::Before { request, .. } if request != digest => {
+    let request = Request::from_parts(parts, Body::from(body));
+    let (send, receive) = oneshot::channel();
+    // Before the key is noted: else a client that goes away meanwhile leaves one of work that never begins.
+    operations.finish(first_or_before(running, (key, digest), request, next, send));
+    receive.await.map_err(|_| match operations.are_stopping() {
+        true => ApiError::new("stopped", "the node stops"),
+        false => ApiError::new("internal", "a defect of the program has ended this request"),
+    })
+}
+
+/// Notes a key and carries its request out, or gives the answer of the one before.
+async fn first_or_before(
+    running: Running,
+    (key, digest): ([u8; 32], [u8; 32]),
+    request: Request,
+    next: Next,
+    client: oneshot::Sender<Response>,
+) {
+    let now = (running.keys.clock)();
+    let begin = running.keys.on_disk(move |requests| requests.begin(key, digest, now));
+    let answer = match begin.await {
+        Ok(Begun::First(number)) => {
+            return carry(&running, number, next.run(request).await, client).await;
+        }
+        Ok(Begun::Before { request, .. }) if request != digest => {
             let message = "this key was used for another request; take a new one";
             Err(ApiError::new("key_reused", message))
         }
-        Begun::Before { answer: Some(answer), .. } => replayed(answer),
-        Begun::Before { answer: None, .. } => {
+        Ok(Begun::Before { answer: Some(answer), .. }) => replayed(answer),
+        Ok(Begun::Before { answer: None, .. }) => {
             let message = "it is not known what came of the first request with this key";
             Err(ApiError::new("key_in_doubt", message))
         }
-        Begun::First(number) => {
-            let request = Request::from_parts(parts, Body::from(body));
-            let (send, receive) = oneshot::channel();
-            operations.finish(async move {
-                carry(&running, number, next.run(request).await, send).await;
-            });
-            receive.await.map_err(|_| ApiError::new("stopped", "the node stops"))
-        }
-    }
+        Err(error) => Err(error),
+    };
+    // Who has the answer may ask again at once.
+    drop(running);
+    let _ = client.send(answer.unwrap_or_else(ApiError::into_response));
 }
 
 /// Who asks: the user, else the token, else the local administrator.

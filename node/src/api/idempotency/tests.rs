@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::routing::post;
@@ -25,6 +25,8 @@ struct Stub {
     made: Arc<AtomicUsize>,
     began: Arc<Notify>,
     go_on: Arc<Notify>,
+    /// Whether the next client goes away as soon as its request has begun.
+    leaves: Arc<AtomicBool>,
 }
 
 impl Stub {
@@ -39,6 +41,7 @@ impl Stub {
         if body["wait"] == true {
             self.go_on.notified().await;
         }
+        assert!(body["panic"] != true, "a defect");
         if let Some(code) = body["fail"].as_str() {
             return Err(ApiError::new(code, "it fails"));
         }
@@ -65,6 +68,7 @@ impl Served {
         let clock: Clock = Arc::new(|| ChainTime(1_000));
         let keys = Keys::new(requests, Zeroizing::new([7; 32]), clock);
         let (made, streamed, all) = (stub.clone(), stub.clone(), operations.clone());
+        let leaves = Arc::clone(&stub.leaves);
         let router = Router::new()
             .route("/v1/vaults", post(async move |Json(body): Json<Value>| made.make(body).await))
             .route(
@@ -81,7 +85,8 @@ impl Served {
                 let user = request.headers().get("user").is_some().then_some(UserId([1; 8]));
                 request.extensions_mut().insert(Actor { user, ..Actor::local() });
                 next.run(request).await
-            }));
+            }))
+            .layer(axum::middleware::from_fn_with_state(leaves, answered));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -116,6 +121,18 @@ impl Served {
         self.operations.ended().await;
         let _ = self.server.await;
     }
+}
+
+/// Answers, if the client does not go away first.
+async fn answered(State(leaves): State<Arc<AtomicBool>>, request: Request, next: Next) -> Response {
+    if !leaves.swap(false, Ordering::SeqCst) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap();
+    let mut answer = Box::pin(next.run(Request::from_parts(parts, body.into())));
+    assert!(futures::poll!(answer.as_mut()).is_pending());
+    StatusCode::NO_CONTENT.into_response()
 }
 
 fn code(answer: &(u16, HeaderMap, Value)) -> (u16, &str) {
@@ -186,6 +203,27 @@ async fn what_is_under_way_is_in_use_and_what_a_crash_has_cut_is_in_doubt() {
     assert_eq!(code(&answer), (409, "key_in_doubt"));
     assert!(answer.2["hint"].as_str().is_some_and(|hint| hint.contains("list")));
     assert_eq!(served.stub.count(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_its_key_is_noted_leaves_no_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    served.stub.leaves.store(true, Ordering::SeqCst);
+    assert_eq!(served.post("/v1/vaults", "k", json!({})).await.0, 204);
+    served.operations.ended().await;
+    let (status, headers, made) = served.post("/v1/vaults", "k", json!({})).await;
+    assert_eq!((status, made, served.stub.count()), (201, json!({ "number": 1 }), 1));
+    assert_eq!(headers["idempotency-replayed"], "true");
+}
+
+#[tokio::test]
+async fn a_defect_is_not_taken_for_the_stop_of_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    let body = json!({ "panic": true });
+    assert_eq!(code(&served.post("/v1/vaults", "k", body.clone()).await), (500, "internal"));
+    assert_eq!(code(&served.post("/v1/vaults", "k", body).await), (409, "key_in_doubt"));
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ use crate::api::extract::Path;
 use crate::api::openapi::{Octets, answers};
 use crate::api::state::Api;
 
+/// Bytes of a file that are read at a time.
+const PIECE: usize = 64 << 10;
+
 pub(in crate::api) fn routes() -> ApiRouter<Api> {
     ApiRouter::new().api_route(
         "/v1/backups/{sid}/content",
@@ -60,13 +63,16 @@ pub(super) async fn serve(
     let range = wanted.clone().unwrap_or(0..size);
     file.seek(std::io::SeekFrom::Start(range.start)).await.map_err(unreadable)?;
     let length = range.end - range.start;
-    let mut answer = Body::from_stream(ReaderStream::new(file.take(length))).into_response();
-    let ending =
-        if path.extension().is_some_and(|ending| ending == "age") { "zip.age" } else { "zip" };
+    let mut answer =
+        Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE)).into_response();
+    let (ending, kind) = match path.extension().is_some_and(|ending| ending == "age") {
+        true => ("zip.age", "application/octet-stream"),
+        false => ("zip", "application/zip"),
+    };
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     for (name, text) in [

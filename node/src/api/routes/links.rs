@@ -11,13 +11,13 @@ use samara_protocol::units::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Done, contents, known};
+use super::{Done, contents, failed, known, uncached};
 use crate::access::Actor;
 use crate::api::error::ApiError;
 use crate::api::extract::{Json, Path};
 use crate::api::openapi::{Octets, answers, says};
 use crate::api::state::Api;
-use crate::links::{DOWNLOADS, LinkError, LinkId, LinkMade, LinkView, USUAL};
+use crate::links::{DOWNLOADS, LinkError, LinkId, LinkMade, LinkView, Links, USUAL};
 
 pub(in crate::api) fn routes() -> ApiRouter<Api> {
     ApiRouter::new()
@@ -45,8 +45,19 @@ pub(in crate::api) fn downloads() -> ApiRouter<Api> {
     )
 }
 
-fn refused(error: LinkError) -> ApiError {
-    ApiError::from_error(error.code(), &error)
+/// Does what writes or removes files of links, off the runtime's threads.
+async fn on_disk<T: Send + 'static>(
+    links: &Links,
+    work: impl FnOnce(&Links) -> Result<T, LinkError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let links = links.clone();
+    match tokio::task::spawn_blocking(move || work(&links)).await {
+        Ok(done) => done.map_err(failed),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ApiError::new("stopped", "the node stops")),
+        },
+    }
 }
 
 /// A link to make.
@@ -65,9 +76,9 @@ async fn create(
 ) -> Result<Response, ApiError> {
     known(&api)?;
     let life = request.expires_in.map_or(USUAL, Millis::seconds);
-    let made: LinkMade = api.links()?.make(&sid, life, actor.user).map_err(refused)?;
-    let unseen = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((StatusCode::CREATED, unseen, Json(made)).into_response())
+    let make = move |links: &Links| links.make(&sid, life, actor.user);
+    let made: LinkMade = on_disk(api.links()?, make).await?;
+    Ok(uncached((StatusCode::CREATED, Json(made))))
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<LinkView>>, ApiError> {
@@ -80,12 +91,12 @@ async fn list_of(
     Path(sid): Path<String>,
 ) -> Result<Json<Vec<LinkView>>, ApiError> {
     known(&api)?;
-    api.links()?.list_of(&sid).map(Json).map_err(refused)
+    api.links()?.list_of(&sid).map(Json).map_err(failed)
 }
 
 async fn revoke(State(api): State<Api>, Path(id): Path<LinkId>) -> Result<Json<Done>, ApiError> {
     known(&api)?;
-    api.links()?.revoke(id).map_err(refused)?;
+    on_disk(api.links()?, move |links| links.revoke(id)).await?;
     Ok(Json(Done {}))
 }
 

@@ -56,6 +56,8 @@ pub use validators::{AcceptClock, SignedChange, ValidatorRow, ValidatorsAnswer};
 pub use vaults::{Changed, Done, MoveRequest, NameRequest, RemoveRequest, VersionGivenUp};
 pub use wallet::{FaucetRequest, Included, SendRequest, Wallet};
 
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
 use samara_renter::Renter;
 use samara_renter::error::Coded;
 
@@ -84,6 +86,13 @@ async fn changed<T>(
         return Err(ApiError::new("recovering", unfinished));
     }
     Err(failed(error))
+}
+
+/// An answer with a secret: no cache is to keep it.
+fn uncached(answer: impl IntoResponse) -> Response {
+    let mut answer = answer.into_response();
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }
 
 /// An error of the renter as the API shows it.

@@ -189,6 +189,8 @@ async fn receive(path: &std::path::Path, body: Body, most: u64) -> Result<(), Ap
         left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_large(most))?;
         file.write_all(&piece).await.map_err(disk)?;
     }
+    // It gives the error of the last write, which syncing would swallow.
+    file.flush().await.map_err(disk)?;
     file.sync_all().await.map_err(disk)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::super::settings::{SettingsError, tests::secret};
 use super::super::{Hooks, Kind, NotifyError, State, signature};
@@ -317,6 +317,75 @@ async fn a_webhook_that_is_gone_is_switched_off() {
     notices.publish(notice("weekly")).await.unwrap();
     let kept = notices.list(1, 9).await.unwrap();
     assert_eq!(kept[0].deliveries.as_deref(), Some(&[][..]));
+    notices.shutdown().await;
+}
+
+/// Settings of which the first change takes until somebody says so, and then perhaps fails.
+struct Slow {
+    settings: Arc<MemorySettings>,
+    fails: bool,
+    changed: std::sync::atomic::AtomicBool,
+    began: Notify,
+    go_on: Notify,
+}
+
+#[async_trait]
+impl Settings for Slow {
+    async fn load(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, SettingsError> {
+        self.settings.load(prefix).await
+    }
+
+    async fn store(&self, values: Vec<(String, Vec<u8>)>) -> Result<(), SettingsError> {
+        if !self.changed.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            self.began.notify_one();
+            self.go_on.notified().await;
+            if self.fails {
+                let (code, message) = ("no_quorum".to_owned(), "too few hosts".to_owned());
+                return Err(SettingsError::Kept { code, message });
+            }
+        }
+        self.settings.store(values).await
+    }
+}
+
+/// A node whose webhook is gone, at the moment at which it is being switched off.
+async fn switching_off(place: &Place, fails: bool) -> (Arc<Slow>, Notices, Reader) {
+    let (changed, began, go_on) = (false.into(), Notify::new(), Notify::new());
+    let slow = Arc::new(Slow { settings: place.settings.clone(), fails, changed, began, go_on });
+    let gone = Refusal { reason: "gone".to_owned(), gone: true };
+    let carrier = Recorder::answering(vec![Err(gone)]);
+    let notices = place.start_with(carrier, slow.clone()).await;
+    let events = notices.events(None);
+    notices.publish(notice("daily")).await.unwrap();
+    slow.began.notified().await;
+    (slow, notices, events)
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_removed_while_it_is_switched_off_stays_removed() {
+    let webhooks = vec![webhook(1, "https://a.example/b")];
+    let place = Place::with(NotifySettings { webhooks, ..NotifySettings::default() }).await;
+    let (slow, notices, mut events) = switching_off(&place, false).await;
+    let mut removed = Box::pin(notices.set(|settings| {
+        settings.webhooks.clear();
+        Ok::<_, SettingsError>(())
+    }));
+    assert!(futures::poll!(removed.as_mut()).is_pending(), "one change at a time");
+    slow.go_on.notify_one();
+    removed.await.unwrap();
+    assert_eq!(delivery(&mut events).await.0, "switched_off");
+    assert!(notices.settings().await.unwrap().webhooks.is_empty());
+    notices.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_not_switched_off_is_not_said_to_be() {
+    let webhooks = vec![webhook(1, "https://a.example/b")];
+    let place = Place::with(NotifySettings { webhooks, ..NotifySettings::default() }).await;
+    let (slow, notices, mut events) = switching_off(&place, true).await;
+    slow.go_on.notify_one();
+    assert_eq!(delivery(&mut events).await.0, "given_up");
+    assert!(!notices.settings().await.unwrap().webhooks[0].disabled);
     notices.shutdown().await;
 }
 
