@@ -30,6 +30,9 @@ pub enum RestoreError {
     /// Somebody cancelled it.
     #[error("the restore was cancelled")]
     Cancelled,
+    /// A restart came between.
+    #[error("the node was stopped before it was done: resume it")]
+    Interrupted,
     /// The archive could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -56,6 +59,7 @@ impl RestoreError {
             Self::Unfit { .. } | Self::Gone(_) => "unfit",
             Self::Full => "too_many",
             Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
             Self::Fetch(error) => error.code(),
             Self::Import(error) => error.code(),
             Self::Backup(error) => error.code(),

@@ -110,16 +110,12 @@ impl Restores {
             jobs.values().filter(|job| job.state.is_open()).map(|job| job.id.clone()).collect()
         };
         for id in open {
-            let opened = self.opened(&id);
-            self.0.kept.change(&id, |job, now| match opened {
-                Some(restored) => complete(job, now, restored),
-                None => fail(
-                    job,
-                    now,
-                    "interrupted",
-                    "the node was stopped before it was done: resume it",
-                ),
-            })?;
+            if self.show(&id)?.opening.is_some() {
+                self.find_out(id);
+                continue;
+            }
+            let error = RestoreError::Interrupted;
+            self.0.kept.change(&id, |job, now| fail(job, now, error.code(), &error.to_string()))?;
         }
         for entry in std::fs::read_dir(self.0.kept.folder())? {
             let path = entry?.path();
@@ -136,7 +132,8 @@ impl Restores {
         let id = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let jobs = self.jobs();
         let job = jobs.get(id).filter(|job| job.source == RestoreSource::Upload);
-        job.is_some_and(|job| matches!(job.state, RestoreState::Failed | RestoreState::Waiting))
+        let resumable = [RestoreState::Failed, RestoreState::Waiting];
+        job.is_some_and(|job| job.opening.is_some() || resumable.contains(&job.state))
     }
 
     /// An id for a restore whose archive is going to be sent.

@@ -1,6 +1,7 @@
 //! The work of a restore.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use samara_renter::archive::{
     Admission, ArchiveLimits, ArchivedUser, ImportLog, ImportReport, ImportRequest, Passphrase,
@@ -16,6 +17,9 @@ use super::{Restores, Running, complete, fail};
 use crate::causes;
 use crate::fetch::{Fetcher, Limits};
 use crate::notify::{About, Counts, News, Problem, Work};
+
+/// Time between two looks whether hosts hold what is on its way.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What an import tells goes into the restore's log.
 struct Told<'a> {
@@ -207,6 +211,29 @@ impl Restores {
         };
         // What is not written down could be called a failure after a crash.
         changed.is_ok()
+    }
+
+    /// Ends a restore whose vault was about to be opened when the node was stopped: the entry that opens it
+    /// may be on its way to the hosts, and only then is it known whether the restore was done.
+    pub(super) fn find_out(&self, id: String) {
+        let restores = self.clone();
+        self.0.tasks.spawn(async move {
+            let stop = restores.0.stop.clone();
+            if stop.run_until_cancelled(restores.settled()).await.is_some() {
+                restores.end(&id, Err(RestoreError::Interrupted)).await;
+            }
+        });
+    }
+
+    /// Waits until nothing is on its way that the journal could still come to name.
+    async fn settled(&self) {
+        while let Err(error) = self.0.renter.confirm().await {
+            // A node that does not write has nothing on its way.
+            if !matches!(error.code(), "no_quorum" | "no_hosts" | "heads_full") {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// What a restore has brought back whose vault is opened, whatever its own end says.
