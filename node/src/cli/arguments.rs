@@ -406,7 +406,7 @@ pub enum BackupCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Read a backup back from the hosts, and say what is wrong with it
+    /// Read a backup back, and say what is wrong with it
     Verify(VerifyArguments),
     /// Give a backup up
     Delete { name: String },
