@@ -66,6 +66,25 @@ fn source(arguments: &RestoreArguments, what: &str) -> Result<RestoreSource, Fai
     Ok(RestoreSource::Backup(Box::new(request)))
 }
 
+/// Refuses what would be ignored: an archive becomes a new vault, and a network backup goes where files are.
+fn check_options(arguments: &RestoreArguments, source: &RestoreSource) -> Result<(), Failure> {
+    let unfit = match source {
+        RestoreSource::Backup(_) => [
+            ("--name", arguments.name.is_some()),
+            ("--passphrase-from", arguments.passphrase_from.is_some()),
+        ],
+        _ => [("--path", arguments.path.is_some()), ("--to", arguments.to.is_some())],
+    };
+    let what = match source {
+        RestoreSource::Backup(_) => "an archive, and this is a network backup",
+        _ => "a network backup, and this is an archive",
+    };
+    match unfit.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(Failure::new(Exit::Usage, format!("{option} is for {what}"))),
+        None => Ok(()),
+    }
+}
+
 /// A part of a backup, or all of it, into a folder, or into the vaults if none is named.
 pub(super) fn restore_request(
     backup: String,
@@ -96,8 +115,10 @@ async fn restore(session: &Session, arguments: RestoreArguments) -> Result<Exit,
         ));
     };
     session.renter_ready().await?;
+    let source = source(&arguments, &what)?;
+    check_options(&arguments, &source)?;
     let new = NewRestore {
-        source: source(&arguments, &what)?,
+        source,
         name: arguments.name.clone(),
         passphrase: passphrase(arguments.passphrase_from.clone(), Purpose::Known).await?,
         max_cost: arguments.max_cost.as_deref().map(parse_amount).transpose()?,

@@ -120,6 +120,19 @@ impl Kept {
         Ok(changed)
     }
 
+    /// Forgets one that has ended.
+    pub(super) fn remove(&self, id: &str) -> Result<(), RestoreError> {
+        let mut jobs = self.jobs();
+        let job = jobs.get(id).ok_or_else(|| RestoreError::Unknown(id.to_owned()))?;
+        let state = job.state;
+        if state.is_open() {
+            return Err(RestoreError::Unfit { id: id.to_owned(), state });
+        }
+        std::fs::remove_file(self.file(id, "json"))?;
+        jobs.remove(id);
+        Ok(())
+    }
+
     /// Changes a restore because of what has happened, which is so whether it can be written down or not.
     pub(super) fn note(&self, id: &str, change: impl FnOnce(&mut Restore, u64)) {
         let now = self.now();

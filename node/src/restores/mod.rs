@@ -267,12 +267,7 @@ impl Restores {
     /// # Errors
     /// [`RestoreError`].
     pub fn remove(&self, id: &str) -> Result<(), RestoreError> {
-        let state = self.show(id)?.state;
-        if state.is_open() {
-            return Err(RestoreError::Unfit { id: id.to_owned(), state });
-        }
-        std::fs::remove_file(self.0.kept.file(id, "json"))?;
-        self.jobs().remove(id);
+        self.0.kept.remove(id)?;
         self.remove_archive(id);
         Ok(())
     }
