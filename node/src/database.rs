@@ -18,12 +18,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use redb::Database;
+use redb::{Database, ReadableTable as _, TableDefinition, WriteTransaction};
 use samara_protocol::sync::{read, write};
 use tokio_util::sync::CancellationToken;
 
 use crate::data::make_private;
 use crate::disk::{folder_of, sync_folder};
+
+/// What a file says of itself: the version of its form, and numbers of its owner.
+pub const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// Memory for cached pages of a database that says nothing else.
 const CACHE_BYTES: usize = 64 << 20;
@@ -107,6 +110,32 @@ impl Reopening {
             self.give_up(&database, error);
         }
         outcome
+    }
+
+    /// Makes the tables that are not there, and gives the version of the file's form: that of a new file is
+    /// `version`.
+    ///
+    /// # Errors
+    /// As [`Reopening::with`].
+    pub fn versioned(
+        &self,
+        version: u64,
+        make: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<u64, redb::Error> {
+        self.with(|database| {
+            let write = database.begin_write()?;
+            let found = {
+                let mut meta = write.open_table(META)?;
+                let found = meta.get("version")?.map(|found| found.value());
+                if found.is_none() {
+                    meta.insert("version", version)?;
+                }
+                found.unwrap_or(version)
+            };
+            make(&write)?;
+            write.commit()?;
+            Ok(found)
+        })
     }
 
     fn usable(&self) -> Result<Arc<Database>, redb::Error> {

@@ -111,19 +111,6 @@ impl Client {
         self.answer(self.request(Method::DELETE, path)).await
     }
 
-    /// Sends a JSON body that changes what is there, and reads one JSON answer.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
-    pub async fn change<B: Serialize + Sync, T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: &B,
-    ) -> Result<T, ApiError> {
-        self.answer(self.request(method, path).json(body)).await
-    }
-
     /// Sends a JSON body to a long operation, hands each progress event on, and returns its result.
     ///
     /// # Errors

@@ -397,7 +397,7 @@ async fn files(
 }
 
 async fn change(session: &Session, name: &str, edit: &BackupEdit) -> Result<Exit, Failure> {
-    let row: BackupRow = session.client()?.change(Method::PATCH, &path(name, "")?, edit).await?;
+    let row: BackupRow = session.client()?.patch(&path(name, "")?, edit).await?;
     session.output.answer(&row, || format!("backup '{}' changed\n", row.name));
     Ok(Exit::Ok)
 }
@@ -455,9 +455,7 @@ async fn cancel(session: &Session, name: &str) -> Result<Exit, Failure> {
 async fn set_limit(session: &Session, limit: Option<u32>) -> Result<Exit, Failure> {
     let client = session.client()?;
     let now: BackupLimit = match limit {
-        Some(limit) => {
-            client.change(Method::PUT, "/v1/backup-limit", &BackupLimit { limit }).await?
-        }
+        Some(limit) => client.put("/v1/backup-limit", &BackupLimit { limit }).await?,
         None => client.get("/v1/backup-limit").await?,
     };
     session.output.answer(&now, || format!("{} of each kind for a vault\n", now.limit));

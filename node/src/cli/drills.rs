@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
 use samara_renter::backup::Trigger;
 
 use super::address::segment;
@@ -165,7 +164,7 @@ async fn schedule(
                 row => Some(row?),
             };
             let wanted = wanted(before, &every, share.as_deref(), max_cost.as_deref())?;
-            client.change(Method::PUT, "/v1/drill-schedule", &wanted).await?
+            client.put("/v1/drill-schedule", &wanted).await?
         }
     };
     session.output.answer(&row, || schedule_text(&row));

@@ -1,6 +1,5 @@
 //! `samara policy` and `samara schedule`.
 
-use reqwest::Method;
 use samara_renter::backup::retention::Retention;
 use samara_renter::backup::{
     BackupKind, BackupRow, BackupStatus, PolicyRequest, PolicyRow, PolicyVerdict,
@@ -65,7 +64,7 @@ async fn create(
 
 async fn change(session: &Session, name: &str, request: &PolicyRequest) -> Result<Exit, Failure> {
     let client = session.client()?;
-    let row: PolicyRow = client.change(Method::PUT, &path(name, "")?, request).await?;
+    let row: PolicyRow = client.put(&path(name, "")?, request).await?;
     session.output.answer(&row, || policy_text(&row));
     Ok(Exit::Ok)
 }

@@ -116,10 +116,7 @@ async fn a_schedule_makes_drills_by_itself() {
     let daily = json!({ "every": 86_400, "share": 100 });
     let change = |body: Value| {
         let client = client.clone();
-        async move {
-            let put = reqwest::Method::PUT;
-            client.change::<_, DrillScheduleRow>(put, "/v1/drill-schedule", &body).await.unwrap()
-        }
+        async move { client.put::<_, DrillScheduleRow>("/v1/drill-schedule", &body).await.unwrap() }
     };
     let row = change(daily).await;
     assert_eq!((row.every, row.share, row.last), (86_400, 100, None));
@@ -128,9 +125,8 @@ async fn a_schedule_makes_drills_by_itself() {
     assert_eq!((never.every, never.next), (0, None));
     let list = || client.get::<Vec<DrillRow>>("/v1/drills");
     assert_eq!(list().await.unwrap(), []);
-    let put = reqwest::Method::PUT;
     let often = json!({ "every": 1 });
-    let refused = client.change::<_, DrillScheduleRow>(put, "/v1/drill-schedule", &often).await;
+    let refused = client.put::<_, DrillScheduleRow>("/v1/drill-schedule", &often).await;
     assert_eq!(refused.unwrap_err().code, "invalid");
 
     // Once the chain's time has come, the next look makes one.

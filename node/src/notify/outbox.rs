@@ -19,9 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::{self, Delivery, Kept};
 use super::notice::Notice;
-use crate::database::Reopening;
+use crate::database::{META, Reopening};
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NOTICES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("notices");
 const IDS: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("ids");
 /// Version of the database's layout written by this program.
@@ -89,20 +88,10 @@ impl Outbox {
     }
 
     fn with_capacity(database: Reopening, capacity: usize) -> Result<Self, OutboxError> {
-        let version = database.with(|database| {
-            let write = database.begin_write()?;
-            let version = {
-                let mut meta = write.open_table(META)?;
-                let found = meta.get("version")?.map(|version| version.value());
-                if found.is_none() {
-                    meta.insert("version", VERSION)?;
-                }
-                write.open_table(NOTICES)?;
-                write.open_table(IDS)?;
-                found.unwrap_or(VERSION)
-            };
-            write.commit()?;
-            Ok(version)
+        let version = database.versioned(VERSION, |write| {
+            write.open_table(NOTICES)?;
+            write.open_table(IDS)?;
+            Ok(())
         })?;
         if version > VERSION {
             return Err(OutboxError::Newer(version));

@@ -17,9 +17,8 @@ use samara_protocol::units::{ChainTime, Millis};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::database::Reopening;
+use crate::database::{META, Reopening};
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REQUESTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("requests");
 const KEYS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("keys");
 const VERSION: u64 = 1;
@@ -97,20 +96,10 @@ impl Requests {
 
     pub(super) fn with_capacity(path: &Path, capacity: u64) -> Result<Self, RequestsError> {
         let database = Reopening::file(path)?;
-        let version = database.with(|database| {
-            let write = database.begin_write()?;
-            let version = {
-                let mut meta = write.open_table(META)?;
-                let found = meta.get("version")?.map(|version| version.value());
-                if found.is_none() {
-                    meta.insert("version", VERSION)?;
-                }
-                write.open_table(REQUESTS)?;
-                write.open_table(KEYS)?;
-                found.unwrap_or(VERSION)
-            };
-            write.commit()?;
-            Ok(version)
+        let version = database.versioned(VERSION, |write| {
+            write.open_table(REQUESTS)?;
+            write.open_table(KEYS)?;
+            Ok(())
         })?;
         if version > VERSION {
             return Err(RequestsError::Newer(version));
